@@ -1,0 +1,129 @@
+// The ops' schemas, and what holds for them on every device: the shapes of
+// their results (for fake tensors) and their rule under autocast.
+#include <ATen/autocast_mode.h>
+#include <Python.h>
+#include <torch/library.h>
+
+#include "selective_scan.h"
+
+namespace mmadaptor {
+
+TORCH_LIBRARY(mmadaptor, m) {
+  m.def(
+      "selective_scan(Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor? D, Tensor? z, "
+      "Tensor? delta_bias, bool delta_softplus) -> (Tensor y, Tensor last_state, "
+      "Tensor checkpoints)");
+  m.def(
+      "selective_scan_backward(Tensor grad_y, Tensor? grad_last_state, Tensor u, Tensor delta, "
+      "Tensor A, Tensor B, Tensor C, Tensor? D, Tensor? z, Tensor? delta_bias, "
+      "bool delta_softplus, Tensor checkpoints) -> (Tensor, Tensor, Tensor, Tensor, Tensor, "
+      "Tensor, Tensor, Tensor)");
+  m.def(
+      "selective_scan_states(Tensor u, Tensor delta, Tensor A, Tensor B, Tensor? delta_bias, "
+      "bool delta_softplus) -> (Tensor states, Tensor checkpoints)");
+  m.def(
+      "selective_scan_states_backward(Tensor grad_states, Tensor u, Tensor delta, Tensor A, "
+      "Tensor B, Tensor? delta_bias, bool delta_softplus, Tensor checkpoints) -> (Tensor, Tensor, "
+      "Tensor, Tensor, Tensor)");
+}
+
+TORCH_LIBRARY_IMPL(mmadaptor, Meta, m) {
+  m.impl("selective_scan",
+         [](const Tensor& u, const Tensor& delta, const Tensor& A, const Tensor& B,
+            const Tensor& C, const OptionalTensor& D, const OptionalTensor& z,
+            const OptionalTensor& delta_bias, bool) {
+           const OptionalTensor readout = C;
+           const ScanArguments arguments{u, delta, A, B, readout, D, z, delta_bias};
+           check_scan("selective_scan", arguments);
+           return empty_scan_results(arguments);
+         });
+  m.impl("selective_scan_backward",
+         [](const Tensor& grad_y, const OptionalTensor& grad_last_state, const Tensor& u,
+            const Tensor& delta, const Tensor& A, const Tensor& B, const Tensor& C,
+            const OptionalTensor& D, const OptionalTensor& z, const OptionalTensor& delta_bias,
+            bool, const Tensor& checkpoints) {
+           const OptionalTensor readout = C;
+           const ScanArguments arguments{u, delta, A, B, readout, D, z, delta_bias};
+           check_scan_gradient("selective_scan_backward", arguments, grad_y, grad_last_state,
+                               checkpoints);
+           return empty_scan_gradients(arguments);
+         });
+  m.impl("selective_scan_states",
+         [](const Tensor& u, const Tensor& delta, const Tensor& A, const Tensor& B,
+            const OptionalTensor& delta_bias, bool) {
+           const OptionalTensor none;
+           const ScanArguments arguments{u, delta, A, B, none, none, none, delta_bias};
+           check_scan("selective_scan_states", arguments);
+           return empty_states_results(arguments);
+         });
+  m.impl("selective_scan_states_backward",
+         [](const Tensor& grad_states, const Tensor& u, const Tensor& delta, const Tensor& A,
+            const Tensor& B, const OptionalTensor& delta_bias, bool, const Tensor& checkpoints) {
+           const OptionalTensor none;
+           const ScanArguments arguments{u, delta, A, B, none, none, none, delta_bias};
+           check_states_gradient("selective_scan_states_backward", arguments, grad_states,
+                                 checkpoints);
+           const auto grads = empty_scan_gradients(arguments);
+           return std::make_tuple(std::get<0>(grads), std::get<1>(grads), std::get<2>(grads),
+                                  std::get<3>(grads), std::get<7>(grads));
+         });
+}
+
+// Autocast lowers the maps and the coefficients, never A, D and delta_bias.
+namespace {
+
+template <at::DeviceType device>
+struct Autocast {
+  static constexpr auto key = device == at::kCPU ? c10::DispatchKey::AutocastCPU
+                                                 : c10::DispatchKey::AutocastCUDA;
+
+  static Tensor lower(const Tensor& t) {
+    return at::autocast::cached_cast(at::autocast::get_autocast_dtype(device), t, device);
+  }
+  static OptionalTensor lower(const OptionalTensor& t) {
+    return is_present(t) ? OptionalTensor(lower(*t)) : std::nullopt;
+  }
+
+  static std::tuple<Tensor, Tensor, Tensor> scan(
+      const Tensor& u, const Tensor& delta, const Tensor& A, const Tensor& B, const Tensor& C,
+      const OptionalTensor& D, const OptionalTensor& z, const OptionalTensor& delta_bias,
+      bool delta_softplus) {
+    c10::impl::ExcludeDispatchKeyGuard below(key);
+    static const auto op = c10::Dispatcher::singleton()
+                               .findSchemaOrThrow("mmadaptor::selective_scan", "")
+                               .typed<decltype(scan)>();
+    return op.call(lower(u), lower(delta), A, lower(B), lower(C), D, lower(z), delta_bias,
+                   delta_softplus);
+  }
+
+  static std::tuple<Tensor, Tensor> states(const Tensor& u, const Tensor& delta, const Tensor& A,
+                                           const Tensor& B, const OptionalTensor& delta_bias,
+                                           bool delta_softplus) {
+    c10::impl::ExcludeDispatchKeyGuard below(key);
+    static const auto op = c10::Dispatcher::singleton()
+                               .findSchemaOrThrow("mmadaptor::selective_scan_states", "")
+                               .typed<decltype(states)>();
+    return op.call(lower(u), lower(delta), A, lower(B), delta_bias, delta_softplus);
+  }
+};
+
+}  // namespace
+
+TORCH_LIBRARY_IMPL(mmadaptor, AutocastCPU, m) {
+  m.impl("selective_scan", Autocast<at::kCPU>::scan);
+  m.impl("selective_scan_states", Autocast<at::kCPU>::states);
+}
+
+TORCH_LIBRARY_IMPL(mmadaptor, AutocastCUDA, m) {
+  m.impl("selective_scan", Autocast<at::kCUDA>::scan);
+  m.impl("selective_scan_states", Autocast<at::kCUDA>::states);
+}
+
+}  // namespace mmadaptor
+
+// Importing mmadaptor._ext loads the library, which registers the ops; the
+// module itself is empty.
+PyMODINIT_FUNC PyInit__ext(void) {
+  static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_ext", nullptr, -1, nullptr};
+  return PyModule_Create(&module);
+}

@@ -1,0 +1,35 @@
+"""Loads the compiled ops, `mmadaptor._ext`, once."""
+
+import importlib
+
+import torch
+
+_HOW_TO_BUILD = ('build them with "pip install -e . --no-build-isolation" in '
+                 "mmadaptor's folder, in the environment that runs them")
+
+
+def _load() -> str | None:
+    """Import the library; return what is wrong with it, None if nothing."""
+    try:
+        importlib.import_module('mmadaptor._ext')
+    except ModuleNotFoundError:
+        return f"mmadaptor's compiled ops are not built: {_HOW_TO_BUILD}."
+    except ImportError as error:
+        return (f"mmadaptor's compiled ops do not load with torch "
+                f'{torch.__version__}, so they were built for another one: '
+                f'{_HOW_TO_BUILD}. The loader said: {error}')
+    return None
+
+
+PROBLEM = _load()
+"""What keeps the ops from being used, in one sentence; None if nothing does."""
+
+
+def require() -> None:
+    """Raise if the compiled ops cannot be used.
+
+    Raises:
+        RuntimeError: With the one sentence that says why and what to do.
+    """
+    if PROBLEM is not None:
+        raise RuntimeError(PROBLEM)

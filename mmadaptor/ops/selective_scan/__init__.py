@@ -1,0 +1,5 @@
+"""The selective scan over a sequence."""
+
+from .op import selective_scan, selective_scan_states
+
+__all__ = ['selective_scan', 'selective_scan_states']

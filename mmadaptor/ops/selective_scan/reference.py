@@ -1,0 +1,94 @@
+"""The selective scan's definition: a loop over time in plain torch.
+
+Slow, differentiable and exact in float64. The compiled ops are tested against
+it; nothing else uses it.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def _per_step(coefficients: Tensor, channels: int, length: int) -> Tensor:
+    """B or C in any of its forms as `(B or 1, D, N, L)`."""
+    if coefficients.dim() == 2:
+        return coefficients[None, :, :, None].expand(-1, -1, -1, length)
+    if coefficients.dim() == 3:
+        coefficients = coefficients[:, None]
+    return coefficients.repeat_interleave(
+        channels // coefficients.shape[1], dim=1)
+
+
+def selective_scan_states(u: Tensor,
+                          delta: Tensor,
+                          A: Tensor,
+                          B: Tensor,
+                          delta_bias: Tensor | None = None,
+                          delta_softplus: bool = False) -> Tensor:
+    """Every state of the scan; see :func:`mmadaptor.ops.selective_scan_states`.
+
+    Args:
+        u: `(B, D, L)`.
+        delta: `(B, D, L)`.
+        A: `(D, N)`.
+        B: `(D, N)`, `(B, N, L)` or `(B, G, N, L)`.
+        delta_bias: `(D,)`.
+        delta_softplus: Whether `delta` goes through softplus.
+
+    Returns:
+        `(B, D, N, L)`, in A's dtype.
+    """
+    channels, length = u.shape[1:]
+    u, delta, B = (t.to(A.dtype) for t in (u, delta, B))
+    if delta_bias is not None:
+        delta = delta + delta_bias[:, None]
+    if delta_softplus:
+        delta = F.softplus(delta)
+    B = _per_step(B, channels, length)
+    decay = torch.exp(delta[:, :, None] * A[:, :, None])  # (B, D, N, L)
+    drive = (delta * u)[:, :, None] * B
+    h = torch.zeros_like(decay[..., 0])
+    states = []
+    for t in range(length):
+        h = decay[..., t] * h + drive[..., t]
+        states.append(h)
+    return torch.stack(states, dim=-1)
+
+
+def selective_scan(
+        u: Tensor,
+        delta: Tensor,
+        A: Tensor,
+        B: Tensor,
+        C: Tensor,
+        D: Tensor | None = None,
+        z: Tensor | None = None,
+        delta_bias: Tensor | None = None,
+        delta_softplus: bool = False,
+        return_last_state: bool = False) -> Tensor | tuple[Tensor, Tensor]:
+    """The scan; see :func:`mmadaptor.ops.selective_scan`.
+
+    Args:
+        u: `(B, D, L)`.
+        delta: `(B, D, L)`.
+        A: `(D, N)`.
+        B: `(D, N)`, `(B, N, L)` or `(B, G, N, L)`.
+        C: As B.
+        D: `(D,)`.
+        z: `(B, D, L)`.
+        delta_bias: `(D,)`.
+        delta_softplus: Whether `delta` goes through softplus.
+        return_last_state: Whether to return the last state too.
+
+    Returns:
+        `(B, D, L)` in u's dtype; with `return_last_state` also `(B, D, N)`.
+    """
+    channels, length = u.shape[1:]
+    states = selective_scan_states(u, delta, A, B, delta_bias, delta_softplus)
+    y = (_per_step(C.to(A.dtype), channels, length) * states).sum(dim=2)
+    if D is not None:
+        y = y + D[:, None] * u.to(A.dtype)
+    if z is not None:
+        y = y * F.silu(z.to(A.dtype))
+    y = y.to(u.dtype)
+    return (y, states[..., -1]) if return_last_state else y
