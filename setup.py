@@ -29,11 +29,12 @@ def get_extensions() -> list:
             sources=sorted(map(str, sources)),
             depends=sorted(map(str, headers)),
             extra_compile_args=[
-                '-g0', '-O3', '-fno-math-errno', '-ffp-contract=fast',
+                '-g0', '-O3', '-fopenmp', '-fno-math-errno', '-ffp-contract=fast',
                 # Vectors wider than the baseline's are passed in memory
                 # between the kernels' own functions, which is what we want.
                 '-Wno-psabi',
-            ])
+            ],
+            extra_link_args=['-fopenmp'])
     ]
 
 

@@ -12,6 +12,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 #include <utility>
 
 #define MMADAPTOR_INLINE inline __attribute__((always_inline))
@@ -59,11 +60,12 @@ MMADAPTOR_INLINE void store(T* target, Vec<T> v) {
 template <typename T, typename scalar_t>
 MMADAPTOR_INLINE Vec<T> load_as(const scalar_t* source, int count) {
   constexpr int width = Simd<T>::width;
-  alignas(MMADAPTOR_VECTOR_BYTES) T lanes[width] = {};
+  alignas(MMADAPTOR_VECTOR_BYTES) T lanes[width];
   if (count == width) {
+    if constexpr (std::is_same_v<T, scalar_t>) return load(source);
     for (int i = 0; i < width; ++i) lanes[i] = static_cast<T>(source[i]);
   } else {
-    for (int i = 0; i < count; ++i) lanes[i] = static_cast<T>(source[i]);
+    for (int i = 0; i < width; ++i) lanes[i] = i < count ? static_cast<T>(source[i]) : T(0);
   }
   return load(lanes);
 }
@@ -72,10 +74,12 @@ template <typename T, typename scalar_t>
 MMADAPTOR_INLINE void store_as(scalar_t* target, Vec<T> v, int count) {
   constexpr int width = Simd<T>::width;
   alignas(MMADAPTOR_VECTOR_BYTES) T lanes[width];
-  store(lanes, v);
   if (count == width) {
+    if constexpr (std::is_same_v<T, scalar_t>) return store<T>(target, v);
+    store<T>(lanes, v);
     for (int i = 0; i < width; ++i) target[i] = static_cast<scalar_t>(lanes[i]);
   } else {
+    store<T>(lanes, v);
     for (int i = 0; i < count; ++i) target[i] = static_cast<scalar_t>(lanes[i]);
   }
 }
@@ -89,17 +93,21 @@ MMADAPTOR_INLINE V interleave(V a, V b, std::index_sequence<lane...>) {
 }
 
 // Transposes a square of `width` rows: each pass is a perfect shuffle of all
-// rows, and log2(width) of them exchange row and lane.
-template <typename T>
+// rows, and log2(width) of them exchange row and lane. Unrolled, so that the
+// rows stay in registers.
+template <typename T, int pass = 1>
 MMADAPTOR_INLINE void transpose(Vec<T>* rows) {
   constexpr int width = Simd<T>::width;
   constexpr auto lanes = std::make_index_sequence<width>{};
-  Vec<T> next[width];
-  for (int pass = 1; pass < width; pass *= 2) {
+  if constexpr (pass < width) {
+    Vec<T> next[width];
+#pragma GCC unroll 16
     for (int i = 0; i < width / 2; ++i) {
       next[2 * i] = interleave<0>(rows[i], rows[i + width / 2], lanes);
       next[2 * i + 1] = interleave<1>(rows[i], rows[i + width / 2], lanes);
     }
+    transpose<T, pass * 2>(next);
+#pragma GCC unroll 16
     for (int i = 0; i < width; ++i) rows[i] = next[i];
   }
 }

@@ -34,10 +34,13 @@ void read_from(Tile<T>& tile, const scalar_t* data, const Window& from) {
       tile.set(step, load_as<T>(data + step * from.time, from.lanes));
   } else if (from.time == 1) {
     for (; step + width <= from.steps; step += width) {
-      Vec<T> square[width] = {};
-      for (int lane = 0; lane < from.lanes; ++lane)
-        square[lane] = load_as<T>(data + lane * from.channel + step, width);
+      Vec<T> square[width];
+#pragma GCC unroll 16
+      for (int lane = 0; lane < width; ++lane)
+        square[lane] = lane < from.lanes
+            ? load_as<T>(data + lane * from.channel + step, width) : Vec<T>{};
       transpose<T>(square);
+#pragma GCC unroll 16
       for (int i = 0; i < width; ++i) tile.set(step + i, square[i]);
     }
   }
@@ -102,9 +105,11 @@ void add_lane_sums(const Tile<T>& tile, int steps, T* sums) {
   int step = 0;
   for (; step + width <= steps; step += width) {
     Vec<T> square[width];
+#pragma GCC unroll 16
     for (int i = 0; i < width; ++i) square[i] = tile[step + i];
     transpose<T>(square);
     Vec<T> total = load(sums + step);
+#pragma GCC unroll 16
     for (int lane = 0; lane < width; ++lane) total += square[lane];
     store<T>(sums + step, total);
   }

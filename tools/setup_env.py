@@ -1,0 +1,245 @@
+"""Sets up `.venv`, from nothing to a checked installation.
+
+`make env` runs this with any Python from 3.10 to 3.12; it needs a C++ compiler
+and a pip that reaches its registry. It installs what requirements/lock.txt
+pins, compiles mmcv's ops and mmadaptor's own, and checks that both load. Run
+again, it does only what is missing, which takes a second if nothing is.
+"""
+import hashlib
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+VENV = ROOT / '.venv'
+PYTHON = VENV / 'bin' / 'python'
+LOG = VENV / 'setup.log'
+LOCK = ROOT / 'requirements' / 'lock.txt'
+
+# What a step took on 2 cores; the time left on show starts from these.
+SECONDS = dict(tools=15, torch=200, packages=60, mmcv=330, mmadaptor=60)
+
+
+class SetupError(Exception):
+    """What went wrong and what the user can do, in a sentence or two."""
+
+
+def pinned(*names: str) -> list[str]:
+    """The lock file's requirements of these names, or all if none is given."""
+    lines = [line.split('#')[0].strip() for line in LOCK.open()]
+    found = [line for line in lines if line]
+    if names:
+        found = [r for r in found if re.split(r'[=<> ;]', r)[0] in names]
+    return found
+
+
+class Step:
+    """A command in the background, its output in the log, its end awaited.
+
+    Args:
+        title: What the user reads.
+        key: Its expected time's name in `SECONDS`.
+        command: The command line.
+        env: Additions to the environment.
+        progress: Finds "[done/total]" in the output, for a better estimate.
+    """
+
+    def __init__(self,
+                 title: str,
+                 key: str,
+                 command: list[str],
+                 env: dict[str, str] | None = None,
+                 progress: bool = False) -> None:
+        self.title, self.expected = title, SECONDS[key]
+        self.progress = progress
+        self.start = time.monotonic()
+        self.log = VENV / f'setup-{key}.log'
+        with self.log.open('w') as log:
+            self.process = subprocess.Popen(
+                command,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                cwd=ROOT,
+                env={**os.environ, **(env or {})})
+
+    def seconds_left(self, elapsed: float) -> float:
+        """The estimate, from the compiler's own count where it has one."""
+        if self.progress:
+            counts = re.findall(r'\[(\d+)/(\d+)\]', self.log.read_text())
+            if counts and int(counts[-1][0]) > 5:
+                done, total = map(int, counts[-1])
+                return elapsed * (total - done) / done
+        return max(self.expected - elapsed, 5)
+
+    def wait(self) -> None:
+        """Show the time left until the command ends; raise if it fails."""
+        on_terminal = sys.stdout.isatty()
+        shown = None
+        while self.process.poll() is None:
+            elapsed = time.monotonic() - self.start
+            if on_terminal or shown is None or elapsed - shown >= 30:
+                left = self.seconds_left(elapsed)
+                text = f'  {self.title}: about {left / 60:.1f} min left'
+                print(text, end='\r' if on_terminal else '\n', flush=True)
+                shown = elapsed
+            time.sleep(0.5)
+        elapsed = time.monotonic() - self.start
+        print(f'  {self.title}: {elapsed:.0f} s'.ljust(70), flush=True)
+        if self.process.returncode != 0:
+            tail = '\n'.join(self.log.read_text().splitlines()[-25:])
+            raise SetupError(f'{tail}\n\n{self.title} failed; the end of its '
+                             f'output is above, all of it in {self.log}. If '
+                             'the network failed, run the command again: what '
+                             'is done stays done.')
+
+
+def check_machine() -> None:
+    """Raise unless this Python, a compiler and the space are there."""
+    if not (3, 10) <= sys.version_info[:2] <= (3, 12):
+        raise SetupError(
+            'mmadaptor needs Python 3.10, 3.11 or 3.12, and this is '
+            f'{sys.version.split()[0]} ({sys.executable}). Name another one: '
+            'make env PYTHON=python3.11')
+    compiler = os.environ.get('CXX', 'c++')
+    if shutil.which(compiler.split()[0]) is None:
+        raise SetupError(
+            f'No C++ compiler: "{compiler}" is not found. Install one (on '
+            'Debian: apt-get install g++) or name yours in CXX.')
+    include = subprocess.run(
+        [sys.executable, '-c', 'import sysconfig, os; print(os.path.exists('
+         'os.path.join(sysconfig.get_path("include"), "Python.h")))'],
+        capture_output=True, text=True, check=True).stdout.strip()
+    if include != 'True':
+        raise SetupError(
+            "Python's headers (Python.h) are not found, which compiling ops "
+            'needs. Install them (on Debian: apt-get install python3-dev).')
+    free = shutil.disk_usage(ROOT).free / 2**30
+    if free < 10 and not PYTHON.exists():
+        raise SetupError(f'The set-up needs 10 GiB in {ROOT}, and {free:.1f} '
+                         'GiB are free.')
+
+
+def pip(*arguments: str) -> list[str]:
+    """A pip command line in the environment."""
+    return [str(PYTHON), '-m', 'pip', '--disable-pip-version-check', *arguments]
+
+
+def install(*requirements: str) -> list[str]:
+    """Install just these: the lock file names every dependency itself."""
+    return pip('install', '--no-deps', '--no-build-isolation', *requirements)
+
+
+def fingerprint(*parts: str | pathlib.Path) -> str:
+    """A hash of texts and files, to see whether a step's input changed."""
+    digest = hashlib.sha256()
+    for part in parts:
+        data = part.read_bytes() if isinstance(part, pathlib.Path) else part.encode()
+        digest.update(data)
+    return digest.hexdigest()
+
+
+def precompile_torch_header() -> dict[str, str]:
+    """Precompile torch's header, which halves mmcv's compile time.
+
+    A compiler that cannot use it ignores it, so this can only help.
+
+    Returns:
+        The environment for mmcv's build.
+    """
+    plain = {'CFLAGS': '-g0'}
+    folder = VENV / 'pch'
+    folder.mkdir(exist_ok=True)
+    header = folder / 'torch_pch.h'
+    header.write_text('#include <torch/types.h>\n')
+    query = ('import sysconfig as s, torch.utils.cpp_extension as c;'
+             'v = s.get_config_vars("CFLAGS", "CCSHARED");'
+             'i = c.include_paths() + [s.get_path("include")];'
+             'print(*v, *("-I" + p for p in i))')
+    flags = subprocess.run([str(PYTHON), '-c', query],
+                           capture_output=True, text=True, check=True).stdout
+    command = [
+        *os.environ.get('CXX', 'c++').split(), *flags.split(), '-g0',
+        '-DTORCH_API_INCLUDE_EXTENSION_H', '-DTORCH_EXTENSION_NAME=_ext',
+        '-std=c++17', '-x', 'c++-header', str(header), '-o', f'{header}.gch'
+    ]
+    done = subprocess.run(command, capture_output=True)
+    return plain if done.returncode else {'CFLAGS': f'-g0 -include {header}'}
+
+
+def install_packages() -> None:
+    """Everything of the lock file, mmcv compiled while the rest installs."""
+    Step('Build tools', 'tools',
+         install(*pinned('setuptools', 'wheel', 'ninja', 'psutil'))).wait()
+    torch = [r for r in pinned() if re.match(
+        r'(torch|triton|nvidia-|cuda-|numpy|pillow|filelock|fsspec|jinja2|'
+        r'markupsafe|mpmath|networkx|sympy|typing.extensions)', r, re.I)]
+    Step('torch (0.5 GB, and its CUDA libraries, 2 GB)', 'torch',
+         install(*torch)).wait()
+    # pip would take a wheel from its cache that was compiled for another torch.
+    mmcv = Step("Compiling mmcv's ops", 'mmcv',
+                pip('install', '--verbose', '--no-deps', '--no-cache-dir',
+                    '--no-build-isolation', *pinned('onedl-mmcv')),
+                env=precompile_torch_header(), progress=True)
+    rest = set(pinned()) - set(torch) - set(pinned('onedl-mmcv'))
+    Step('The other packages', 'packages', install(*sorted(rest))).wait()
+    mmcv.wait()
+
+
+def check_installation() -> None:
+    """Raise unless both compiled libraries load."""
+    for name, statement in {
+            "mmcv's ops": 'import torch, mmcv._ext',
+            "mmadaptor's ops": 'from mmadaptor.ops._extension import require;'
+                               ' require()'
+    }.items():
+        done = subprocess.run([str(PYTHON), '-c', statement],
+                              capture_output=True, text=True, cwd=ROOT)
+        if done.returncode:
+            raise SetupError(
+                f'{done.stderr.strip()}\n\n{name} do not load, most likely '
+                'because they were compiled for another torch. Remove the '
+                'environment and set it up again: rm -r .venv && make env')
+
+
+def set_up() -> None:
+    """Bring `.venv` up to the lock file and the sources."""
+    check_machine()
+    version = '.'.join(map(str, sys.version_info[:3]))
+    packages = fingerprint(LOCK, version)
+    stamp = VENV / 'packages.stamp'
+    if not (stamp.exists() and stamp.read_text() == packages):
+        print(f'Setting up {VENV} with Python {version}; the first time takes '
+              'about 10 minutes on 2 cores.', flush=True)
+        subprocess.run([sys.executable, '-m', 'venv', '--clear', str(VENV)],
+                       check=True)
+        install_packages()
+        stamp.write_text(packages)
+    sources = sorted(p for p in (ROOT / 'mmadaptor' / 'csrc').rglob('*')
+                     if p.suffix in ('.h', '.cpp', '.cu', '.cuh'))
+    own = fingerprint(packages, ROOT / 'setup.py', ROOT / 'setup.cfg', *sources)
+    stamp = VENV / 'mmadaptor.stamp'
+    if not (stamp.exists() and stamp.read_text() == own):
+        Step("Compiling mmadaptor's ops", 'mmadaptor',
+             pip('install', '--verbose', '--no-deps', '--no-build-isolation',
+                 '--editable', str(ROOT)), progress=True).wait()
+        check_installation()
+        stamp.write_text(own)
+
+
+def main() -> None:
+    """Set up, or say in a sentence what to do."""
+    try:
+        set_up()
+    except SetupError as error:
+        sys.exit(f'{error}')
+    except subprocess.CalledProcessError as error:
+        sys.exit(f'{error}. On Debian, "apt-get install python3-venv" may help.')
+
+
+if __name__ == '__main__':
+    main()
