@@ -1,4 +1,4 @@
-"""Builds `mmadaptor._ext`, the compiled ops; everything else is in setup.cfg."""
+"""Builds `mmadaptor._ext`, the compiled ops; the rest is in setup.cfg."""
 import pathlib
 
 from setuptools import setup
@@ -29,7 +29,8 @@ def get_extensions() -> list:
             sources=sorted(map(str, sources)),
             depends=sorted(map(str, headers)),
             extra_compile_args=[
-                '-g0', '-O3', '-fopenmp', '-fno-math-errno', '-ffp-contract=fast',
+                '-g0', '-O3', '-fno-math-errno', '-ffp-contract=fast',
+                '-fopenmp',  # without it at::parallel_for is one thread
                 # Vectors wider than the baseline's are passed in memory
                 # between the kernels' own functions, which is what we want.
                 '-Wno-psabi',
@@ -39,7 +40,7 @@ def get_extensions() -> list:
 
 
 def get_commands() -> dict:
-    """torch's `build_ext`, which compiles in parallel where ninja is there."""
+    """The `build_ext` of torch, parallel where ninja is there."""
     from torch.utils.cpp_extension import BuildExtension
     return dict(build_ext=BuildExtension)
 

@@ -138,8 +138,8 @@ def fingerprint(*parts: str | pathlib.Path) -> str:
     """A hash of texts and files, to see whether a step's input changed."""
     digest = hashlib.sha256()
     for part in parts:
-        data = part.read_bytes() if isinstance(part, pathlib.Path) else part.encode()
-        digest.update(data)
+        is_file = isinstance(part, pathlib.Path)
+        digest.update(part.read_bytes() if is_file else part.encode())
     return digest.hexdigest()
 
 
@@ -238,7 +238,8 @@ def main() -> None:
     except SetupError as error:
         sys.exit(f'{error}')
     except subprocess.CalledProcessError as error:
-        sys.exit(f'{error}. On Debian, "apt-get install python3-venv" may help.')
+        sys.exit(f'{error}. On Debian, "apt-get install python3-venv" may '
+                 'help.')
 
 
 if __name__ == '__main__':

@@ -1,5 +1,14 @@
 """The compiled ops. They need torch alone."""
 
+from .cross_scan import (
+                         cross_readout,
+                         cross_selective_scan,
+                         cross_selective_scan_states,
+)
+from .memory_select import memory_select
 from .selective_scan import selective_scan, selective_scan_states
 
-__all__ = ['selective_scan', 'selective_scan_states']
+__all__ = [
+    'cross_readout', 'cross_selective_scan', 'cross_selective_scan_states',
+    'memory_select', 'selective_scan', 'selective_scan_states'
+]

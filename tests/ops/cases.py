@@ -44,9 +44,9 @@ class Case:
                 4: (self.batch, self.groups, self.states, self.length)
             }[rank])
 
-        delta = sequence()
-        if not self.softplus:
-            delta = delta.abs() * .5
+        delta, bias = sequence(), normal(self.channels)
+        if not self.softplus:  # a step is positive
+            delta, bias = delta.abs() * .5, bias.abs() * .5
         tensors = dict(
             u=sequence().to(dtype),
             delta=delta.to(dtype),
@@ -55,7 +55,7 @@ class Case:
             C=coefficients(self.C).to(dtype),
             D=normal(self.channels) if self.skip else None,
             z=sequence().to(dtype) if self.gate else None,
-            delta_bias=normal(self.channels) if self.bias else None)
+            delta_bias=bias if self.bias else None)
         return {
             name: t.requires_grad_()
             for name, t in tensors.items() if t is not None

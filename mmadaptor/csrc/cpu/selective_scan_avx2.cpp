@@ -10,6 +10,8 @@
 
 #if defined(__x86_64__)
 
+#include <immintrin.h>
+
 #define MMADAPTOR_ISA avx2
 #define MMADAPTOR_VECTOR_BYTES 32
 #if defined(__clang__)

@@ -10,6 +10,8 @@
 
 #if defined(__x86_64__)
 
+#include <immintrin.h>
+
 #define MMADAPTOR_ISA avx512
 #define MMADAPTOR_VECTOR_BYTES 64
 #if defined(__clang__)

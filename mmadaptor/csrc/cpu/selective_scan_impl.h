@@ -86,10 +86,11 @@ class PerState {
 // u and delta of a chunk, and what every state needs of them.
 template <typename T>
 struct Input {
-  Tile<T> u, step, slope, drive;  // step d = softplus(delta + bias), its slope, d u
+  Tile<T> u, step, drive;  // step d = softplus(delta + bias), drive d u
+  Tile<T> slope;           // of the softplus; for the backward pass
 };
 
-template <typename T>
+template <typename T, bool backward>
 MMADAPTOR_INLINE void read_input(const Scan& scan, const Lanes& lanes, int64_t start, int steps,
                                  Input<T>& in) {
   read(in.u, scan.dtype, window(scan.u, scan.dtype, lanes, start, steps));
@@ -98,10 +99,10 @@ MMADAPTOR_INLINE void read_input(const Scan& scan, const Lanes& lanes, int64_t s
   if (scan.delta_bias)
     bias = load_as<T>(static_cast<const T*>(scan.delta_bias) + lanes.channel, lanes.count);
   for (int t = 0; t < steps; ++t) {
-    Vec<T> d = in.step[t] + bias, slope = splat(T(1));
-    if (scan.delta_softplus) d = softplus<T>(d, slope);
+    Vec<T> d = in.step[t] + bias;
+    if constexpr (backward) in.slope.set(t, scan.delta_softplus ? softplus_slope<T>(d) : splat(T(1)));
+    if (scan.delta_softplus) d = softplus<T>(d);
     in.step.set(t, d);
-    in.slope.set(t, slope);
     in.drive.set(t, d * in.u[t]);
   }
 }
@@ -134,17 +135,17 @@ MMADAPTOR_INLINE void forward_tile(const Scan& scan, const ScanResults& out, con
   for (int64_t chunk = 0; chunk < scan.chunks(); ++chunk) {
     const int64_t start = chunk * kChunk;
     const int steps = static_cast<int>(std::min<int64_t>(kChunk, scan.length - start));
-    read_input<T>(scan, lanes, start, steps, s.in);
+    read_input<T, false>(scan, lanes, start, steps, s.in);
     if constexpr (C_form != Form::absent)
       for (int t = 0; t < steps; ++t) s.y.set(t, D * s.in.u[t]);
     for (int64_t n = 0; n < scan.states; ++n) {
       B.read(scan.B, lanes, n, start, steps);
       C.read(scan.C, lanes, n, start, steps);
-      const Vec<T> A = s.A[n];
+      const Vec<T> A = s.A[n] * T(kLog2E);
       Vec<T> h = s.h[n];
       store_as<T>(checkpoint<T>(out.checkpoints, scan, lanes, chunk, n), h, lanes.count);
       for (int t = 0; t < steps; ++t) {
-        h = exp(s.in.step[t] * A) * h + s.in.drive[t] * B[t];
+        h = exp2(s.in.step[t] * A) * h + s.in.drive[t] * B[t];
         if constexpr (C_form == Form::absent)
           s.y.set(t, h);
         else
@@ -190,14 +191,14 @@ MMADAPTOR_INLINE void backward_state(const Scan& scan, const ScanGradients& grad
   Row<T, C_form> C;
   B.read(scan.B, lanes, n, start, steps);
   C.read(scan.C, lanes, n, start, steps);
-  const Vec<T> A = s.A[n];
+  const Vec<T> A = s.A[n], rate = A * T(kLog2E);
   const bool gated = scan.z.data != nullptr;
 
   Vec<T> h = load_as<T>(
       checkpoint<T>(const_cast<void*>(grads.checkpoints), scan, lanes, chunk, n), lanes.count);
   Vec<T> grad_C = s.grad_C[n];
   for (int t = 0; t < steps; ++t) {
-    const Vec<T> decay = exp(s.in.step[t] * A);
+    const Vec<T> decay = exp2(s.in.step[t] * rate);
     const Vec<T> kept = decay * h;
     h = kept + s.in.drive[t] * B[t];
     s.decay.set(t, decay);
@@ -272,7 +273,7 @@ MMADAPTOR_INLINE void backward_tile(const Scan& scan, const ScanGradients& grads
   for (int64_t chunk = scan.chunks() - 1; chunk >= 0; --chunk) {
     const int64_t start = chunk * kChunk;
     const int steps = static_cast<int>(std::min<int64_t>(kChunk, scan.length - start));
-    read_input<T>(scan, lanes, start, steps, s.in);
+    read_input<T, true>(scan, lanes, start, steps, s.in);
     if constexpr (C_form != Form::absent)
       read_grad_y<T>(scan, grads, lanes, start, steps, D, s);
     for (int t = 0; t < steps; ++t) {

@@ -15,6 +15,10 @@
 #include <type_traits>
 #include <utility>
 
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
 #define MMADAPTOR_INLINE inline __attribute__((always_inline))
 
 namespace mmadaptor::MMADAPTOR_ISA {
@@ -112,40 +116,59 @@ MMADAPTOR_INLINE void transpose(Vec<T>* rows) {
   }
 }
 
-// e^x. float: Cody-Waite reduction and a minimax polynomial, below 2 ulp; below
-// 2^-125.5 it is 0. NaN stays NaN, and overflow is inf.
-MMADAPTOR_INLINE Vec<float> exp(Vec<float> x) {
-  using Bits = Simd<float>::Bits;
-  x = x > splat(89.0f) ? splat(89.0f) : x;
-  x = x < splat(-87.5f) ? splat(-87.5f) : x;
-  // Adding 1.5 * 2^23 rounds to an integer and leaves it, biased, in the low bits.
-  const Vec<float> rounder = splat(12582912.0f + 126.0f);
-  const Vec<float> shifted = x * 1.44269504f + rounder;
-  const Vec<float> n = shifted - rounder;
-  const Vec<float> r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
-  Vec<float> p = r * 1.381446706e-3f + 8.368780411e-3f;
-  p = p * r + 4.166839421e-2f;
-  p = p * r + 1.666652011e-1f;
-  p = p * r + 4.999999341e-1f;
-  p = p * (r * r) + r + 1.0f;
-  const Bits exponent = (Bits)shifted << 23;
-  return (p * (Vec<float>)exponent) * 2.0f;  // p 2^(n-1) 2
+// 2^x = 2^floor(x) 2^r. float: below 2 ulp by a minimax polynomial in r, which
+// is exact at 0, and 0 below the normal numbers. NaN stays NaN, overflow is inf.
+MMADAPTOR_INLINE Vec<float> polynomial_exp2(Vec<float> r) {
+  Vec<float> q = r * 2.161291594e-4f + 1.246784617e-3f;
+  q = q * r + 9.675451594e-3f;
+  q = q * r + 5.548528061e-2f;
+  q = q * r + 2.402293056e-1f;
+  q = q * r + 6.931470444e-1f;
+  return q * r + 1.0f;
 }
 
-MMADAPTOR_INLINE Vec<double> exp(Vec<double> x) {
-  for (int i = 0; i < Simd<double>::width; ++i) x[i] = std::exp(x[i]);
+#if MMADAPTOR_VECTOR_BYTES == 64
+MMADAPTOR_INLINE Vec<float> exp2(Vec<float> x) {
+  const Vec<float> r = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF);  // x - floor(x)
+  return _mm512_scalef_ps(polynomial_exp2(r), x);                   // p 2^floor(x)
+}
+#else
+MMADAPTOR_INLINE Vec<float> exp2(Vec<float> x) {
+  using Bits = Simd<float>::Bits;
+  x = x > splat(129.0f) ? splat(129.0f) : x;
+  x = x < splat(-125.5f) ? splat(-125.5f) : x;
+  // Adding 1.5 * 2^23 rounds to an integer and leaves it, biased, in the low bits.
+  const Vec<float> rounder = splat(12582912.0f + 126.0f);
+  const Vec<float> shifted = (x - 0.5f) + rounder;
+  const Vec<float> r = x - (shifted - rounder);
+  const Bits exponent = (Bits)shifted << 23;
+  return (polynomial_exp2(r) * (Vec<float>)exponent) * 2.0f;  // p 2^(n-1) 2
+}
+#endif
+
+MMADAPTOR_INLINE Vec<double> exp2(Vec<double> x) {
+  for (int i = 0; i < Simd<double>::width; ++i) x[i] = std::exp2(x[i]);
   return x;
 }
 
-// log(1 + p) for p in [0, 1]: 2 artanh(s) with s = p / (2 + p), below 2 ulp.
+constexpr double kLog2E = 1.44269504088896340736;
+
+template <typename T>
+MMADAPTOR_INLINE Vec<T> exp(Vec<T> x) {
+  return exp2(x * T(kLog2E));
+}
+
+// log(1 + p) for p in [0, 1]; float: a minimax polynomial, below 2 ulp.
 MMADAPTOR_INLINE Vec<float> log1p_unit(Vec<float> p) {
-  const Vec<float> s = p / (p + 2.0f);
-  const Vec<float> w = s * s;
-  Vec<float> q = w * 2.817833509e-1f + 2.796060275e-1f;
-  q = q * w + 4.002491028e-1f;
-  q = q * w + 6.666631468e-1f;
-  q = q * w + 2.0f;
-  return s * q;
+  Vec<float> q = p * 5.232690027e-3f - 2.950521992e-2f;
+  q = q * p + 7.822591751e-2f;
+  q = q * p - 1.366324250e-1f;
+  q = q * p + 1.910600499e-1f;
+  q = q * p - 2.484298169e-1f;
+  q = q * p + 3.331909673e-1f;
+  q = q * p - 4.999949314e-1f;
+  q = q * p + 9.999999699e-1f;
+  return q * p;
 }
 
 MMADAPTOR_INLINE Vec<double> log1p_unit(Vec<double> p) {
@@ -153,21 +176,34 @@ MMADAPTOR_INLINE Vec<double> log1p_unit(Vec<double> p) {
   return p;
 }
 
-// log(1 + e^x), and x itself above 20, as torch.nn.functional.softplus; `slope`
-// receives the derivative.
 template <typename T>
-MMADAPTOR_INLINE Vec<T> softplus(Vec<T> x, Vec<T>& slope) {
-  const Vec<T> zero = splat(T(0)), one = splat(T(1));
-  const Vec<T> positive = x > zero ? x : zero;
-  const Vec<T> small = exp(x - positive * T(2));  // e^-|x|
-  const Vec<T> sigmoid = (x > zero ? one : small) / (small + T(1));
-  slope = x > splat(T(20)) ? one : sigmoid;
-  return x > splat(T(20)) ? x : positive + log1p_unit(small);
+MMADAPTOR_INLINE Vec<T> maximum(Vec<T> x, Vec<T> y) {  // y where either is NaN
+#if MMADAPTOR_VECTOR_BYTES == 64
+  if constexpr (std::is_same_v<T, float>) return _mm512_max_ps(x, y);
+#endif
+  return x > y ? x : y;
+}
+
+// log(1 + e^x), and x itself above 20, as torch.nn.functional.softplus.
+template <typename T>
+MMADAPTOR_INLINE Vec<T> softplus(Vec<T> x) {
+  const Vec<T> positive = maximum<T>(x, Vec<T>{});
+  const Vec<T> small = exp<T>(x - positive * T(2));  // e^-|x|
+  const Vec<T> result = positive + log1p_unit(small);
+  // In float the sum is x already.
+  if constexpr (std::is_same_v<T, double>) return x > splat(20.0) ? x : result;
+  return result;
 }
 
 template <typename T>
 MMADAPTOR_INLINE Vec<T> sigmoid(Vec<T> x) {
-  return T(1) / (exp(-x) + T(1));
+  return T(1) / (exp<T>(-x) + T(1));
+}
+
+// The derivative of softplus.
+template <typename T>
+MMADAPTOR_INLINE Vec<T> softplus_slope(Vec<T> x) {
+  return x > splat(T(20)) ? splat(T(1)) : sigmoid<T>(x);
 }
 
 }  // namespace mmadaptor::MMADAPTOR_ISA

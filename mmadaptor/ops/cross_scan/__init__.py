@@ -1,0 +1,7 @@
+"""The selective scan over a map, in four directions."""
+
+from .op import cross_readout, cross_selective_scan, cross_selective_scan_states
+
+__all__ = [
+    'cross_readout', 'cross_selective_scan', 'cross_selective_scan_states'
+]

@@ -1,0 +1,98 @@
+"""The 2-D scan's definition: explicit pixel orders and the 1-D definition."""
+
+import torch
+from torch import Tensor
+
+from mmadaptor.ops.selective_scan import reference
+
+
+def pixel_orders(height: int, width: int) -> list[list[tuple[int, int]]]:
+    """The (row, column) pairs in the order of each of the four directions.
+
+    Args:
+        height: Rows of the map.
+        width: Columns of the map.
+
+    Returns:
+        Four lists of height times width pixels.
+    """
+    rows = [(i, j) for i in range(height) for j in range(width)]
+    columns = [(i, j) for j in range(width) for i in range(height)]
+    return [rows, columns, rows[::-1], columns[::-1]]
+
+
+def cross_selective_scan_states(x: Tensor,
+                                delta: Tensor,
+                                A: Tensor,
+                                B: Tensor,
+                                delta_bias: Tensor | None = None,
+                                delta_softplus: bool = False) -> Tensor:
+    """The states; see :func:`mmadaptor.ops.cross_selective_scan_states`.
+
+    Args:
+        x: `(B, H, W, D)`.
+        delta: `(B, H, W, 4, D)`.
+        A: `(4, D, N)`.
+        B: `(B, H, W, 4, N)`.
+        delta_bias: `(4, D)`.
+        delta_softplus: Whether `delta` goes through softplus.
+
+    Returns:
+        `(B, H, W, 4, D, N)`.
+    """
+    directions = []
+    for k, order in enumerate(pixel_orders(*x.shape[1:3])):
+        i, j = torch.tensor(order).T
+        states = reference.selective_scan_states(
+            x[:, i, j].transpose(1, 2), delta[:, i, j, k].transpose(1, 2),
+            A[k], B[:, i, j, k].transpose(1, 2),
+            None if delta_bias is None else delta_bias[k], delta_softplus)
+        states = states.permute(0, 3, 1, 2)  # (B, L, D, N)
+        image = torch.zeros(*x.shape[:3], *A.shape[1:], dtype=states.dtype)
+        directions.append(image.index_put(
+            (torch.arange(x.shape[0])[:, None], i, j), states))
+    return torch.stack(directions, dim=3)
+
+
+def cross_readout(states: Tensor, C: Tensor) -> Tensor:
+    """The readout; see :func:`mmadaptor.ops.cross_readout`.
+
+    Args:
+        states: `(B, H, W, 4, D, N)`.
+        C: `(B, H, W, 4, N)`.
+
+    Returns:
+        `(B, H, W, D)`.
+    """
+    return torch.einsum('bhwkdn,bhwkn->bhwd', states, C.to(states.dtype))
+
+
+def cross_selective_scan(x: Tensor,
+                         delta: Tensor,
+                         A: Tensor,
+                         B: Tensor,
+                         C: Tensor,
+                         D: Tensor | None = None,
+                         delta_bias: Tensor | None = None,
+                         delta_softplus: bool = False) -> Tensor:
+    """The scan; see :func:`mmadaptor.ops.cross_selective_scan`.
+
+    Args:
+        x: `(B, H, W, D)`.
+        delta: `(B, H, W, 4, D)`.
+        A: `(4, D, N)`.
+        B: `(B, H, W, 4, N)`.
+        C: `(B, H, W, 4, N)`.
+        D: `(4, D)`.
+        delta_bias: `(4, D)`.
+        delta_softplus: Whether `delta` goes through softplus.
+
+    Returns:
+        `(B, H, W, D)` in x's dtype.
+    """
+    states = cross_selective_scan_states(x, delta, A, B, delta_bias,
+                                         delta_softplus)
+    y = cross_readout(states, C)
+    if D is not None:
+        y = y + D.sum(dim=0) * x.to(A.dtype)
+    return y.to(x.dtype)
