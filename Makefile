@@ -1,4 +1,4 @@
-# `make demo` and `make test` work first, alone and again; both set up .venv.
+# `make test` works first, alone and again; it sets up .venv.
 PYTHON ?= python3
 BIN := .venv/bin
 

@@ -12,16 +12,16 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 VENV = ROOT / '.venv'
 PYTHON = VENV / 'bin' / 'python'
-LOG = VENV / 'setup.log'
 LOCK = ROOT / 'requirements' / 'lock.txt'
 
-# What a step took on 2 cores; the time left on show starts from these.
-SECONDS = dict(tools=15, torch=200, packages=60, mmcv=330, mmadaptor=60)
+# Rough guesses for 2 cores, which the time left on show starts from.
+SECONDS = dict(tools=15, torch=200, packages=60, mmcv=600, mmadaptor=60)
 
 
 class SetupError(Exception):
@@ -110,11 +110,7 @@ def check_machine() -> None:
         raise SetupError(
             f'No C++ compiler: "{compiler}" is not found. Install one (on '
             'Debian: apt-get install g++) or name yours in CXX.')
-    include = subprocess.run(
-        [sys.executable, '-c', 'import sysconfig, os; print(os.path.exists('
-         'os.path.join(sysconfig.get_path("include"), "Python.h")))'],
-        capture_output=True, text=True, check=True).stdout.strip()
-    if include != 'True':
+    if not pathlib.Path(sysconfig.get_path('include'), 'Python.h').exists():
         raise SetupError(
             "Python's headers (Python.h) are not found, which compiling ops "
             'needs. Install them (on Debian: apt-get install python3-dev).')
@@ -144,7 +140,7 @@ def fingerprint(*parts: str | pathlib.Path) -> str:
 
 
 def precompile_torch_header() -> dict[str, str]:
-    """Precompile torch's header, which halves mmcv's compile time.
+    """Precompile torch's header, which each of mmcv's sources includes.
 
     A compiler that cannot use it ignores it, so this can only help.
 
@@ -214,7 +210,7 @@ def set_up() -> None:
     stamp = VENV / 'packages.stamp'
     if not (stamp.exists() and stamp.read_text() == packages):
         print(f'Setting up {VENV} with Python {version}; the first time takes '
-              'about 10 minutes on 2 cores.', flush=True)
+              'some minutes.', flush=True)
         subprocess.run([sys.executable, '-m', 'venv', '--clear', str(VENV)],
                        check=True)
         install_packages()

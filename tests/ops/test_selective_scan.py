@@ -234,7 +234,7 @@ WRONG = {
                    r'`z` must have shape \[2, 6, 7\].*got \[2, 6, 6\]'),
     'delta_bias': (dict(delta_bias=torch.ones(6, 1)),
                    r'`delta_bias` must have shape \[6\].*got \[6, 1\]'),
-    'device': (dict(delta=torch.ones(2, 6, 7, device='meta')), r'delta'),
+    'device': (dict(delta=torch.ones(2, 6, 7, device='meta')), r'`delta` must be on cpu like the first argument, got meta'),
 }
 
 

@@ -2,8 +2,7 @@
 //
 // Lanes are channels: a vector holds one time step of neighbouring channels, so
 // the recurrence is a chain of fused multiply-adds with no exchange of lanes,
-// and the exponentials of the steps ahead fill the time it waits. The maths and
-// the derivation of the backward pass are in ops/selective_scan/README.md.
+// and the exponentials of the steps ahead fill the time it waits.
 #pragma once
 
 #include <algorithm>
@@ -100,7 +99,8 @@ MMADAPTOR_INLINE void read_input(const Scan& scan, const Lanes& lanes, int64_t s
     bias = load_as<T>(static_cast<const T*>(scan.delta_bias) + lanes.channel, lanes.count);
   for (int t = 0; t < steps; ++t) {
     Vec<T> d = in.step[t] + bias;
-    if constexpr (backward) in.slope.set(t, scan.delta_softplus ? softplus_slope<T>(d) : splat(T(1)));
+    if constexpr (backward)
+      in.slope.set(t, scan.delta_softplus ? softplus_slope<T>(d) : splat(T(1)));
     if (scan.delta_softplus) d = softplus<T>(d);
     in.step.set(t, d);
     in.drive.set(t, d * in.u[t]);
