@@ -185,7 +185,7 @@ MMADAPTOR_INLINE Vec<T> maximum(Vec<T> x, Vec<T> y) {  // y where either is NaN
 }
 
 // log(1 + e^x), and x itself above 20, as torch.nn.functional.softplus. In float
-// within 1e-6 of itself for x > -15: the exponent's rounding grows with |x|.
+// within 2e-6 of itself for x > -15: the exponent's rounding grows with |x|.
 template <typename T>
 MMADAPTOR_INLINE Vec<T> softplus(Vec<T> x) {
   const Vec<T> positive = maximum<T>(x, Vec<T>{});
