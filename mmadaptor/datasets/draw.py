@@ -1,0 +1,156 @@
+"""Pictures of scenes, by arithmetic that is the same on every machine."""
+from functools import lru_cache
+
+import numpy as np
+
+from . import geometry
+from .scene import SIZE, Background, Lamp, Layer, Scene, lamp_window, outline
+
+BLOTCH = 16  # pixels between the nodes of the background's blotches
+GRAIN = 3  # half the spread of the grain, in grey levels
+RIM = 1.5  # width of the dark rim of a shape, in pixels
+RIM_SHADE = .45
+SPOT_SHADE = .7
+SPOT_SHARE = .3
+
+LAMP_PLATE = (15, 15, 15)
+LAMP_FRAME = (250, 250, 250)
+LAMP_CORE = {True: (255, 225, 60), False: (45, 45, 60)}
+
+
+def blotches(rng: np.random.Generator) -> np.ndarray:
+    """Soft random blotches.
+
+    Args:
+        rng: The source.
+
+    Returns:
+        Shares from 0 to 1, `(SIZE, SIZE)`, exact in binary.
+    """
+    nodes = np.floor(rng.random((SIZE // BLOTCH + 1,) * 2) * 256) / 256
+    at = np.arange(SIZE)
+    low, share = at // BLOTCH, (at % BLOTCH) / BLOTCH
+    rows = (nodes[low] * (1 - share[:, None]) + nodes[low + 1] * share[:, None])
+    return rows[:, low] * (1 - share) + rows[:, low + 1] * share
+
+
+def pattern(background: Background) -> np.ndarray:
+    """The background's regular part.
+
+    Args:
+        background: The background.
+
+    Returns:
+        Grey levels to add, `(SIZE, SIZE)`.
+    """
+    y, x = np.mgrid[:SIZE, :SIZE]
+    period, contrast = background.period, background.contrast
+    if background.pattern == 'checks':
+        return contrast * ((x // period + y // period) % 2 - .5)
+    if background.pattern == 'waves':
+        # Triangle waves along a diagonal: rows and columns stay the shapes'.
+        phase = (x + y + background.seed % period) % (2 * period)
+        return contrast * (abs(phase - period) / period - .5)
+    return np.zeros((SIZE, SIZE))
+
+
+def draw_background(background: Background) -> np.ndarray:
+    """What lies behind the pile.
+
+    Args:
+        background: The background.
+
+    Returns:
+        Colours `(SIZE, SIZE, 3)`, float64, from about 0 to 255.
+    """
+    rng = np.random.default_rng(background.seed)
+    share = blotches(rng)[..., None]
+    one, other = (np.array(colour, float) for colour in background.colours)
+    return one * (1 - share) + other * share + pattern(background)[..., None]
+
+
+def texture(layer: Layer, rows: slice, columns: slice) -> np.ndarray:
+    """The colours inside a shape.
+
+    Args:
+        layer: The layer.
+        rows: The rows of the window that holds it.
+        columns: The window's columns.
+
+    Returns:
+        Colours `(h, w, 3)`, or `(3,)` where there is only one; float64.
+    """
+    first, second = (np.array(colour, float) for colour in layer.colours)
+    if layer.texture == 'plain':
+        return first
+    is_striped = layer.texture == 'stripes'
+    angle = layer.stripe_angle if is_striped else layer.angle
+    cells = [
+        np.floor(at / layer.stripe).astype(int)
+        for at in geometry.local_grid(layer.centre, angle, rows, columns)
+    ]
+    if is_striped:
+        return np.where((cells[1] % 2 == 0)[..., None], second, first)
+    spots = np.random.default_rng(layer.seed).random((32, 32)) < SPOT_SHARE
+    shade = np.where(spots[cells[0] % 32, cells[1] % 32], SPOT_SHADE, 1)
+    return first * shade[..., None]
+
+
+@lru_cache(maxsize=1)
+def grain(seed: int) -> np.ndarray:
+    """The grain over a whole picture.
+
+    Args:
+        seed: Where it comes from.
+
+    Returns:
+        Whole grey levels to add, `(SIZE, SIZE, 1)`.
+    """
+    levels = np.random.default_rng([seed, 1]).random((SIZE, SIZE, 1))
+    return np.floor(levels * (2 * GRAIN + 1)) - GRAIN
+
+
+def paint_layer(picture: np.ndarray, layer: Layer) -> None:
+    """Draw a shape over what is there.
+
+    Args:
+        picture: Colours `(SIZE, SIZE, 3)`, changed in place.
+        layer: The shape.
+    """
+    rows, columns, distance = outline(layer)
+    rim = geometry.cover(-RIM - distance)[..., None]  # 1 outside the inner part
+    colours = texture(layer, rows, columns) * (1 - (1 - RIM_SHADE) * rim)
+    alpha = geometry.cover(distance)[..., None]
+    window = picture[rows, columns]
+    picture[rows, columns] = window * (1 - alpha) + colours * alpha
+
+
+def paint_lamp(picture: np.ndarray, lamp: Lamp) -> None:
+    """Draw the lamp over what is there.
+
+    Args:
+        picture: Colours `(SIZE, SIZE, 3)`, changed in place.
+        lamp: The lamp.
+    """
+    window = picture[lamp_window(lamp)]
+    window[:] = LAMP_FRAME
+    window[2:-2, 2:-2] = LAMP_PLATE
+    window[4:-4, 4:-4] = LAMP_CORE[lamp.is_on]
+
+
+def draw(scene: Scene, behind: np.ndarray) -> np.ndarray:
+    """The picture of a scene.
+
+    Args:
+        scene: The scene.
+        behind: What `draw_background` made of its background.
+
+    Returns:
+        RGB `(SIZE, SIZE, 3)`, uint8.
+    """
+    picture = behind.copy()
+    for layer in scene.layers:
+        paint_layer(picture, layer)
+    paint_lamp(picture, scene.lamp)
+    picture += grain(scene.background.seed)
+    return np.floor(np.clip(picture, 0, 255) + .5).astype(np.uint8)

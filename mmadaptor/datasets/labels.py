@@ -1,0 +1,76 @@
+"""Labels of the `shapes` dataset in the COCO format."""
+import numpy as np
+
+from .scene import SIZE
+
+CLASSES = ('columns', 'disc_off', 'disc_on', 'rows', 'star5', 'star6')
+PALETTE = [(230, 60, 60), (60, 80, 220), (240, 210, 40), (60, 190, 80),
+           (220, 80, 220), (60, 210, 220)]
+SEGMENTATION_CLASSES = ('background', *CLASSES)
+SEGMENTATION_PALETTE = [(0, 0, 0), *PALETTE]
+
+
+def annotate(visible: np.ndarray, image_id: int, category_id: int) -> dict:
+    """The COCO annotation of a shape, without its id.
+
+    Args:
+        visible: Its visible pixels, boolean `(SIZE, SIZE)`.
+        image_id: The picture's id.
+        category_id: Its class's id.
+
+    Returns:
+        The annotation.
+    """
+    rows, columns = (np.flatnonzero(visible.any(axis)) for axis in (1, 0))
+    box = [columns[0], rows[0], np.ptp(columns) + 1, np.ptp(rows) + 1]
+    return dict(
+        image_id=image_id,
+        category_id=category_id,
+        segmentation=dict(size=[SIZE, SIZE], counts=run_lengths(visible)),
+        area=int(visible.sum()),
+        bbox=[int(number) for number in box],
+        iscrowd=0)
+
+
+def run_lengths(mask: np.ndarray) -> list[int]:
+    """COCO's uncompressed run lengths of a mask.
+
+    Args:
+        mask: Boolean `(H, W)`.
+
+    Returns:
+        Lengths of runs down the columns, of zeros and ones in turn, zeros
+        first.
+    """
+    pixels = np.concatenate([[False], mask.T.ravel()])  # (W * H + 1,)
+    starts = np.flatnonzero(pixels[1:] != pixels[:-1])
+    return np.diff(np.concatenate([[0], starts, [mask.size]])).tolist()
+
+
+def instances(description: str, version: int,
+              labels: list[list[dict]]) -> dict:
+    """The content of a COCO instance file.
+
+    Args:
+        description: What the file is, in words.
+        version: The version of the pictures.
+        labels: The annotations of each picture, without ids.
+
+    Returns:
+        The content.
+    """
+    annotations = [label for picture in labels for label in picture]
+    return dict(
+        info=dict(description=description, version=str(version)),
+        licenses=[],
+        categories=[
+            dict(id=k, name=name, supercategory=name.rstrip('56').split('_')[0])
+            for k, name in enumerate(CLASSES, 1)
+        ],
+        images=[
+            dict(id=index, file_name=f'{index:06}.png', width=SIZE, height=SIZE)
+            for index in range(len(labels))
+        ],
+        annotations=[
+            dict(label, id=k) for k, label in enumerate(annotations, 1)
+        ])

@@ -1,0 +1,280 @@
+"""Random scenes of the `shapes` dataset.
+
+Of numpy's generator only `random` is used: its stream is the one that stayed
+the same through numpy's versions, so a seed means the same pictures everywhere.
+"""
+import colorsys
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from .scene import (
+    CLUTTER,
+    LAMP_DISTANCE,
+    LAMP_HALF,
+    SIZE,
+    TARGETS,
+    Background,
+    Colour,
+    Lamp,
+    Layer,
+    Scene,
+    lamp_window,
+    layer_mask,
+)
+
+TARGETS_IN_PICTURE = (2, 5)
+CLUTTER_IN_PICTURE = (4, 8)
+RADIUS = (11.0, 26.0)
+STRIPE = (2.0, 3.0)  # a stripe's width, in pixels
+MIN_VISIBLE = 0.6  # the share of a labelled shape that stays in sight
+MIN_PIXELS = 150  # and its least area
+TRIES = 60
+
+
+def between(rng: np.random.Generator, low: float, high: float) -> float:
+    """A uniform number.
+
+    Args:
+        rng: The source.
+        low: The least value.
+        high: The bound above.
+
+    Returns:
+        The number.
+    """
+    return low + (high - low) * float(rng.random())
+
+
+def choose(rng: np.random.Generator, items: tuple) -> object:
+    """One of some items, each as likely.
+
+    Args:
+        rng: The source.
+        items: What to choose from.
+
+    Returns:
+        The item.
+    """
+    return items[int(rng.random() * len(items))]
+
+
+def sample_colour(rng: np.random.Generator, saturation: tuple[float, float],
+                  value: tuple[float, float]) -> Colour:
+    """A colour of any hue.
+
+    Args:
+        rng: The source.
+        saturation: Its least and greatest saturation.
+        value: Its least and greatest brightness.
+
+    Returns:
+        RGB, each from 0 to 255.
+    """
+    rgb = colorsys.hsv_to_rgb(
+        float(rng.random()), between(rng, *saturation), between(rng, *value))
+    return tuple(round(255 * part) for part in rgb)
+
+
+def sample_colours(rng: np.random.Generator) -> tuple[Colour, Colour]:
+    """A bright and a dark colour, in either order, both strong.
+
+    Args:
+        rng: The source.
+
+    Returns:
+        The shape's colour and its second one.
+    """
+    bright = sample_colour(rng, (.35, .8), (.85, 1.))
+    dark = sample_colour(rng, (.6, 1.), (.3, .5))
+    return (bright, dark) if rng.random() < .6 else (dark, bright)
+
+
+def sample_background(rng: np.random.Generator) -> Background:
+    """A dull background.
+
+    Args:
+        rng: The source.
+
+    Returns:
+        The background.
+    """
+    return Background(
+        colours=(sample_colour(rng, (.05, .3), (.35, .75)),
+                 sample_colour(rng, (.05, .3), (.35, .75))),
+        pattern=choose(rng, ('none', 'checks', 'waves')),
+        period=int(between(rng, 7, 17)),
+        contrast=int(between(rng, 6, 16)),
+        seed=int(rng.random() * 2**32))
+
+
+def sample_lamp(rng: np.random.Generator, is_on: bool) -> Lamp:
+    """A lamp near one of the picture's sides.
+
+    Args:
+        rng: The source.
+        is_on: Whether it is lit.
+
+    Returns:
+        The lamp.
+    """
+    along = int(between(rng, 9, SIZE - 9))
+    deep = int(between(rng, 9, 21))
+    if rng.random() < .5:
+        deep = SIZE - 1 - deep
+    centre = (along, deep) if rng.random() < .5 else (deep, along)
+    return Lamp(centre=centre, is_on=is_on)
+
+
+def sample_target(rng: np.random.Generator) -> Layer:
+    """A labelled shape, its place still open.
+
+    Discs come twice as often as any other kind, since they are two classes.
+
+    Args:
+        rng: The source.
+
+    Returns:
+        The layer.
+    """
+    kind = choose(rng, (*TARGETS, 'disc'))
+    striped = kind in ('rows', 'columns')
+    tilt = between(rng, -.15, .15)
+    return Layer(
+        kind=kind,
+        centre=(0., 0.),
+        radius=RADIUS[0] * (RADIUS[1] / RADIUS[0])**float(rng.random()),
+        angle=between(rng, 0, 2 * math.pi),
+        colours=sample_colours(rng),
+        proportion=between(rng, .45, .55),
+        texture='stripes' if striped else choose(rng, ('plain', 'spots')),
+        stripe=between(rng, *STRIPE),
+        stripe_angle=tilt + (math.pi / 2 if kind == 'columns' else 0),
+        seed=int(rng.random() * 2**32))
+
+
+def sample_clutter(rng: np.random.Generator) -> Layer:
+    """A shape without a label, its place still open.
+
+    Args:
+        rng: The source.
+
+    Returns:
+        The layer.
+    """
+    kind = choose(rng, CLUTTER)
+    thickness = dict(triangle=(1., 1.), bar=(.12, .3), cross=(.2, .35))[kind]
+    return Layer(
+        kind=kind,
+        centre=(0., 0.),
+        radius=between(rng, *((12, 30) if kind == 'bar' else (6, 16))),
+        angle=between(rng, 0, 2 * math.pi),
+        colours=sample_colours(rng),
+        proportion=between(rng, *thickness),
+        texture=choose(rng, ('plain', 'spots')),
+        stripe=between(rng, *STRIPE),
+        stripe_angle=0.,
+        seed=int(rng.random() * 2**32))
+
+
+def is_clear_of_lamp(layer: Layer, lamp: Lamp) -> bool:
+    """Whether a layer keeps its distance from the lamp.
+
+    Clutter may lie behind the lamp, labelled shapes not, and discs stay far.
+
+    Args:
+        layer: The layer.
+        lamp: The lamp.
+
+    Returns:
+        Whether it may lie there.
+    """
+    if not layer.is_target:
+        return True
+    away = LAMP_DISTANCE if layer.kind == 'disc' else 1.5 * LAMP_HALF
+    dx, dy = (a - b for a, b in zip(layer.centre, lamp.centre, strict=True))
+    return dx * dx + dy * dy >= (layer.radius + away)**2
+
+
+class Pile:
+    """A scene in the making, which keeps every labelled shape in sight.
+
+    Args:
+        scene: The scene, with no layers yet.
+    """
+
+    def __init__(self, scene: Scene) -> None:
+        self.scene = scene
+        self.lamp = np.zeros((SIZE, SIZE), bool)
+        self.lamp[lamp_window(scene.lamp)] = True
+        self.seen: list[tuple[np.ndarray, int]] = []  # mask, least area
+
+    def fits(self, layer: Layer, mask: np.ndarray) -> bool:
+        """Whether a layer can go on top.
+
+        Args:
+            layer: The layer.
+            mask: The pixels that it covers.
+
+        Returns:
+            Whether it and what lies under it stay in sight.
+        """
+        if layer.is_target and (not is_clear_of_lamp(layer, self.scene.lamp)
+                                or mask.sum() < MIN_PIXELS):
+            return False
+        return all((below & ~mask).sum() >= least for below, least in self.seen)
+
+    def add(self, rng: np.random.Generator, layer: Layer) -> bool:
+        """Put a layer on top, where a place is found for it.
+
+        Args:
+            rng: The source of places.
+            layer: The layer, its place open.
+
+        Returns:
+            Whether there was a place.
+        """
+        margin = .75 * layer.radius if layer.is_target else 0.
+        for _ in range(TRIES):
+            layer = replace(
+                layer,
+                centre=(between(rng, margin, SIZE - margin),
+                        between(rng, margin, SIZE - margin)))
+            mask = layer_mask(layer) & ~self.lamp
+            if not self.fits(layer, mask):
+                continue
+            self.seen = [(below & ~mask, least) for below, least in self.seen]
+            if layer.is_target:
+                least = max(MIN_PIXELS, int(MIN_VISIBLE * mask.sum()))
+                self.seen.append((mask, least))
+            self.scene.layers.append(layer)
+            return True
+        return False
+
+
+def sample_scene(rng: np.random.Generator, lamp_is_on: bool) -> Scene:
+    """A picture's content.
+
+    Args:
+        rng: The source.
+        lamp_is_on: Whether the lamp is lit.
+
+    Returns:
+        The scene, with two labelled shapes or more.
+    """
+    pile = Pile(Scene(sample_background(rng), sample_lamp(rng, lamp_is_on)))
+    targets, clutter = (
+        int(between(rng, low, high + 1))
+        for low, high in (TARGETS_IN_PICTURE, CLUTTER_IN_PICTURE))
+    placed = 0
+    while targets + clutter > 0 or placed < TARGETS_IN_PICTURE[0]:
+        # Any order is as likely, so clutter lies over shapes and under them.
+        is_target = clutter == 0 or (
+            rng.random() * (targets + clutter) < targets)
+        layer = sample_target(rng) if is_target else sample_clutter(rng)
+        done = pile.add(rng, layer)
+        placed += is_target and done
+        targets -= is_target and targets > 0
+        clutter -= not is_target
+    return pile.scene

@@ -1,0 +1,225 @@
+"""What is in a picture of the `shapes` dataset, before anything is drawn.
+
+A scene is plain data: a background, a lamp and a pile of layers, those that
+carry a label and those that are clutter. `sampling.py` draws one at random,
+`draw.py` makes the picture and the masks of it.
+
+The class of a disc is not in the disc. It is in the lamp, which stands far from
+every disc: see `LAMP_DISTANCE` and the table in `shapes.py`.
+"""
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import numpy as np
+
+from . import geometry
+
+SIZE = 128
+LAMP_HALF = 7.5  # half the lamp's side, in pixels
+LAMP_DISTANCE = 48.0  # from the lamp's centre to the nearest point of a disc
+
+TARGETS = ('columns', 'disc', 'rows', 'star5', 'star6')
+CLUTTER = ('triangle', 'bar', 'cross')
+
+Colour = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One shape of the pile.
+
+    Args:
+        kind: One of `TARGETS` or `CLUTTER`.
+        centre: Its centre as (x, y) in pixels.
+        radius: Its size, in pixels from the centre.
+        angle: How far it is turned, in radians.
+        colours: Its colour and the one of its stripes or spots, RGB.
+        proportion: The notch of a star, the thickness of a bar or cross.
+        texture: 'plain', 'spots' or 'stripes'.
+        stripe: Width of a stripe and side of a spot, in pixels.
+        stripe_angle: How far the stripes are turned from rows, in radians.
+        seed: Where the spots come from.
+    """
+
+    kind: str
+    centre: geometry.Point
+    radius: float
+    angle: float
+    colours: tuple[Colour, Colour]
+    proportion: float
+    texture: str
+    stripe: float
+    stripe_angle: float
+    seed: int
+
+    @property
+    def is_target(self) -> bool:
+        """Whether the shape carries a label."""
+        return self.kind in TARGETS
+
+
+@dataclass(frozen=True)
+class Lamp:
+    """The marker that decides what every disc of the picture is.
+
+    Args:
+        centre: Its centre as (x, y) in whole pixels.
+        is_on: Whether it is lit.
+    """
+
+    centre: tuple[int, int]
+    is_on: bool
+
+
+@dataclass(frozen=True)
+class Background:
+    """What lies behind the pile.
+
+    Args:
+        colours: The two colours that it blends, RGB.
+        pattern: 'none', 'checks' or 'waves'.
+        period: The pattern's, in pixels.
+        contrast: The pattern's, in grey levels.
+        seed: Where the blotches and the grain come from.
+    """
+
+    colours: tuple[Colour, Colour]
+    pattern: str
+    period: int
+    contrast: int
+    seed: int
+
+
+@dataclass
+class Scene:
+    """A picture's content.
+
+    Args:
+        background: What lies behind.
+        lamp: The marker, in front of everything.
+        layers: The pile, the lowest first.
+    """
+
+    background: Background
+    lamp: Lamp
+    layers: list[Layer] = field(default_factory=list)
+
+    def label(self, layer: Layer) -> str:
+        """The class of one of the labelled layers.
+
+        Args:
+            layer: A layer for which `is_target` holds.
+
+        Returns:
+            The class: its kind, but of a disc what the lamp makes it.
+        """
+        if layer.kind == 'disc':
+            return 'disc_on' if self.lamp.is_on else 'disc_off'
+        return layer.kind
+
+    def alone(self, layer: Layer) -> 'Scene':
+        """The scene with one labelled shape; its clutter and its lamp stay.
+
+        Args:
+            layer: The shape that stays.
+
+        Returns:
+            A new scene.
+        """
+        layers = [one for one in self.layers
+                  if one is layer or not one.is_target]
+        return Scene(self.background, self.lamp, layers)
+
+
+def shape_distance(layer: Layer, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Signed distance to a layer's outline.
+
+    Args:
+        layer: The layer.
+        u: Coordinates along its first axis `(h, w)`.
+        v: Coordinates along its second axis `(h, w)`.
+
+    Returns:
+        The distances `(h, w)`.
+    """
+    radius, proportion = layer.radius, layer.proportion
+    if layer.kind == 'disc':
+        return geometry.disc(u, v, .92 * radius)
+    corners = dict(
+        columns=lambda: geometry.rectangle_corners(.8 * radius, .8 * radius),
+        rows=lambda: geometry.rectangle_corners(.8 * radius, .8 * radius),
+        star5=lambda: geometry.star_corners(5, 1.1 * radius, proportion),
+        star6=lambda: geometry.star_corners(6, 1.1 * radius, proportion),
+        triangle=lambda: geometry.star_corners(3, radius, .5),
+        bar=lambda: geometry.rectangle_corners(radius, radius * proportion),
+        cross=lambda: geometry.cross_corners(radius, radius * proportion))
+    return geometry.polygon(u, v, corners[layer.kind]())
+
+
+@lru_cache(maxsize=32)  # the layers of one picture, asked for again and again
+def outline(layer: Layer) -> tuple[slice, slice, np.ndarray]:
+    """A layer's signed distance in the window of the picture that holds it.
+
+    Args:
+        layer: The layer.
+
+    Returns:
+        The window's rows and columns, and the distances `(h, w)` in it.
+    """
+    reach = 1.15 * layer.radius + 2
+    window = [
+        slice(max(int(at - reach), 0), min(int(at + reach) + 1, SIZE))
+        for at in (layer.centre[1], layer.centre[0])
+    ]
+    u, v = geometry.local_grid(layer.centre, layer.angle, *window)
+    distance = shape_distance(layer, u, v)
+    distance.flags.writeable = False
+    return *window, distance
+
+
+def layer_mask(layer: Layer) -> np.ndarray:
+    """The pixels that a layer covers where nothing lies over it.
+
+    Args:
+        layer: The layer.
+
+    Returns:
+        A boolean picture `(SIZE, SIZE)`.
+    """
+    mask = np.zeros((SIZE, SIZE), bool)
+    rows, columns, distance = outline(layer)
+    mask[rows, columns] = distance < 0
+    return mask
+
+
+def lamp_window(lamp: Lamp) -> tuple[slice, slice]:
+    """The rows and the columns of the lamp.
+
+    Args:
+        lamp: The lamp.
+
+    Returns:
+        Both slices.
+    """
+    half = int(LAMP_HALF)
+    return tuple(slice(at - half, at + half + 1) for at in lamp.centre[::-1])
+
+
+def visible_masks(scene: Scene) -> list[np.ndarray]:
+    """The pixels of each layer that nothing above it hides.
+
+    Args:
+        scene: The scene.
+
+    Returns:
+        A boolean picture `(SIZE, SIZE)` for each layer, in the layers' order;
+        no two share a pixel.
+    """
+    free = np.ones((SIZE, SIZE), bool)
+    free[lamp_window(scene.lamp)] = False
+    visible = []
+    for layer in reversed(scene.layers):
+        mask = layer_mask(layer) & free
+        free &= ~mask
+        visible.append(mask)
+    return visible[::-1]

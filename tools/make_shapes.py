@@ -1,0 +1,24 @@
+"""Makes the embedded dataset: `python tools/make_shapes.py [data/shapes]`."""
+import argparse
+
+from mmadaptor.datasets import make_shapes
+
+
+def main() -> None:
+    """Read the command line and make the dataset."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('root', nargs='?', default='data/shapes')
+    parser.add_argument('--train', type=int, default=2000, help='pictures')
+    parser.add_argument('--val', type=int, default=300, help='pictures')
+    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--workers', type=int, help='all cores if not given')
+    args = parser.parse_args()
+    try:
+        root = make_shapes(**vars(args))
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+    print(f'The dataset is in {root}')
+
+
+if __name__ == '__main__':
+    main()
