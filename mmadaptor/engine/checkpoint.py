@@ -1,0 +1,226 @@
+"""Checkpoints that fit their model, and the newest one that is whole."""
+
+import logging
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from mmengine.logging import print_log
+from mmengine.model.weight_init import update_init_info
+from mmengine.runner.checkpoint import CheckpointLoader
+
+from .errors import CheckpointMismatchError, DamagedFileError, InputError
+from .safe_loading import peek
+
+SHOWN = 5
+
+
+@dataclass
+class Mismatch:
+    """How a state dict differs from the module that is to take it.
+
+    Args:
+        missing: Names that the module has and the state dict has not.
+        unexpected: Names that only the state dict has.
+        shapes: Name, the module's shape, the state dict's shape.
+    """
+
+    missing: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    shapes: list[tuple[str, tuple, tuple]] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.missing or self.unexpected or self.shapes)
+
+    def __str__(self) -> str:
+        shapes = [
+            f'{name}: expected {expected}, got {got}'
+            for name, expected, got in self.shapes
+        ]
+        parts = [('missing', self.missing), ('unexpected', self.unexpected),
+                 ('of another shape', shapes)]
+        return '\n'.join(_listed(what, names) for what, names in parts if names)
+
+
+def _listed(what: str, names: Sequence[str]) -> str:
+    more = [f'... and {len(names) - SHOWN} more'] * (len(names) > SHOWN)
+    lines = [f'  {len(names)} {what}:', *names[:SHOWN], *more]
+    return '\n    '.join(lines)
+
+
+def load_strict(module: torch.nn.Module,
+                state_dict: Mapping[str, torch.Tensor],
+                source: str,
+                optional: Sequence[str] = ()) -> None:
+    """Loads a state dict and accounts for every name in it.
+
+    Args:
+        module: Takes the weights.
+        state_dict: The weights, by the module's own names.
+        source: Where they come from, for the error.
+        optional: Regular expressions; a name that one of them is found in may
+            be missing on either side. Shapes have to agree all the same.
+
+    Raises:
+        CheckpointMismatchError: Names are missing or left over, or shapes
+            differ; lists the first of each with expected and got.
+    """
+    expected = {
+        name: tuple(value.shape)
+        for name, value in module.state_dict().items()
+        if isinstance(value, torch.Tensor)
+    }
+    misfits = {
+        name: tuple(value.shape)
+        for name, value in state_dict.items()
+        if name in expected and tuple(value.shape) != expected[name]
+    }
+    # torch's own loading runs each module's upgrades of older names, which a
+    # comparison of names alone would report as wrong.
+    try:
+        keys = module.load_state_dict(
+            {k: v for k, v in state_dict.items() if k not in misfits},
+            strict=False)
+    except RuntimeError as error:
+        raise CheckpointMismatchError(
+            f'{source} does not fit {type(module).__name__}: {error}'
+        ) from error
+    mismatch = Mismatch(
+        missing=[
+            name for name in _required(keys.missing_keys, optional)
+            if name not in misfits and 'num_batches_tracked' not in name
+        ],
+        unexpected=_required(keys.unexpected_keys, optional),
+        shapes=[(name, expected[name], got) for name, got in misfits.items()])
+    if mismatch:
+        raise CheckpointMismatchError(
+            f'{source} does not fit {type(module).__name__}, so nothing was '
+            f'started.\n{mismatch}\nUse the config that the checkpoint was '
+            'trained with, or a checkpoint of this config.')
+
+
+def _required(names: Sequence[str], optional: Sequence[str]) -> list[str]:
+    return [n for n in names if not any(re.search(p, n) for p in optional)]
+
+
+def load_backbone(module: torch.nn.Module,
+                  init_cfg: Mapping[str, Any],
+                  optional: Sequence[str] = ()) -> None:
+    """Starts a module from `init_cfg=dict(type='Pretrained', ...)`, strictly.
+
+    mmengine's own initialiser only logs what it could not load.
+
+    Args:
+        module: Takes the weights.
+        init_cfg: `checkpoint`, a path or address; `prefix`, the part of the
+            checkpoint to take, such as `'backbone.'` (default all of it);
+            `map_location` (default `'cpu'`).
+        optional: Regular expressions for names that may be missing on either
+            side, such as adaptors that a pretrained base does not have.
+
+    Raises:
+        InputError: The file or the prefix is missing.
+        CheckpointMismatchError: Names or shapes do not fit.
+    """
+    source = init_cfg['checkpoint']
+    checkpoint = CheckpointLoader.load_checkpoint(
+        source, init_cfg.get('map_location', 'cpu'), logger='current')
+    state_dict = checkpoint.get('state_dict', checkpoint)
+    prefix = init_cfg.get('prefix')
+    if prefix:
+        state_dict = _below(state_dict, prefix.rstrip('.') + '.', source)
+    try:
+        load_strict(module, state_dict, source, optional)
+    except CheckpointMismatchError as error:
+        hint = _prefix_hint(module, state_dict, prefix or '')
+        raise CheckpointMismatchError(f'{error}{hint}') from error
+    if hasattr(module, '_params_init_info'):
+        update_init_info(module, init_info=f'Pretrained: loaded from {source}')
+
+
+def _below(state_dict: Mapping[str, torch.Tensor], prefix: str,
+           source: str) -> dict[str, torch.Tensor]:
+    below = {
+        name[len(prefix):]: value
+        for name, value in state_dict.items() if name.startswith(prefix)
+    }
+    if not below:
+        roots = sorted({name.split('.')[0] + '.' for name in state_dict})
+        raise InputError(
+            f"{source} has nothing under prefix '{prefix}'; its names begin "
+            f'with {", ".join(roots[:SHOWN])}')
+    return below
+
+
+def _prefix_hint(module: torch.nn.Module, state_dict: Mapping[str, Any],
+                 given: str) -> str:
+    """A sentence on the prefix that would have fitted, if there is one."""
+    first = next(iter(module.state_dict()), None)
+    for name in state_dict:
+        if first and name != first and name.endswith('.' + first):
+            prefix = given + name[:-len(first)]
+            return f"\nIts names suggest init_cfg=dict(prefix='{prefix}', ...)."
+    return ''
+
+
+def find_resumable(work_dir: str) -> str | None:
+    """The newest checkpoint in a folder that is whole.
+
+    A truncated one is named in the log and skipped.
+
+    Args:
+        work_dir: The folder of the run to resume.
+
+    Returns:
+        Its path, or None if the folder has no checkpoint yet.
+
+    Raises:
+        InputError: There are checkpoints, and all of them are damaged.
+    """
+    damaged = []
+    for path in _newest_first(work_dir):
+        try:
+            if 'meta' in peek(path):
+                return path
+            damaged.append(f'{path} cannot be resumed from: it has no meta')
+        except DamagedFileError as error:
+            damaged.append(str(error))
+        print_log(f'{damaged[-1]} Skipped.', 'current', logging.WARNING)
+    if damaged:
+        raise InputError('No checkpoint to resume from is whole:\n  ' +
+                         '\n  '.join(damaged))
+    return None
+
+
+def _newest_first(work_dir: str) -> list[str]:
+    """The run's checkpoints: the recorded last one, then those before it."""
+    last = _recorded_last(work_dir)
+    stem, limit = _numbered(last) if last else ('', None)
+    numbered = {}
+    for name in os.listdir(work_dir) if os.path.isdir(work_dir) else ():
+        its_stem, number = _numbered(name)
+        if number is None or (limit is not None and number >= limit):
+            continue
+        if its_stem == stem if last else its_stem in ('epoch_', 'iter_'):
+            numbered[number] = os.path.join(work_dir, name)
+    older = [numbered[n] for n in sorted(numbered, reverse=True)]
+    return [last, *older] if last else older
+
+
+def _recorded_last(work_dir: str) -> str | None:
+    record = os.path.join(work_dir, 'last_checkpoint')
+    if not os.path.isfile(record):
+        return None
+    with open(record) as file:
+        path = file.read().strip()
+    # A folder that was moved still records the old place.
+    moved = os.path.join(work_dir, os.path.basename(path))
+    return next((p for p in (path, moved) if os.path.isfile(p)), None)
+
+
+def _numbered(path: str) -> tuple[str, int | None]:
+    match = re.fullmatch(r'(.*?)(\d+)\.pth', os.path.basename(path))
+    return (match.group(1), int(match.group(2))) if match else ('', None)

@@ -1,0 +1,55 @@
+"""A checkpoint of another model is an error, not a warning."""
+
+import re
+from collections.abc import Sequence
+
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+
+from mmadaptor.registry import HOOKS
+
+from ..checkpoint import load_strict
+
+
+@HOOKS.register_module()
+class StrictLoadHook(Hook):
+    """Fails when `load_from`, resume or test meet a checkpoint that misfits.
+
+    mmengine logs missing, left-over and misshapen weights, and goes on with
+    what was there before.
+
+    Args:
+        skip: Regular expressions; weights whose names match are left as they
+            are, whatever the checkpoint holds: the heads, where a detector is
+            fine-tuned to other classes.
+    """
+
+    priority = 'VERY_HIGH'
+
+    def __init__(self, skip: Sequence[str] = ()) -> None:
+        self.skip = tuple(skip)
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Loads the weights and accounts for each of them.
+
+        Args:
+            runner: The runner whose model takes the weights.
+            checkpoint: What the file holds; `skip` is taken out of it.
+
+        Raises:
+            CheckpointMismatchError: Names or shapes do not fit.
+        """
+        weights = checkpoint.get('state_dict', checkpoint)
+        weights = {
+            re.sub(r'^module\.', '', name): value
+            for name, value in weights.items()
+        }
+        for name in list(weights):
+            if any(re.search(pattern, name) for pattern in self.skip):
+                del weights[name]
+        checkpoint['state_dict'] = weights
+        model = runner.model
+        model = model.module if is_model_wrapper(model) else model
+        load_strict(
+            model, weights, 'The checkpoint', optional=self.skip)

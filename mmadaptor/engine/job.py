@@ -1,0 +1,146 @@
+"""What tools/train.py and tools/test.py share: arguments, config, errors."""
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Callable
+
+from mmengine.config import Config, DictAction
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from .errors import InputError
+from .options import merge_options
+
+STRICT_LOAD = 'mmadaptor.StrictLoadHook'
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments that every job has, named as in the toolboxes.
+
+    Args:
+        parser: The tool's parser.
+    """
+    parser.add_argument(
+        '--work-dir',
+        help='folder for logs and results (default: the config\'s work_dir, '
+        'or work_dirs/CONFIG_NAME)')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        default={},
+        metavar='KEY=VALUE',
+        help='settings that replace the config\'s, such as '
+        'train_dataloader.batch_size=4 or "key=[a,b]"; a key that matches '
+        'nothing is an error unless it is written +key=value')
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='what started the processes of a distributed job')
+    # torch.distributed.launch passes --local-rank, older ones --local_rank.
+    parser.add_argument(
+        '--local_rank', '--local-rank', type=int, default=0,
+        help=argparse.SUPPRESS)
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """Reads the config of a job and merges the common arguments into it.
+
+    Args:
+        args: The parsed arguments.
+
+    Returns:
+        The config; `work_dir` is set.
+
+    Raises:
+        InputError: The config is missing or broken, or options match nothing.
+    """
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    if not os.path.isfile(args.config):
+        raise InputError(f'{args.config}: no such config file.')
+    try:
+        cfg = Config.fromfile(args.config)
+    except (SyntaxError, NameError, FileNotFoundError, ImportError) as error:
+        raise InputError(
+            f'{args.config} cannot be read: {type(error).__name__}: {error}'
+        ) from error
+    cfg.launcher = args.launcher
+    merge_options(cfg, args.cfg_options)
+    if args.work_dir is not None:
+        cfg.work_dir = args.work_dir
+    elif cfg.get('work_dir') is None:
+        name = os.path.splitext(os.path.basename(args.config))[0]
+        cfg.work_dir = os.path.join('work_dirs', name)
+    _collate_for_mmpretrain(cfg)
+    add_hook(cfg, STRICT_LOAD)
+    return cfg
+
+
+def _collate_for_mmpretrain(cfg: Config) -> None:
+    """Mmpretrain's models take stacked batches, which its configs leave out."""
+    if cfg.get('default_scope') != 'mmpretrain':
+        return
+    for split in ('train', 'val', 'test'):
+        if cfg.get(f'{split}_dataloader'):
+            cfg[f'{split}_dataloader'].setdefault(
+                'collate_fn', dict(type='default_collate'))
+
+
+def add_hook(cfg: Config, name: str) -> None:
+    """Adds a hook to a config that does not have it yet.
+
+    Args:
+        cfg: The config, which is changed.
+        name: The hook's `type`.
+    """
+    hooks = list(cfg.get('custom_hooks') or [])
+    if all(hook.get('type') != name for hook in hooks):
+        cfg.custom_hooks = [*hooks, dict(type=name)]
+
+
+def build_runner(cfg: Config) -> Runner:
+    """Builds mmengine's runner, or the one that `runner_type` names.
+
+    Args:
+        cfg: The config.
+
+    Returns:
+        The runner.
+    """
+    if 'runner_type' in cfg:
+        return RUNNERS.build(cfg)
+    return Runner.from_cfg(cfg)
+
+
+def run(main: Callable[[], None]) -> None:
+    """Runs a tool; an error of its user ends it without a traceback.
+
+    Args:
+        main: The tool.
+    """
+    try:
+        main()
+    except InputError as error:
+        sys.exit(f'\nerror: {error}')
+    except (TypeError, KeyError, ValueError) as error:
+        if not _is_wrong_config(error):
+            raise
+        sys.exit(f'\nerror in the config: {error}')
+
+
+def _is_wrong_config(error: Exception) -> bool:
+    """Whether mmengine could not build what the config asks for.
+
+    It raises in the builder itself for an unknown `type` or keyword; a value
+    that one of our constructors refuses raises in that constructor.
+    """
+    frames = [
+        (frame.f_globals.get('__name__', ''), frame.f_code.co_name)
+        for frame, _ in traceback.walk_tb(error.__traceback__)
+    ]
+    builder = ('mmengine.registry.build_functions', 'build_from_cfg')
+    ours = frames[-1][0].startswith('mmadaptor.')
+    return frames[-1] == builder or (ours and builder in frames)

@@ -1,0 +1,103 @@
+"""Finds all that is missing before anything long starts."""
+
+import importlib.util
+import logging
+import os
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.logging import print_log
+
+from .dataset_checks import check_data
+from .errors import InputError
+from .pretrained import find_pretrained
+from .report import Report
+from .safe_loading import peek
+
+EXTRAS = {'mmdet': 'det', 'mmseg': 'seg', 'mmpretrain': 'cls'}
+LOAD_FROM = 'the checkpoint to load'
+RANKS = ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK')
+
+
+def check_training(cfg: Config) -> None:
+    """Checks all that a training needs.
+
+    Args:
+        cfg: The config, as the runner will get it.
+
+    Raises:
+        InputError: Lists everything that is missing or broken, where it was
+            expected and how to go on.
+    """
+    report = Report()
+    _check_amp(cfg, report)
+    for key, checkpoint in find_pretrained(cfg.get('model')):
+        if not _check_checkpoint(key, checkpoint, report):
+            report.hint(f'Start from another checkpoint by --cfg-options '
+                        f'{key}=PATH, or without one by --from-scratch.')
+    _check_load_from(cfg, report)
+    _check_job(cfg, ('train', 'val'), report)
+
+
+def check_test(cfg: Config) -> None:
+    """Checks all that a test needs.
+
+    Args:
+        cfg: The config, as the runner will get it.
+
+    Raises:
+        InputError: Lists everything that is missing or broken.
+    """
+    report = Report()
+    _check_load_from(cfg, report)
+    _check_job(cfg, ('test', ), report)
+
+
+def _check_job(cfg: Config, splits: tuple[str, ...], report: Report) -> None:
+    scope = cfg.get('default_scope')
+    if scope in EXTRAS and importlib.util.find_spec(scope) is None:
+        report.problem(f'{scope} is not installed: pip install '
+                       f'"mmadaptor[{EXTRAS[scope]}]" --no-build-isolation')
+    elif _is_first_process():
+        for split in splits:
+            check_data(cfg, split, report)
+    report.raise_problems()
+    for note in report.notes:
+        print_log(note, 'current', logging.WARNING)
+
+
+def _is_first_process() -> bool:
+    """Of many processes one reads the annotations; if it stops, all stop."""
+    return all(os.environ.get(name, '0') == '0' for name in RANKS)
+
+
+def _check_amp(cfg: Config, report: Report) -> None:
+    wrapper = cfg.get('optim_wrapper') or {}
+    if wrapper.get('type') == 'AmpOptimWrapper' and get_device() == 'cpu':
+        report.problem(
+            'Mixed precision (--amp, AmpOptimWrapper) needs an accelerator, '
+            'and this machine has none: the ops of the detection heads have '
+            'no half types on a CPU. Leave it out; it would save no time here.')
+
+
+def _check_load_from(cfg: Config, report: Report) -> None:
+    if cfg.get('load_from'):
+        _check_checkpoint(LOAD_FROM, cfg.load_from, report)
+
+
+def _check_checkpoint(key: str, path: Any, report: Report) -> bool:
+    """Whether a checkpoint is there and whole; addresses are not asked."""
+    if '://' in path:
+        return True
+    path = os.path.expanduser(path)
+    if not report.require(key, path):
+        return False
+    if os.path.isdir(path):
+        return True
+    try:
+        peek(path)
+    except InputError as error:
+        report.problem(f'{error}\n     named by {key}')
+        return False
+    return True

@@ -1,0 +1,63 @@
+"""A model and a dataset that need mmengine alone, for jobs in subprocesses."""
+
+import os
+import random
+import signal
+
+import numpy as np
+import torch
+from mmengine.dataset import BaseDataset
+from mmengine.evaluator import BaseMetric
+from mmengine.hooks import Hook
+from mmengine.model import BaseModel
+from mmengine.registry import DATASETS, HOOKS, METRICS, MODELS
+
+
+@DATASETS.register_module()
+class ToyDataset(BaseDataset):
+    """Random inputs; each call draws from all three generators."""
+
+    def load_data_list(self):
+        return [dict(number=i) for i in range(8)]
+
+    def prepare_data(self, idx):
+        noise = random.random() + np.random.rand() + torch.rand(()).item()
+        return dict(inputs=torch.full((4, ), float(idx)) + noise)
+
+
+@MODELS.register_module()
+class ToyModel(BaseModel):
+    """A linear layer behind dropout, and `width` weights beside it."""
+
+    def __init__(self, width=1, init_cfg=None):
+        super().__init__(init_cfg=init_cfg)
+        self.layer = torch.nn.Linear(4, 4)
+        self.ballast = torch.nn.Parameter(torch.zeros(width))
+        self.dropout = torch.nn.Dropout(0.5)
+
+    def forward(self, inputs, mode='tensor'):
+        x = self.dropout(self.layer(torch.stack(list(inputs))))
+        return dict(loss=x.square().mean()) if mode == 'loss' else [x]
+
+
+@METRICS.register_module()
+class ToyMetric(BaseMetric):
+    """A number that depends on the weights."""
+
+    def process(self, data_batch, data_samples):
+        self.results.append(float(data_samples[0].sum()))
+
+    def compute_metrics(self, results):
+        return dict(mAP=sum(results))
+
+
+@HOOKS.register_module()
+class KillHook(Hook):
+    """Ends the process as a full machine does, after some iterations."""
+
+    def __init__(self, after):
+        self.after = after
+
+    def after_train_iter(self, runner, **kwargs):
+        if runner.iter + 1 == self.after:
+            os.kill(os.getpid(), signal.SIGKILL)

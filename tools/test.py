@@ -1,0 +1,99 @@
+"""Tests a checkpoint of mmdet, mmseg or mmpretrain; the config says which.
+
+Usage: python tools/test.py CONFIG CHECKPOINT
+"""
+
+import argparse
+import os
+
+from mmengine.config import Config
+
+import mmadaptor.engine  # noqa: F401  (registers hooks and safe loaders)
+from mmadaptor.engine.errors import InputError
+from mmadaptor.engine.job import (
+    add_common_arguments,
+    build_runner,
+    load_config,
+    run,
+)
+from mmadaptor.engine.preflight import check_test
+
+
+def parse_args() -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument(
+        '--out', metavar='FILE.pkl', help='file for the predictions')
+    parser.add_argument(
+        '--show-dir', help='folder for pictures of the predictions')
+    add_common_arguments(parser)
+    return parser.parse_args()
+
+
+def draw_into(cfg: Config, folder: str) -> None:
+    """Turns on the toolbox's own drawing of predictions.
+
+    Args:
+        cfg: The config, which is changed.
+        folder: Where the pictures go.
+
+    Raises:
+        InputError: The config has no visualization hook.
+    """
+    hook = (cfg.get('default_hooks') or {}).get('visualization')
+    if not hook:
+        raise InputError(
+            '--show-dir needs the toolbox\'s hook in the config: '
+            'default_hooks=dict(visualization=dict(type=...)).')
+    # An absolute path keeps mmdet from putting it below its log folder.
+    folder = os.path.abspath(folder)
+    scope = cfg.get('default_scope')
+    if scope == 'mmpretrain':
+        hook.update(enable=True, out_dir=folder)
+    elif scope == 'mmseg':
+        hook.update(draw=True)
+        cfg.visualizer.save_dir = folder
+    else:
+        hook.update(draw=True, test_out_dir=folder)
+
+
+def dump_into(cfg: Config, path: str) -> None:
+    """Adds a metric that writes the predictions to a file.
+
+    Args:
+        cfg: The config, which is changed.
+        path: The file.
+
+    Raises:
+        InputError: It is not a pickle by its name.
+    """
+    if not path.endswith(('.pkl', '.pickle')):
+        raise InputError(f'--out {path}: expected a name that ends in .pkl')
+    # mmdet's own packs masks as run lengths.
+    detection = cfg.get('default_scope') == 'mmdet'
+    dump = dict(
+        type='DumpDetResults' if detection else 'DumpResults',
+        out_file_path=path)
+    metrics = cfg.test_evaluator
+    metrics = metrics if isinstance(metrics, list) else [metrics]
+    cfg.test_evaluator = [*metrics, dump]
+
+
+def main() -> None:
+    """Tests."""
+    args = parse_args()
+    cfg = load_config(args)
+    cfg.load_from = args.checkpoint
+    cfg.resume = False
+    if args.show_dir:
+        draw_into(cfg, args.show_dir)
+    if args.out:
+        dump_into(cfg, args.out)
+    check_test(cfg)
+    build_runner(cfg).test()
+
+
+if __name__ == '__main__':
+    run(main)
