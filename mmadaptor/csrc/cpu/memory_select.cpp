@@ -1,0 +1,95 @@
+// memory_select on a CPU: from tensors to the kernels of this processor.
+#include "../memory_select.h"
+
+#include <ATen/Parallel.h>
+#include <ATen/Version.h>
+#include <torch/library.h>
+
+#include <limits>
+
+#include "memory_select_kernel.h"
+
+namespace mmadaptor {
+namespace {
+
+// torch's own choice, which ATEN_CPU_CAPABILITY=default|avx2|avx512 overrides.
+const MemorySelectKernels& memory_select_kernels() {
+  static const MemorySelectKernels& kernels = []() -> const MemorySelectKernels& {
+#if defined(__x86_64__)
+    const auto capability = at::get_cpu_capability();
+    if (capability == "AVX512" || capability == "AVX2") return avx2::memory_select_kernels;
+#endif
+    return baseline::memory_select_kernels;
+  }();
+  return kernels;
+}
+
+// The kernels' view of the arguments, and what keeps its memory alive.
+struct PreparedMemorySelect {
+  Tensor states, locations, weights;
+  MemorySelect op;
+
+  PreparedMemorySelect(const Tensor& states_, const Tensor& locations_, const Tensor& weights_)
+      : states(states_.contiguous()),
+        locations(locations_.contiguous()),
+        weights(weights_.contiguous()) {
+    op.dtype = states.scalar_type();
+    op.batch = states.size(0);
+    op.height = states.size(1);
+    op.width = states.size(2);
+    op.slices = weights.size(3) * weights.size(4);
+    op.row = states.size(4) / weights.size(4) * states.size(5);
+    op.places = weights.size(5);
+    op.states = states.const_data_ptr();
+    op.locations = locations.const_data_ptr();
+    op.weights = weights.const_data_ptr();
+    TORCH_CHECK_VALUE(op.pixels() < std::numeric_limits<int32_t>::max(),
+                      "memory_select: `states` must have fewer than 2^31 - 1 pixels a map, got ",
+                      op.height, " x ", op.width);
+  }
+};
+
+Tensor memory_select(const Tensor& states, const Tensor& locations, const Tensor& weights) {
+  check_memory_select("memory_select", states, locations, weights);
+  Tensor memory = empty_contiguous(states);
+  const PreparedMemorySelect prepared(states, locations, weights);
+  at::parallel_for(0, prepared.op.forward_tasks(), 1, [&](int64_t begin, int64_t end) {
+    memory_select_kernels().forward(prepared.op, memory.data_ptr(), begin, end);
+  });
+  return memory;
+}
+
+std::tuple<Tensor, Tensor, Tensor> memory_select_backward(const Tensor& grad_memory,
+                                                          const Tensor& states,
+                                                          const Tensor& locations,
+                                                          const Tensor& weights) {
+  check_memory_select_gradient(grad_memory, states, locations, weights);
+  auto [grad_states, grad_locations, grad_weights] =
+      empty_memory_select_gradients(states, locations, weights);
+  const PreparedMemorySelect prepared(states, locations, weights);
+  const Tensor incoming = grad_memory.contiguous();
+  const int64_t blocks = prepared.op.blocks();
+  const auto parts = [&](const Tensor& t) {
+    return blocks == 1 ? t : at::empty({blocks, t.numel()}, t.options());
+  };
+  const Tensor locations_parts = parts(grad_locations), weights_parts = parts(grad_weights);
+  const MemorySelectGradients grads{incoming.const_data_ptr(), grad_states.data_ptr(),
+                                    locations_parts.data_ptr(), weights_parts.data_ptr()};
+  at::parallel_for(0, prepared.op.backward_tasks(), 1, [&](int64_t begin, int64_t end) {
+    memory_select_kernels().backward(prepared.op, grads, begin, end);
+  });
+  if (blocks > 1) {
+    grad_locations.copy_(locations_parts.sum(0).view_as(grad_locations));
+    grad_weights.copy_(weights_parts.sum(0).view_as(grad_weights));
+  }
+  return {grad_states, grad_locations, grad_weights};
+}
+
+}  // namespace
+
+TORCH_LIBRARY_IMPL(mmadaptor, CPU, m) {
+  m.impl("memory_select", memory_select);
+  m.impl("memory_select_backward", memory_select_backward);
+}
+
+}  // namespace mmadaptor
