@@ -1,5 +1,6 @@
-"""Tests import their neighbours (`cases`, ...) by name."""
+"""Tests import their neighbours (`cases`, `test_vmamba`, ...) by name."""
 import pathlib
 import sys
 
-sys.path.insert(0, str(pathlib.Path(__file__).parent / 'ops'))
+for folder in ('ops', 'models/backbones'):
+    sys.path.insert(0, str(pathlib.Path(__file__).parent / folder))

@@ -1,0 +1,48 @@
+"""Which blocks of a backbone carry which adaptors."""
+
+from collections.abc import Sequence
+
+KEYS = ('temporal', 'spatial', 'blocks')
+
+
+def adaptors_of_blocks(adaptors: dict | None,
+                       depths: Sequence[int]) -> list[list[dict]]:
+    """Spread a backbone's `adaptors` argument over its blocks.
+
+    Args:
+        adaptors: None, or a dict of `temporal` (arguments of
+            :class:`~mmadaptor.models.layers.AdaptorT`) and `spatial` (those of
+            :class:`~mmadaptor.models.layers.AdaptorS`), None or absent where
+            there is to be none, and of `blocks`: for each stage the indices of
+            the blocks that carry them (default: all).
+        depths: The number of blocks of each stage.
+
+    Returns:
+        For each stage and block a dict of `temporal` and `spatial`.
+
+    Raises:
+        ValueError: For an unknown key, a dict that asks for no adaptor, or a
+            block that does not exist.
+    """
+    adaptors = dict(adaptors or {})
+    unknown = set(adaptors) - set(KEYS)
+    if unknown:
+        raise ValueError(f'`adaptors` must have keys of {list(KEYS)}, got '
+                         f'{sorted(unknown)}')
+    temporal, spatial = adaptors.get('temporal'), adaptors.get('spatial')
+    if adaptors and temporal is None and spatial is None:
+        raise ValueError('`adaptors` asks for none: give `temporal`, `spatial` '
+                         'or both a dict (an empty one for the defaults)')
+    blocks = adaptors.get('blocks')
+    if blocks is None:
+        blocks = [range(depth) for depth in depths]
+    if len(blocks) != len(depths):
+        raise ValueError(f'`blocks` of `adaptors` must be {len(depths)} lists '
+                         f'of block indices, one a stage, got {blocks}')
+    for stage, (chosen, depth) in enumerate(zip(blocks, depths, strict=True)):
+        if not set(chosen) <= set(range(depth)):
+            raise ValueError(f'stage {stage} has the blocks 0 to {depth - 1}, '
+                             f'and `blocks` of `adaptors` asks for {chosen}')
+    both, none = dict(temporal=temporal, spatial=spatial), {}
+    return [[both if i in chosen else none for i in range(depth)]
+            for chosen, depth in zip(blocks, depths, strict=True)]

@@ -1,0 +1,201 @@
+"""VMamba: four stages of blocks that scan a map in four directions."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+
+from mmcv.cnn import build_norm_layer
+from mmengine.model import BaseModule, ModuleList, Sequential
+from torch import Tensor, nn
+
+from mmadaptor.engine.checkpoint import load_backbone
+from mmadaptor.registry import BACKBONES
+
+from ..layers import AdaptorS, Downsample, VMambaBlock
+from .adaptors import adaptors_of_blocks
+
+STAGES = 4
+ARCH_KEYS = {'embed_dims', 'depths', 'd_state', 'ssm_ratio'}
+
+
+@BACKBONES.register_module()
+class VMamba(BaseModule):
+    """The VMamba backbone (v2, one state, no gate), with adaptors if asked.
+
+    Args:
+        arch: `'tiny'`, `'small'`, `'base'`, or a dict of `embed_dims` (of the
+            first stage; each further one doubles it), `depths` (blocks of the
+            four stages), `d_state` and `ssm_ratio`.
+        in_channels: Channels of the image.
+        mlp_ratio: Hidden channels of each perceptron per channel.
+        out_indices: The stages whose maps are returned, 0 to 3.
+        frozen_stages: -1: none; 0: the stem; n: the stem and stages 1 to n.
+        drop_path_rate: Of the last block; it grows from 0 block by block.
+        with_cp: Whether to recompute blocks in the backward pass, which saves
+            memory.
+        norm_cfg: The normalisation, over channels; the default is LayerNorm.
+        adaptors: None, or a dict of `temporal` (arguments of
+            :class:`~mmadaptor.models.layers.AdaptorT`), `spatial` (those of
+            :class:`~mmadaptor.models.layers.AdaptorS`), and `blocks` (for each
+            stage the indices of the blocks that carry them; default: all).
+        init_cfg: mmengine's initialisation config. `Pretrained` is strict: its
+            file holds every parameter but those of adaptors and output norms,
+            and nothing else, or loading fails.
+
+    Raises:
+        ValueError: For an unknown `arch`, stage, block or adaptor key.
+
+    Source:
+        VMamba (arXiv 2401.10166); a norm for each output as in its detection
+        and segmentation models.
+    """
+
+    arch_settings: Mapping[str, dict] = {
+        'tiny': dict(
+            embed_dims=96, depths=(2, 2, 8, 2), d_state=1, ssm_ratio=1.),
+        'small': dict(
+            embed_dims=96, depths=(2, 2, 15, 2), d_state=1, ssm_ratio=2.),
+        'base': dict(
+            embed_dims=128, depths=(2, 2, 15, 2), d_state=1, ssm_ratio=2.),
+    }
+    optional_keys = (r'stages\..*\.(temporal|spatial)\..*', r'norm[0-3]\..*')
+    """Patterns of what a pretrained file may lack."""
+
+    def __init__(self,
+                 arch: str | dict = 'tiny',
+                 in_channels: int = 3,
+                 mlp_ratio: float = 4.,
+                 out_indices: Sequence[int] = (0, 1, 2, 3),
+                 frozen_stages: int = -1,
+                 drop_path_rate: float = 0.,
+                 with_cp: bool = False,
+                 norm_cfg: dict | None = None,
+                 adaptors: dict | None = None,
+                 init_cfg: dict | list[dict] | None = None) -> None:
+        super().__init__(init_cfg)
+        arch = self._settings(arch)
+        self.out_indices = tuple(out_indices)
+        self.frozen_stages = frozen_stages
+        self._check_stages()
+        depths = arch['depths']
+        dims = [arch['embed_dims'] * 2**i for i in range(STAGES)]
+        norm_cfg = norm_cfg or dict(type='LN')
+        block = dict(mlp_ratio=mlp_ratio, with_cp=with_cp, norm_cfg=norm_cfg)
+        scan = dict(d_state=arch['d_state'], ssm_ratio=arch['ssm_ratio'])
+        last = max(sum(depths) - 1, 1)
+        rates = (drop_path_rate * i / last for i in itertools.count())
+
+        # A stage is its blocks; before it comes what makes its map.
+        half = dims[0] // 2
+        stem = Sequential(
+            Downsample(in_channels, half),
+            build_norm_layer(norm_cfg, half)[1], nn.GELU(),
+            Downsample(half, dims[0]),
+            build_norm_layer(norm_cfg, dims[0])[1])
+        self.downsample_layers = ModuleList([stem])
+        for narrow, wide in itertools.pairwise(dims):
+            self.downsample_layers.append(
+                Sequential(
+                    Downsample(narrow, wide),
+                    build_norm_layer(norm_cfg, wide)[1]))
+        self.stages = ModuleList()
+        for dim, carried in zip(
+                dims, adaptors_of_blocks(adaptors, depths), strict=True):
+            self.stages.append(
+                Sequential(*(VMambaBlock(
+                    dim, drop_path_rate=next(rates), **block,
+                    mixer=dict(**scan, **adaptor)) for adaptor in carried)))
+        for i in self.out_indices:
+            self.add_module(f'norm{i}', build_norm_layer(norm_cfg, dims[i])[1])
+        self._freeze_stages()
+
+    def _settings(self, arch: str | dict) -> dict:
+        """The settings of an architecture by name, or of a complete dict."""
+        if isinstance(arch, str):
+            if arch not in self.arch_settings:
+                raise ValueError(
+                    f'`arch` of {type(self).__name__} must be one of '
+                    f'{list(self.arch_settings)} or a dict, got {arch!r}')
+            return self.arch_settings[arch]
+        if set(arch) != ARCH_KEYS:
+            raise ValueError('`arch` as a dict must have the keys '
+                             f'{sorted(ARCH_KEYS)}, got {sorted(arch)}')
+        if len(arch['depths']) != STAGES:
+            raise ValueError(f'`depths` must be {STAGES} numbers, one a stage, '
+                             f'got {tuple(arch["depths"])}')
+        return arch
+
+    def _check_stages(self) -> None:
+        if (not self.out_indices
+                or not set(self.out_indices) <= set(range(STAGES))):
+            raise ValueError(f'`out_indices` must be some of 0 to {STAGES - 1}'
+                             f', got {self.out_indices}')
+        if self.frozen_stages not in range(-1, STAGES + 1):
+            raise ValueError(f'`frozen_stages` must be -1 to {STAGES}, got '
+                             f'{self.frozen_stages}')
+
+    def _freeze_stages(self) -> None:
+        """Fix the first stages' parameters; dropout and the like go off."""
+        frozen = [self.downsample_layers[0]] if self.frozen_stages >= 0 else []
+        for i in range(self.frozen_stages):
+            frozen += [self.downsample_layers[i], self.stages[i]]
+        for module in frozen:
+            module.eval()
+            module.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> 'VMamba':
+        """Set the training mode; frozen stages stay in evaluation mode.
+
+        Args:
+            mode: Whether to train.
+
+        Returns:
+            The backbone.
+        """
+        super().train(mode)
+        self._freeze_stages()
+        return self
+
+    def init_weights(self) -> None:
+        """Load the pretrained file if `init_cfg` names one, strictly.
+
+        Without one, parameters keep what they were constructed with.
+        """
+        configs = self.init_cfg or []
+        configs = [configs] if isinstance(configs, dict) else configs
+        pretrained = [c for c in configs if c['type'] == 'Pretrained']
+        self.init_cfg = [c for c in configs if c['type'] != 'Pretrained']
+        super().init_weights()
+        self.init_cfg = configs
+        for config in pretrained:
+            load_backbone(self, config, optional=self.optional_keys)
+
+    def switch_to_deploy(self) -> None:
+        """Merge each Adaptor-S's kernels for inference; see there."""
+        for module in self.modules():
+            if isinstance(module, AdaptorS):
+                module.switch_to_deploy()
+
+    def switch_to_train(self) -> None:
+        """Undo `switch_to_deploy`."""
+        for module in self.modules():
+            if isinstance(module, AdaptorS):
+                module.switch_to_train()
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Compute the maps of the stages asked for.
+
+        Args:
+            images: `(B, in_channels, H, W)`, of any size.
+
+        Returns:
+            For each of `out_indices` a map, `(B, C_i, H_i, W_i)`; the sides of
+            stage i are those of the image over 4 * 2^i, rounded up.
+        """
+        x = images.permute(0, 2, 3, 1)  # (B, H, W, in_channels)
+        maps = []
+        for i, stage in enumerate(self.stages):
+            x = stage(self.downsample_layers[i](x))
+            if i in self.out_indices:
+                out = getattr(self, f'norm{i}')(x)
+                maps.append(out.permute(0, 3, 1, 2))  # (B, C, H, W)
+        return tuple(maps)

@@ -1,0 +1,155 @@
+"""Adaptor-T: each hidden state of the scan looks up a few learned places."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from mmadaptor.ops import cross_readout, memory_select
+
+
+def ring(places: int) -> Tensor:
+    """Points at equal angles on the unit circle, as (row, column).
+
+    Args:
+        places: How many.
+
+    Returns:
+        `(places, 2)`.
+    """
+    angles = torch.arange(places) * (2 * math.pi / places)
+    return torch.stack([angles.sin(), angles.cos()], dim=1)
+
+
+class AdaptorT(BaseModule):
+    """Memory over the hidden states of a scan.
+
+    A state that lies far back has decayed, and one that lies ahead is not
+    known to a causal scan. From its own state each token predicts `places`
+    places of the whole map for each of `sequences` sequences, and their
+    weights; the weighted sum of the states there is its memory, which is read
+    out by the token's own C:
+
+    .. code-block:: text
+
+        p_i = grid_i + r_s phi_p(h_i)        places, (row, column) in pixels
+        c_i = softmax_P(phi_c(h_i))          weights
+        m_i = sum_p c_{i,p} h(p_{i,p})       memory
+        y_i = y_i + gamma sum_k C_{k,i} . m_{k,i}
+
+    The sequences are groups of neighbouring channels; each has a granularity,
+    the scale `r_s` of its places, that grows with s. The directions k of the
+    scan share the predictors.
+
+    Args:
+        channels: Channels of the scan, D.
+        sequences: Sequences, S, which divide `channels`.
+        places: Places a token looks at in each sequence, P.
+        granularities: `r_s` in pixels of the map, S numbers. Default: 2^s, so
+            1 and 2 for two sequences.
+        static: Whether the places are the ring itself for every token, as in
+            the paper's ablation, rather than predicted.
+        gamma_init: What `gamma` starts at. 0, the default, leaves the model
+            around it as it is, bit for bit.
+        init_cfg: mmengine's initialisation config.
+
+    Raises:
+        ValueError: If the sequences do not divide the channels, or there are
+            not as many granularities as sequences.
+
+    Source:
+        Mamba-Adaptor (arXiv 2505.12685), Adaptor-T. The paper does not say how
+        places are written, sampled and initialised, nor how the sequences
+        differ: bilinear places in pixels, the ring of biases around a zero
+        weight, the channel groups and the granularities are our choice, as is
+        that with more than one state a channel the predictors read the token's
+        readout `C_i . h_i` (with one, its state).
+    """
+
+    def __init__(self,
+                 channels: int,
+                 sequences: int = 2,
+                 places: int = 4,
+                 granularities: Sequence[float] | None = None,
+                 static: bool = False,
+                 gamma_init: float = 0.,
+                 init_cfg: dict | None = None) -> None:
+        super().__init__(init_cfg)
+        if channels % sequences:
+            raise ValueError(f'`sequences` must divide the {channels} channels '
+                             f'of the scan, got {sequences}')
+        if granularities is None:
+            granularities = [2.**s for s in range(sequences)]
+        if len(granularities) != sequences:
+            raise ValueError(f'`granularities` must be {sequences} numbers, '
+                             f'one a sequence, got {list(granularities)}')
+        self.sequences, self.places = sequences, places
+        self.gamma_init, self.static = gamma_init, static
+        points = sequences * places
+        if static:
+            self.offsets = None
+        else:
+            self.offsets = nn.Linear(channels, points * 2)
+        self.coefficients = nn.Linear(channels, points)
+        self.gamma = nn.Parameter(torch.full((channels, ), gamma_init))
+        self.register_buffer(
+            'granularity', torch.tensor(granularities).view(-1, 1, 1),
+            persistent=False)
+        self.register_buffer('ring', ring(places), persistent=False)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Places on the ring with equal weights, whatever the state."""
+        nn.init.constant_(self.gamma, self.gamma_init)
+        nn.init.zeros_(self.coefficients.weight)
+        nn.init.zeros_(self.coefficients.bias)
+        if self.offsets is not None:
+            nn.init.zeros_(self.offsets.weight)
+            bias = ring(self.places).repeat(self.sequences, 1).flatten()
+            self.offsets.bias.data.copy_(bias)
+
+    def locate(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """The places each token looks at, and their weights.
+
+        Args:
+            tokens: What the predictors read, `(B, H, W, K, D)`.
+
+        Returns:
+            Locations, `(B, H, W, K, S, P, 2)` as (row, column) in pixels, and
+            weights that sum to 1 over P, `(B, H, W, K, S, P)`.
+        """
+        by_place = (self.sequences, self.places)
+        height, width = tokens.shape[1:3]
+        rows = torch.arange(height, device=tokens.device, dtype=tokens.dtype)
+        columns = torch.arange(width, device=tokens.device, dtype=tokens.dtype)
+        grid = torch.stack(torch.meshgrid(rows, columns, indexing='ij'), -1)
+        grid = grid[:, :, None, None, None]  # (H, W, 1, 1, 1, 2)
+        if self.offsets is None:
+            offsets = self.ring.expand(*tokens.shape[:4], *by_place, 2)
+        else:
+            offsets = self.offsets(tokens).unflatten(-1, (*by_place, 2))
+        weights = self.coefficients(tokens).unflatten(-1, by_place)
+        return grid + self.granularity * offsets, weights.softmax(dim=-1)
+
+    def forward(self, states: Tensor, C: Tensor) -> Tensor:
+        """What the memory adds to the scan's output.
+
+        Args:
+            states: Every state, in image order, `(B, H, W, K, D, N)`.
+            C: The readout's coefficients, `(B, H, W, K, N)`.
+
+        Returns:
+            `(B, H, W, D)` in C's dtype.
+        """
+        # Half precision would round places to a quarter of a pixel or worse.
+        with torch.autocast(states.device.type, enabled=False):
+            if states.shape[-1] == 1:
+                tokens = states.squeeze(-1)  # (B, H, W, K, D)
+            else:
+                tokens = torch.einsum('bhwkdn,bhwkn->bhwkd', states,
+                                      C.to(states.dtype))
+            locations, weights = self.locate(tokens)
+            memory = memory_select(states, locations, weights)
+        return (self.gamma * cross_readout(memory, C)).to(C.dtype)

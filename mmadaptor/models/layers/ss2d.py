@@ -1,0 +1,162 @@
+"""SS2D: the token mixer of VMamba, with room for the two adaptors."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from mmcv.cnn import build_norm_layer
+from mmengine.model import BaseModule, trunc_normal_init
+from torch import Tensor, nn
+
+from mmadaptor.ops import cross_selective_scan, cross_selective_scan_states
+
+from .adaptor_s import AdaptorS
+from .adaptor_t import AdaptorT
+
+DIRECTIONS = 4
+
+
+def inverse_softplus(value: Tensor) -> Tensor:
+    """The number whose softplus is `value`.
+
+    Args:
+        value: Positive numbers.
+
+    Returns:
+        A tensor of the same shape.
+    """
+    return value + torch.log(-torch.expm1(-value))
+
+
+def at_least_float32(parameter: Tensor) -> Tensor:
+    """The scan's own parameters stay wide in a model cast to half precision.
+
+    Args:
+        parameter: Any floating tensor.
+
+    Returns:
+        The same in float64 if it is float64, else in float32.
+    """
+    return parameter if parameter.dtype == torch.float64 else parameter.float()
+
+
+class SS2D(BaseModule):
+    """A selective scan of a map in four directions, between two projections.
+
+    Project, convolve depthwise, predict the scan's step and coefficients from
+    each pixel, scan along rows and columns forth and back, normalise, project.
+    Maps are channels last throughout.
+
+    Args:
+        channels: Channels of input and output, C.
+        d_state: States of each scanned channel, N.
+        ssm_ratio: Scanned channels per channel: D = ratio C.
+        dt_rank: Rank of the step's projection, R. Default: C / 16, rounded up.
+        norm_cfg: The normalisation of the scan's output, over channels.
+        temporal: :class:`AdaptorT`'s arguments. None: no Adaptor-T.
+        spatial: :class:`AdaptorS`'s arguments. None: no Adaptor-S.
+        init_cfg: mmengine's initialisation config.
+
+    Source:
+        VMamba (arXiv 2401.10166), SS2D without gate; the places of the
+        adaptors: Mamba-Adaptor (arXiv 2505.12685).
+    """
+
+    def __init__(self,
+                 channels: int,
+                 d_state: int = 1,
+                 ssm_ratio: float = 1.,
+                 dt_rank: int | None = None,
+                 norm_cfg: dict | None = None,
+                 temporal: dict | None = None,
+                 spatial: dict | None = None,
+                 init_cfg: dict | None = None) -> None:
+        super().__init__(init_cfg)
+        inner = int(channels * ssm_ratio)
+        self.d_state = d_state
+        self.dt_rank = dt_rank or math.ceil(channels / 16)
+        per_direction = self.dt_rank + 2 * d_state
+        self.in_proj = nn.Linear(channels, inner, bias=False)
+        self.conv = nn.Conv2d(
+            inner, inner, 3, padding=1, groups=inner, bias=False)
+        self.x_proj = nn.Linear(inner, DIRECTIONS * per_direction, bias=False)
+        self.dt_weight = nn.Parameter(
+            torch.empty(DIRECTIONS, inner, self.dt_rank))
+        self.dt_bias = nn.Parameter(torch.empty(DIRECTIONS, inner))
+        self.A_log = nn.Parameter(torch.empty(DIRECTIONS, inner, d_state))
+        self.D = nn.Parameter(torch.empty(DIRECTIONS, inner))
+        self.temporal = self.spatial = None
+        if temporal is not None:
+            self.temporal = AdaptorT(inner, **temporal)
+        if spatial is not None:
+            self.spatial = AdaptorS(inner, **spatial)
+        norm_cfg = norm_cfg or dict(type='LN')
+        self.norm = build_norm_layer(norm_cfg, inner)[1]
+        self.out_proj = nn.Linear(inner, channels, bias=False)
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """VMamba's initialisation: steps log-uniform from 0.001 to 0.1."""
+        for projection in (self.in_proj, self.out_proj):
+            trunc_normal_init(projection, std=.02)
+        # Each pixel's step, B and C: torch's own default for a linear layer.
+        self.x_proj.reset_parameters()
+        nn.init.uniform_(self.dt_weight, -self.dt_rank**-.5, self.dt_rank**-.5)
+        low, high = math.log(1e-3), math.log(1e-1)
+        step = torch.empty_like(self.dt_bias).uniform_(low, high).exp()
+        self.dt_bias.copy_(inverse_softplus(step.clamp(min=1e-4)))
+        rates = torch.arange(1., self.d_state + 1)
+        self.A_log.copy_(rates.log().expand_as(self.A_log))
+        nn.init.ones_(self.D)
+
+    def scan_arguments(self, x: Tensor) -> dict[str, Tensor]:
+        """What the scan of a map needs, predicted from the map.
+
+        Args:
+            x: The map, `(B, H, W, D)`.
+
+        Returns:
+            The arguments of :func:`mmadaptor.ops.cross_selective_scan` but D.
+        """
+        predicted = self.x_proj(x).unflatten(-1, (DIRECTIONS, -1))
+        step, B, C = predicted.split(
+            [self.dt_rank, self.d_state, self.d_state], dim=-1)
+        delta = torch.einsum('bhwkr,kdr->bhwkd', step, self.dt_weight)
+        return dict(
+            x=x, delta=delta, A=-at_least_float32(self.A_log).exp(), B=B, C=C,
+            delta_bias=at_least_float32(self.dt_bias), delta_softplus=True)
+
+    def scan(self, x: Tensor) -> Tensor:
+        """Scan a map, with memory if there is an Adaptor-T.
+
+        Args:
+            x: The map, `(B, H, W, D)`.
+
+        Returns:
+            `(B, H, W, D)`.
+        """
+        arguments = self.scan_arguments(x)
+        y = cross_selective_scan(**arguments, D=at_least_float32(self.D))
+        if self.temporal is not None:
+            C = arguments.pop('C')
+            states = cross_selective_scan_states(**arguments)
+            y = y + self.temporal(states, C)
+        return y
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Mix the pixels of a map.
+
+        Args:
+            x: The map, channels last, `(B, H, W, C)`.
+
+        Returns:
+            `(B, H, W, C)`.
+        """
+        x = self.in_proj(x)
+        maps = x.permute(0, 3, 1, 2)  # (B, D, H, W), a channels_last view
+        x = F.silu(self.conv(maps)).permute(0, 2, 3, 1)
+        y = self.scan(x)
+        if self.spatial is not None:
+            y = self.spatial(y)
+        return self.out_proj(self.norm(y))

@@ -1,0 +1,82 @@
+"""VMamba's block, and the convolution between its stages."""
+
+from mmcv.cnn import build_norm_layer
+from mmcv.cnn.bricks import DropPath
+from mmengine.model import BaseModule, Sequential, trunc_normal_init
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from .ss2d import SS2D
+
+
+class Downsample(nn.Conv2d):
+    """A 3x3 convolution of stride 2 between channels-last maps.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+
+    Source:
+        VMamba (arXiv 2401.10166), stem and downsampling.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, 3, stride=2, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Halve a map, rounding up.
+
+        Args:
+            x: `(B, H, W, in_channels)`.
+
+        Returns:
+            `(B, ceil(H / 2), ceil(W / 2), out_channels)`.
+        """
+        return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
+class VMambaBlock(BaseModule):
+    """Scan, then a two-layer perceptron, each on a normalised residual.
+
+    Args:
+        channels: Channels of the map, C.
+        mlp_ratio: Hidden channels of the perceptron per channel.
+        drop_path_rate: Probability of dropping a residual branch.
+        with_cp: Whether to recompute the block in the backward pass.
+        norm_cfg: The normalisation, over channels.
+        mixer: Further arguments of :class:`~mmadaptor.models.layers.SS2D`.
+
+    Source:
+        VMamba (arXiv 2401.10166), VSS block.
+    """
+
+    def __init__(self, channels: int, mlp_ratio: float, drop_path_rate: float,
+                 with_cp: bool, norm_cfg: dict, mixer: dict) -> None:
+        super().__init__()
+        self.with_cp = with_cp
+        self.norm1 = build_norm_layer(norm_cfg, channels)[1]
+        self.mixer = SS2D(channels, norm_cfg=norm_cfg, **mixer)
+        self.norm2 = build_norm_layer(norm_cfg, channels)[1]
+        hidden = int(channels * mlp_ratio)
+        self.mlp = Sequential(
+            nn.Linear(channels, hidden), nn.GELU(), nn.Linear(hidden, channels))
+        self.drop_path = DropPath(drop_path_rate)
+        for layer in (self.mlp[0], self.mlp[2]):
+            trunc_normal_init(layer, std=.02)
+
+    def _forward(self, x: Tensor) -> Tensor:
+        x = x + self.drop_path(self.mixer(self.norm1(x)))
+        return x + self.drop_path(self.mlp(self.norm2(x)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the block.
+
+        Args:
+            x: `(B, H, W, C)`.
+
+        Returns:
+            `(B, H, W, C)`.
+        """
+        if self.with_cp and x.requires_grad:
+            return checkpoint(self._forward, x, use_reentrant=False)
+        return self._forward(x)

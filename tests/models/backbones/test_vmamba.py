@@ -1,0 +1,134 @@
+"""VMamba: sizes as published, stages, and how it starts."""
+import json
+import math
+import pathlib
+from collections import Counter
+
+import pytest
+import torch
+
+from mmadaptor.models import VMamba
+from mmadaptor.registry import MODELS
+
+SMALL = dict(embed_dims=16, depths=(1, 1, 1, 1), d_state=1, ssm_ratio=1.)
+PUBLISHED = pathlib.Path(__file__).parent / 'vmamba_t_state_dict_shapes.json'
+
+
+def numbers(model):
+    return sum(p.numel() for p in model.parameters())
+
+
+def with_head(model, classes=1000):
+    """Parameters together with a linear classifier on the last map."""
+    return numbers(model) + (model.norm3.weight.numel() + 1) * classes
+
+
+def test_tiny_has_the_published_parameters():
+    """Every tensor of the published file, up to a reshape, and no other."""
+    model = VMamba('tiny', out_indices=(3, ))
+    assert with_head(model) == 30_249_064
+    published = {k: v for k, v in json.loads(PUBLISHED.read_text()).items()
+                 if not k.startswith('classifier.head')}
+    assert Counter(math.prod(shape) for shape in published.values()) == Counter(
+        p.numel() for p in model.state_dict().values())
+
+
+@pytest.mark.parametrize('arch, millions', [('small', 50), ('base', 89)])
+def test_larger_sizes(arch, millions):
+    with torch.device('meta'):
+        assert round(with_head(VMamba(arch, out_indices=(3, ))) / 1e6) == millions
+
+
+@pytest.mark.parametrize('size', [(64, 64), (45, 70), (1, 1), (33, 5)], ids=str)
+def test_any_size(size):
+    maps = VMamba(SMALL)(torch.randn(2, 3, *size))
+    for i, m in enumerate(maps):
+        assert m.shape == (2, 16 * 2**i,
+                           *(math.ceil(s / 2**(i + 2)) for s in size))
+        assert m.isfinite().all()
+
+
+def test_images_of_a_batch_do_not_meet():
+    model, images = VMamba(SMALL).eval(), torch.randn(3, 3, 32, 40)
+    for i, image in enumerate(images):
+        for whole, alone in zip(model(images), model(image[None])):
+            torch.testing.assert_close(whole[i:i + 1], alone)
+
+
+def test_out_indices_choose_normalised_maps():
+    model = VMamba(SMALL, out_indices=(1, 3)).eval()
+    names = [n for n, _ in model.named_children()]
+    assert names == ['downsample_layers', 'stages', 'norm1', 'norm3']
+    images = torch.randn(1, 3, 32, 32)
+    first, second = model(images)
+    assert first.shape[1] == 32 and second.shape[1] == 128
+    assert first.mean(dim=1).abs().max() < 1e-5
+    every = VMamba(SMALL).eval()
+    every.load_state_dict(model.state_dict(), strict=False)
+    assert torch.equal(every(images)[1], first)
+
+
+@pytest.mark.parametrize('stages', [-1, 0, 2, 4])
+def test_frozen_stages(stages):
+    model = VMamba(SMALL, frozen_stages=stages, drop_path_rate=.5).train()
+    parts = [model.downsample_layers[0], model.stages[0],
+             model.downsample_layers[1], model.stages[1],
+             model.downsample_layers[2], model.stages[2],
+             model.downsample_layers[3], model.stages[3]]
+    frozen = 0 if stages < 0 else max(1, 2 * stages)
+    for i, part in enumerate(parts):
+        trains = {p.requires_grad for p in part.parameters()}
+        assert trains == {i >= frozen}
+        assert part.training == (i >= frozen)
+
+
+def test_drop_path_grows_from_block_to_block():
+    model = VMamba({**SMALL, 'depths': (1, 1, 2, 1)}, drop_path_rate=.2)
+    rates = [b.drop_path.drop_prob for stage in model.stages for b in stage]
+    assert rates == pytest.approx([0, .05, .1, .15, .2])
+
+
+def test_recomputing_changes_nothing():
+    gradients = []
+    for with_cp in (False, True):
+        torch.manual_seed(0)
+        model = VMamba(SMALL, with_cp=with_cp)
+        sum(m.square().mean() for m in model(torch.ones(1, 3, 32, 32))).backward()
+        gradients.append([p.grad for p in model.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*gradients))
+
+
+def test_every_parameter_learns():
+    torch.manual_seed(0)
+    model = VMamba(SMALL, adaptors=dict(temporal=dict(gamma_init=1.),
+                                        spatial=dict(alpha_init=1.)))
+    loss = sum((m * torch.randn_like(m)).sum()
+               for m in model(torch.randn(2, 3, 64, 64)))
+    loss.backward()
+    still = [n for n, p in model.named_parameters()
+             if p.grad is None or not p.grad.abs().sum() > 0]
+    assert still == []
+
+
+def test_it_is_found_from_mmdet_by_scope():
+    model = MODELS.build(dict(type='mmadaptor.VMamba', arch=dict(SMALL)))
+    assert isinstance(model, VMamba)
+
+
+@pytest.mark.parametrize('arguments, message', [
+    (dict(arch='huge'), r"`arch` of VMamba must be one of .*got 'huge'"),
+    (dict(arch=dict(embed_dims=8)), r"`arch` as a dict must have.*got \['embed"),
+    (dict(arch={**SMALL, 'depths': (1, 1)}), r'`depths` must be 4.*got \(1, 1\)'),
+    (dict(out_indices=(4, )), r'`out_indices` must be some of 0 to 3, got \(4,\)'),
+    (dict(out_indices=()), '`out_indices` must be some'),
+    (dict(frozen_stages=5), '`frozen_stages` must be -1 to 4, got 5'),
+    (dict(adaptors=dict(memory={})), '`adaptors` must have keys'),
+])
+def test_wrong_arguments_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        VMamba(**arguments)
+
+
+def test_unknown_keywords_are_refused():
+    with pytest.raises(TypeError, match='depth'):
+        VMamba(SMALL, depth=3)

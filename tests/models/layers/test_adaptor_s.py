@@ -1,0 +1,63 @@
+"""Adaptor-S: by hand, merged and separate."""
+import pytest
+import torch
+
+from mmadaptor.models.layers import AdaptorS
+
+
+def trained(channels=6, dilations=(1, 2, 3)):
+    torch.manual_seed(0)
+    adaptor = AdaptorS(channels, dilations)
+    torch.nn.init.normal_(adaptor.alpha)
+    return adaptor
+
+
+def test_a_hand_computed_map():
+    """Kernels of ones, alpha 10 and 100, around a single one."""
+    adaptor = AdaptorS(1, (1, 2))
+    with torch.no_grad():
+        for conv in adaptor.convs:
+            conv.weight.fill_(1.)
+        adaptor.alpha[:] = torch.tensor([[10.], [100.]])
+    y = torch.zeros(1, 5, 5, 1)
+    y[0, 2, 2] = 1.
+    expected = torch.tensor([[100., 0., 100., 0., 100.], [0., 10., 10., 10., 0.],
+                             [100., 10., 111., 10., 100.],
+                             [0., 10., 10., 10., 0.], [100., 0., 100., 0., 100.]])
+    torch.testing.assert_close(adaptor(y)[0, ..., 0], expected)
+
+
+def test_alpha_0_adds_nothing_and_learns():
+    adaptor = AdaptorS(4)
+    y = torch.randn(2, 5, 7, 4)
+    result = adaptor(y)
+    assert torch.equal(result, y)
+    result.square().sum().backward()
+    assert adaptor.alpha.grad.abs().min() > 0
+
+
+@pytest.mark.parametrize('dilations', [(1, 2, 3), (1, ), (2, 4)], ids=str)
+def test_deploy_and_back(dilations):
+    adaptor = trained(dilations=dilations).eval()
+    y = torch.randn(2, 9, 7, 6)
+    separate, keys = adaptor(y), list(adaptor.state_dict())
+    adaptor.switch_to_deploy()
+    torch.testing.assert_close(adaptor(y), separate)
+    assert list(adaptor.state_dict()) == keys
+    adaptor.switch_to_train()
+    assert torch.equal(adaptor(y), separate)
+
+
+def test_a_merged_kernel_cannot_go_stale():
+    adaptor = trained().eval()
+    adaptor.switch_to_deploy()
+    with pytest.raises(RuntimeError, match='switch_to_train'):
+        adaptor.load_state_dict(trained().state_dict())
+    with pytest.raises(RuntimeError, match='switch_to_train'):
+        adaptor.train()(torch.randn(1, 3, 3, 6))
+
+
+@pytest.mark.parametrize('dilations', [(), (0, 1)], ids=str)
+def test_wrong_dilations_are_named(dilations):
+    with pytest.raises(ValueError, match='`dilations` must be positive'):
+        AdaptorS(4, dilations)

@@ -1,0 +1,72 @@
+"""SS2D against its definition, written with the ops' references."""
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mmadaptor.models.layers import SS2D
+from mmadaptor.models.layers.ss2d import inverse_softplus
+from mmadaptor.ops.cross_scan import reference
+
+
+@pytest.mark.parametrize('d_state, ssm_ratio', [(1, 1.), (2, 2.)])
+def test_it_equals_its_definition(d_state, ssm_ratio):
+    torch.manual_seed(0)
+    mixer = SS2D(16, d_state, ssm_ratio).double()
+    x = torch.randn(2, 5, 3, 16, dtype=torch.float64)
+    inner = int(16 * ssm_ratio)
+
+    u = F.linear(x, mixer.in_proj.weight).permute(0, 3, 1, 2)
+    u = F.silu(F.conv2d(u, mixer.conv.weight, padding=1, groups=inner))
+    u = u.permute(0, 2, 3, 1)
+    weights = mixer.x_proj.weight.view(4, 1 + 2 * d_state, inner)
+    predicted = torch.einsum('bhwd,kpd->bhwkp', u, weights)
+    delta = torch.einsum('bhwkr,kdr->bhwkd', predicted[..., :1],
+                         mixer.dt_weight)
+    B, C = predicted[..., 1:].chunk(2, dim=-1)
+    y = reference.cross_selective_scan(
+        u, delta, -mixer.A_log.exp(), B, C, mixer.D, mixer.dt_bias, True)
+    expected = F.linear(mixer.norm(y), mixer.out_proj.weight)
+    torch.testing.assert_close(mixer(x), expected)
+
+
+def test_initialisation():
+    torch.manual_seed(0)
+    mixer = SS2D(64, d_state=3)
+    assert mixer.dt_rank == 4
+    torch.testing.assert_close(
+        mixer.A_log.exp(), torch.tensor([1., 2., 3.]).expand(4, 64, 3))
+    assert (mixer.D == 1).all()
+    step = F.softplus(mixer.dt_bias)
+    assert .9e-3 < step.min() < 3e-3 and .03 < step.max() < .11
+    assert mixer.dt_weight.abs().max() <= .5
+    assert mixer.in_proj.weight.std().item() == pytest.approx(.02, rel=.1)
+
+
+def test_inverse_softplus():
+    value = torch.tensor([1e-4, 1e-2, 1., 30.])
+    torch.testing.assert_close(F.softplus(inverse_softplus(value)), value)
+
+
+def test_the_scans_parameters_stay_wide_in_a_half_precision_model():
+    torch.manual_seed(0)
+    mixer = SS2D(16).bfloat16()
+    y = mixer(torch.randn(1, 4, 4, 16).bfloat16())
+    assert y.dtype == torch.bfloat16 and y.isfinite().all()
+
+
+def test_adaptors_are_where_they_belong():
+    """Memory joins the scan's sum; locality is of that sum."""
+    torch.manual_seed(0)
+    mixer = SS2D(16, temporal=dict(gamma_init=1.), spatial=dict(alpha_init=1.))
+    x, seen = torch.randn(1, 4, 4, 16), {}
+    mixer.temporal.register_forward_hook(
+        lambda _, inputs, output: seen.update(states=inputs[0], added=output))
+    mixer.spatial.register_forward_pre_hook(
+        lambda _, inputs: seen.update(sum=inputs[0]))
+    mixer(x)
+    plain = SS2D(16)
+    plain.load_state_dict(mixer.state_dict(), strict=False)
+    u = F.silu(plain.conv(plain.in_proj(x).permute(0, 3, 1, 2)))
+    y = plain.scan(u.permute(0, 2, 3, 1))
+    assert seen['states'].shape == (1, 4, 4, 4, 16, 1)
+    torch.testing.assert_close(seen['sum'], y + seen['added'])
