@@ -1,0 +1,27 @@
+# Mask R-CNN for pictures of 128 px: anchors of 16 to 128 px, 64 channels.
+_base_ = 'mask_rcnn.py'
+
+model = dict(
+    neck=dict(in_channels=[32, 64, 128, 256], out_channels=64, num_outs=4),
+    rpn_head=dict(
+        in_channels=64,
+        feat_channels=64,
+        anchor_generator=dict(scales=[4], strides=[4, 8, 16, 32])),
+    roi_head=dict(
+        bbox_roi_extractor=dict(
+            roi_layer=dict(sampling_ratio=1),
+            out_channels=64,
+            finest_scale=16),
+        bbox_head=dict(in_channels=64, fc_out_channels=256, num_classes=6),
+        mask_roi_extractor=dict(
+            roi_layer=dict(sampling_ratio=1),
+            out_channels=64,
+            finest_scale=16),
+        mask_head=dict(
+            num_convs=2, in_channels=64, conv_out_channels=64, num_classes=6)),
+    train_cfg=dict(
+        rpn=dict(sampler=dict(num=64)),
+        rpn_proposal=dict(nms_pre=200, max_per_img=100),
+        rcnn=dict(sampler=dict(num=32))),
+    test_cfg=dict(
+        rpn=dict(nms_pre=200, max_per_img=100), rcnn=dict(max_per_img=50)))

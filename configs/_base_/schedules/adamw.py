@@ -1,0 +1,17 @@
+# What AdamW must not decay: norms, biases of the step, decay rates, skips and
+# the adaptors' scales. The published VMamba runs decayed A_log and dt_*; to do
+# as they did, set their decay_mult to 1.
+optim_wrapper = dict(
+    type='OptimWrapper',
+    optimizer=dict(
+        type='AdamW', lr=1e-4, betas=(.9, .999), weight_decay=.05),
+    paramwise_cfg=dict(
+        norm_decay_mult=0.,
+        custom_keys={
+            'mixer.A_log': dict(decay_mult=0.),
+            'mixer.D': dict(decay_mult=0.),
+            'mixer.dt_weight': dict(decay_mult=0.),
+            'mixer.dt_bias': dict(decay_mult=0.),
+            'temporal.gamma': dict(decay_mult=0.),
+            'spatial.alpha': dict(decay_mult=0.),
+        }))
