@@ -5,7 +5,7 @@ _base_ = [
 ]
 
 model = dict(backbone=dict(arch='b0', drop_path_rate=0.))
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=12, val_interval=2)
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=4, val_interval=1)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 optim_wrapper = dict(
@@ -14,7 +14,7 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=1e-2, by_epoch=False, end=200),
     dict(
         type='CosineAnnealingLR',
-        T_max=12,
+        T_max=4,
         eta_min=1e-5,
         convert_to_iter_based=True)
 ]
