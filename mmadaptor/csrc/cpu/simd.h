@@ -60,6 +60,48 @@ MMADAPTOR_INLINE void store(T* target, Vec<T> v) {
   std::memcpy(target, &v, sizeof(v));
 }
 
+#if MMADAPTOR_VECTOR_BYTES >= 32
+typedef uint16_t Words __attribute__((vector_size(MMADAPTOR_VECTOR_BYTES / 2)));
+typedef uint32_t DoubleWords __attribute__((vector_size(MMADAPTOR_VECTOR_BYTES)));
+
+MMADAPTOR_INLINE Vec<float> widen(const c10::BFloat16* source) {
+  Words words;
+  std::memcpy(&words, source, sizeof(words));
+  return (Vec<float>)(__builtin_convertvector(words, DoubleWords) << 16);
+}
+
+// Rounded to nearest even; the rounding of a NaN could make it an infinity.
+MMADAPTOR_INLINE void narrow(c10::BFloat16* target, Vec<float> v) {
+  const DoubleWords bits = (DoubleWords)v;
+  const DoubleWords rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+  const Words words =
+      __builtin_convertvector(v == v ? rounded : DoubleWords{} + 0x7fc0, Words);
+  std::memcpy(target, &words, sizeof(words));
+}
+
+MMADAPTOR_INLINE Vec<float> widen(const c10::Half* source) {
+#if MMADAPTOR_VECTOR_BYTES == 64
+  return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(source)));
+#else
+  return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(source)));
+#endif
+}
+
+MMADAPTOR_INLINE void narrow(c10::Half* target, Vec<float> v) {
+#if MMADAPTOR_VECTOR_BYTES == 64
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(target),
+                      _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+#else
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(target),
+                   _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+#endif
+}
+#endif
+
+template <typename T, typename scalar_t>
+constexpr bool converts_whole_vectors =
+    MMADAPTOR_VECTOR_BYTES >= 32 && std::is_same_v<T, float> && sizeof(scalar_t) == 2;
+
 // The first `count` of a vector's lanes from memory of another type; the rest 0.
 template <typename T, typename scalar_t>
 MMADAPTOR_INLINE Vec<T> load_as(const scalar_t* source, int count) {
@@ -67,6 +109,7 @@ MMADAPTOR_INLINE Vec<T> load_as(const scalar_t* source, int count) {
   alignas(MMADAPTOR_VECTOR_BYTES) T lanes[width];
   if (count == width) {
     if constexpr (std::is_same_v<T, scalar_t>) return load(source);
+    if constexpr (converts_whole_vectors<T, scalar_t>) return widen(source);
     for (int i = 0; i < width; ++i) lanes[i] = static_cast<T>(source[i]);
   } else {
     for (int i = 0; i < width; ++i) lanes[i] = i < count ? static_cast<T>(source[i]) : T(0);
@@ -80,6 +123,7 @@ MMADAPTOR_INLINE void store_as(scalar_t* target, Vec<T> v, int count) {
   alignas(MMADAPTOR_VECTOR_BYTES) T lanes[width];
   if (count == width) {
     if constexpr (std::is_same_v<T, scalar_t>) return store<T>(target, v);
+    if constexpr (converts_whole_vectors<T, scalar_t>) return narrow(target, v);
     store<T>(lanes, v);
     for (int i = 0; i < width; ++i) target[i] = static_cast<scalar_t>(lanes[i]);
   } else {
@@ -113,6 +157,29 @@ MMADAPTOR_INLINE void transpose(Vec<T>* rows) {
     transpose<T, pass * 2>(next);
 #pragma GCC unroll 16
     for (int i = 0; i < width; ++i) rows[i] = next[i];
+  }
+}
+
+// Every second lane of the two, from the first (odd 0) or the second (odd 1) on.
+template <int odd, typename V, std::size_t... lane>
+MMADAPTOR_INLINE V every_second(V a, V b, std::index_sequence<lane...>) {
+  return __builtin_shufflevector(a, b, (2 * lane + odd)...);
+}
+
+// The sum over each row's lanes: that of rows[i] in lane i. Each level adds
+// neighbours, and leaves half as many rows.
+template <typename T, int count = Simd<T>::width>
+MMADAPTOR_INLINE Vec<T> lane_sums(const Vec<T>* rows) {
+  constexpr auto lanes = std::make_index_sequence<Simd<T>::width>{};
+  if constexpr (count == 1) {
+    return rows[0];
+  } else {
+    Vec<T> half[count / 2];
+#pragma GCC unroll 16
+    for (int i = 0; i < count / 2; ++i)
+      half[i] = every_second<0>(rows[2 * i], rows[2 * i + 1], lanes) +
+                every_second<1>(rows[2 * i], rows[2 * i + 1], lanes);
+    return lane_sums<T, count / 2>(half);
   }
 }
 
@@ -184,13 +251,18 @@ MMADAPTOR_INLINE Vec<T> maximum(Vec<T> x, Vec<T> y) {  // y where either is NaN
   return x > y ? x : y;
 }
 
-// log(1 + e^x), and x itself above 20, as torch.nn.functional.softplus. In float
-// within 2e-6 of itself for x > -15: the exponent's rounding grows with |x|.
-template <typename T>
-MMADAPTOR_INLINE Vec<T> softplus(Vec<T> x) {
+// log(1 + e^x), and x itself above 20, as torch.nn.functional.softplus; and its
+// slope, if asked for. In float within 2e-6 of itself for x > -15: the exponent's
+// rounding grows with |x|.
+template <typename T, bool with_slope>
+MMADAPTOR_INLINE Vec<T> softplus(Vec<T> x, Vec<T>* slope) {
   const Vec<T> positive = maximum<T>(x, Vec<T>{});
   const Vec<T> small = exp<T>(x - positive * T(2));  // e^-|x|
   const Vec<T> result = positive + log1p_unit(small);
+  if constexpr (with_slope) {
+    *slope = (x < Vec<T>{} ? small : splat(T(1))) / (small + T(1));
+    *slope = x > splat(T(20)) ? splat(T(1)) : *slope;
+  }
   // In float the sum is x already.
   if constexpr (std::is_same_v<T, double>) return x > splat(20.0) ? x : result;
   return result;
@@ -199,12 +271,6 @@ MMADAPTOR_INLINE Vec<T> softplus(Vec<T> x) {
 template <typename T>
 MMADAPTOR_INLINE Vec<T> sigmoid(Vec<T> x) {
   return T(1) / (exp<T>(-x) + T(1));
-}
-
-// The derivative of softplus.
-template <typename T>
-MMADAPTOR_INLINE Vec<T> softplus_slope(Vec<T> x) {
-  return x > splat(T(20)) ? splat(T(1)) : sigmoid<T>(x);
 }
 
 }  // namespace mmadaptor::MMADAPTOR_ISA
