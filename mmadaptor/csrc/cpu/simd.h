@@ -45,7 +45,7 @@ using Vec = typename Simd<T>::Vec;
 
 template <typename T>
 MMADAPTOR_INLINE Vec<T> splat(T value) {
-  return Vec<T>{} + value;
+  return value - Vec<T>{};  // plus would turn -0 into 0, so it is not optimised away
 }
 
 template <typename T>
