@@ -184,7 +184,7 @@ struct BackwardWalk {
 #pragma GCC unroll 4
       for (int k = 0; k < count; ++k) {
         const Vec<T> decay = exp2(step * rate[k]);
-        h[k] = decay * h[k] + drive * B.of[k][t];
+        h[k] = multiply_add<T>(decay, h[k], drive * B.of[k][t]);
         s.decay[k].set(t, decay);
         s.h[k].set(t + 1, h[k]);
       }
@@ -203,10 +203,13 @@ struct BackwardWalk {
     if constexpr (reads_out) C = rows<count, shared>(s.C, s.C_tile, v, n);
     const Tile<T>& drive_before = n == 0 ? s.zeros : s.grad_drive;
     const Tile<T>& step_before = n == 0 ? s.zeros : s.grad_step;
-    Vec<T> A[count], carry[count], grad_A[count];
+    // The gradient goes from a state to the one before through that state's decay,
+    // which is kept for the next round so that each waits for one multiply-add.
+    Vec<T> A[count], decay[count], grad_h[count], grad_A[count];
     for (int k = 0; k < count; ++k) {
       A[k] = s.A[i + k];
-      carry[k] = s.carry[i + k];
+      decay[k] = splat(T(1));
+      grad_h[k] = s.carry[i + k];
       grad_A[k] = s.grad_A[i + k];
     }
     for (int t = steps - 1; t >= 0; --t) {
@@ -214,14 +217,14 @@ struct BackwardWalk {
       Vec<T> grad_drive = drive_before[t], grad_step = step_before[t];
 #pragma GCC unroll 4
       for (int k = 0; k < count; ++k) {
-        Vec<T> grad_h = carry[k];
-        if constexpr (reads_out) grad_h += C.of[k][t] * s.grad_y[t];
-        if constexpr (gives_states) grad_h += s.grad_states[k][t];
-        const Vec<T> decay = s.decay[k][t];
-        carry[k] = decay * grad_h;
-        s.decay[k].set(t, grad_h);
-        grad_drive += grad_h * B.of[k][t];
-        const Vec<T> grad_exponent = carry[k] * s.h[k][t];
+        Vec<T> incoming = {};
+        if constexpr (reads_out) incoming = C.of[k][t] * s.grad_y[t];
+        if constexpr (gives_states) incoming += s.grad_states[k][t];
+        grad_h[k] = multiply_add<T>(decay[k], grad_h[k], incoming);
+        decay[k] = s.decay[k][t];
+        s.decay[k].set(t, grad_h[k]);
+        grad_drive += grad_h[k] * B.of[k][t];
+        const Vec<T> grad_exponent = decay[k] * grad_h[k] * s.h[k][t];
         grad_A[k] += grad_exponent * step;
         grad_step += grad_exponent * A[k];
       }
@@ -229,7 +232,7 @@ struct BackwardWalk {
       s.grad_step.set(t, grad_step);
     }
     for (int k = 0; k < count; ++k) {
-      s.carry.set(i + k, carry[k]);
+      s.carry.set(i + k, decay[k] * grad_h[k]);
       s.grad_A.set(i + k, grad_A[k]);
     }
   }

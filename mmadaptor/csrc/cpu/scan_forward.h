@@ -36,8 +36,8 @@ MMADAPTOR_INLINE void walk_states(int vector, int64_t n, int64_t states, int ste
     if constexpr (reads_out) y = base[t] * weight;
 #pragma GCC unroll 4
     for (int k = 0; k < count; ++k) {
-      h[k] = exp2(step * rate[k]) * h[k] + drive * B.of[k][t];
-      if constexpr (reads_out) y += C.of[k][t] * h[k];
+      h[k] = multiply_add<T>(exp2(step * rate[k]), h[k], drive * B.of[k][t]);
+      if constexpr (reads_out) y = multiply_add<T>(C.of[k][t], h[k], y);
       if constexpr (gives_states) s.states[k].set(t, h[k]);
     }
     if constexpr (reads_out) s.y.set(t, y);

@@ -7,6 +7,7 @@
 
 #include <memory>
 
+#include "readout.h"
 #include "scan_backward.h"
 #include "scan_forward.h"
 
@@ -66,6 +67,7 @@ void for_dtype(const Scan& scan, const Tensors& tensors, int64_t begin, int64_t 
 }
 
 const ScanKernels scan_kernels = {for_dtype<Forward, ScanResults>,
-                                  for_dtype<Backward, ScanGradients>};
+                                  for_dtype<Backward, ScanGradients>, read_out,
+                                  read_out_backward};
 
 }  // namespace mmadaptor::MMADAPTOR_ISA

@@ -81,10 +81,22 @@ struct ScanGradients {
   void *A, *D, *delta_bias;  // (batch, all channels, states), (batch, all channels) twice
 };
 
-// Both work off tasks begin .. end-1 of the scan's tasks().
+// What given states say: y = sum_k C_k . h_k at each pixel. All are contiguous
+// and float, or double: h (pixels, directions, channels, states), C and its
+// gradient (pixels, directions, states), y (pixels, channels).
+struct Readout {
+  c10::ScalarType dtype;
+  int64_t directions, channels, states;
+  const void *h, *C, *grad_y;
+  void *y, *grad_h, *grad_C;
+};
+
+// The scans work off tasks begin .. end-1 of the scan's tasks(), the readouts pixels.
 struct ScanKernels {
   void (*forward)(const Scan&, const ScanResults&, int64_t begin, int64_t end);
   void (*backward)(const Scan&, const ScanGradients&, int64_t begin, int64_t end);
+  void (*readout)(const Readout&, int64_t begin, int64_t end);
+  void (*readout_backward)(const Readout&, int64_t begin, int64_t end);
 };
 
 #define MMADAPTOR_DECLARE_KERNELS(isa) \

@@ -102,6 +102,26 @@ template <typename T, typename scalar_t>
 constexpr bool converts_whole_vectors =
     MMADAPTOR_VECTOR_BYTES >= 32 && std::is_same_v<T, float> && sizeof(scalar_t) == 2;
 
+// a b + c, rounded once where the processor can. Said explicitly where the same
+// sum has to come out of different code bit for bit.
+template <typename T>
+MMADAPTOR_INLINE Vec<T> multiply_add(Vec<T> a, Vec<T> b, Vec<T> c) {
+  if constexpr (std::is_same_v<T, float>) {
+#if MMADAPTOR_VECTOR_BYTES == 64
+    return _mm512_fmadd_ps(a, b, c);
+#elif MMADAPTOR_VECTOR_BYTES == 32
+    return _mm256_fmadd_ps(a, b, c);
+#endif
+  } else {
+#if MMADAPTOR_VECTOR_BYTES == 64
+    return _mm512_fmadd_pd(a, b, c);
+#elif MMADAPTOR_VECTOR_BYTES == 32
+    return _mm256_fmadd_pd(a, b, c);
+#endif
+  }
+  return a * b + c;
+}
+
 // The first `count` of a vector's lanes from memory of another type; the rest 0.
 template <typename T, typename scalar_t>
 MMADAPTOR_INLINE Vec<T> load_as(const scalar_t* source, int count) {
@@ -132,54 +152,118 @@ MMADAPTOR_INLINE void store_as(scalar_t* target, Vec<T> v, int count) {
   }
 }
 
-// a0 b0 a1 b1 ... of the lower (part 0) or the upper (part 1) halves.
-template <int part, typename V, std::size_t... lane>
-MMADAPTOR_INLINE V interleave(V a, V b, std::index_sequence<lane...>) {
-  constexpr std::size_t width = sizeof...(lane);
-  return __builtin_shufflevector(
-      a, b, (part * width / 2 + lane / 2 + (lane % 2) * width)...);
+// Shuffles of two vectors, named by what a lane of the result takes. Those of
+// float stay within 16 bytes or move 16 bytes as one: others cost a processor
+// several times as much.
+template <typename V, typename Pick, std::size_t... lane>
+MMADAPTOR_INLINE V shuffle(V a, V b, Pick, std::index_sequence<lane...>) {
+  return __builtin_shufflevector(a, b, Pick::lane(static_cast<int>(lane))...);
 }
 
-// Transposes a square of `width` rows: each pass is a perfect shuffle of all
-// rows, and log2(width) of them exchange row and lane. Unrolled, so that the
-// rows stay in registers.
-template <typename T, int pass = 1>
-MMADAPTOR_INLINE void transpose(Vec<T>* rows) {
-  constexpr int width = Simd<T>::width;
-  constexpr auto lanes = std::make_index_sequence<width>{};
-  if constexpr (pass < width) {
-    Vec<T> next[width];
+template <typename Pick, typename T>
+MMADAPTOR_INLINE Vec<T> shuffle(Vec<T> a, Vec<T> b) {
+  return shuffle(a, b, Pick{}, std::make_index_sequence<Simd<T>::width>{});
+}
+
+// Within each quarter of four lanes: a0 b0 a1 b1 (half 0) or a2 b2 a3 b3 (half 1).
+template <int half, int width>
+struct Interleave {
+  static constexpr int lane(int i) {
+    return i / 4 * 4 + half * 2 + i % 4 / 2 + (i % 2) * width;
+  }
+};
+
+// Within each quarter: a0 a1 b0 b1, or a2 a3 b2 b3.
+template <int half, int width>
+struct InterleavePairs {
+  static constexpr int lane(int i) {
+    return i / 4 * 4 + half * 2 + i % 2 + (i % 4 / 2) * width;
+  }
+};
+
+// Within each quarter: a0 a2 b0 b2, or a1 a3 b1 b3.
+template <int odd, int width>
+struct EverySecond {
+  static constexpr int lane(int i) {
+    return i / 4 * 4 + i % 2 * 2 + odd + (i % 4 / 2) * width;
+  }
+};
+
+// Every second piece of `size` lanes of both, from the first or the second on.
+template <int odd, int width, int size>
+struct EverySecondPiece {
+  static constexpr int lane(int i) { return (i / size * 2 + odd) * size + i % size; }
+};
+
+template <int odd, typename T, int size>
+MMADAPTOR_INLINE Vec<T> every_second_piece(Vec<T> a, Vec<T> b) {
+  return shuffle<EverySecondPiece<odd, Simd<T>::width, size>, T>(a, b);
+}
+
+// Transposes squares of pieces: each pass pairs the rows and takes their even and
+// odd pieces. Row i of the `count` ends up as piece i of every row.
+template <typename T, int size, int count>
+MMADAPTOR_INLINE void transpose_pieces(Vec<T>* rows, int stride) {
+  if constexpr (count > 1) {
+    Vec<T> even[count / 2], odd[count / 2];
 #pragma GCC unroll 16
-    for (int i = 0; i < width / 2; ++i) {
-      next[2 * i] = interleave<0>(rows[i], rows[i + width / 2], lanes);
-      next[2 * i + 1] = interleave<1>(rows[i], rows[i + width / 2], lanes);
+    for (int i = 0; i < count / 2; ++i) {
+      const Vec<T> a = rows[2 * i * stride], b = rows[(2 * i + 1) * stride];
+      even[i] = every_second_piece<0, T, size>(a, b);
+      odd[i] = every_second_piece<1, T, size>(a, b);
     }
-    transpose<T, pass * 2>(next);
+    transpose_pieces<T, size, count / 2>(even, 1);
+    transpose_pieces<T, size, count / 2>(odd, 1);
 #pragma GCC unroll 16
-    for (int i = 0; i < width; ++i) rows[i] = next[i];
+    for (int i = 0; i < count / 2; ++i) {
+      rows[2 * i * stride] = even[i];
+      rows[(2 * i + 1) * stride] = odd[i];
+    }
   }
 }
 
-// Every second lane of the two, from the first (odd 0) or the second (odd 1) on.
-template <int odd, typename V, std::size_t... lane>
-MMADAPTOR_INLINE V every_second(V a, V b, std::index_sequence<lane...>) {
-  return __builtin_shufflevector(a, b, (2 * lane + odd)...);
+// Transposes a square of `width` rows. Unrolled, so that they stay in registers.
+template <typename T>
+MMADAPTOR_INLINE void transpose(Vec<T>* rows) {
+  constexpr int width = Simd<T>::width;
+  if constexpr (std::is_same_v<T, float>) {
+#pragma GCC unroll 4
+    for (int i = 0; i < width; i += 4) {
+      const Vec<T> low01 = shuffle<Interleave<0, width>, T>(rows[i], rows[i + 1]);
+      const Vec<T> high01 = shuffle<Interleave<1, width>, T>(rows[i], rows[i + 1]);
+      const Vec<T> low23 = shuffle<Interleave<0, width>, T>(rows[i + 2], rows[i + 3]);
+      const Vec<T> high23 = shuffle<Interleave<1, width>, T>(rows[i + 2], rows[i + 3]);
+      rows[i] = shuffle<InterleavePairs<0, width>, T>(low01, low23);
+      rows[i + 1] = shuffle<InterleavePairs<1, width>, T>(low01, low23);
+      rows[i + 2] = shuffle<InterleavePairs<0, width>, T>(high01, high23);
+      rows[i + 3] = shuffle<InterleavePairs<1, width>, T>(high01, high23);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) transpose_pieces<T, 4, width / 4>(rows + i, 4);
+  } else {
+    transpose_pieces<T, 1, width>(rows, 1);
+  }
 }
 
 // The sum over each row's lanes: that of rows[i] in lane i. Each level adds
 // neighbours, and leaves half as many rows.
-template <typename T, int count = Simd<T>::width>
+template <typename T, int size = std::is_same_v<T, float> ? 4 : 1, int count = Simd<T>::width>
 MMADAPTOR_INLINE Vec<T> lane_sums(const Vec<T>* rows) {
-  constexpr auto lanes = std::make_index_sequence<Simd<T>::width>{};
+  constexpr int width = Simd<T>::width;
   if constexpr (count == 1) {
     return rows[0];
   } else {
     Vec<T> half[count / 2];
 #pragma GCC unroll 16
-    for (int i = 0; i < count / 2; ++i)
-      half[i] = every_second<0>(rows[2 * i], rows[2 * i + 1], lanes) +
-                every_second<1>(rows[2 * i], rows[2 * i + 1], lanes);
-    return lane_sums<T, count / 2>(half);
+    for (int i = 0; i < count / 2; ++i) {
+      const Vec<T> a = rows[2 * i], b = rows[2 * i + 1];
+      if constexpr (size == 4 && count * 4 > width)
+        half[i] = shuffle<EverySecond<0, width>, T>(a, b) +
+                  shuffle<EverySecond<1, width>, T>(a, b);
+      else
+        half[i] = every_second_piece<0, T, size>(a, b) + every_second_piece<1, T, size>(a, b);
+    }
+    return lane_sums<T, size, count / 2>(half);
   }
 }
 
@@ -196,8 +280,12 @@ MMADAPTOR_INLINE Vec<float> polynomial_exp2(Vec<float> r) {
 
 #if MMADAPTOR_VECTOR_BYTES == 64
 MMADAPTOR_INLINE Vec<float> exp2(Vec<float> x) {
-  const Vec<float> r = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF);  // x - floor(x)
-  return _mm512_scalef_ps(polynomial_exp2(r), x);                   // p 2^floor(x)
+  // Not by vreduceps: where measured (Zen 4) it waits for what its target held
+  // before, which chains one exponential to the next. The maximum turns the NaN of
+  // infinity minus itself into 0; scalef gives x's infinity or NaN back.
+  const Vec<float> floor = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEG_INF);
+  const Vec<float> r = _mm512_max_ps(x - floor, Vec<float>{});
+  return _mm512_scalef_ps(polynomial_exp2(r), x);  // p 2^floor(x)
 }
 #else
 MMADAPTOR_INLINE Vec<float> exp2(Vec<float> x) {
