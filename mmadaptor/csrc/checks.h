@@ -46,6 +46,13 @@ class Check {
                       expected, " ", meaning, ", got ", t.sym_sizes());
   }
 
+  void only_batch_empty(const char* name, const Tensor& t, const char* meaning) const {
+    for (int64_t dim = 1; dim < t.dim(); ++dim)
+      TORCH_CHECK_VALUE(t.sym_size(dim) > 0, op_, ": `", name,
+                        "` must not be empty but for its batch ", meaning, ", got shape ",
+                        t.sym_sizes());
+  }
+
   void not_empty(const char* name, const Tensor& t, int64_t dim, const char* meaning) const {
     TORCH_CHECK_VALUE(t.sym_size(dim) > 0, op_, ": `", name, "` has no ", meaning, ", got shape ",
                       t.sym_sizes());

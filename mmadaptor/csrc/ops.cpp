@@ -1,9 +1,9 @@
-// The ops' schemas, and what holds for them on every device: the shapes of
-// their results (for fake tensors) and their rule under autocast.
-#include <ATen/autocast_mode.h>
+// The 1-D scan's schemas, and what holds for it on every device: the shapes of
+// its results (for fake tensors) and its rule under autocast.
 #include <Python.h>
 #include <torch/library.h>
 
+#include "autocast.h"
 #include "selective_scan.h"
 
 namespace mmadaptor {
@@ -69,26 +69,18 @@ TORCH_LIBRARY_IMPL(mmadaptor, Meta, m) {
          });
 }
 
-// Autocast lowers the maps and the coefficients, never A, D and delta_bias.
 namespace {
 
 template <at::DeviceType device>
-struct Autocast {
-  static constexpr auto key = device == at::kCPU ? c10::DispatchKey::AutocastCPU
-                                                 : c10::DispatchKey::AutocastCUDA;
-
-  static Tensor lower(const Tensor& t) {
-    return at::autocast::cached_cast(at::autocast::get_autocast_dtype(device), t, device);
-  }
-  static OptionalTensor lower(const OptionalTensor& t) {
-    return is_present(t) ? OptionalTensor(lower(*t)) : std::nullopt;
-  }
+struct Lowered : Autocast<device> {
+  using Autocast<device>::lower;
+  using Below = typename Autocast<device>::Below;
 
   static std::tuple<Tensor, Tensor, Tensor> scan(
       const Tensor& u, const Tensor& delta, const Tensor& A, const Tensor& B, const Tensor& C,
       const OptionalTensor& D, const OptionalTensor& z, const OptionalTensor& delta_bias,
       bool delta_softplus) {
-    c10::impl::ExcludeDispatchKeyGuard below(key);
+    const Below below;
     static const auto op = c10::Dispatcher::singleton()
                                .findSchemaOrThrow("mmadaptor::selective_scan", "")
                                .typed<decltype(scan)>();
@@ -99,7 +91,7 @@ struct Autocast {
   static std::tuple<Tensor, Tensor> states(const Tensor& u, const Tensor& delta, const Tensor& A,
                                            const Tensor& B, const OptionalTensor& delta_bias,
                                            bool delta_softplus) {
-    c10::impl::ExcludeDispatchKeyGuard below(key);
+    const Below below;
     static const auto op = c10::Dispatcher::singleton()
                                .findSchemaOrThrow("mmadaptor::selective_scan_states", "")
                                .typed<decltype(states)>();
@@ -110,13 +102,13 @@ struct Autocast {
 }  // namespace
 
 TORCH_LIBRARY_IMPL(mmadaptor, AutocastCPU, m) {
-  m.impl("selective_scan", Autocast<at::kCPU>::scan);
-  m.impl("selective_scan_states", Autocast<at::kCPU>::states);
+  m.impl("selective_scan", Lowered<at::kCPU>::scan);
+  m.impl("selective_scan_states", Lowered<at::kCPU>::states);
 }
 
 TORCH_LIBRARY_IMPL(mmadaptor, AutocastCUDA, m) {
-  m.impl("selective_scan", Autocast<at::kCUDA>::scan);
-  m.impl("selective_scan_states", Autocast<at::kCUDA>::states);
+  m.impl("selective_scan", Lowered<at::kCUDA>::scan);
+  m.impl("selective_scan_states", Lowered<at::kCUDA>::states);
 }
 
 }  // namespace mmadaptor

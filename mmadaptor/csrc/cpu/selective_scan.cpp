@@ -1,14 +1,12 @@
 // The selective scan on a CPU: from tensors to the kernels of this processor.
 #include "../selective_scan.h"
 
-#include <ATen/Parallel.h>
 #include <ATen/Version.h>
 #include <torch/library.h>
 
-#include "selective_scan_kernel.h"
+#include "scan_call.h"
 
 namespace mmadaptor {
-namespace {
 
 // torch's own choice, which ATEN_CPU_CAPABILITY=default|avx2|avx512 overrides.
 const ScanKernels& scan_kernels() {
@@ -23,23 +21,25 @@ const ScanKernels& scan_kernels() {
   return kernels;
 }
 
-Strided strided(const Tensor& t) {  // (batch, channels, length)
-  return {t.data_ptr(), t.stride(0), t.stride(1), t.stride(2), 0};
+namespace {
+
+// A sequence is a map of one row; channels are split into groups.
+Strided strided(const Tensor& t, int64_t groups) {  // (batch, channels, length)
+  return {t.data_ptr(), t.stride(0), t.size(1) / groups * t.stride(1), t.stride(1), 0, t.stride(2)};
 }
 
-Strided strided_states(const Tensor& t) {  // (batch, channels, states, length)
-  return {t.data_ptr(), t.stride(0), t.stride(1), t.stride(3), t.stride(2)};
+Strided strided_states(const Tensor& t, int64_t groups) {  // (batch, channels, states, length)
+  return {t.data_ptr(), t.stride(0), t.size(1) / groups * t.stride(1),
+          t.stride(1),  0,           t.stride(3),
+          t.stride(2)};
 }
 
 // B or C: (channels, states), (batch, states, length) or (batch, groups, states, length).
-Strided strided_coefficients(const Tensor& t) {
-  if (t.dim() == 2) return {t.data_ptr(), 0, t.stride(0), 0, t.stride(1)};
-  if (t.dim() == 3) return {t.data_ptr(), t.stride(0), 0, t.stride(2), t.stride(1)};
-  return strided_states(t);
-}
-
-const void* data_or_null(const OptionalTensor& t) {
-  return is_present(t) ? t->const_data_ptr() : nullptr;
+Strided strided_coefficients(const Tensor& t, int64_t groups) {
+  if (t.dim() == 2)
+    return {t.data_ptr(), 0, t.size(0) / groups * t.stride(0), t.stride(0), 0, 0, t.stride(1)};
+  if (t.dim() == 3) return {t.data_ptr(), t.stride(0), 0, 0, 0, t.stride(2), t.stride(1)};
+  return {t.data_ptr(), t.stride(0), t.stride(1), 0, 0, t.stride(3), t.stride(2)};
 }
 
 // The kernels' view of the arguments, and what keeps its memory alive.
@@ -50,27 +50,26 @@ struct PreparedScan {
 
   explicit PreparedScan(const ScanArguments& a, bool delta_softplus) {
     const auto accumulate = accumulate_type(a.u.scalar_type());
-    const auto contiguous = [](const OptionalTensor& t) {
-      return is_present(t) ? OptionalTensor(t->contiguous()) : std::nullopt;
-    };
     A = a.A.contiguous();
     B = a.B.to(accumulate);
     if (is_present(a.C)) C = a.C->to(accumulate);
     D = contiguous(a.D);
     delta_bias = contiguous(a.delta_bias);
-    scan.dtype = a.u.scalar_type();
+    scan.dtype = scan.sum_dtype = a.u.scalar_type();
     scan.batch = a.u.size(0);
-    scan.channels = a.u.size(1);
     scan.groups = a.groups().expect_int();
+    scan.channels = a.u.size(1) / scan.groups;
     scan.states = A.size(1);
-    scan.length = a.u.size(2);
+    scan.height = 1;
+    scan.width = a.u.size(2);
     scan.delta_softplus = delta_softplus;
     scan.reads_out = C.has_value();
-    scan.u = strided(a.u);
-    scan.delta = strided(a.delta);
-    if (is_present(a.z)) scan.z = strided(*a.z);
-    scan.B = strided_coefficients(B);
-    if (C.has_value()) scan.C = strided_coefficients(*C);
+    scan.gives_states = !scan.reads_out;
+    scan.u = strided(a.u, scan.groups);
+    scan.delta = strided(a.delta, scan.groups);
+    if (is_present(a.z)) scan.z = strided(*a.z, scan.groups);
+    scan.B = strided_coefficients(B, scan.groups);
+    if (C.has_value()) scan.C = strided_coefficients(*C, scan.groups);
     scan.B_varies = a.B_varies();
     scan.C_varies = a.C_varies();
     scan.A = A.const_data_ptr();
@@ -78,12 +77,6 @@ struct PreparedScan {
     scan.delta_bias = data_or_null(delta_bias);
   }
 };
-
-void run_forward(const Scan& scan, const ScanResults& results) {
-  at::parallel_for(0, scan.tasks(), 1, [&](int64_t begin, int64_t end) {
-    scan_kernels().forward(scan, results, begin, end);
-  });
-}
 
 std::tuple<Tensor, Tensor, Tensor> selective_scan(
     const Tensor& u, const Tensor& delta, const Tensor& A, const Tensor& B, const Tensor& C,
@@ -94,7 +87,8 @@ std::tuple<Tensor, Tensor, Tensor> selective_scan(
   check_scan("selective_scan", arguments);
   auto [y, last_state, checkpoints] = empty_scan_results(arguments);
   const PreparedScan prepared(arguments, delta_softplus);
-  run_forward(prepared.scan, {strided(y), {}, last_state.data_ptr(), checkpoints.data_ptr()});
+  run_forward(prepared.scan, {strided(y, prepared.scan.groups), {}, last_state.data_ptr(),
+                              checkpoints.data_ptr()});
   return {y, last_state, checkpoints};
 }
 
@@ -107,7 +101,8 @@ std::tuple<Tensor, Tensor> selective_scan_states(const Tensor& u, const Tensor& 
   check_scan("selective_scan_states", arguments);
   auto [states, checkpoints] = empty_states_results(arguments);
   const PreparedScan prepared(arguments, delta_softplus);
-  run_forward(prepared.scan, {{}, strided_states(states), nullptr, checkpoints.data_ptr()});
+  run_forward(prepared.scan, {{}, strided_states(states, prepared.scan.groups), nullptr,
+                              checkpoints.data_ptr()});
   return {states, checkpoints};
 }
 
@@ -116,56 +111,41 @@ ScanGradientTuple backward(const ScanArguments& a, bool delta_softplus, const Te
                            const OptionalTensor& grad_last_state, const Tensor& checkpoints) {
   const PreparedScan prepared(a, delta_softplus);
   const Scan& scan = prepared.scan;
-  const auto zeros = [&](at::IntArrayRef sizes) {
-    return at::zeros(sizes, a.accumulate_options());
+  const auto wide = accumulate_type(scan.dtype);
+  auto gradients = empty_scan_gradients(a);
+  auto& [grad_u, grad_delta, grad_A, grad_B, grad_C, grad_D, grad_z, grad_delta_bias] = gradients;
+  const auto coefficients = [&](const Tensor& total, bool varies) {
+    return Parts(total, varies ? scan.blocks() : scan.batch, wide);
   };
-  // Every task has a part of its own in these sums (see ScanGradients).
-  const auto coefficient_parts = [&](bool varies) {
-    return varies ? zeros({scan.batch, scan.groups, scan.blocks(), scan.states, scan.length})
-                  : zeros({scan.batch, scan.channels, scan.states});
-  };
-  const auto per_channel = [&](const void* present) {
-    return present ? zeros({scan.batch, scan.channels}) : Tensor();
-  };
-  const Tensor B = coefficient_parts(scan.B_varies);
-  const Tensor C = scan.reads_out ? coefficient_parts(scan.C_varies) : Tensor();
-  const Tensor A = zeros({scan.batch, scan.channels, scan.states});
-  const Tensor D = per_channel(scan.D), delta_bias = per_channel(scan.delta_bias);
-  const auto data = [](const Tensor& t) { return t.defined() ? t.data_ptr() : nullptr; };
+  Parts A(grad_A, scan.batch, wide), B = coefficients(grad_B, scan.B_varies), C, D, delta_bias;
+  if (scan.reads_out) C = coefficients(grad_C, scan.C_varies);
+  if (scan.D) D = Parts(grad_D, scan.batch, wide);
+  if (scan.delta_bias) delta_bias = Parts(grad_delta_bias, scan.batch, wide);
 
-  auto [grad_u, grad_delta, grad_A, grad_B, grad_C, grad_D, grad_z, grad_delta_bias] =
-      empty_scan_gradients(a);
-  const OptionalTensor last =
-      is_present(grad_last_state) ? OptionalTensor(grad_last_state->contiguous()) : std::nullopt;
+  const OptionalTensor last = contiguous(grad_last_state);
   const Tensor kept = checkpoints.contiguous();
   ScanGradients grads{};
   if (scan.reads_out)
-    grads.y = strided(grad);
+    grads.y = strided(grad, scan.groups);
   else
-    grads.h = strided_states(grad);
+    grads.h = strided_states(grad, scan.groups);
   grads.last_state = data_or_null(last);
   grads.checkpoints = kept.const_data_ptr();
-  grads.u = strided(grad_u);
-  grads.delta = strided(grad_delta);
-  if (is_present(a.z)) grads.z = strided(grad_z);
-  grads.A = data(A);
-  grads.B = data(B);
-  grads.C = data(C);
-  grads.D = data(D);
-  grads.delta_bias = data(delta_bias);
-  at::parallel_for(0, scan.tasks(), 1, [&](int64_t begin, int64_t end) {
-    scan_kernels().backward(scan, grads, begin, end);
-  });
-
-  const auto add_up = [](const Tensor& parts, int64_t dim, Tensor& into) {
-    if (parts.defined()) into.copy_(parts.sum(dim).view_as(into));
-  };
-  add_up(A, 0, grad_A);
-  add_up(B, scan.B_varies ? 2 : 0, grad_B);
-  add_up(C, scan.C_varies ? 2 : 0, grad_C);
-  add_up(D, 0, grad_D);
-  add_up(delta_bias, 0, grad_delta_bias);
-  return {grad_u, grad_delta, grad_A, grad_B, grad_C, grad_D, grad_z, grad_delta_bias};
+  grads.u = strided(grad_u, scan.groups);
+  grads.delta = strided(grad_delta, scan.groups);
+  if (is_present(a.z)) grads.z = strided(grad_z, scan.groups);
+  grads.A = A.data();
+  grads.B.data = B.data();
+  grads.C.data = C.data();
+  if (scan.B_varies) grads.B = strided_coefficients(B.first(), scan.groups);
+  if (scan.C_varies) grads.C = strided_coefficients(C.first(), scan.groups);
+  grads.B_part = B.stride();
+  grads.C_part = C.stride();
+  grads.D = D.data();
+  grads.delta_bias = delta_bias.data();
+  run_backward(scan, grads);
+  for (Parts* parts : {&A, &B, &C, &D, &delta_bias}) parts->add_up();
+  return gradients;
 }
 
 ScanGradientTuple selective_scan_backward(

@@ -45,7 +45,7 @@ using Vec = typename Simd<T>::Vec;
 
 template <typename T>
 MMADAPTOR_INLINE Vec<T> splat(T value) {
-  return Vec<T>{} + value;
+  return value - Vec<T>{};  // plus would turn -0 into 0, so it is not optimised away
 }
 
 template <typename T>
@@ -60,6 +60,68 @@ MMADAPTOR_INLINE void store(T* target, Vec<T> v) {
   std::memcpy(target, &v, sizeof(v));
 }
 
+#if MMADAPTOR_VECTOR_BYTES >= 32
+typedef uint16_t Words __attribute__((vector_size(MMADAPTOR_VECTOR_BYTES / 2)));
+typedef uint32_t DoubleWords __attribute__((vector_size(MMADAPTOR_VECTOR_BYTES)));
+
+MMADAPTOR_INLINE Vec<float> widen(const c10::BFloat16* source) {
+  Words words;
+  std::memcpy(&words, source, sizeof(words));
+  return (Vec<float>)(__builtin_convertvector(words, DoubleWords) << 16);
+}
+
+// Rounded to nearest even; the rounding of a NaN could make it an infinity.
+MMADAPTOR_INLINE void narrow(c10::BFloat16* target, Vec<float> v) {
+  const DoubleWords bits = (DoubleWords)v;
+  const DoubleWords rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+  const Words words =
+      __builtin_convertvector(v == v ? rounded : DoubleWords{} + 0x7fc0, Words);
+  std::memcpy(target, &words, sizeof(words));
+}
+
+MMADAPTOR_INLINE Vec<float> widen(const c10::Half* source) {
+#if MMADAPTOR_VECTOR_BYTES == 64
+  return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(source)));
+#else
+  return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(source)));
+#endif
+}
+
+MMADAPTOR_INLINE void narrow(c10::Half* target, Vec<float> v) {
+#if MMADAPTOR_VECTOR_BYTES == 64
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(target),
+                      _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+#else
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(target),
+                   _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+#endif
+}
+#endif
+
+template <typename T, typename scalar_t>
+constexpr bool converts_whole_vectors =
+    MMADAPTOR_VECTOR_BYTES >= 32 && std::is_same_v<T, float> && sizeof(scalar_t) == 2;
+
+// a b + c, rounded once where the processor can. Said explicitly where the same
+// sum has to come out of different code bit for bit.
+template <typename T>
+MMADAPTOR_INLINE Vec<T> multiply_add(Vec<T> a, Vec<T> b, Vec<T> c) {
+  if constexpr (std::is_same_v<T, float>) {
+#if MMADAPTOR_VECTOR_BYTES == 64
+    return _mm512_fmadd_ps(a, b, c);
+#elif MMADAPTOR_VECTOR_BYTES == 32
+    return _mm256_fmadd_ps(a, b, c);
+#endif
+  } else {
+#if MMADAPTOR_VECTOR_BYTES == 64
+    return _mm512_fmadd_pd(a, b, c);
+#elif MMADAPTOR_VECTOR_BYTES == 32
+    return _mm256_fmadd_pd(a, b, c);
+#endif
+  }
+  return a * b + c;
+}
+
 // The first `count` of a vector's lanes from memory of another type; the rest 0.
 template <typename T, typename scalar_t>
 MMADAPTOR_INLINE Vec<T> load_as(const scalar_t* source, int count) {
@@ -67,6 +129,7 @@ MMADAPTOR_INLINE Vec<T> load_as(const scalar_t* source, int count) {
   alignas(MMADAPTOR_VECTOR_BYTES) T lanes[width];
   if (count == width) {
     if constexpr (std::is_same_v<T, scalar_t>) return load(source);
+    if constexpr (converts_whole_vectors<T, scalar_t>) return widen(source);
     for (int i = 0; i < width; ++i) lanes[i] = static_cast<T>(source[i]);
   } else {
     for (int i = 0; i < width; ++i) lanes[i] = i < count ? static_cast<T>(source[i]) : T(0);
@@ -80,6 +143,7 @@ MMADAPTOR_INLINE void store_as(scalar_t* target, Vec<T> v, int count) {
   alignas(MMADAPTOR_VECTOR_BYTES) T lanes[width];
   if (count == width) {
     if constexpr (std::is_same_v<T, scalar_t>) return store<T>(target, v);
+    if constexpr (converts_whole_vectors<T, scalar_t>) return narrow(target, v);
     store<T>(lanes, v);
     for (int i = 0; i < width; ++i) target[i] = static_cast<scalar_t>(lanes[i]);
   } else {
@@ -88,31 +152,118 @@ MMADAPTOR_INLINE void store_as(scalar_t* target, Vec<T> v, int count) {
   }
 }
 
-// a0 b0 a1 b1 ... of the lower (part 0) or the upper (part 1) halves.
-template <int part, typename V, std::size_t... lane>
-MMADAPTOR_INLINE V interleave(V a, V b, std::index_sequence<lane...>) {
-  constexpr std::size_t width = sizeof...(lane);
-  return __builtin_shufflevector(
-      a, b, (part * width / 2 + lane / 2 + (lane % 2) * width)...);
+// Shuffles of two vectors, named by what a lane of the result takes. Those of
+// float stay within 16 bytes or move 16 bytes as one: others cost a processor
+// several times as much.
+template <typename V, typename Pick, std::size_t... lane>
+MMADAPTOR_INLINE V shuffle(V a, V b, Pick, std::index_sequence<lane...>) {
+  return __builtin_shufflevector(a, b, Pick::lane(static_cast<int>(lane))...);
 }
 
-// Transposes a square of `width` rows: each pass is a perfect shuffle of all
-// rows, and log2(width) of them exchange row and lane. Unrolled, so that the
-// rows stay in registers.
-template <typename T, int pass = 1>
+template <typename Pick, typename T>
+MMADAPTOR_INLINE Vec<T> shuffle(Vec<T> a, Vec<T> b) {
+  return shuffle(a, b, Pick{}, std::make_index_sequence<Simd<T>::width>{});
+}
+
+// Within each quarter of four lanes: a0 b0 a1 b1 (half 0) or a2 b2 a3 b3 (half 1).
+template <int half, int width>
+struct Interleave {
+  static constexpr int lane(int i) {
+    return i / 4 * 4 + half * 2 + i % 4 / 2 + (i % 2) * width;
+  }
+};
+
+// Within each quarter: a0 a1 b0 b1, or a2 a3 b2 b3.
+template <int half, int width>
+struct InterleavePairs {
+  static constexpr int lane(int i) {
+    return i / 4 * 4 + half * 2 + i % 2 + (i % 4 / 2) * width;
+  }
+};
+
+// Within each quarter: a0 a2 b0 b2, or a1 a3 b1 b3.
+template <int odd, int width>
+struct EverySecond {
+  static constexpr int lane(int i) {
+    return i / 4 * 4 + i % 2 * 2 + odd + (i % 4 / 2) * width;
+  }
+};
+
+// Every second piece of `size` lanes of both, from the first or the second on.
+template <int odd, int width, int size>
+struct EverySecondPiece {
+  static constexpr int lane(int i) { return (i / size * 2 + odd) * size + i % size; }
+};
+
+template <int odd, typename T, int size>
+MMADAPTOR_INLINE Vec<T> every_second_piece(Vec<T> a, Vec<T> b) {
+  return shuffle<EverySecondPiece<odd, Simd<T>::width, size>, T>(a, b);
+}
+
+// Transposes squares of pieces: each pass pairs the rows and takes their even and
+// odd pieces. Row i of the `count` ends up as piece i of every row.
+template <typename T, int size, int count>
+MMADAPTOR_INLINE void transpose_pieces(Vec<T>* rows, int stride) {
+  if constexpr (count > 1) {
+    Vec<T> even[count / 2], odd[count / 2];
+#pragma GCC unroll 16
+    for (int i = 0; i < count / 2; ++i) {
+      const Vec<T> a = rows[2 * i * stride], b = rows[(2 * i + 1) * stride];
+      even[i] = every_second_piece<0, T, size>(a, b);
+      odd[i] = every_second_piece<1, T, size>(a, b);
+    }
+    transpose_pieces<T, size, count / 2>(even, 1);
+    transpose_pieces<T, size, count / 2>(odd, 1);
+#pragma GCC unroll 16
+    for (int i = 0; i < count / 2; ++i) {
+      rows[2 * i * stride] = even[i];
+      rows[(2 * i + 1) * stride] = odd[i];
+    }
+  }
+}
+
+// Transposes a square of `width` rows. Unrolled, so that they stay in registers.
+template <typename T>
 MMADAPTOR_INLINE void transpose(Vec<T>* rows) {
   constexpr int width = Simd<T>::width;
-  constexpr auto lanes = std::make_index_sequence<width>{};
-  if constexpr (pass < width) {
-    Vec<T> next[width];
-#pragma GCC unroll 16
-    for (int i = 0; i < width / 2; ++i) {
-      next[2 * i] = interleave<0>(rows[i], rows[i + width / 2], lanes);
-      next[2 * i + 1] = interleave<1>(rows[i], rows[i + width / 2], lanes);
+  if constexpr (std::is_same_v<T, float>) {
+#pragma GCC unroll 4
+    for (int i = 0; i < width; i += 4) {
+      const Vec<T> low01 = shuffle<Interleave<0, width>, T>(rows[i], rows[i + 1]);
+      const Vec<T> high01 = shuffle<Interleave<1, width>, T>(rows[i], rows[i + 1]);
+      const Vec<T> low23 = shuffle<Interleave<0, width>, T>(rows[i + 2], rows[i + 3]);
+      const Vec<T> high23 = shuffle<Interleave<1, width>, T>(rows[i + 2], rows[i + 3]);
+      rows[i] = shuffle<InterleavePairs<0, width>, T>(low01, low23);
+      rows[i + 1] = shuffle<InterleavePairs<1, width>, T>(low01, low23);
+      rows[i + 2] = shuffle<InterleavePairs<0, width>, T>(high01, high23);
+      rows[i + 3] = shuffle<InterleavePairs<1, width>, T>(high01, high23);
     }
-    transpose<T, pass * 2>(next);
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) transpose_pieces<T, 4, width / 4>(rows + i, 4);
+  } else {
+    transpose_pieces<T, 1, width>(rows, 1);
+  }
+}
+
+// The sum over each row's lanes: that of rows[i] in lane i. Each level adds
+// neighbours, and leaves half as many rows.
+template <typename T, int size = std::is_same_v<T, float> ? 4 : 1, int count = Simd<T>::width>
+MMADAPTOR_INLINE Vec<T> lane_sums(const Vec<T>* rows) {
+  constexpr int width = Simd<T>::width;
+  if constexpr (count == 1) {
+    return rows[0];
+  } else {
+    Vec<T> half[count / 2];
 #pragma GCC unroll 16
-    for (int i = 0; i < width; ++i) rows[i] = next[i];
+    for (int i = 0; i < count / 2; ++i) {
+      const Vec<T> a = rows[2 * i], b = rows[2 * i + 1];
+      if constexpr (size == 4 && count * 4 > width)
+        half[i] = shuffle<EverySecond<0, width>, T>(a, b) +
+                  shuffle<EverySecond<1, width>, T>(a, b);
+      else
+        half[i] = every_second_piece<0, T, size>(a, b) + every_second_piece<1, T, size>(a, b);
+    }
+    return lane_sums<T, size, count / 2>(half);
   }
 }
 
@@ -129,8 +280,12 @@ MMADAPTOR_INLINE Vec<float> polynomial_exp2(Vec<float> r) {
 
 #if MMADAPTOR_VECTOR_BYTES == 64
 MMADAPTOR_INLINE Vec<float> exp2(Vec<float> x) {
-  const Vec<float> r = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF);  // x - floor(x)
-  return _mm512_scalef_ps(polynomial_exp2(r), x);                   // p 2^floor(x)
+  // Not by vreduceps: where measured (Zen 4) it waits for what its target held
+  // before, which chains one exponential to the next. The maximum turns the NaN of
+  // infinity minus itself into 0; scalef gives x's infinity or NaN back.
+  const Vec<float> floor = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEG_INF);
+  const Vec<float> r = _mm512_max_ps(x - floor, Vec<float>{});
+  return _mm512_scalef_ps(polynomial_exp2(r), x);  // p 2^floor(x)
 }
 #else
 MMADAPTOR_INLINE Vec<float> exp2(Vec<float> x) {
@@ -184,13 +339,18 @@ MMADAPTOR_INLINE Vec<T> maximum(Vec<T> x, Vec<T> y) {  // y where either is NaN
   return x > y ? x : y;
 }
 
-// log(1 + e^x), and x itself above 20, as torch.nn.functional.softplus. In float
-// within 2e-6 of itself for x > -15: the exponent's rounding grows with |x|.
-template <typename T>
-MMADAPTOR_INLINE Vec<T> softplus(Vec<T> x) {
+// log(1 + e^x), and x itself above 20, as torch.nn.functional.softplus; and its
+// slope, if asked for. In float within 2e-6 of itself for x > -15: the exponent's
+// rounding grows with |x|.
+template <typename T, bool with_slope>
+MMADAPTOR_INLINE Vec<T> softplus(Vec<T> x, Vec<T>* slope) {
   const Vec<T> positive = maximum<T>(x, Vec<T>{});
   const Vec<T> small = exp<T>(x - positive * T(2));  // e^-|x|
   const Vec<T> result = positive + log1p_unit(small);
+  if constexpr (with_slope) {
+    *slope = (x < Vec<T>{} ? small : splat(T(1))) / (small + T(1));
+    *slope = x > splat(T(20)) ? splat(T(1)) : *slope;
+  }
   // In float the sum is x already.
   if constexpr (std::is_same_v<T, double>) return x > splat(20.0) ? x : result;
   return result;
@@ -199,12 +359,6 @@ MMADAPTOR_INLINE Vec<T> softplus(Vec<T> x) {
 template <typename T>
 MMADAPTOR_INLINE Vec<T> sigmoid(Vec<T> x) {
   return T(1) / (exp<T>(-x) + T(1));
-}
-
-// The derivative of softplus.
-template <typename T>
-MMADAPTOR_INLINE Vec<T> softplus_slope(Vec<T> x) {
-  return x > splat(T(20)) ? splat(T(1)) : sigmoid<T>(x);
 }
 
 }  // namespace mmadaptor::MMADAPTOR_ISA

@@ -4,7 +4,7 @@
 
 #include <type_traits>
 
-#include "selective_scan_kernel.h"
+#include "scan_kernel.h"
 #include "simd.h"
 
 namespace mmadaptor::MMADAPTOR_ISA {
@@ -12,109 +12,147 @@ namespace mmadaptor::MMADAPTOR_ISA {
 template <typename T>
 struct Tile {
   static constexpr int width = Simd<T>::width;
-  alignas(MMADAPTOR_VECTOR_BYTES) T values[kChunk * width];
+  // One step more than a chunk, for the state before it; and a size that is no
+  // multiple of 4096, or the same step of all tiles would share a cache set.
+  alignas(64) T values[(kChunk + 1) * width + 64 / sizeof(T)];
 
   MMADAPTOR_INLINE Vec<T> operator[](int step) const { return load(values + step * width); }
   MMADAPTOR_INLINE void set(int step, Vec<T> v) { store(values + step * width, v); }
 };
 
-// The part of a tensor that a tile covers: its first element and its strides.
+// Where the steps of a chunk are in a tensor, in elements.
+struct Offsets {
+  int64_t at[kChunk];
+  bool consecutive;
+};
+
+// The part of a tensor that a tile covers.
 struct Window {
-  void* data;
-  int64_t channel, time;
-  int lanes, steps;
+  char* data;
+  int item;  // log2 of an element's bytes
+  int64_t channel;
+  const Offsets* steps;
+  int lanes, count;  // channels and steps
+
+  // Asks for one of the cache lines to come, as the walk passes its steps.
+  template <int for_writing>
+  MMADAPTOR_INLINE void fetch(int step) const {
+    static_assert(kChunk == 64, "a channel's steps are as many lines as an element has bytes");
+    int64_t element = steps->at[step];
+    if (steps->consecutive && channel != 1) {
+      const int line = step & ((1 << item) - 1);
+      element = steps->at[0] + (line << (6 - item)) + (step >> item) * channel;
+    }
+    __builtin_prefetch(data + (element << item), for_writing, 2);
+  }
 };
 
 template <typename T, typename scalar_t>
 void read_from(Tile<T>& tile, const scalar_t* data, const Window& from) {
   constexpr int width = Tile<T>::width;
+  const int64_t* at = from.steps->at;
   int step = 0;
-  if (from.channel == 1) {
-    for (; step < from.steps; ++step)
-      tile.set(step, load_as<T>(data + step * from.time, from.lanes));
-  } else if (from.time == 1) {
-    for (; step + width <= from.steps; step += width) {
+  if (from.channel == 1 && from.lanes == width) {
+    for (; step < from.count; ++step) tile.set(step, load_as<T>(data + at[step], width));
+  } else if (from.channel == 1) {
+    for (; step < from.count; ++step) tile.set(step, load_as<T>(data + at[step], from.lanes));
+  } else if (from.steps->consecutive) {
+    for (; step + width <= from.count; step += width) {
+      const scalar_t* corner = data + at[step];
       Vec<T> square[width];
 #pragma GCC unroll 16
       for (int lane = 0; lane < width; ++lane)
-        square[lane] = lane < from.lanes
-            ? load_as<T>(data + lane * from.channel + step, width) : Vec<T>{};
+        square[lane] =
+            lane < from.lanes ? load_as<T>(corner + lane * from.channel, width) : Vec<T>{};
       transpose<T>(square);
 #pragma GCC unroll 16
       for (int i = 0; i < width; ++i) tile.set(step + i, square[i]);
     }
   }
-  for (; step < from.steps; ++step) {
-    alignas(MMADAPTOR_VECTOR_BYTES) T lanes[width] = {};
+  for (; step < from.count; ++step) {
+    alignas(64) T lanes[width] = {};
     for (int lane = 0; lane < from.lanes; ++lane)
-      lanes[lane] = static_cast<T>(data[lane * from.channel + step * from.time]);
+      lanes[lane] = static_cast<T>(data[lane * from.channel + at[step]]);
     tile.set(step, load(lanes));
   }
 }
 
-template <typename T, typename scalar_t>
+template <bool adds, typename T, typename scalar_t>
+MMADAPTOR_INLINE void put(scalar_t* target, Vec<T> v, int count) {
+  if constexpr (adds) v = load_as<T>(target, count) + v;
+  store_as<T>(target, v, count);
+}
+
+template <bool adds, typename T, typename scalar_t>
 void write_to(const Tile<T>& tile, scalar_t* data, const Window& to) {
   constexpr int width = Tile<T>::width;
+  const int64_t* at = to.steps->at;
   int step = 0;
-  if (to.channel == 1) {
-    for (; step < to.steps; ++step)
-      store_as<T>(data + step * to.time, tile[step], to.lanes);
-  } else if (to.time == 1) {
-    for (; step + width <= to.steps; step += width) {
+  if (to.channel == 1 && to.lanes == width) {
+    for (; step < to.count; ++step) put<adds, T>(data + at[step], tile[step], width);
+  } else if (to.channel == 1) {
+    for (; step < to.count; ++step) put<adds, T>(data + at[step], tile[step], to.lanes);
+  } else if (to.steps->consecutive) {
+    for (; step + width <= to.count; step += width) {
       Vec<T> square[width];
+#pragma GCC unroll 16
       for (int i = 0; i < width; ++i) square[i] = tile[step + i];
       transpose<T>(square);
-      for (int lane = 0; lane < to.lanes; ++lane)
-        store_as<T>(data + lane * to.channel + step, square[lane], width);
+#pragma GCC unroll 16
+      for (int lane = 0; lane < width; ++lane)
+        if (lane < to.lanes)
+          put<adds, T>(data + lane * to.channel + at[step], square[lane], width);
     }
   }
-  for (; step < to.steps; ++step)
-    for (int lane = 0; lane < to.lanes; ++lane)
-      data[lane * to.channel + step * to.time] =
-          static_cast<scalar_t>(tile.values[step * width + lane]);
+  for (; step < to.count; ++step)
+    for (int lane = 0; lane < to.lanes; ++lane) {
+      scalar_t& target = data[lane * to.channel + at[step]];
+      const T value = tile.values[step * width + lane];
+      target = static_cast<scalar_t>(adds ? static_cast<T>(target) + value : value);
+    }
 }
 
 template <typename T>
 void read(Tile<T>& tile, c10::ScalarType dtype, const Window& from) {
   if constexpr (std::is_same_v<T, double>)
-    read_from(tile, static_cast<const double*>(from.data), from);
+    read_from(tile, reinterpret_cast<const double*>(from.data), from);
   else if (dtype == c10::ScalarType::Float)
-    read_from(tile, static_cast<const float*>(from.data), from);
+    read_from(tile, reinterpret_cast<const float*>(from.data), from);
   else if (dtype == c10::ScalarType::BFloat16)
-    read_from(tile, static_cast<const c10::BFloat16*>(from.data), from);
+    read_from(tile, reinterpret_cast<const c10::BFloat16*>(from.data), from);
   else
-    read_from(tile, static_cast<const c10::Half*>(from.data), from);
+    read_from(tile, reinterpret_cast<const c10::Half*>(from.data), from);
 }
 
 template <typename T>
 void write(const Tile<T>& tile, c10::ScalarType dtype, const Window& to) {
   if constexpr (std::is_same_v<T, double>)
-    write_to(tile, static_cast<double*>(to.data), to);
+    write_to<false>(tile, reinterpret_cast<double*>(to.data), to);
   else if (dtype == c10::ScalarType::Float)
-    write_to(tile, static_cast<float*>(to.data), to);
+    write_to<false>(tile, reinterpret_cast<float*>(to.data), to);
   else if (dtype == c10::ScalarType::BFloat16)
-    write_to(tile, static_cast<c10::BFloat16*>(to.data), to);
+    write_to<false>(tile, reinterpret_cast<c10::BFloat16*>(to.data), to);
   else
-    write_to(tile, static_cast<c10::Half*>(to.data), to);
+    write_to<false>(tile, reinterpret_cast<c10::Half*>(to.data), to);
 }
 
-// Adds each step's sum over the lanes to sums[step]. Lanes without a channel are 0.
+// Adds to what is there, which is of the scan's own type.
 template <typename T>
-void add_lane_sums(const Tile<T>& tile, int steps, T* sums) {
-  constexpr int width = Tile<T>::width;
-  int step = 0;
-  for (; step + width <= steps; step += width) {
-    Vec<T> square[width];
+void add(const Tile<T>& tile, const Window& to) {
+  write_to<true>(tile, reinterpret_cast<T*>(to.data), to);
+}
+
+// Adds to sums[step] the sum over the lanes of a[step] b[step].
+template <typename T>
+MMADAPTOR_INLINE void add_lane_sums(const T* a, const T* b, int steps, T* sums) {
+  constexpr int width = Simd<T>::width;
+  for (int step = 0; step < steps; step += width) {
+    Vec<T> rows[width];
 #pragma GCC unroll 16
-    for (int i = 0; i < width; ++i) square[i] = tile[step + i];
-    transpose<T>(square);
-    Vec<T> total = load(sums + step);
-#pragma GCC unroll 16
-    for (int lane = 0; lane < width; ++lane) total += square[lane];
-    store<T>(sums + step, total);
+    for (int i = 0; i < width; ++i)
+      rows[i] = load(a + (step + i) * width) * load(b + (step + i) * width);
+    store<T>(sums + step, load(sums + step) + lane_sums<T>(rows));
   }
-  for (; step < steps; ++step)
-    for (int lane = 0; lane < width; ++lane) sums[step] += tile.values[step * width + lane];
 }
 
 }  // namespace mmadaptor::MMADAPTOR_ISA

@@ -1,79 +1,11 @@
-"""The scan over a map in four directions: public functions.
+"""The scan over a map in four directions: public functions and gradients."""
 
-So far a composition of the compiled 1-D scan and torch's own ops.
-"""
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from mmadaptor.ops._checks import check_rank, check_shape
-from mmadaptor.ops.selective_scan import selective_scan, selective_scan_states
-
-DIRECTIONS = 4
-"""Rows, columns, rows reversed, columns reversed."""
-
-
-def _scan_order(maps: Tensor) -> Tensor:
-    """`(B, H, W, 4, F)` in image order to `(B, L, 4, F)`, each direction's."""
-    rows, columns, rows_back, columns_back = maps.unbind(3)
-    return torch.stack([
-        rows.flatten(1, 2),
-        columns.transpose(1, 2).flatten(1, 2),
-        rows_back.flatten(1, 2).flip(1),
-        columns_back.transpose(1, 2).flatten(1, 2).flip(1)
-    ], dim=2)
-
-
-def _image_order(sequences: Tensor, height: int, width: int) -> Tensor:
-    """`(B, L, 4, F)`, each direction's order, to `(B, H, W, 4, F)`."""
-    rows, columns, rows_back, columns_back = sequences.unbind(2)
-    by_row, by_column = (height, width), (width, height)
-    return torch.stack([
-        rows.unflatten(1, by_row),
-        columns.unflatten(1, by_column).transpose(1, 2),
-        rows_back.flip(1).unflatten(1, by_row),
-        columns_back.flip(1).unflatten(1, by_column).transpose(1, 2)
-    ], dim=3)
-
-
-def _check(op: str, x: Tensor, delta: Tensor, A: Tensor,
-           coefficients: dict[str, Tensor],
-           parameters: dict[str, Tensor | None]) -> None:
-    """Raise for a wrong shape; dtypes and devices the 1-D scan checks."""
-    check_rank(op, 'x', x, 4, '(batch, height, width, channels)')
-    *pixels, channels = x.shape
-    check_shape(op, 'delta', delta, (*pixels, DIRECTIONS, channels),
-                '(batch, height, width, 4, channels)')
-    check_rank(op, 'A', A, 3, '(4, channels, states)')
-    states = A.shape[2]
-    check_shape(op, 'A', A, (DIRECTIONS, channels, states),
-                '(4, channels, states)')
-    for name, tensor in coefficients.items():
-        check_shape(op, name, tensor, (*pixels, DIRECTIONS, states),
-                    '(batch, height, width, 4, states)')
-    for name, tensor in parameters.items():
-        if tensor is not None:
-            check_shape(op, name, tensor, (DIRECTIONS, channels),
-                        '(4, channels)')
-
-
-def _flat(parameter: Tensor | None) -> Tensor | None:
-    return None if parameter is None else parameter.flatten(0, 1)
-
-
-def _sequences(maps: Tensor) -> Tensor:
-    """`(B, H, W, 4, D)` to the 1-D scan's `(B, 4 D, L)`, channels last."""
-    return _scan_order(maps).flatten(2).transpose(1, 2)
-
-
-def _copies(x: Tensor) -> Tensor:
-    """`(B, H, W, D)` to `(B, H, W, 4, D)`."""
-    return x.unsqueeze(3).expand(-1, -1, -1, DIRECTIONS, -1)
-
-
-def _coefficients(maps: Tensor) -> Tensor:
-    """`(B, H, W, 4, N)` to the 1-D scan's `(B, 4, N, L)`."""
-    return _scan_order(maps).permute(0, 2, 3, 1)
+from mmadaptor.ops import _extension
 
 
 def cross_selective_scan(x: Tensor,
@@ -83,12 +15,17 @@ def cross_selective_scan(x: Tensor,
                          C: Tensor,
                          D: Tensor | None = None,
                          delta_bias: Tensor | None = None,
-                         delta_softplus: bool = False) -> Tensor:
+                         delta_softplus: bool = False,
+                         return_states: bool = False
+                         ) -> Tensor | tuple[Tensor, Tensor]:
     """Scan a map along rows and columns, forth and back, and add up.
 
     The four directions are rows, columns, rows reversed and columns reversed;
     everything is given and returned in image order. A direction's scan is
-    :func:`mmadaptor.ops.selective_scan` with the pixels in its order.
+    :func:`mmadaptor.ops.selective_scan` with the pixels in its order; the
+    kernel walks the map where it lies, so no copy in that order ever exists.
+    Any strides are read; neighbouring channels should be neighbours in memory,
+    else the map is copied once.
 
     Args:
         x: The map, `(B, H, W, D)`; float32, float64, float16 or bfloat16.
@@ -100,9 +37,13 @@ def cross_selective_scan(x: Tensor,
         D: The skip's weights, `(4, D)`. None: no skip.
         delta_bias: Added to delta, `(4, D)`. None: nothing is.
         delta_softplus: Whether softplus is applied to the step.
+        return_states: Whether to return every state too, from the same walk;
+            the sum's bits are those of a call without.
 
     Returns:
-        The sum over the directions, `(B, H, W, D)` in x's dtype.
+        The sum over the directions, `(B, H, W, D)` in x's dtype; with
+        `return_states` the pair of it and of the states that
+        :func:`cross_selective_scan_states` returns, differentiable like it.
 
     Raises:
         ValueError: For a wrong shape, dtype or device; the message names the
@@ -112,15 +53,10 @@ def cross_selective_scan(x: Tensor,
     Source:
         VMamba (arXiv 2401.10166), SS2D.
     """
-    _check('cross_selective_scan', x, delta, A, {'B': B, 'C': C},
-           {'D': D, 'delta_bias': delta_bias})
-    height, width = x.shape[1:3]
-    y = selective_scan(
-        _sequences(_copies(x)), _sequences(delta), A.flatten(0, 1),
-        _coefficients(B), _coefficients(C), _flat(D),
-        delta_bias=_flat(delta_bias), delta_softplus=delta_softplus)
-    y = y.transpose(1, 2).unflatten(2, (DIRECTIONS, -1))  # (B, L, 4, D)
-    return _image_order(y, height, width).sum(dim=3)
+    _extension.require()
+    y, states, _ = torch.ops.mmadaptor.cross_selective_scan(
+        x, delta, A, B, C, D, delta_bias, delta_softplus, return_states)
+    return (y, states) if return_states else y
 
 
 def cross_selective_scan_states(x: Tensor,
@@ -150,16 +86,10 @@ def cross_selective_scan_states(x: Tensor,
     Source:
         VMamba (arXiv 2401.10166), SS2D; as an output of its own, ours.
     """
-    _check('cross_selective_scan_states', x, delta, A, {'B': B},
-           {'delta_bias': delta_bias})
-    height, width = x.shape[1:3]
-    states = selective_scan_states(
-        _sequences(_copies(x)), _sequences(delta), A.flatten(0, 1),
-        _coefficients(B), _flat(delta_bias), delta_softplus)
-    # (B, 4 D, N, L) to (B, L, 4, D N)
-    states = states.permute(0, 3, 1, 2).unflatten(2, (DIRECTIONS, -1))
-    maps = _image_order(states.flatten(3), height, width)
-    return maps.unflatten(4, (-1, A.shape[2]))
+    _extension.require()
+    states, _ = torch.ops.mmadaptor.cross_selective_scan_states(
+        x, delta, A, B, delta_bias, delta_softplus)
+    return states
 
 
 def cross_readout(states: Tensor, C: Tensor) -> Tensor:
@@ -179,11 +109,72 @@ def cross_readout(states: Tensor, C: Tensor) -> Tensor:
     Source:
         VMamba (arXiv 2401.10166), SS2D, for given states.
     """
-    check_rank('cross_readout', 'states', states, 6,
-               '(batch, height, width, 4, channels, states)')
-    check_shape('cross_readout', 'C', C,
-                (*states.shape[:4], states.shape[5]),
-                '(batch, height, width, 4, states)')
-    with torch.autocast(states.device.type, enabled=False):
-        wide = C.to(states.dtype).unsqueeze(4)
-        return (states * wide).sum(dim=(3, 5)).to(C.dtype)
+    _extension.require()
+    return torch.ops.mmadaptor.cross_readout(states, C)
+
+
+def _present(gradient: Tensor, argument: Tensor | None) -> Tensor | None:
+    """The op returns an empty tensor where there was no argument."""
+    return None if argument is None else gradient
+
+
+def _scan_setup(ctx: Any, inputs: tuple, output: tuple) -> None:
+    *tensors, ctx.delta_softplus, return_states = inputs
+    ctx.set_materialize_grads(False)
+    _, states, checkpoints = output
+    ctx.mark_non_differentiable(
+        *((checkpoints, ) if return_states else (states, checkpoints)))
+    ctx.save_for_backward(*tensors, checkpoints)
+
+
+def _scan_backward(ctx: Any, grad_y: Tensor | None,
+                   grad_states: Tensor | None, _: None) -> tuple:
+    *tensors, checkpoints = ctx.saved_tensors
+    if grad_y is None and grad_states is None:
+        return (None, ) * 9
+    if grad_y is None:
+        grad_y = torch.zeros_like(tensors[0])
+    gradients = torch.ops.mmadaptor.cross_selective_scan_backward(
+        grad_y, grad_states, *tensors, ctx.delta_softplus, checkpoints)
+    return (*map(_present, gradients, tensors), None, None)
+
+
+def _states_setup(ctx: Any, inputs: tuple, output: tuple) -> None:
+    *tensors, ctx.delta_softplus = inputs
+    ctx.set_materialize_grads(False)
+    checkpoints = output[1]
+    ctx.mark_non_differentiable(checkpoints)
+    ctx.save_for_backward(*tensors, checkpoints)
+
+
+def _states_backward(ctx: Any, grad_states: Tensor | None, _: None) -> tuple:
+    *tensors, checkpoints = ctx.saved_tensors
+    if grad_states is None:
+        return (None, ) * 6
+    gradients = torch.ops.mmadaptor.cross_selective_scan_states_backward(
+        grad_states, *tensors, ctx.delta_softplus, checkpoints)
+    return (*map(_present, gradients, tensors), None)
+
+
+def _readout_setup(ctx: Any, inputs: tuple, output: Tensor) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _readout_backward(ctx: Any, grad_y: Tensor) -> tuple:
+    return torch.ops.mmadaptor.cross_readout_backward(
+        grad_y, *ctx.saved_tensors)
+
+
+if _extension.PROBLEM is None:
+    torch.library.register_autograd(
+        'mmadaptor::cross_selective_scan',
+        _scan_backward,
+        setup_context=_scan_setup)
+    torch.library.register_autograd(
+        'mmadaptor::cross_selective_scan_states',
+        _states_backward,
+        setup_context=_states_setup)
+    torch.library.register_autograd(
+        'mmadaptor::cross_readout',
+        _readout_backward,
+        setup_context=_readout_setup)

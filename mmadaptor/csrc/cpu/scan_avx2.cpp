@@ -2,9 +2,9 @@
 // libraries are included before the flags change, so that none of their inline
 // functions is compiled for a processor that the machine may not have.
 #include <algorithm>
-#include <vector>
+#include <memory>
 
-#include "selective_scan_kernel.h"
+#include "scan_kernel.h"
 #include <c10/util/BFloat16.h>
 #include <c10/util/Half.h>
 
@@ -21,7 +21,7 @@
 #pragma GCC target("avx2,fma,f16c")
 #endif
 
-#include "selective_scan_impl.h"
+#include "scan_impl.h"
 
 #if defined(__clang__)
 #pragma clang attribute pop

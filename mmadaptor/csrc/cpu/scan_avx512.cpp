@@ -2,9 +2,9 @@
 // libraries are included before the flags change, so that none of their inline
 // functions is compiled for a processor that the machine may not have.
 #include <algorithm>
-#include <vector>
+#include <memory>
 
-#include "selective_scan_kernel.h"
+#include "scan_kernel.h"
 #include <c10/util/BFloat16.h>
 #include <c10/util/Half.h>
 
@@ -15,13 +15,13 @@
 #define MMADAPTOR_ISA avx512
 #define MMADAPTOR_VECTOR_BYTES 64
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,prfchw"))), apply_to = function)
 #else
 #pragma GCC push_options
-#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,prfchw")
 #endif
 
-#include "selective_scan_impl.h"
+#include "scan_impl.h"
 
 #if defined(__clang__)
 #pragma clang attribute pop

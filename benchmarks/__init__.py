@@ -1,0 +1,1 @@
+"""Benchmarks with frozen shapes; each is one command."""

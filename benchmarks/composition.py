@@ -1,0 +1,63 @@
+"""The 2-D scan as everyone else does it: copies, the 1-D scan, and a merge.
+
+The baseline that the fused op is measured against.
+"""
+
+import torch
+from torch import Tensor
+
+from mmadaptor.ops import selective_scan
+
+
+def _scan_order(maps: Tensor) -> Tensor:
+    """`(B, H, W, 4, F)` in image order to `(B, L, 4, F)`, each direction's."""
+    rows, columns, rows_back, columns_back = maps.unbind(3)
+    return torch.stack([
+        rows.flatten(1, 2),
+        columns.transpose(1, 2).flatten(1, 2),
+        rows_back.flatten(1, 2).flip(1),
+        columns_back.transpose(1, 2).flatten(1, 2).flip(1)
+    ], dim=2)
+
+
+def _image_order(sequences: Tensor, height: int, width: int) -> Tensor:
+    """`(B, L, 4, F)`, each direction's order, to `(B, H, W, 4, F)`."""
+    rows, columns, rows_back, columns_back = sequences.unbind(2)
+    by_row, by_column = (height, width), (width, height)
+    return torch.stack([
+        rows.unflatten(1, by_row),
+        columns.unflatten(1, by_column).transpose(1, 2),
+        rows_back.flip(1).unflatten(1, by_row),
+        columns_back.flip(1).unflatten(1, by_column).transpose(1, 2)
+    ], dim=3)
+
+
+def cross_selective_scan(x: Tensor, delta: Tensor, A: Tensor, B: Tensor,
+                         C: Tensor, D: Tensor, delta_bias: Tensor) -> Tensor:
+    """See :func:`mmadaptor.ops.cross_selective_scan`, with softplus.
+
+    Args:
+        x: `(B, H, W, D)`.
+        delta: `(B, H, W, 4, D)`.
+        A: `(4, D, N)`.
+        B: `(B, H, W, 4, N)`.
+        C: `(B, H, W, 4, N)`.
+        D: `(4, D)`.
+        delta_bias: `(4, D)`.
+
+    Returns:
+        `(B, H, W, D)`.
+    """
+    height, width = x.shape[1:3]
+    copies = x.unsqueeze(3).expand(-1, -1, -1, 4, -1)
+    y = selective_scan(
+        _scan_order(copies).flatten(2).transpose(1, 2),  # (B, 4 D, L)
+        _scan_order(delta).flatten(2).transpose(1, 2),
+        A.flatten(0, 1),
+        _scan_order(B).permute(0, 2, 3, 1),  # (B, 4, N, L)
+        _scan_order(C).permute(0, 2, 3, 1),
+        D.flatten(),
+        delta_bias=delta_bias.flatten(),
+        delta_softplus=True)
+    y = y.transpose(1, 2).unflatten(2, (4, -1))  # (B, L, 4, D)
+    return _image_order(y, height, width).sum(dim=3)

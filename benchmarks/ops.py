@@ -1,0 +1,239 @@
+"""Times the ops: `python -m benchmarks.ops [--device cpu] [--json FILE]`.
+
+E, the unit, is one `torch.exp` over a tensor of delta's size. It is timed in
+turn with every row, so that what else the machine does hits both alike.
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
+
+from benchmarks import composition
+from mmadaptor import ops
+
+LENGTH, SIDE, CHANNELS, DIRECTIONS = 3136, 56, 96, 4
+Inputs = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One op at one shape: its call and what it is given."""
+    op: str
+    shape: str
+    call: Callable[..., Tensor]
+    inputs: Inputs
+    options: dict
+
+
+def _normal(*shape: int) -> Tensor:
+    return torch.randn(*shape, generator=_normal.generator)
+
+
+_normal.generator = torch.Generator()
+
+
+def sequence_row(states: int, groups: int, channels_last: bool) -> Row:
+    """The 1-D scan at VMamba-T's stage 1.
+
+    Args:
+        states: N.
+        groups: G of `B` and `C`.
+        channels_last: Whether neighbouring channels are neighbours in memory.
+
+    Returns:
+        The row.
+    """
+    _normal.generator.manual_seed(0)
+    channels = DIRECTIONS * CHANNELS
+
+    def maps(*inner: int) -> Tensor:
+        if channels_last:
+            return _normal(1, LENGTH, *inner).movedim(1, -1)
+        return _normal(1, *inner, LENGTH)
+
+    inputs = dict(
+        u=maps(channels), delta=maps(channels) - 2,
+        A=-_normal(channels, states).abs(), B=maps(groups, states),
+        C=maps(groups, states), D=_normal(channels),
+        delta_bias=_normal(channels))
+    layout = 'channels last' if channels_last else '(B, D, L)'
+    return Row('selective_scan',
+               f'(1, {channels}, {LENGTH}) N={states} G={groups} {layout}',
+               ops.selective_scan, inputs, dict(delta_softplus=True))
+
+
+def map_row(name: str, call: Callable[..., Tensor], states: int,
+            options: dict) -> Row:
+    """The 2-D scan at the same size.
+
+    Args:
+        name: What the row is called.
+        call: The op, or its composition.
+        states: N.
+        options: More arguments of the call.
+
+    Returns:
+        The row.
+    """
+    _normal.generator.manual_seed(0)
+    pixels = (1, SIDE, SIDE)
+    inputs = dict(
+        x=_normal(*pixels, CHANNELS),
+        delta=_normal(*pixels, DIRECTIONS, CHANNELS) - 2,
+        A=-_normal(DIRECTIONS, CHANNELS, states).abs(),
+        B=_normal(*pixels, DIRECTIONS, states),
+        C=_normal(*pixels, DIRECTIONS, states),
+        D=_normal(DIRECTIONS, CHANNELS),
+        delta_bias=_normal(DIRECTIONS, CHANNELS))
+    return Row(name, f'(1, {SIDE}, {SIDE}, {CHANNELS}) N={states}', call,
+               inputs, options)
+
+
+def memory_row() -> Row:
+    """Adaptor-T's gather, two groups of channels and four points."""
+    _normal.generator.manual_seed(0)
+    groups, points = 2, 4
+    pixels = (1, SIDE, SIDE, DIRECTIONS)
+    place = torch.cartesian_prod(torch.arange(SIDE), torch.arange(SIDE))
+    place = place.view(1, SIDE, SIDE, 1, 1, 1, 2)
+    inputs = dict(
+        states=_normal(*pixels, CHANNELS, 1),
+        locations=place + 3 * _normal(*pixels, groups, points, 2),
+        weights=_normal(*pixels, groups, points))
+    return Row('memory_select', f'{(*pixels, CHANNELS, 1)} S=2 P=4',
+               ops.memory_select, inputs, {})
+
+
+def rows() -> list[Row]:
+    """Every row of the table."""
+    softplus = dict(delta_softplus=True)
+    scans = [sequence_row(states, groups, last) for states in (1, 16)
+             for groups in (1, 4) for last in (False, True)]
+    maps = [row for states in (1, 16) for row in (
+        map_row('cross_selective_scan', ops.cross_selective_scan, states,
+                softplus),
+        map_row('composition of it', composition.cross_selective_scan, states,
+                {}))]
+    return [*scans, *maps, memory_row()]
+
+
+def elapsed(call: Callable[[], object]) -> float:
+    """Seconds that a call takes."""
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def peak_bytes(call: Callable[[], object]) -> int:
+    """The most memory that torch's allocator held for a call at one time."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True,
+                 acc_events=True) as profiler:
+        call()
+    held = peak = 0
+    for event in profiler.profiler.kineto_results.events():
+        if event.name() == '[memory]':
+            held += event.nbytes()
+            peak = max(peak, held)
+    return peak
+
+
+def measure(row: Row, dtype: torch.dtype, repeats: int) -> dict:
+    """Time a row against E, and count its memory.
+
+    Args:
+        row: The row.
+        dtype: Of the maps; parameters stay float32.
+        repeats: Rounds; the medians count.
+
+    Returns:
+        The row's numbers by name.
+    """
+    wide = ('A', 'D', 'delta_bias', 'states', 'locations')
+    inputs = {name: (t if name in wide else t.to(dtype)).requires_grad_()
+              for name, t in row.inputs.items()}
+
+    def forward() -> Tensor:
+        with torch.no_grad():
+            return row.call(**inputs, **row.options)
+
+    def step() -> None:
+        y = row.call(**inputs, **row.options)
+        torch.autograd.grad(y, list(inputs.values()), weight)
+
+    weight = torch.ones_like(forward())
+    unit = torch.randn(1, DIRECTIONS * CHANNELS, LENGTH)
+    step()
+    calls = (lambda: torch.exp(unit), forward, step)
+    rounds = [[elapsed(call) for call in calls] for _ in range(repeats)]
+    e, forward_time, step_time = map(statistics.median,
+                                      zip(*rounds, strict=True))
+    size = sum(t.numel() * t.element_size() for t in inputs.values())
+    return dict(
+        op=row.op, shape=row.shape, dtype=str(dtype).removeprefix('torch.'),
+        e_ms=e * 1e3, forward_ms=forward_time * 1e3, step_ms=step_time * 1e3,
+        forward_in_e=forward_time / e, step_in_e=step_time / e,
+        forward_memory_in_inputs=peak_bytes(forward) / size,
+        step_memory_in_inputs=peak_bytes(step) / size)
+
+
+COLUMNS = dict(
+    op='<22', shape='<46', dtype='<9', e_ms='9.3f', forward_ms='11.3f',
+    step_ms='9.3f', forward_in_e='12.2f', step_in_e='10.2f',
+    forward_memory_in_inputs='25.2f', step_memory_in_inputs='22.2f')
+
+
+def line(result: dict) -> str:
+    """A row of the table, as text."""
+    return ' '.join(f'{result[k]:{form}}' for k, form in COLUMNS.items())
+
+
+def processor() -> str:
+    """The processor's name."""
+    try:
+        lines = Path('/proc/cpuinfo').read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = [n.partition(':')[2].strip() for n in lines if 'model name' in n]
+    return names[0] if names else platform.machine()
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--device', choices=['cpu'], default='cpu')
+    parser.add_argument('--dtype', nargs='+', default=['float32'],
+                        choices=['float32', 'bfloat16', 'float16'])
+    parser.add_argument('--threads', type=int, default=2)
+    parser.add_argument('--repeats', type=int, default=25)
+    parser.add_argument('--only', default='', help='rows whose op has this')
+    parser.add_argument('--json', type=Path, help='write the numbers here')
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    about = dict(
+        processor=processor(),
+        instructions=torch.backends.cpu.get_cpu_capability(),
+        threads=args.threads, repeats=args.repeats, torch=torch.__version__)
+    print(*(f'{k}: {v}' for k, v in about.items()), sep=', ')
+    print(' '.join(f'{k:{form.split(".")[0]}}' if form[0] == '<' else
+                   f'{k:>{form.split(".")[0]}}'
+                   for k, form in COLUMNS.items()))
+    results = []
+    for row in rows():
+        for dtype in args.dtype if args.only in row.op else ():
+            results.append(measure(row, getattr(torch, dtype), args.repeats))
+            print(line(results[-1]), flush=True)
+    if args.json:
+        args.json.write_text(json.dumps(dict(about, rows=results), indent=1))
+
+
+if __name__ == '__main__':
+    main()

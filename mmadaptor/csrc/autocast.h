@@ -1,0 +1,27 @@
+// Autocast for the ops: they lower maps and coefficients, never parameters.
+#pragma once
+
+#include <ATen/autocast_mode.h>
+
+#include "checks.h"
+
+namespace mmadaptor {
+
+template <at::DeviceType device>
+struct Autocast {
+  // While one of these lives, calls go to the op below autocast.
+  struct Below {
+    c10::impl::ExcludeDispatchKeyGuard guard{device == at::kCPU
+                                                 ? c10::DispatchKey::AutocastCPU
+                                                 : c10::DispatchKey::AutocastCUDA};
+  };
+
+  static Tensor lower(const Tensor& t) {
+    return at::autocast::cached_cast(at::autocast::get_autocast_dtype(device), t, device);
+  }
+  static OptionalTensor lower(const OptionalTensor& t) {
+    return is_present(t) ? OptionalTensor(lower(*t)) : std::nullopt;
+  }
+};
+
+}  // namespace mmadaptor

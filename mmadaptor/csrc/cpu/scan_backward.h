@@ -1,0 +1,283 @@
+// The backward pass of a scan over the channels of one task: the chunks from the
+// last to the first, each forth from its checkpoint and back.
+#pragma once
+
+#include "scan_parts.h"
+
+namespace mmadaptor::MMADAPTOR_ISA {
+
+template <typename T>
+struct BackwardScratch {
+  BackwardScratch(int64_t states, int vectors)
+      : A(vectors * states), carry(vectors * states), grad_A(vectors * states),
+        grad_B(vectors * states), grad_C(vectors * states), grad_D(vectors), grad_bias(vectors),
+        B(states), C(states), B_sums(kSums * states), C_sums(kSums * states) {}
+  static constexpr int kSums = kChunk / Simd<T>::width;
+  Vectors<T> A, carry, grad_A, grad_B, grad_C, grad_D, grad_bias;
+  Coefficients<T> B, C;
+  Vectors<T> B_sums, C_sums;  // gradients of the rows of a B and C that vary
+  Input<T> in;
+  // Of the states at hand: exp(d A) on the way forth, then the state's gradient;
+  // and the state, with the one before the chunk at 0.
+  Tile<T> decay[kTogether], h[kTogether];
+  Tile<T> grad_states[kTogether];
+  Tile<T> grad_y, grad_drive, grad_step;
+  Tile<T> y, z, gate_slope;
+  Tile<T> B_tile[kTogether], C_tile[kTogether];
+  Tile<T> zeros{};
+};
+
+template <typename T, bool shared, bool reads_out, bool gives_states>
+struct BackwardWalk {
+  enum { kU, kDelta, kZ, kB, kC, kY, kH, kGradU, kGradDelta, kGradZ, kGradB, kGradC, kTensors };
+  const Scan& scan;
+  const ScanGradients& grads;
+  const Block& block;
+  const bool first;  // of the walks that share u and y
+  BackwardScratch<T>& s;
+  int steps = 0;  // of the chunk at hand
+  static constexpr auto wide = c10::CppTypeToScalarType<T>::value;
+
+  void run() {
+    const Strided* const tensors[kTensors] = {
+        &scan.u, &scan.delta, &scan.z,      &scan.B,  &scan.C,  &grads.y,
+        &grads.h, &grads.u,   &grads.delta, &grads.z, &grads.B, &grads.C};
+    Route<kTensors> route(scan, block.group, tensors, true);
+    for (int v = 0; v < block.vectors<T>(); ++v) start(lanes_of<T>(scan, block, v), v);
+    for (int64_t chunk = scan.chunks() - 1; chunk >= 0; --chunk) {
+      route.enter(chunk);
+      steps = route.steps();
+      const bool at_first = chunk == scan.chunks() - 1;
+      if (scan.B_varies || at_first)
+        s.B.read(scan.B, scan.B_varies, block, route.now(kB), steps);
+      if (reads_out && (scan.C_varies || at_first))
+        s.C.read(scan.C, scan.C_varies, block, route.now(kC), steps);
+      for (int64_t i = 0; i < BackwardScratch<T>::kSums * scan.states; ++i) {
+        s.B_sums.set(i, Vec<T>{});
+        s.C_sums.set(i, Vec<T>{});
+      }
+      for (int v = 0; v < block.vectors<T>(); ++v)
+        tile(lanes_of<T>(scan, block, v), v, chunk, route);
+      if (scan.B_varies) write_sums(s.B_sums, grads.B, grads.B_part, route.now(kGradB));
+      if (reads_out && scan.C_varies)
+        write_sums(s.C_sums, grads.C, grads.C_part, route.now(kGradC));
+    }
+    for (int v = 0; v < block.vectors<T>(); ++v) finish(lanes_of<T>(scan, block, v), v);
+  }
+
+  void start(const Lanes& lanes, int v) {
+    read_states(s.A, v, scan.A, lanes, scan.states);
+    if (grads.last_state)
+      read_states(s.carry, v, static_cast<const T*>(grads.last_state) +
+                                  block.batch * scan.all_channels() * scan.states,
+                  lanes, scan.states);
+    else
+      set_states(s.carry, v, scan.states, Vec<T>{});
+    for (auto* sums : {&s.grad_A, &s.grad_B, &s.grad_C})
+      set_states(*sums, v, scan.states, Vec<T>{});
+    s.grad_D.set(v, Vec<T>{});
+    s.grad_bias.set(v, Vec<T>{});
+  }
+
+  void finish(const Lanes& lanes, int v) {
+    const int64_t row = block.batch * scan.all_channels();
+    write_states(s.grad_A, v, static_cast<T*>(grads.A) + row * scan.states, lanes, scan.states);
+    if (!scan.B_varies)
+      write_states(s.grad_B, v, static_cast<T*>(grads.B.data) + row * scan.states, lanes,
+                   scan.states);
+    if (reads_out && !scan.C_varies)
+      write_states(s.grad_C, v, static_cast<T*>(grads.C.data) + row * scan.states, lanes,
+                   scan.states);
+    if (scan.D)
+      store_as<T>(static_cast<T*>(grads.D) + row + lanes.row, s.grad_D[v], lanes.count);
+    if (scan.delta_bias)
+      store_as<T>(static_cast<T*>(grads.delta_bias) + row + lanes.row, s.grad_bias[v],
+                  lanes.count);
+  }
+
+  void write_sums(Vectors<T>& sums, const Strided& to, int64_t part, const Offsets& places) {
+    T* data = static_cast<T*>(to.data) + block.index * part + block.batch * to.batch +
+              block.group * to.group;
+    for (int64_t n = 0; n < scan.states; ++n, data += to.state) {
+      const T* row = sums.at(0) + n * kChunk;
+      for (int t = 0; t < steps; ++t) data[places.at[t]] = row[t];
+    }
+  }
+
+  void tile(const Lanes& lanes, int v, int64_t chunk, const Route<kTensors>& route) {
+    const auto now = [&](const Strided& tensor, int which, c10::ScalarType dtype) {
+      return window(tensor, dtype, lanes, route.now(which), steps);
+    };
+    const auto next = [&](const Strided& tensor, int which) {
+      return window(tensor, scan.dtype, lanes, route.next(which), 0);
+    };
+    read(s.in.u, scan.dtype, now(scan.u, kU, scan.dtype));
+    read(s.in.step, scan.dtype, now(scan.delta, kDelta, scan.dtype));
+    if constexpr (reads_out) read(s.grad_y, scan.dtype, now(grads.y, kY, scan.dtype));
+    const Window grad_u = now(grads.u, kGradU, scan.sum_dtype);
+    const Window grad_delta = now(grads.delta, kGradDelta, scan.dtype);
+    const Window next_u = next(scan.u, kU), next_delta = next(scan.delta, kDelta);
+    Window next_y{};
+    if constexpr (reads_out) next_y = next(grads.y, kY);
+    prepare_input<T, true>(scan, lanes, steps, s.in, [&](int t) {
+      next_u.template fetch<0>(t);
+      next_delta.template fetch<0>(t);
+      if constexpr (reads_out) next_y.template fetch<0>(t);
+      grad_u.template fetch<1>(t);
+      grad_delta.template fetch<1>(t);
+    });
+    const Vec<T> D = parameter<T>(scan.D, lanes);
+    if (scan.z.data) open_gate(now(scan.z, kZ, scan.dtype), D);
+    int64_t n = 0;
+    for (; n + kTogether <= scan.states; n += kTogether)
+      states<kTogether>(lanes, v, chunk, n, route);
+    for (; n < scan.states; ++n) states<1>(lanes, v, chunk, n, route);
+    finish_inputs(v, D);
+    write(s.grad_step, scan.dtype, grad_delta);
+    if (first) write(s.grad_drive, scan.sum_dtype, grad_u);
+    else add(s.grad_drive, grad_u);
+    if (scan.z.data) close_gate(now(grads.z, kGradZ, scan.dtype));
+  }
+
+  // The incoming gradient, taken back through the gate y silu(z).
+  void open_gate(const Window& z_window, Vec<T> D) {
+    read(s.z, scan.dtype, z_window);
+    for (int t = 0; t < steps; ++t) {
+      const Vec<T> z = s.z[t], on = sigmoid<T>(z);
+      s.gate_slope.set(t, s.grad_y[t] * on * (z * (T(1) - on) + T(1)));
+      s.grad_y.set(t, s.grad_y[t] * z * on);
+      s.y.set(t, D * s.in.u[t]);
+    }
+  }
+
+  void close_gate(const Window& grad_z) {
+    for (int t = 0; t < steps; ++t) s.z.set(t, s.gate_slope[t] * s.y[t]);
+    write(s.z, scan.dtype, grad_z);
+  }
+
+  template <int count>
+  MMADAPTOR_INLINE void states(const Lanes& lanes, int v, int64_t chunk, int64_t n,
+                               const Route<kTensors>& route) {
+    if constexpr (gives_states)
+      for (int k = 0; k < count; ++k)
+        read(s.grad_states[k], wide,
+             window(grads.h, wide, lanes, route.now(kH), steps, n + k));
+    for (int k = 0; k < count; ++k)
+      s.h[k].set(0, load_as<T>(checkpoint<T>(grads.checkpoints, scan, lanes, chunk, n + k),
+                               lanes.count));
+    const int64_t i = v * scan.states + n;
+    forth<count>(v, n, i);
+    back<count>(v, n, i);
+    for (int k = 0; k < count; ++k) add_coefficients(n + k, i + k, s.decay[k], s.h[k]);
+  }
+
+  template <int count>
+  MMADAPTOR_INLINE void forth(int v, int64_t n, int64_t i) {
+    const auto B = rows<count, shared>(s.B, s.B_tile, v, n);
+    Vec<T> rate[count], h[count];
+    for (int k = 0; k < count; ++k) {
+      rate[k] = s.A[i + k] * T(kLog2E);
+      h[k] = s.h[k][0];
+    }
+    for (int t = 0; t < steps; ++t) {
+      const Vec<T> step = s.in.step[t], drive = s.in.drive[t];
+#pragma GCC unroll 4
+      for (int k = 0; k < count; ++k) {
+        const Vec<T> decay = exp2(step * rate[k]);
+        h[k] = multiply_add<T>(decay, h[k], drive * B.of[k][t]);
+        s.decay[k].set(t, decay);
+        s.h[k].set(t + 1, h[k]);
+      }
+    }
+    if (reads_out && scan.z.data) {
+      const auto C = rows<count, shared>(s.C, s.C_tile, v, n);
+      for (int t = 0; t < steps; ++t)
+        for (int k = 0; k < count; ++k) s.y.set(t, s.y[t] + C.of[k][t] * s.h[k][t + 1]);
+    }
+  }
+
+  template <int count>
+  MMADAPTOR_INLINE void back(int v, int64_t n, int64_t i) {
+    const auto B = rows<count, shared>(s.B, s.B_tile, v, n);
+    decltype(rows<count, shared>(s.C, s.C_tile, v, n)) C{};
+    if constexpr (reads_out) C = rows<count, shared>(s.C, s.C_tile, v, n);
+    const Tile<T>& drive_before = n == 0 ? s.zeros : s.grad_drive;
+    const Tile<T>& step_before = n == 0 ? s.zeros : s.grad_step;
+    // The gradient goes from a state to the one before through that state's decay,
+    // which is kept for the next round so that each waits for one multiply-add.
+    Vec<T> A[count], decay[count], grad_h[count], grad_A[count];
+    for (int k = 0; k < count; ++k) {
+      A[k] = s.A[i + k];
+      decay[k] = splat(T(1));
+      grad_h[k] = s.carry[i + k];
+      grad_A[k] = s.grad_A[i + k];
+    }
+    for (int t = steps - 1; t >= 0; --t) {
+      const Vec<T> step = s.in.step[t];
+      Vec<T> grad_drive = drive_before[t], grad_step = step_before[t];
+#pragma GCC unroll 4
+      for (int k = 0; k < count; ++k) {
+        Vec<T> incoming = {};
+        if constexpr (reads_out) incoming = C.of[k][t] * s.grad_y[t];
+        if constexpr (gives_states) incoming += s.grad_states[k][t];
+        grad_h[k] = multiply_add<T>(decay[k], grad_h[k], incoming);
+        decay[k] = s.decay[k][t];
+        s.decay[k].set(t, grad_h[k]);
+        grad_drive += grad_h[k] * B.of[k][t];
+        const Vec<T> grad_exponent = decay[k] * grad_h[k] * s.h[k][t];
+        grad_A[k] += grad_exponent * step;
+        grad_step += grad_exponent * A[k];
+      }
+      s.grad_drive.set(t, grad_drive);
+      s.grad_step.set(t, grad_step);
+    }
+    for (int k = 0; k < count; ++k) {
+      s.carry.set(i + k, decay[k] * grad_h[k]);
+      s.grad_A.set(i + k, grad_A[k]);
+    }
+  }
+
+  // The gradients of B and C at one state: sums over channels or over time.
+  void add_coefficients(int64_t n, int64_t i, const Tile<T>& grad_h, const Tile<T>& h) {
+    const Tile<T>& drive = s.in.drive;
+    if (scan.B_varies)
+      add_lane_sums(grad_h.values, drive.values, steps, s.B_sums.at(0) + n * kChunk);
+    else
+      add_time_sums(grad_h.values, drive.values, s.grad_B, i);
+    if constexpr (reads_out) {
+      const T* after = h.values + Tile<T>::width;
+      if (scan.C_varies)
+        add_lane_sums(after, s.grad_y.values, steps, s.C_sums.at(0) + n * kChunk);
+      else
+        add_time_sums(after, s.grad_y.values, s.grad_C, i);
+    }
+  }
+
+  void add_time_sums(const T* a, const T* b, Vectors<T>& sums, int64_t i) {
+    Vec<T> sum = sums[i];
+    for (int t = 0; t < steps; ++t)
+      sum += load(a + t * Tile<T>::width) * load(b + t * Tile<T>::width);
+    sums.set(i, sum);
+  }
+
+  // From the gradients of drive and step to those of u and delta, in place.
+  void finish_inputs(int v, Vec<T> D) {
+    Vec<T> grad_D = s.grad_D[v], grad_bias = s.grad_bias[v];
+    for (int t = 0; t < steps; ++t) {
+      const Vec<T> u = s.in.u[t], grad_drive = s.grad_drive[t];
+      Vec<T> grad_u = s.in.step[t] * grad_drive;
+      if constexpr (reads_out) {
+        grad_u += D * s.grad_y[t];
+        grad_D += u * s.grad_y[t];
+      }
+      const Vec<T> grad_delta = (s.grad_step[t] + u * grad_drive) * s.in.slope[t];
+      grad_bias += grad_delta;
+      s.grad_drive.set(t, grad_u);
+      s.grad_step.set(t, grad_delta);
+    }
+    s.grad_D.set(v, grad_D);
+    s.grad_bias.set(v, grad_bias);
+  }
+};
+
+}  // namespace mmadaptor::MMADAPTOR_ISA

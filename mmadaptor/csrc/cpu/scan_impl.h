@@ -1,0 +1,73 @@
+// The scans on a CPU, forward and backward, for any vector width.
+//
+// Lanes are channels: a vector holds one time step of neighbouring channels, so
+// the recurrence is a chain of fused multiply-adds with no exchange of lanes,
+// and the exponentials of the steps ahead fill the time it waits.
+#pragma once
+
+#include <memory>
+
+#include "readout.h"
+#include "scan_backward.h"
+#include "scan_forward.h"
+
+namespace mmadaptor::MMADAPTOR_ISA {
+
+struct Forward {
+  template <typename T>
+  using Scratch = ForwardScratch<T>;
+  template <typename T, bool shared, bool reads_out, bool gives_states>
+  using Walk = ForwardWalk<T, shared, reads_out, gives_states>;
+};
+
+struct Backward {
+  template <typename T>
+  using Scratch = BackwardScratch<T>;
+  template <typename T, bool shared, bool reads_out, bool gives_states>
+  using Walk = BackwardWalk<T, shared, reads_out, gives_states>;
+};
+
+template <typename Pass, typename T, bool shared, bool reads_out, bool gives_states,
+          typename Tensors>
+void run(const Scan& scan, const Tensors& tensors, int64_t begin, int64_t end) {
+  using Scratch = typename Pass::template Scratch<T>;
+  using Walk = typename Pass::template Walk<T, shared, reads_out, gives_states>;
+  const int vectors = static_cast<int>(divide_up(scan.block(), Simd<T>::width));
+  const auto scratch = std::make_unique<Scratch>(scan.states, vectors);
+  each_walk(scan, begin, end, [&](const Block& block, bool first) {
+    Walk{scan, tensors, block, first, *scratch}.run();
+  });
+}
+
+// From what a call says at run time to the template that does it.
+template <typename Pass, typename T, bool shared, typename Tensors>
+void for_output(const Scan& scan, const Tensors& tensors, int64_t begin, int64_t end) {
+  if (!scan.gives_states)
+    run<Pass, T, shared, true, false>(scan, tensors, begin, end);
+  else if (scan.reads_out)
+    run<Pass, T, shared, true, true>(scan, tensors, begin, end);
+  else
+    run<Pass, T, shared, false, true>(scan, tensors, begin, end);
+}
+
+template <typename Pass, typename T, typename Tensors>
+void for_form(const Scan& scan, const Tensors& tensors, int64_t begin, int64_t end) {
+  if (scan.B_varies && (scan.C_varies || !scan.reads_out))
+    for_output<Pass, T, true>(scan, tensors, begin, end);
+  else
+    for_output<Pass, T, false>(scan, tensors, begin, end);
+}
+
+template <typename Pass, typename Tensors>
+void for_dtype(const Scan& scan, const Tensors& tensors, int64_t begin, int64_t end) {
+  if (scan.dtype == c10::ScalarType::Double)
+    for_form<Pass, double>(scan, tensors, begin, end);
+  else
+    for_form<Pass, float>(scan, tensors, begin, end);
+}
+
+const ScanKernels scan_kernels = {for_dtype<Forward, ScanResults>,
+                                  for_dtype<Backward, ScanGradients>, read_out,
+                                  read_out_backward};
+
+}  // namespace mmadaptor::MMADAPTOR_ISA

@@ -1,0 +1,301 @@
+// What the forward and the backward pass of a scan have in common: which
+// channels they take, where their steps are, and the coefficients of a chunk.
+#pragma once
+
+#include <algorithm>
+#include <memory>
+
+#include "tile.h"
+
+namespace mmadaptor::MMADAPTOR_ISA {
+
+// States that are walked together: their recurrences wait for one another's
+// results in turn, and they share the loads of the step.
+constexpr int kTogether = 2;
+
+// The channels of one task, all of one group.
+struct Block {
+  int64_t batch, group, index, first;
+  int channels;
+
+  template <typename T>
+  int vectors() const {
+    return static_cast<int>(divide_up(channels, Simd<T>::width));
+  }
+};
+
+// The channels of one vector. `channel` counts within the group, `row` over all.
+struct Lanes {
+  int64_t batch, group, channel, row;
+  int count;
+};
+
+template <typename T>
+MMADAPTOR_INLINE Lanes lanes_of(const Scan& scan, const Block& block, int vector) {
+  constexpr int width = Simd<T>::width;
+  const int64_t channel = block.first + vector * width;
+  return {block.batch, block.group, channel, block.group * scan.channels + channel,
+          std::min(width, block.channels - vector * width)};
+}
+
+// Memory for one vector of T for each of `count` things, at a vector's alignment.
+template <typename T>
+class Vectors {
+ public:
+  static constexpr int width = Simd<T>::width;
+  explicit Vectors(int64_t count) : lines_(new Line[divide_up(count * width, kLine)]()) {}
+
+  MMADAPTOR_INLINE T* at(int64_t i) { return lines_[0].values + i * width; }
+  MMADAPTOR_INLINE Vec<T> operator[](int64_t i) const { return load(lines_[0].values + i * width); }
+  MMADAPTOR_INLINE void set(int64_t i, Vec<T> v) { store(lines_[0].values + i * width, v); }
+
+ private:
+  static constexpr int kLine = 64 / sizeof(T);
+  struct Line {
+    alignas(64) T values[kLine];
+  };
+  std::unique_ptr<Line[]> lines_;
+};
+
+// A vector for each state of each of a block's vectors: vector * states + state.
+template <typename T>
+void read_states(Vectors<T>& to, int vector, const void* tensor, const Lanes& lanes,
+                 int64_t states) {
+  const T* from = static_cast<const T*>(tensor) + lanes.row * states;
+  for (int64_t n = 0; n < states; ++n)
+    for (int lane = 0; lane < Simd<T>::width; ++lane)
+      to.at(vector * states + n)[lane] = lane < lanes.count ? from[lane * states + n] : T(0);
+}
+
+template <typename T>
+void write_states(Vectors<T>& from, int vector, void* tensor, const Lanes& lanes,
+                  int64_t states) {
+  T* to = static_cast<T*>(tensor) + lanes.row * states;
+  for (int lane = 0; lane < lanes.count; ++lane)
+    for (int64_t n = 0; n < states; ++n)
+      to[lane * states + n] = from.at(vector * states + n)[lane];
+}
+
+template <typename T>
+MMADAPTOR_INLINE void set_states(Vectors<T>& to, int vector, int64_t states, Vec<T> value) {
+  for (int64_t n = 0; n < states; ++n) to.set(vector * states + n, value);
+}
+
+// A (all channels) parameter's part, 0 if there is none.
+template <typename T>
+MMADAPTOR_INLINE Vec<T> parameter(const void* tensor, const Lanes& lanes) {
+  return tensor ? load_as<T>(static_cast<const T*>(tensor) + lanes.row, lanes.count) : Vec<T>{};
+}
+
+template <typename T>
+MMADAPTOR_INLINE T* checkpoint(const void* checkpoints, const Scan& scan, const Lanes& lanes,
+                               int64_t chunk, int64_t state) {
+  return static_cast<T*>(const_cast<void*>(checkpoints)) +
+         ((lanes.batch * scan.chunks() + chunk) * scan.states + state) * scan.all_channels() +
+         lanes.row;
+}
+
+// The pixels of a chunk of a path, by row and column.
+struct Pixels {
+  int64_t row[kChunk], column[kChunk];
+  int count;
+
+  Pixels(const Scan& scan, int64_t group, int64_t chunk) {
+    const Path path = scan.path(group);
+    const int64_t start = chunk * kChunk;
+    count = static_cast<int>(std::min<int64_t>(kChunk, scan.length() - start));
+    const int64_t run = path.by_columns ? scan.height : scan.width;
+    const int64_t pixel = path.reversed ? scan.length() - 1 - start : start;
+    int64_t outer = pixel / run, inner = pixel % run;
+    int64_t* outers = path.by_columns ? column : row;
+    int64_t* inners = path.by_columns ? row : column;
+    for (int t = 0; t < count; ++t) {
+      outers[t] = outer;
+      inners[t] = inner;
+      if (path.reversed && inner-- == 0) {
+        inner = run - 1;
+        --outer;
+      } else if (!path.reversed && ++inner == run) {
+        inner = 0;
+        ++outer;
+      }
+    }
+  }
+};
+
+MMADAPTOR_INLINE void locate(const Pixels& pixels, const Strided& tensor, Offsets& offsets) {
+  bool consecutive = true;
+  for (int t = 0; t < pixels.count; ++t)
+    offsets.at[t] = pixels.row[t] * tensor.row + pixels.column[t] * tensor.column;
+  for (int t = 1; t < pixels.count; ++t)
+    consecutive &= offsets.at[t] == offsets.at[0] + t;
+  offsets.consecutive = consecutive;
+}
+
+// The chunks of a path one after the other, and where their steps are in some
+// tensors. The next chunk is known too, so that it can be fetched early.
+template <int tensors>
+class Route {
+ public:
+  Route(const Scan& scan, int64_t group, const Strided* const (&of)[tensors], bool back)
+      : scan_(scan), group_(group), back_(back), of_(of) {
+    locate_all(back ? scan.chunks() - 1 : 0, next_);
+  }
+
+  // Goes to a chunk; they have to be asked for in order.
+  void enter(int64_t chunk) {
+    std::swap(now_, next_);
+    const int64_t next = chunk + (back_ ? -1 : 1);
+    if (next >= 0 && next < scan_.chunks()) locate_all(next, next_);
+  }
+  int steps() const { return now_->count; }
+  const Offsets& now(int tensor) const { return now_->offsets[tensor]; }
+  const Offsets& next(int tensor) const { return next_->offsets[tensor]; }
+  int next_steps() const { return next_->count; }
+
+ private:
+  struct Chunk {
+    int count = 0;
+    Offsets offsets[tensors];
+  };
+
+  void locate_all(int64_t chunk, Chunk* into) {
+    const Pixels pixels(scan_, group_, chunk);
+    into->count = pixels.count;
+    for (int i = 0; i < tensors; ++i)
+      if (of_[i]->data) locate(pixels, *of_[i], into->offsets[i]);
+  }
+
+  const Scan& scan_;
+  const int64_t group_;
+  const bool back_;
+  const Strided* const (&of_)[tensors];
+  Chunk chunks_[2];
+  Chunk *now_ = &chunks_[0], *next_ = &chunks_[1];
+};
+
+MMADAPTOR_INLINE Window window(const Strided& tensor, c10::ScalarType dtype, const Lanes& lanes,
+                               const Offsets& steps, int count, int64_t state = 0) {
+  const int item = dtype == c10::ScalarType::Double ? 3 : dtype == c10::ScalarType::Float ? 2 : 1;
+  const int64_t element = lanes.batch * tensor.batch + lanes.group * tensor.group +
+                          lanes.channel * tensor.channel + state * tensor.state;
+  return {static_cast<char*>(tensor.data) + (element << item), item, tensor.channel, &steps,
+          lanes.count, count};
+}
+
+// B or C over a chunk: of every state a row of numbers, one a step, if they vary,
+// and otherwise a vector for each state of each of the block's vectors.
+template <typename T>
+class Coefficients {
+ public:
+  explicit Coefficients(int64_t states) : states_(states), values_(kBlockVectors * states) {}
+
+  // Called once a chunk if they vary, else once a walk.
+  void read(const Strided& from, bool varies, const Block& block, const Offsets& steps,
+            int count) {
+    const T* data = static_cast<const T*>(from.data) + block.batch * from.batch +
+                    block.group * from.group;
+    varies_ = varies;
+    for (int64_t n = 0; n < states_; ++n, data += from.state) {
+      if (varies) {
+        T* row = this->row(n);
+        for (int t = 0; t < count; ++t) row[t] = data[steps.at[t]];
+      } else {
+        for (int i = 0; i < block.channels; ++i)
+          values_.at(i / width * states_ + n)[i % width] = data[(block.first + i) * from.channel];
+      }
+    }
+  }
+
+  MMADAPTOR_INLINE T* row(int64_t n) { return values_.at(0) + n * kChunk; }
+
+  // A vector for each step of a state: the tile if it varies, else one for all.
+  struct General {
+    const T* values;
+    int stride;
+    MMADAPTOR_INLINE Vec<T> operator[](int step) const { return load(values + step * stride); }
+  };
+  MMADAPTOR_INLINE General general(int vector, int64_t n, Tile<T>& tile) {
+    if (!varies_) return {values_.at(vector * states_ + n), 0};
+    for (int t = 0; t < kChunk; ++t) tile.set(t, splat(row(n)[t]));
+    return {tile.values, width};
+  }
+
+  struct Shared {
+    const T* values;
+    MMADAPTOR_INLINE Vec<T> operator[](int step) const { return splat(values[step]); }
+  };
+  MMADAPTOR_INLINE Shared shared(int64_t n) { return {row(n)}; }
+
+ private:
+  static constexpr int width = Simd<T>::width;
+  static constexpr int kBlockVectors = 64 / width;
+  int64_t states_;
+  bool varies_ = true;
+  Vectors<T> values_;
+};
+
+template <typename Row, int count>
+struct Rows {
+  Row of[count];
+};
+
+// B or C of `count` states from n on; `shared` by all channels means that they vary.
+template <int count, bool shared, typename T>
+MMADAPTOR_INLINE auto rows(Coefficients<T>& from, Tile<T>* tiles, int vector, int64_t n) {
+  using All = Coefficients<T>;
+  Rows<std::conditional_t<shared, typename All::Shared, typename All::General>, count> rows;
+  for (int k = 0; k < count; ++k) {
+    if constexpr (shared) rows.of[k] = from.shared(n + k);
+    else rows.of[k] = from.general(vector, n + k, tiles[k]);
+  }
+  return rows;
+}
+
+template <typename T>
+struct Input {
+  Tile<T> u, step, drive;  // step d = softplus(delta + bias), drive d u
+  Tile<T> slope;           // of the softplus; for the backward pass
+};
+
+// From delta to the step and the drive. `fetch` is told of each step in time.
+template <typename T, bool backward, typename Fetch>
+MMADAPTOR_INLINE void prepare_input(const Scan& scan, const Lanes& lanes, int steps, Input<T>& in,
+                                    const Fetch& fetch) {
+  const Vec<T> bias = parameter<T>(scan.delta_bias, lanes);
+  if (scan.delta_softplus) {
+    for (int t = 0; t < steps; ++t) {
+      fetch(t);
+      Vec<T> slope;
+      const Vec<T> d = softplus<T, backward>(in.step[t] + bias, &slope);
+      if constexpr (backward) in.slope.set(t, slope);
+      in.step.set(t, d);
+      in.drive.set(t, d * in.u[t]);
+    }
+  } else {
+    for (int t = 0; t < steps; ++t) {
+      fetch(t);
+      const Vec<T> d = in.step[t] + bias;
+      if constexpr (backward) in.slope.set(t, splat(T(1)));
+      in.step.set(t, d);
+      in.drive.set(t, d * in.u[t]);
+    }
+  }
+}
+
+// Every block of the tasks begin .. end-1, walk by walk.
+template <typename Visit>
+MMADAPTOR_INLINE void each_walk(const Scan& scan, int64_t begin, int64_t end,
+                                const Visit& visit) {
+  for (int64_t task = begin; task < end; ++task) {
+    const int64_t index = task % scan.blocks(), set = task / scan.blocks();
+    const int64_t sets = scan.groups / scan.sharing;
+    const int64_t first = index * scan.block();
+    const int channels = static_cast<int>(std::min(scan.block(), scan.channels - first));
+    for (int64_t walk = 0; walk < scan.sharing; ++walk)
+      visit(Block{set / sets, set % sets * scan.sharing + walk, index, first, channels},
+            walk == 0);
+  }
+}
+
+}  // namespace mmadaptor::MMADAPTOR_ISA
