@@ -1,7 +1,11 @@
-// memory_select for processors with AVX2 or more, whatever the compiler's flags say. The
-// libraries are included before the flags change, so that none of their inline
-// functions is compiled for a processor that the machine may not have.
+// memory_select for processors with AVX2 or more, whatever the compiler's flags
+// say. The libraries are included before the flags change, so that none of their
+// inline functions is compiled for a processor that the machine may not have.
 #include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "memory_select_kernel.h"
