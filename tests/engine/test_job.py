@@ -1,6 +1,8 @@
 """What the tools do with the errors of their users, and with bugs."""
 
 import argparse
+import sys
+from types import SimpleNamespace
 
 import pytest
 import toy  # noqa: F401
@@ -8,7 +10,7 @@ from jobs import TOY, write_config
 from mmengine.registry import MODELS
 
 from mmadaptor.engine.errors import InputError
-from mmadaptor.engine.job import STRICT_LOAD, load_config, run
+from mmadaptor.engine.job import STRICT_LOAD, load_config, make_data, run
 from mmadaptor.registry import MODELS as OUR_MODELS
 
 
@@ -109,3 +111,22 @@ def test_mmpretrain_gets_its_stacked_batches(tmp_path):
     for scope, collate in (('mmpretrain', 'default_collate'), ('mmdet', None)):
         cfg = load_config(arguments(write_config(tmp_path, text, scope=scope)))
         assert cfg.train_dataloader.get('collate_fn', {}).get('type') == collate
+
+
+def test_embedded_dataset_is_made_where_the_config_asks(monkeypatch):
+    made = []
+    monkeypatch.setitem(sys.modules, 'mmadaptor.datasets',
+                        SimpleNamespace(prepare=made.append))
+    make_data(dict())
+    make_data(dict(embedded_dataset='data/shapes'))
+    assert made == ['data/shapes']
+
+
+def test_folder_that_holds_other_files_is_named(monkeypatch):
+    def refuse(root):
+        raise FileExistsError(f'{root} holds other files')
+
+    monkeypatch.setitem(sys.modules, 'mmadaptor.datasets',
+                        SimpleNamespace(prepare=refuse))
+    with pytest.raises(InputError, match='mine holds other files'):
+        make_data(dict(embedded_dataset='mine'))
