@@ -14,6 +14,7 @@ from mmadaptor.engine.job import (
     add_common_arguments,
     build_runner,
     load_config,
+    make_data,
     run,
 )
 from mmadaptor.engine.preflight import check_test
@@ -91,6 +92,7 @@ def main() -> None:
         draw_into(cfg, args.show_dir)
     if args.out:
         dump_into(cfg, args.out)
+    make_data(cfg)
     check_test(cfg)
     build_runner(cfg).test()
 

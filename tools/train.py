@@ -18,6 +18,7 @@ from mmadaptor.engine.job import (
     add_common_arguments,
     build_runner,
     load_config,
+    make_data,
     run,
 )
 from mmadaptor.engine.preflight import check_training
@@ -129,6 +130,7 @@ def main() -> None:
     args = parse_args()
     cfg = load_config(args)
     apply_arguments(cfg, args)
+    make_data(cfg)
     check_training(cfg)
     if cfg.get('resume') and cfg.load_from:
         keep_seed(cfg)

@@ -31,7 +31,6 @@ class CocoSummary:
     readable: bool = True
 
 
-@functools.lru_cache
 def read_coco(path: str) -> CocoSummary:
     """Reads a COCO annotation file and checks that it hangs together.
 
@@ -41,6 +40,12 @@ def read_coco(path: str) -> CocoSummary:
     Returns:
         Its summary; the file itself is not kept in memory.
     """
+    return _read_coco(path, os.stat(path).st_mtime_ns)
+
+
+@functools.lru_cache
+def _read_coco(path: str, changed: int) -> CocoSummary:
+    """Reads a file once, though several parts of a config name it."""
     try:
         with open(path, encoding='utf-8') as file:
             content = json.load(file)

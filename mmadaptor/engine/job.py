@@ -89,6 +89,25 @@ def _collate_for_mmpretrain(cfg: Config) -> None:
                 'collate_fn', dict(type='default_collate'))
 
 
+def make_data(cfg: Config) -> None:
+    """Makes the embedded dataset where a config says `embedded_dataset=ROOT`.
+
+    Args:
+        cfg: The config.
+
+    Raises:
+        InputError: The folder is not free for it.
+    """
+    root = cfg.get('embedded_dataset')
+    if root is None:
+        return
+    from mmadaptor.datasets import prepare
+    try:
+        prepare(root)
+    except (NotADirectoryError, FileExistsError) as error:
+        raise InputError(f'embedded_dataset: {error}') from error
+
+
 def add_hook(cfg: Config, name: str) -> None:
     """Adds a hook to a config that does not have it yet.
 

@@ -38,7 +38,10 @@ def merge_options(cfg: Config, options: Mapping[str, Any]) -> None:
         raise InputError(
             '\n'.join(unknown) +
             f'\nA key that is meant to be new is written {NEW}key=value.')
-    cfg.merge_from_dict({k.removeprefix(NEW): v for k, v in options.items()})
+    options = {k.removeprefix(NEW): v for k, v in options.items()}
+    for key in options:
+        _open_unset(cfg, key)
+    cfg.merge_from_dict(options)
 
 
 def find_class(name: Any, scope: str | None) -> Any:
@@ -110,7 +113,23 @@ def _explain_unknown(cfg: Config, key: str) -> str:
             where = '.'.join(path) or 'the config'
             return (f'--cfg-options {key}: {where} has no {part!r}. {names}')
         path.append(part)
+        if node is None:
+            return ''
     return ''
+
+
+def _open_unset(cfg: Config, key: str) -> None:
+    """Lets keys be set below one that is None, which mmengine refuses."""
+    node = cfg
+    for part in key.split('.')[:-1]:
+        if isinstance(node, Mapping | Config) and part in node:
+            if node[part] is None:
+                node[part] = {}
+            node = node[part]
+        elif isinstance(node, list) and part.isdigit():
+            node = node[int(part)]
+        else:
+            return
 
 
 def _arguments(node: Any, path: list[str], cfg: Config) -> set[str]:

@@ -7,6 +7,7 @@ loaders here replace mmengine's for every scheme and have no fallback.
 
 import argparse
 import contextlib
+import errno
 import functools
 import os
 import pickle
@@ -55,6 +56,11 @@ def weights_only(name: str) -> Iterator[None]:
         if 'PytorchStreamReader' not in str(error):
             raise
         raise _damage(name, error) from error
+    except OSError as error:
+        # What torch's reader says where a file's directory points outside it.
+        if error.errno == errno.EINVAL:
+            raise _damage(name, error) from error
+        raise InputError(f'{name} cannot be read: {error}') from error
     finally:
         if before is None:
             del os.environ[FORCE_WEIGHTS_ONLY]
@@ -73,13 +79,13 @@ def _refusal(name: str, error: Exception) -> InputError:
 
 
 def _damage(name: str, error: Exception) -> DamagedFileError:
-    reason = str(error).strip().split('\n')[0] or type(error).__name__
+    reason = re.split(r'\n|\. ', str(error).strip())[0] or type(error).__name__
     return DamagedFileError(
         f'{name} is truncated or no checkpoint ({reason[:200]}). Copy or '
         'download it again, or use another.')
 
 
-def load_local(filename: str, map_location: Any = None) -> Any:
+def load_from_local(filename: str, map_location: Any = None) -> Any:
     """Reads a checkpoint from the file system, weights only.
 
     Args:
@@ -128,7 +134,7 @@ def peek(path: str) -> dict:
 def register_safe_loaders() -> None:
     """Puts loaders that read weights only in place of mmengine's."""
     schemes = {
-        ('', ): load_local,
+        ('', ): load_from_local,
         ('http://', 'https://'): mmengine_checkpoint.load_from_http,
         ('pavi://', ): mmengine_checkpoint.load_from_pavi,
         (r'(\S+\:)?s3://', r'(\S+\:)?petrel://'):

@@ -24,6 +24,9 @@ val_dataloader = dict(
     dataset=dict(type='ToyDataset'), batch_size=2,
     sampler=dict(type='DefaultSampler', shuffle=False))
 val_evaluator = dict(type='ToyMetric')
+test_dataloader = val_dataloader
+test_evaluator = val_evaluator
+test_cfg = dict()
 train_cfg = dict(by_epoch=True, max_epochs=3)
 val_cfg = dict()
 optim_wrapper = dict(optimizer=dict(type='AdamW', lr=0.01))

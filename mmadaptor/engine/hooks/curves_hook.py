@@ -6,8 +6,10 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
+from mmengine.logging import MessageHub
 from mmengine.runner import Runner
 
 from mmadaptor.registry import HOOKS
@@ -62,27 +64,41 @@ class CurvesHook(Hook):
         Args:
             runner: The runner of the training.
         """
+        figure = self.figure(runner.message_hub)
+        if figure is not None:
+            figure.suptitle(runner.experiment_name)
+            figure.savefig(
+                os.path.join(runner.work_dir, self.filename), dpi=100)
+
+    def figure(self, message_hub: MessageHub) -> Figure | None:
+        """Draws losses on the left, metrics on the right.
+
+        Args:
+            message_hub: Holds the history of both.
+
+        Returns:
+            The figure, or None if nothing was trained yet.
+        """
         series = {
             name: buffer.data[0]
-            for name, buffer in runner.message_hub.log_scalars.items()
+            for name, buffer in message_hub.log_scalars.items()
         }
         losses = {
             name: values
             for name, values in _below(series, 'train/').items()
             if 'loss' in name
         }
-        values = _below(series, 'val/')
-        values.pop('time', None)
-        values.pop('data_time', None)
-        chosen = {k: v for k, v in values.items() if self._wanted(k)} or values
+        metrics = _below(series, 'val/')
+        for name in ('time', 'data_time'):
+            metrics.pop(name, None)
+        chosen = {k: v for k, v in metrics.items() if self._wanted(k)}
         if not losses:
-            return
+            return None
         figure = Figure(figsize=(12, 4.5), layout='constrained')
         left, right = figure.subplots(1, 2)
         _draw_losses(left, losses)
-        _draw_metrics(right, chosen)
-        figure.suptitle(runner.experiment_name)
-        figure.savefig(os.path.join(runner.work_dir, self.filename), dpi=100)
+        _draw_metrics(right, chosen or metrics)
+        return figure
 
     def _wanted(self, name: str) -> bool:
         return any(
@@ -121,6 +137,7 @@ def _draw_metrics(axes: Axes, metrics: dict[str, np.ndarray]) -> None:
             np.arange(len(values)) + 1, values, marker='o', markersize=3,
             label=name)
     axes.set(xlabel='validation', ylabel='metric')
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if metrics:
         axes.legend(fontsize='small')
     axes.grid(alpha=.3)

@@ -1,0 +1,132 @@
+"""What the tools do with the errors of their users, and with bugs."""
+
+import argparse
+import sys
+from types import SimpleNamespace
+
+import pytest
+import toy  # noqa: F401
+from jobs import TOY, write_config
+from mmengine.registry import MODELS
+
+from mmadaptor.engine.errors import InputError
+from mmadaptor.engine.job import STRICT_LOAD, load_config, make_data, run
+from mmadaptor.registry import MODELS as OUR_MODELS
+
+
+def arguments(config, **others):
+    return argparse.Namespace(**{
+        'config': str(config), 'work_dir': None, 'cfg_options': {},
+        'launcher': 'none', 'local_rank': 0, **others})
+
+
+def test_wrong_keyword_is_named_without_a_traceback():
+    with pytest.raises(SystemExit, match="unexpected keyword argument 'wdth'"):
+        run(lambda: MODELS.build(dict(type='ToyModel', wdth=3)))
+
+
+def test_unknown_type_is_named():
+    with pytest.raises(SystemExit, match='ToyModle is not in the'):
+        run(lambda: MODELS.build(dict(type='ToyModle')))
+
+
+def test_a_value_that_our_constructor_refuses():
+    def refuse(arch):
+        raise ValueError(f"unknown arch '{arch}', expected 'b0', 'b1' or 'b2'")
+
+    # As if it were defined in mmadaptor.models.
+    source = {'__name__': 'mmadaptor.models.fake', 'refuse': refuse}
+    exec(
+        'def build(arch):\n'
+        '    raise ValueError(f"unknown arch {arch!r}")', source)
+    OUR_MODELS.register_module('FakeForTest', module=source['build'])
+    try:
+        with pytest.raises(SystemExit, match="unknown arch 'b9'"):
+            run(lambda: OUR_MODELS.build(dict(type='FakeForTest', arch='b9')))
+    finally:
+        OUR_MODELS._module_dict.pop('FakeForTest')
+
+
+@pytest.mark.parametrize('error', [TypeError('a bug'), ValueError('a bug'),
+                                   KeyError('a bug'), RuntimeError('a bug')])
+def test_bugs_keep_their_traceback(error):
+    def buggy():
+        raise error
+
+    with pytest.raises(type(error), match='a bug'):
+        run(buggy)
+
+
+def test_a_bug_inside_of_a_build_keeps_its_traceback():
+    def buggy(n):
+        return int(n + 'x')
+
+    MODELS.register_module('BuggyForTest', module=buggy)
+    try:
+        with pytest.raises(ValueError, match='invalid literal'):
+            run(lambda: MODELS.build(dict(type='BuggyForTest', n='1')))
+    finally:
+        MODELS._module_dict.pop('BuggyForTest')
+
+
+@pytest.mark.parametrize('text, says', [
+    ('a = (', 'SyntaxError'),
+    ('_base_ = ["none.py"]', 'none.py'),
+    ('custom_imports = dict(imports=["no_such_module"])', 'no_such_module'),
+])
+def test_broken_config_is_named(text, says, tmp_path):
+    path = write_config(tmp_path, text)
+    with pytest.raises(InputError) as error:
+        load_config(arguments(path))
+    assert path in str(error.value)
+    assert says in str(error.value)
+
+
+def test_missing_config_is_named():
+    with pytest.raises(InputError, match=r'none\.py: no such config file'):
+        load_config(arguments('none.py'))
+
+
+def test_work_dir_by_argument_then_config_then_name(tmp_path):
+    with_dir = write_config(tmp_path, TOY, work_dir='in_config')
+    assert load_config(arguments(with_dir)).work_dir == 'in_config'
+    assert load_config(arguments(with_dir, work_dir='x')).work_dir == 'x'
+    without = write_config(tmp_path, 'model = dict()', 'plain.py')
+    assert load_config(arguments(without)).work_dir == 'work_dirs/plain'
+
+
+def test_strict_loading_is_added_once(tmp_path):
+    plain = write_config(tmp_path, 'model = dict()')
+    types = [h['type'] for h in load_config(arguments(plain)).custom_hooks]
+    assert types == [STRICT_LOAD]
+    own = write_config(
+        tmp_path, 'custom_hooks = [dict(type="mmadaptor.StrictLoadHook", '
+        'skip=["head"])]')
+    assert load_config(arguments(own)).custom_hooks == [
+        dict(type=STRICT_LOAD, skip=['head'])]
+
+
+def test_mmpretrain_gets_its_stacked_batches(tmp_path):
+    text = 'default_scope = {scope!r}\ntrain_dataloader = dict(batch_size=2)'
+    for scope, collate in (('mmpretrain', 'default_collate'), ('mmdet', None)):
+        cfg = load_config(arguments(write_config(tmp_path, text, scope=scope)))
+        assert cfg.train_dataloader.get('collate_fn', {}).get('type') == collate
+
+
+def test_embedded_dataset_is_made_where_the_config_asks(monkeypatch):
+    made = []
+    monkeypatch.setitem(sys.modules, 'mmadaptor.datasets',
+                        SimpleNamespace(prepare=made.append))
+    make_data(dict())
+    make_data(dict(embedded_dataset='data/shapes'))
+    assert made == ['data/shapes']
+
+
+def test_folder_that_holds_other_files_is_named(monkeypatch):
+    def refuse(root):
+        raise FileExistsError(f'{root} holds other files')
+
+    monkeypatch.setitem(sys.modules, 'mmadaptor.datasets',
+                        SimpleNamespace(prepare=refuse))
+    with pytest.raises(InputError, match='mine holds other files'):
+        make_data(dict(embedded_dataset='mine'))

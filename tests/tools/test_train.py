@@ -1,0 +1,151 @@
+"""tools/train.py as a user runs it."""
+
+import shutil
+
+import pytest
+import torch
+from jobs import DETECTOR, TOY, tool, write_coco, write_config
+
+
+def load(path):
+    return torch.load(path, weights_only=False)
+
+
+def assert_user_error(result, *says):
+    """The run ended with a message, not with a traceback."""
+    assert result.returncode != 0
+    assert 'Traceback' not in result.stderr
+    for text in says:
+        assert text in result.stderr
+
+
+@pytest.fixture(scope='module')
+def unbroken(tmp_path_factory):
+    """The work folder of a run of three epochs that nothing stopped."""
+    folder = tmp_path_factory.mktemp('unbroken')
+    config = write_config(folder, TOY, work_dir=str(folder / 'run'))
+    result = tool('train', config)
+    assert result.returncode == 0, result.stderr
+    return folder
+
+
+def test_a_run_leaves_checkpoints_and_curves(unbroken):
+    names = {path.name for path in (unbroken / 'run').iterdir()}
+    assert {'epoch_2.pth', 'epoch_3.pth', 'curves.png'} <= names
+    assert 'epoch_1.pth' not in names
+    assert not any(name.endswith('.part') for name in names)
+
+
+def test_killed_and_resumed_ends_with_the_same_weights(unbroken, tmp_path):
+    """Killed in epoch 3, the newest checkpoint cut: goes on from epoch 1."""
+    run = tmp_path / 'run'
+    killed = write_config(
+        tmp_path, TOY + '\ncustom_hooks.append(dict(type="KillHook", after=11))',
+        work_dir=str(run))
+    assert tool('train', killed).returncode == -9
+    assert (run / 'last_checkpoint').read_text().endswith('epoch_2.pth')
+    newest = run / 'epoch_2.pth'
+    newest.write_bytes(newest.read_bytes()[:-100])
+
+    whole = write_config(tmp_path, TOY, 'whole.py', work_dir=str(run))
+    # No seed given: the run's own is kept.
+    result = tool('train', whole, '--resume', '--cfg-options',
+                  'randomness.seed=None')
+    assert result.returncode == 0, result.stderr
+    log = result.stdout + result.stderr
+    assert f'{newest} is truncated' in log
+    assert 'resumed epoch: 1, iter: 4' in log
+
+    got, expected = load(run / 'epoch_3.pth'), load(unbroken / 'run' / 'epoch_3.pth')
+    assert got['meta']['iter'] == expected['meta']['iter'] == 12
+    torch.testing.assert_close(
+        got['state_dict'], expected['state_dict'], rtol=0, atol=0)
+    torch.testing.assert_close(
+        got['optimizer']['state'], expected['optimizer']['state'], rtol=0, atol=0)
+
+
+def test_full_disk_keeps_the_last_good_checkpoint(unbroken, tmp_path):
+    """A limit on the size of files stands for the disk that runs full.
+
+    One checkpoint may be kept: mmengine removes it before it writes the next.
+    """
+    run = tmp_path / 'run'
+    config = write_config(tmp_path, TOY, work_dir=str(run))
+    options = ['model.width=100000', 'default_hooks.checkpoint.max_keep_ckpts=1',
+               'train_dataloader.num_workers=0']
+    result = tool('train', config, '--cfg-options', *options,
+                  'train_cfg.max_epochs=1')
+    assert result.returncode == 0, result.stderr
+    before = (run / 'epoch_1.pth').read_bytes()
+
+    result = tool('train', config, '--resume', '--cfg-options', *options,
+                  'train_cfg.max_epochs=2', prelude='ulimit -f 200')
+    assert_user_error(result, 'epoch_2.pth', 'could not be written',
+                      'The checkpoints before it are intact')
+    assert (run / 'epoch_1.pth').read_bytes() == before
+    assert {p.name for p in run.glob('epoch_*')} == {'epoch_1.pth'}
+    assert (run / 'last_checkpoint').read_text().endswith('epoch_1.pth')
+
+
+def test_everything_missing_is_listed_before_the_start(tmp_path):
+    pytest.importorskip('mmdet')
+    root = write_coco(tmp_path / 'data')
+    (root / 'val.json').write_text('{"images": [')
+    (root / 'train' / '2.png').unlink()
+    config = write_config(tmp_path, DETECTOR, data_root=str(root))
+    result = tool(
+        'train', config, '--work-dir', tmp_path / 'run', '--cfg-options',
+        'metainfo.classes=[disc,ring]',
+        'model.backbone.init_cfg.type=Pretrained',
+        'model.backbone.init_cfg.checkpoint=no/imagenet.pth')
+    assert_user_error(
+        result, 'val.json is broken JSON', 'lacks 1 of the 4 images',
+        'missing: ', 'no/imagenet.pth', '--from-scratch')
+    assert not (tmp_path / 'run').exists()
+
+
+def test_detector_trains_from_scratch_when_told_to(tmp_path):
+    pytest.importorskip('mmdet')
+    root = write_coco(tmp_path / 'data')
+    config = write_config(tmp_path, DETECTOR, data_root=str(root))
+    run = tmp_path / 'run'
+    result = tool(
+        'train', config, '--work-dir', run, '--from-scratch',
+        '--auto-scale-lr', '--cfg-options',
+        'model.backbone.init_cfg.type=Pretrained',
+        'model.backbone.init_cfg.checkpoint=no/imagenet.pth',
+        '+auto_scale_lr.base_batch_size=16')
+    assert result.returncode == 0, result.stderr
+    # 0.001 for a batch of 16; this one is of 2.
+    assert 'lr: 1.2500e-04' in result.stdout + result.stderr
+    assert (run / 'epoch_1.pth').exists()
+
+    shown, dumped = tmp_path / 'shown', tmp_path / 'predictions.pkl'
+    result = tool('test', config, run / 'epoch_1.pth', '--work-dir', run,
+                  '--show-dir', shown, '--out', dumped)
+    assert result.returncode == 0, result.stderr
+    assert {path.name for path in shown.iterdir()} == {
+        f'{i}.png' for i in range(4)}
+    assert dumped.stat().st_size > 0
+
+
+def test_resume_of_another_model_is_an_error(unbroken, tmp_path):
+    shutil.copytree(unbroken / 'run', tmp_path / 'run')
+    config = write_config(tmp_path, TOY, work_dir=str(tmp_path / 'run'))
+    result = tool('train', config, '--resume', '--cfg-options', 'model.width=7',
+                  'train_cfg.max_epochs=4')
+    assert_user_error(result, 'ballast: expected (7,), got (1,)')
+    assert not (tmp_path / 'run' / 'epoch_4.pth').exists()
+
+
+def test_misspelled_option_is_an_error(unbroken):
+    result = tool('train', unbroken / 'config.py', '--cfg-options',
+                  'train_cfg.max_epoch=9')
+    assert_user_error(result, 'Did you mean train_cfg.max_epochs?')
+
+
+def test_amp_is_not_silently_left_out(unbroken):
+    if torch.cuda.is_available():
+        pytest.skip('there is an accelerator')
+    assert_user_error(tool('train', unbroken / 'config.py', '--amp'),
+                      'needs an accelerator')
