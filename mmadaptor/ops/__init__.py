@@ -1,5 +1,6 @@
 """The compiled ops. They need torch alone."""
 
+from . import flops  # noqa: F401
 from .cross_scan import (
                          cross_readout,
                          cross_selective_scan,

@@ -165,28 +165,14 @@ MMADAPTOR_INLINE void scatter(const Places<T>& in, int64_t place, const T* incom
     store(products + (tap * in.size() + place) * width, product[tap]);
 }
 
-// The sums over lanes of as many vectors as there are lanes: two become one of
-// half as long sums, and so on.
-template <typename T, int count>
-MMADAPTOR_INLINE void add_lanes(Vec<T>* v) {
-  constexpr auto lanes = std::make_index_sequence<Simd<T>::width>{};
-  if constexpr (count > 1) {
-#pragma GCC unroll 8
-    for (int i = 0; i < count / 2; ++i)
-      v[i] = interleave<0>(v[i], v[i + count / 2], lanes) +
-             interleave<1>(v[i], v[i + count / 2], lanes);
-    add_lanes<T, count / 2>(v);
-  }
-}
-
+// The sum of each of as many vectors as there are lanes.
 template <typename T>
-MMADAPTOR_INLINE Vec<T> lane_sums(const T* vectors) {
+MMADAPTOR_INLINE Vec<T> sums_of(const T* vectors) {
   constexpr int width = Simd<T>::width;
   Vec<T> v[width];
 #pragma GCC unroll 16
   for (int i = 0; i < width; ++i) v[i] = load(vectors + i * width);
-  add_lanes<T, width>(v);
-  return v[0];
+  return lane_sums<T>(v);
 }
 
 // From the products of four rows to the gradients of location and weight: how
@@ -197,8 +183,8 @@ MMADAPTOR_INLINE void differentiate(Places<T>& places, const T* products) {
   const int64_t tap = places.size() * width;
   for (int64_t i = 0; i < places.size(); i += width) {
     const T* at = products + i * width;
-    const Vec<T> above_left = lane_sums<T>(at), above_right = lane_sums<T>(at + tap),
-                 below_left = lane_sums<T>(at + 2 * tap), below_right = lane_sums<T>(at + 3 * tap);
+    const Vec<T> above_left = sums_of<T>(at), above_right = sums_of<T>(at + tap),
+                 below_left = sums_of<T>(at + 2 * tap), below_right = sums_of<T>(at + 3 * tap);
     const Vec<T> down = load(&places.row[i]), right = load(&places.column[i]);
     const Vec<T> weight = load(&places.weight[i]);
     const Vec<T> above = above_left + right * (above_right - above_left);

@@ -8,7 +8,7 @@ from mmcv.cnn import build_norm_layer
 from mmengine.model import BaseModule, trunc_normal_init
 from torch import Tensor, nn
 
-from mmadaptor.ops import cross_selective_scan, cross_selective_scan_states
+from mmadaptor.ops import cross_selective_scan
 
 from .adaptor_s import AdaptorS
 from .adaptor_t import AdaptorT
@@ -137,12 +137,11 @@ class SS2D(BaseModule):
             `(B, H, W, D)`.
         """
         arguments = self.scan_arguments(x)
-        y = cross_selective_scan(**arguments, D=at_least_float32(self.D))
-        if self.temporal is not None:
-            C = arguments.pop('C')
-            states = cross_selective_scan_states(**arguments)
-            y = y + self.temporal(states, C)
-        return y
+        D = at_least_float32(self.D)
+        if self.temporal is None:
+            return cross_selective_scan(**arguments, D=D)
+        y, states = cross_selective_scan(**arguments, D=D, return_states=True)
+        return y + self.temporal(states, arguments['C'])
 
     def forward(self, x: Tensor) -> Tensor:
         """Mix the pixels of a map.
