@@ -315,4 +315,4 @@ def test_what_torch_compile_raises_says_the_same():
     inputs['weights'] = inputs['weights'][..., :1]
     with pytest.raises(Exception, match=r'`locations` must have shape '
                        r'\[1, 3, 3, 1, 2, 1, 2\].*got \[1, 3, 3, 1, 2, 2, 2\]'):
-        torch.compile(memory_select, backend='eager')(**inputs)
+        torch.compile(memory_select, backend='eager', dynamic=False)(**inputs)
