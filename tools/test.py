@@ -52,7 +52,7 @@ def draw_into(cfg: Config, folder: str) -> None:
     folder = os.path.abspath(folder)
     scope = cfg.get('default_scope')
     if scope == 'mmpretrain':
-        hook.update(enable=True, out_dir=folder)
+        hook.update(enable=True, interval=1, out_dir=folder)
     elif scope == 'mmseg':
         hook.update(draw=True)
         cfg.visualizer.save_dir = folder

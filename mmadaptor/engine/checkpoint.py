@@ -97,9 +97,9 @@ def load_strict(module: torch.nn.Module,
         shapes=[(name, expected[name], got) for name, got in misfits.items()])
     if mismatch:
         raise CheckpointMismatchError(
-            f'{source} does not fit {type(module).__name__}, so nothing was '
-            f'started.\n{mismatch}\nUse the config that the checkpoint was '
-            'trained with, or a checkpoint of this config.')
+            f'{source} does not fit {type(module).__name__}.\n{mismatch}\nUse '
+            'the config that the checkpoint was trained with, or a checkpoint '
+            'of this config.')
 
 
 def _required(names: Sequence[str], optional: Sequence[str]) -> list[str]:
@@ -216,9 +216,9 @@ def _recorded_last(work_dir: str) -> str | None:
         return None
     with open(record) as file:
         path = file.read().strip()
-    # A folder that was moved still records the old place.
-    moved = os.path.join(work_dir, os.path.basename(path))
-    return next((p for p in (path, moved) if os.path.isfile(p)), None)
+    # A folder that was copied or moved still records the old place.
+    here = os.path.join(work_dir, os.path.basename(path))
+    return next((p for p in (here, path) if os.path.isfile(p)), None)
 
 
 def _numbered(path: str) -> tuple[str, int | None]:

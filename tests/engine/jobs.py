@@ -3,10 +3,13 @@
 import json
 import os
 import pathlib
+import runpy
+import shutil
 import subprocess
 import sys
 
 import numpy as np
+import pytest
 from PIL import Image
 
 HERE = pathlib.Path(__file__).parent
@@ -15,7 +18,7 @@ CLASSES = ('disc', 'box')
 
 TOY = '''
 custom_imports = dict(imports=['toy'])
-model = dict(type='ToyModel')
+model = dict(type='ToyModel', width=50000)
 work_dir = {work_dir!r}
 train_dataloader = dict(
     dataset=dict(type='ToyDataset'), batch_size=2, num_workers=2,
@@ -97,6 +100,79 @@ visualizer = dict(type='DetLocalVisualizer')
 '''
 
 
+CLASSIFIER = '''
+default_scope = 'mmpretrain'
+model = dict(
+    type='ImageClassifier',
+    data_preprocessor=dict(num_classes=2, mean=[128.] * 3, std=[64.] * 3),
+    backbone=dict(
+        type='ResNet', depth=18, stem_channels=8, base_channels=8,
+        num_stages=4, out_indices=(3, )),
+    neck=dict(type='GlobalAveragePooling'),
+    head=dict(
+        type='LinearClsHead', num_classes=2, in_channels=64,
+        loss=dict(type='CrossEntropyLoss')))
+dataset = dict(
+    type='CustomDataset', data_root={data_root!r}, data_prefix='classes',
+    metainfo=dict(classes=('box', 'disc')),
+    pipeline=[dict(type='LoadImageFromFile'), dict(type='PackInputs')])
+train_dataloader = dict(
+    batch_size=2, num_workers=0, dataset=dataset,
+    sampler=dict(type='DefaultSampler', shuffle=True))
+test_dataloader = dict(
+    batch_size=2, num_workers=0, dataset=dataset,
+    sampler=dict(type='DefaultSampler', shuffle=False))
+test_evaluator = dict(type='Accuracy', topk=(1, ))
+train_cfg = dict(by_epoch=True, max_epochs=1)
+test_cfg = dict()
+optim_wrapper = dict(optimizer=dict(type='AdamW', lr=0.001))
+default_hooks = dict(visualization=dict(type='VisualizationHook'))
+visualizer = dict(
+    type='UniversalVisualizer', vis_backends=[dict(type='LocalVisBackend')])
+'''
+
+SEGMENTOR = '''
+default_scope = 'mmseg'
+norm_cfg = dict(type='BN')
+model = dict(
+    type='EncoderDecoder',
+    data_preprocessor=dict(
+        type='SegDataPreProcessor', mean=[128.] * 3, std=[64.] * 3,
+        size=(48, 64), seg_pad_val=255),
+    backbone=dict(
+        type='ResNet', depth=18, stem_channels=8, base_channels=8,
+        norm_cfg=norm_cfg),
+    decode_head=dict(
+        type='FCNHead', in_channels=64, channels=8, num_convs=1,
+        num_classes=2, norm_cfg=norm_cfg,
+        loss_decode=dict(type='CrossEntropyLoss')),
+    test_cfg=dict(mode='whole'))
+dataset = dict(
+    type='BaseSegDataset', data_root={data_root!r}, img_suffix='.png',
+    data_prefix=dict(img_path='val', seg_map_path='masks'),
+    metainfo=dict(classes=('ground', 'box'), palette=[[0, 0, 0], [255, 0, 0]]),
+    pipeline=[
+        dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'),
+        dict(type='PackSegInputs')])
+train_dataloader = dict(
+    batch_size=2, num_workers=0, dataset=dataset,
+    sampler=dict(type='InfiniteSampler', shuffle=True))
+test_dataloader = dict(
+    batch_size=1, num_workers=0, dataset=dataset,
+    sampler=dict(type='DefaultSampler', shuffle=False))
+test_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=2)
+test_cfg = dict(type='TestLoop')
+optim_wrapper = dict(
+    type='OptimWrapper', optimizer=dict(type='AdamW', lr=0.001))
+default_hooks = dict(
+    checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=2),
+    visualization=dict(type='SegVisualizationHook'))
+visualizer = dict(
+    type='SegLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')])
+'''
+
+
 def write_config(folder, text, name='config.py', **values):
     """Writes a config and returns its path."""
     path = pathlib.Path(folder, name)
@@ -123,6 +199,32 @@ def write_coco(root, images=4):
                 bbox=[16, 8, 24, 24], area=576))
         (root / f'{split}.json').write_text(json.dumps(content))
     return root
+
+
+def write_labels(root, images=4):
+    """Adds masks, and a folder a class, to what `write_coco` wrote."""
+    root = pathlib.Path(root)
+    (root / 'masks').mkdir()
+    mask = np.zeros((48, 64), np.uint8)
+    mask[8:32, 16:40] = 1
+    for i in range(images):
+        Image.fromarray(mask).save(root / 'masks' / f'{i}.png')
+        folder = root / 'classes' / CLASSES[i % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(root / 'val' / f'{i}.png', folder)
+
+
+def refusal(monkeypatch, name, *arguments):
+    """Runs a tool in this process, which it ends before it builds a runner.
+
+    Returns the message that it ends with.
+    """
+    path = ROOT / 'tools' / f'{name}.py'
+    monkeypatch.setattr(sys, 'argv', [str(path), *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(path), run_name='__main__')
+    assert isinstance(ended.value.code, str)  # printed, and exit code 1
+    return ended.value.code
 
 
 def tool(name, *arguments, cwd=None, prelude=''):

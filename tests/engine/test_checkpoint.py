@@ -1,5 +1,7 @@
 """Every weight is accounted for, and the newest whole checkpoint is found."""
 
+import shutil
+
 import pytest
 import torch
 
@@ -132,6 +134,15 @@ def test_an_empty_record_is_no_obstacle(tmp_path):
     save_run(tmp_path, [1, 2])
     (tmp_path / 'last_checkpoint').write_text('')
     assert find_resumable(str(tmp_path)) == str(tmp_path / 'epoch_2.pth')
+
+
+def test_a_copied_folder_is_resumed_from_its_own_files(tmp_path):
+    old = tmp_path / 'old'
+    old.mkdir()
+    save_run(old, [1, 2])
+    shutil.copytree(old, tmp_path / 'new')
+    assert find_resumable(str(tmp_path / 'new')) == str(
+        tmp_path / 'new' / 'epoch_2.pth')
 
 
 def test_a_moved_folder_is_resumed_in_its_new_place(tmp_path):

@@ -4,7 +4,7 @@ import os
 
 import pytest
 import torch
-from jobs import TOY, tool, write_config
+from jobs import TOY, refusal, tool, write_config
 
 
 class Planted:
@@ -25,30 +25,48 @@ def config(tmp_path):
 def weights(**others):
     layer = torch.nn.Linear(4, 4)
     return {'layer.weight': layer.weight.data, 'layer.bias': layer.bias.data,
-            'ballast': torch.zeros(1), **others}
+            'ballast': torch.zeros(50000), **others}
 
 
-@pytest.mark.parametrize('case', ['planted', 'truncated', 'other model'])
-def test_bad_checkpoints_are_named(case, config, tmp_path):
+def test_planted_objects_are_refused_and_named(config, tmp_path, monkeypatch):
     path, mark = tmp_path / 'bad.pth', tmp_path / 'ran'
-    content = dict(state_dict=weights())
-    if case == 'planted':
-        content['x'] = Planted(str(mark))
-        says = f'{path} holds a pickled object (posix.mkdir)'
-    elif case == 'other model':
-        content['state_dict'] = weights(ballast=torch.zeros(9), more=torch.ones(1))
-        says = 'ballast: expected (1,), got (9,)'
-    else:
-        says = f'{path} is truncated'
-    torch.save(content, path)
-    if case == 'truncated':
-        path.write_bytes(path.read_bytes()[:-64])
+    torch.save(dict(state_dict=weights(), x=Planted(str(mark))), path)
+    message = refusal(monkeypatch, 'test', config, path)
+    assert f'{path} holds a pickled object (posix.mkdir)' in message
+    assert not mark.exists()
+
+
+def test_truncated_checkpoint_is_named(config, tmp_path, monkeypatch):
+    path = tmp_path / 'cut.pth'
+    torch.save(dict(state_dict=weights()), path)
+    path.write_bytes(path.read_bytes()[:-64])
+    assert f'{path} is truncated' in refusal(monkeypatch, 'test', config, path)
+
+
+def test_missing_checkpoint_is_named(config, tmp_path, monkeypatch):
+    path = tmp_path / 'none.pth'
+    assert f'missing: {path}' in refusal(monkeypatch, 'test', config, path)
+
+
+@pytest.mark.parametrize('arguments, says', [
+    (['--out', 'x.json'], 'expected a name that ends in .pkl'),
+    (['--show-dir', 'x'], '--show-dir needs'),
+])
+def test_wrong_arguments_are_explained(arguments, says, config, monkeypatch):
+    assert says in refusal(monkeypatch, 'test', config, 'x.pth', *arguments)
+
+
+def test_checkpoint_of_another_model_is_an_error(config, tmp_path):
+    path = tmp_path / 'other.pth'
+    state = weights(ballast=torch.zeros(9), more=torch.ones(1))
+    torch.save(dict(state_dict=state), path)
     result = tool('test', config, path)
-    assert result.returncode != 0
-    assert says in result.stderr
+    assert result.returncode == 1
+    assert f'{path} does not fit ToyModel' in result.stderr
+    assert 'ballast: expected (50000,), got (9,)' in result.stderr
+    assert '1 unexpected:\n    more' in result.stderr
     assert 'Traceback' not in result.stderr
     assert 'mAP' not in result.stdout
-    assert not mark.exists()
 
 
 def test_a_good_checkpoint_is_tested(config, tmp_path):

@@ -51,5 +51,5 @@ class StrictLoadHook(Hook):
         checkpoint['state_dict'] = weights
         model = runner.model
         model = model.module if is_model_wrapper(model) else model
-        load_strict(
-            model, weights, 'The checkpoint', optional=self.skip)
+        source = runner.cfg.get('load_from') or 'The checkpoint'
+        load_strict(model, weights, source, optional=self.skip)
