@@ -1,7 +1,7 @@
 """What each part gives on the embedded dataset: `python -m benchmarks.study`.
 
-Trains `configs/mask_rcnn_mamba_adaptor_b0_shapes.py` with and without its parts,
-several seeds each, and writes a table of box and mask AP. Every run's log stays
+Trains `mask_rcnn_mamba_adaptor_b0_shapes.py` with and without its parts, several
+seeds each, and writes a table of box and mask AP. Every run's log stays
 in its folder; a run that is there already is not repeated.
 """
 
@@ -163,10 +163,12 @@ def main() -> None:
         return
     threads = 1 if args.jobs > 1 else os.cpu_count() or 1
     with ThreadPoolExecutor(args.jobs) as pool:
-        runs = [pool.submit(launch, variant, seed,
-                            args.out / variant.replace(' ', '_').replace(',', '')
-                            / str(seed), threads)
-                for seed in range(args.seeds) for variant in args.variants]
+        runs = [
+            pool.submit(launch, variant, seed,
+                        args.out / variant.replace(' ', '_') / str(seed),
+                        threads)
+            for seed in range(args.seeds) for variant in args.variants
+        ]
     text = table([run.result() for run in runs])
     (args.out / 'table.md').write_text(text + '\n')
     print(text)

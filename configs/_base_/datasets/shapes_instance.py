@@ -1,6 +1,6 @@
-# The embedded dataset with boxes and masks: tools/make_shapes.py
+# The embedded dataset with boxes and masks, made where it is not there yet.
 dataset_type = 'CocoDataset'
-data_root = 'data/shapes/'
+data_root = embedded_dataset = 'data/shapes/'
 metainfo = dict(
     classes=('columns', 'disc_off', 'disc_on', 'rows', 'star5', 'star6'))
 
