@@ -13,7 +13,6 @@ RIM_SHADE = .45
 SPOT_SHADE = .7
 SPOT_SHARE = .3
 
-LAMP_PLATE = (15, 15, 15)
 LAMP_FRAME = (250, 250, 250)
 LAMP_CORE = {True: (255, 225, 60), False: (45, 45, 60)}
 
@@ -133,9 +132,10 @@ def paint_lamp(picture: np.ndarray, lamp: Lamp) -> None:
         lamp: The lamp.
     """
     window = picture[lamp_window(lamp)]
-    window[:] = LAMP_FRAME
-    window[2:-2, 2:-2] = LAMP_PLATE
-    window[4:-4, 4:-4] = LAMP_CORE[lamp.is_on]
+    window[:] = LAMP_CORE[lamp.is_on]
+    inner = dict(top=np.s_[-2:], bottom=np.s_[:2], left=np.s_[:, -2:],
+                 right=np.s_[:, :2])[lamp.side]
+    window[inner] = LAMP_FRAME
 
 
 def draw(scene: Scene, behind: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 from .scene import (
     CLUTTER,
     LAMP_DISTANCE,
-    LAMP_HALF,
+    SIDES,
     SIZE,
     TARGETS,
     Background,
@@ -20,6 +20,7 @@ from .scene import (
     Lamp,
     Layer,
     Scene,
+    distance_to_lamp,
     lamp_window,
     layer_mask,
 )
@@ -109,24 +110,6 @@ def sample_background(rng: np.random.Generator) -> Background:
         seed=int(rng.random() * 2**32))
 
 
-def sample_lamp(rng: np.random.Generator, is_on: bool) -> Lamp:
-    """A lamp near one of the picture's sides.
-
-    Args:
-        rng: The source.
-        is_on: Whether it is lit.
-
-    Returns:
-        The lamp.
-    """
-    along = int(between(rng, 9, SIZE - 9))
-    deep = int(between(rng, 9, 21))
-    if rng.random() < .5:
-        deep = SIZE - 1 - deep
-    centre = (along, deep) if rng.random() < .5 else (deep, along)
-    return Lamp(centre=centre, is_on=is_on)
-
-
 def sample_target(rng: np.random.Generator) -> Layer:
     """A labelled shape, its place still open.
 
@@ -179,9 +162,7 @@ def sample_clutter(rng: np.random.Generator) -> Layer:
 
 
 def is_clear_of_lamp(layer: Layer, lamp: Lamp) -> bool:
-    """Whether a layer keeps its distance from the lamp.
-
-    Clutter may lie behind the lamp, labelled shapes not, and discs stay far.
+    """Whether a layer keeps the distance from the lamp that discs must keep.
 
     Args:
         layer: The layer.
@@ -190,11 +171,8 @@ def is_clear_of_lamp(layer: Layer, lamp: Lamp) -> bool:
     Returns:
         Whether it may lie there.
     """
-    if not layer.is_target:
-        return True
-    away = LAMP_DISTANCE if layer.kind == 'disc' else 1.5 * LAMP_HALF
-    dx, dy = (a - b for a, b in zip(layer.centre, lamp.centre, strict=True))
-    return dx * dx + dy * dy >= (layer.radius + away)**2
+    gap = distance_to_lamp(layer.centre, lamp) - layer.radius
+    return layer.kind != 'disc' or gap >= LAMP_DISTANCE
 
 
 class Pile:
@@ -263,7 +241,8 @@ def sample_scene(rng: np.random.Generator, lamp_is_on: bool) -> Scene:
     Returns:
         The scene, with two labelled shapes or more.
     """
-    pile = Pile(Scene(sample_background(rng), sample_lamp(rng, lamp_is_on)))
+    lamp = Lamp(choose(rng, SIDES), lamp_is_on)
+    pile = Pile(Scene(sample_background(rng), lamp))
     targets, clutter = (
         int(between(rng, low, high + 1))
         for low, high in (TARGETS_IN_PICTURE, CLUTTER_IN_PICTURE))

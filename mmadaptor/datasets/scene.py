@@ -4,7 +4,7 @@ A scene is plain data: a background, a lamp and a pile of layers, those that
 carry a label and those that are clutter. `sampling.py` draws one at random,
 `draw.py` makes the picture and the masks of it.
 
-The class of a disc is not in the disc. It is in the lamp, which stands far from
+The class of a disc is not in the disc. It is in the lamp, which is far from
 every disc: see `LAMP_DISTANCE` and the table in `shapes.py`.
 """
 from dataclasses import dataclass, field
@@ -15,8 +15,9 @@ import numpy as np
 from . import geometry
 
 SIZE = 128
-LAMP_HALF = 7.5  # half the lamp's side, in pixels
-LAMP_DISTANCE = 48.0  # from the lamp's centre to the nearest point of a disc
+LAMP_DEPTH = 8  # of the strip along a side, in pixels
+LAMP_DISTANCE = 40.0  # from the lamp to the nearest point of a disc, in pixels
+SIDES = ('top', 'bottom', 'left', 'right')
 
 TARGETS = ('columns', 'disc', 'rows', 'star5', 'star6')
 CLUTTER = ('triangle', 'bar', 'cross')
@@ -60,14 +61,14 @@ class Layer:
 
 @dataclass(frozen=True)
 class Lamp:
-    """The marker that decides what every disc of the picture is.
+    """The strip light that decides what every disc of the picture is.
 
     Args:
-        centre: Its centre as (x, y) in whole pixels.
+        side: The side of the picture that it lies along, one of `SIDES`.
         is_on: Whether it is lit.
     """
 
-    centre: tuple[int, int]
+    side: str
     is_on: bool
 
 
@@ -201,8 +202,29 @@ def lamp_window(lamp: Lamp) -> tuple[slice, slice]:
     Returns:
         Both slices.
     """
-    half = int(LAMP_HALF)
-    return tuple(slice(at - half, at + half + 1) for at in lamp.centre[::-1])
+    whole, near = slice(0, SIZE), slice(0, LAMP_DEPTH)
+    far = slice(SIZE - LAMP_DEPTH, SIZE)
+    return dict(
+        top=(near, whole),
+        bottom=(far, whole),
+        left=(whole, near),
+        right=(whole, far))[lamp.side]
+
+
+def distance_to_lamp(centre: geometry.Point, lamp: Lamp) -> float:
+    """How far a point is from the lamp's strip.
+
+    Args:
+        centre: The point as (x, y).
+        lamp: The lamp.
+
+    Returns:
+        The distance in pixels, from pixel's centre to pixel's centre.
+    """
+    x, y = centre
+    last = SIZE - 1
+    depth = dict(top=y, bottom=last - y, left=x, right=last - x)[lamp.side]
+    return depth - (LAMP_DEPTH - 1)
 
 
 def visible_masks(scene: Scene) -> list[np.ndarray]:

@@ -7,17 +7,18 @@ come in three pairs, and each pair is told apart by a cue of its own kind:
 
 | classes           | told apart by              | the cue is found           |
 |-------------------|----------------------------|----------------------------|
-| disc_on, disc_off | the picture's lamp, lit or | 48 pixels or more from the |
-|                   | not; the discs are alike   | disc, never in its box     |
+| disc_on, disc_off | the picture's lamp, lit or | 40 pixels or more from the |
+|                   | not; the discs are alike   | disc, on the picture's rim |
 | rows, columns     | the way of stripes 2 to 3  | in any 10 pixels of the    |
 |                   | pixels wide                | shape; not in its outline  |
 | star5, star6      | the number of points       | along the whole outline,   |
 |                   |                            | some of it often hidden    |
 
-The lamp is a square of 15 pixels with a white frame near a side of the picture;
-it is in every picture, in front of everything, and carries no label. Colours,
-sizes, places and turns say nothing of the class. Each cue survives a horizontal
-flip, a change of colours short of inverting them, and scaling.
+The lamp is a strip of 8 pixels along one side of the picture, yellow when lit
+and nearly black when not. It is in every picture, in front of everything, and
+carries no label. Colours, sizes, places and turns of the shapes say nothing of
+their class. Each cue survives a flip, scaling, and a change of colours short of
+inverting them; a crop keeps a disc's class only if it keeps the lamp.
 
 One set of pictures has three forms of labels, in the layout of COCO's own:
 
@@ -32,8 +33,7 @@ One set of pictures has three forms of labels, in the layout of COCO's own:
                                               and background stay
     shapes.json                               the stamp: how it was made
 
-Single-label pictures are whole scenes and no crops, since a crop of a disc has
-no class. `CLASSES` is in alphabetical order, which is how class folders are
+`CLASSES` is in alphabetical order, which is how class folders are
 numbered, so a class has the same index in all three forms.
 """
 import fcntl
@@ -56,7 +56,7 @@ from .labels import CLASSES, annotate, instances
 from .sampling import sample_scene
 from .scene import SIZE, Scene, visible_masks
 
-VERSION = 1  # raise it with any change of the pictures or of the files
+VERSION = 2  # raise it with any change of the pictures or of the files
 STAMP = 'shapes.json'
 SPLITS = ('train', 'val')
 

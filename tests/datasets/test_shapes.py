@@ -22,9 +22,11 @@ from mmadaptor.datasets import (
 )
 from mmadaptor.datasets.draw import draw, draw_background
 from mmadaptor.datasets.labels import run_lengths
-from mmadaptor.datasets.sampling import MIN_PIXELS
+from mmadaptor.datasets.sampling import MIN_PIXELS, sample_scene
 from mmadaptor.datasets.scene import (
+    LAMP_DEPTH,
     LAMP_DISTANCE,
+    SIDES,
     SIZE,
     Lamp,
     lamp_window,
@@ -34,7 +36,7 @@ from mmadaptor.datasets.scene import (
 )
 
 TRAIN, VAL = 6, 3
-KNOWN_SUMS = [5619384, 5641788, 6242770, 6482220]
+KNOWN_SUMS = [5024047, 5507768, 6509290, 6634217]
 
 
 @pytest.fixture(scope='module')
@@ -63,46 +65,62 @@ def picture(scene):
     return draw(scene, draw_background(scene.background))
 
 
+def lamp_pixels(lamp):
+    pixels = np.zeros((SIZE, SIZE), bool)
+    pixels[lamp_window(lamp)] = True
+    return pixels
+
+
 # What is in the pictures
+
+
+@pytest.mark.parametrize('side', SIDES)
+def test_lamp_lies_along_its_side(side):
+    pixels = lamp_pixels(Lamp(side, True))
+    turned = dict(
+        top=pixels, bottom=pixels[::-1], left=pixels.T, right=pixels.T[::-1])
+    assert turned[side][:LAMP_DEPTH].all()
+    assert not turned[side][LAMP_DEPTH:].any()
+    lit, dark = (
+        picture(replace(scenes(1)[0], lamp=Lamp(side, is_on))).astype(int)
+        for is_on in (True, False))
+    assert lit[pixels].mean() - dark[pixels].mean() > 80
 
 
 def test_lamp_alone_decides_the_class_of_discs():
     scene = next(s for s in scenes()
                  if any(layer.kind == 'disc' for layer in s.layers))
     disc = next(layer for layer in scene.layers if layer.kind == 'disc')
-    lit = replace(scene, lamp=Lamp(scene.lamp.centre, True))
-    dark = replace(scene, lamp=Lamp(scene.lamp.centre, False))
+    lit = replace(scene, lamp=Lamp(scene.lamp.side, True))
+    dark = replace(scene, lamp=Lamp(scene.lamp.side, False))
     assert lit.label(disc) == 'disc_on'
     assert dark.label(disc) == 'disc_off'
     differs = (picture(lit) != picture(dark)).any(-1)
-    inside = np.zeros((SIZE, SIZE), bool)
-    inside[lamp_window(scene.lamp)] = True
     assert differs.any()
-    assert not (differs & ~inside).any()
+    assert not (differs & ~lamp_pixels(scene.lamp)).any()
 
 
 def test_discs_are_far_from_the_lamp():
     seen = 0
     for scene in scenes():
-        lamp = np.array(scene.lamp.centre)
+        lamp = np.argwhere(lamp_pixels(scene.lamp))
         for layer in scene.layers:
             if layer.kind == 'disc':
-                y, x = np.nonzero(layer_mask(layer))
-                assert np.hypot(x - lamp[0], y - lamp[1]).min() > LAMP_DISTANCE
+                disc = np.argwhere(layer_mask(layer))
+                gaps = abs(disc[:, None] - lamp[None]).max(-1)
+                assert gaps.min() >= LAMP_DISTANCE
                 seen += 1
     assert seen > 20
 
 
 def test_lamp_says_nothing_of_the_rest():
-    labels = dict(on=[], off=[])
-    for scene in scenes(200):
-        key = 'on' if scene.lamp.is_on else 'off'
-        labels[key] += [layer.kind for layer in scene.layers]
-    shares = [
-        np.mean([kind == 'disc' for kind in kinds])
-        for kinds in labels.values()
-    ]
-    assert abs(shares[0] - shares[1]) < .05
+    for seed in range(5):
+        lit, dark = (
+            sample_scene(np.random.default_rng(seed), is_on)
+            for is_on in (True, False))
+        assert lit.lamp == Lamp(dark.lamp.side, True)
+        assert lit.layers == dark.layers
+        assert lit.background == dark.background
 
 
 def test_stripes_run_along_rows_and_along_columns():
@@ -114,7 +132,6 @@ def test_stripes_run_along_rows_and_along_columns():
             stripe_angle=0. if kind == 'rows' else np.pi / 2,
             colours=((255, 255, 255), (0, 0, 0)))
         scene = replace(scenes(1)[0], layers=[layer])
-        scene.lamp = Lamp((10, 10), True)
         patch = picture(scene)[54:74, 54:74].astype(int)
         changes = [abs(np.diff(patch, axis=axis)).mean() for axis in (0, 1)]
         assert changes[across] > 100
@@ -142,15 +159,15 @@ def test_two_to_five_shapes_in_sight():
 
 def test_visible_masks_of_a_pile():
     scene = scenes(1)[0]
-    low = replace(scene.layers[0], kind='columns', centre=(80., 80.),
+    low = replace(scene.layers[0], kind='columns', centre=(90., 80.),
                   radius=20., angle=0.)
-    high = replace(low, centre=(96., 80.))
-    pile = replace(scene, layers=[low, high], lamp=Lamp((80, 60), True))
+    high = replace(low, centre=(106., 80.))
+    pile = replace(scene, layers=[low, high], lamp=Lamp('right', True))
     below, above = visible_masks(pile)
-    # Squares of 31 pixels a side, rows 65 to 95; the upper one leaves columns
-    # 65 to 80 of the lower; the lamp hides rows to 67, columns 73 to 87.
-    assert above.sum() == 31 * 31 - 3 * 7
-    assert below.sum() == 16 * 31 - 3 * 8
+    # Squares of 31 pixels a side. The lower covers columns 75 to 105 and the
+    # upper 91 to 121, of which the lamp hides those from 120.
+    assert above.sum() == 29 * 31
+    assert below.sum() == 16 * 31
 
 
 # The files
