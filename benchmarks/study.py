@@ -1,7 +1,7 @@
 """What each part gives on the embedded dataset: `python -m benchmarks.study`.
 
-Trains `mask_rcnn_mamba_adaptor_b0_shapes.py` with and without its parts, several
-seeds each, and writes a table of box and mask AP. Every run's log stays
+Trains `mask_rcnn_mamba_adaptor_b0_shapes.py` with and without its parts,
+several seeds each, and writes a table of box and mask AP. Every run's log stays
 in its folder; a run that is there already is not repeated.
 """
 

@@ -47,7 +47,7 @@ def run(model: nn.Module, images: torch.Tensor) -> None:
         height, width = images.shape[-2:]
         corner = torch.rand(1000, 2) * torch.tensor([width, height]) / 2
         boxes = torch.cat([corner, corner + 64], dim=1)
-        model.roi_head.forward(features, [InstanceData(bboxes=boxes)])
+        model.roi_head(features, [InstanceData(bboxes=boxes)])
     else:
         model(images, mode='tensor')
 
@@ -65,11 +65,13 @@ def count(model: nn.Module, shape: Sequence[int]) -> tuple[dict, dict]:
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         run(model, torch.zeros(1, 3, *shape))
     counts = counter.get_flop_counts()
+    # A module is counted by its path from the outermost one that was called.
     root = type(model).__name__
-    modules = {
-        name: sum(counts.get(f'{root}.{name}', {}).values()) // 2
-        for name, _ in model.named_children()
-    }
+    modules = {}
+    for name, module in model.named_children():
+        for path in (f'{root}.{name}', type(module).__name__):
+            if path in counts:
+                modules[name] = sum(counts[path].values()) // 2
     ours = {
         str(op): flops // 2
         for op, flops in counts['Global'].items()

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from mmengine.model import BaseModule
@@ -21,6 +22,20 @@ def ring(places: int) -> Tensor:
     """
     angles = torch.arange(places) * (2 * math.pi / places)
     return torch.stack([angles.sin(), angles.cos()], dim=1)
+
+
+def full_precision(device: torch.device) -> AbstractContextManager:
+    """Autocast off, where there is one: the meta device has none.
+
+    Args:
+        device: The device of the tensors inside.
+
+    Returns:
+        A context manager.
+    """
+    if device.type == 'meta':
+        return nullcontext()
+    return torch.autocast(device.type, enabled=False)
 
 
 class AdaptorT(BaseModule):
@@ -144,7 +159,7 @@ class AdaptorT(BaseModule):
             `(B, H, W, D)` in C's dtype.
         """
         # Half precision would round places to a quarter of a pixel or worse.
-        with torch.autocast(states.device.type, enabled=False):
+        with full_precision(states.device):
             if states.shape[-1] == 1:
                 tokens = states.squeeze(-1)  # (B, H, W, K, D)
             else:

@@ -1,0 +1,48 @@
+"""What torch's counter says of the ops; it has two for a multiply-add."""
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from mmadaptor.ops import (
+    cross_readout,
+    cross_selective_scan,
+    cross_selective_scan_states,
+    memory_select,
+    selective_scan,
+    selective_scan_states,
+)
+
+BATCH, HEIGHT, WIDTH, CHANNELS, STATES = 2, 3, 5, 6, 2
+PIXELS = BATCH * HEIGHT * WIDTH
+TOKENS = (BATCH, HEIGHT, WIDTH, 4)
+
+
+def counted(function, *arguments):
+    with FlopCounterMode(display=False) as counter:
+        function(*arguments)
+    return counter.get_total_flops() / 2
+
+
+def test_scan_of_a_sequence():
+    u = torch.randn(BATCH, CHANNELS, 7)
+    A, B = -torch.ones(CHANNELS, STATES), torch.randn(BATCH, STATES, 7)
+    expected = BATCH * CHANNELS * 7 * (9 * STATES + 1)
+    assert counted(selective_scan, u, u, A, B, B) == expected
+    assert counted(selective_scan_states, u, u, A, B) == expected
+
+
+def test_scan_of_a_map_is_four_scans():
+    x = torch.randn(BATCH, HEIGHT, WIDTH, CHANNELS)
+    delta = torch.randn(*TOKENS, CHANNELS)
+    A, B = -torch.ones(4, CHANNELS, STATES), torch.randn(*TOKENS, STATES)
+    expected = 4 * PIXELS * CHANNELS * (9 * STATES + 1)
+    assert counted(cross_selective_scan, x, delta, A, B, B) == expected
+    assert counted(cross_selective_scan_states, x, delta, A, B) == expected
+
+
+def test_gather_and_readout():
+    states = torch.randn(*TOKENS, CHANNELS, STATES)
+    locations, weights = torch.ones(*TOKENS, 2, 3, 2), torch.ones(*TOKENS, 2, 3)
+    gather = counted(memory_select, states, locations, weights)
+    assert gather == states.numel() * 3 * 4  # places, pixels around each
+    assert counted(cross_readout, states, torch.randn(*TOKENS, STATES)) == (
+        states.numel())
