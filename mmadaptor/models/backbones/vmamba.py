@@ -188,8 +188,8 @@ class VMamba(BaseModule):
             images: `(B, in_channels, H, W)`, of any size.
 
         Returns:
-            For each of `out_indices` a map, `(B, C_i, H_i, W_i)`; the sides of
-            stage i are those of the image over 4 * 2^i, rounded up.
+            For each of `out_indices` a contiguous map, `(B, C_i, H_i, W_i)`;
+            the sides of stage i are those of the image over 4 * 2^i, rounded up.
         """
         x = images.permute(0, 2, 3, 1)  # (B, H, W, in_channels)
         maps = []
@@ -197,5 +197,7 @@ class VMamba(BaseModule):
             x = stage(self.downsample_layers[i](x))
             if i in self.out_indices:
                 out = getattr(self, f'norm{i}')(x)
-                maps.append(out.permute(0, 3, 1, 2))  # (B, C, H, W)
+                # (B, C, H, W), and laid out so: mmcv's RoIAlign reads memory
+                # without asking for strides.
+                maps.append(out.permute(0, 3, 1, 2).contiguous())
         return tuple(maps)

@@ -45,7 +45,7 @@ def test_any_size(size):
     for i, m in enumerate(maps):
         assert m.shape == (2, 16 * 2**i,
                            *(math.ceil(s / 2**(i + 2)) for s in size))
-        assert m.isfinite().all()
+        assert m.isfinite().all() and m.is_contiguous()
 
 
 def test_images_of_a_batch_do_not_meet():

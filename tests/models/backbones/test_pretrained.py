@@ -1,0 +1,62 @@
+"""`Pretrained` is strict, but for adaptors and output norms."""
+import pytest
+import torch
+from test_vmamba import SMALL
+
+import mmadaptor.engine  # noqa: F401
+from mmadaptor.models import MambaAdaptor, VMamba
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """A classifier's checkpoint: one output norm, no adaptors, a head."""
+    torch.manual_seed(1)
+    backbone = VMamba(SMALL, out_indices=(3, ))
+    state = {f'backbone.{k}': v for k, v in backbone.state_dict().items()}
+    state['head.fc.weight'] = torch.zeros(10, 128)
+    path = tmp_path / 'pretrained.pth'
+    torch.save(dict(state_dict=state, meta={}), path)
+    return path, state
+
+
+def built(path, backbone=MambaAdaptor, arch=SMALL, **arguments):
+    init_cfg = dict(type='Pretrained', checkpoint=str(path), prefix='backbone.')
+    model = backbone(arch, init_cfg=init_cfg, **arguments)
+    model.init_weights()
+    return model
+
+
+def test_adaptors_and_output_norms_may_be_missing(checkpoint):
+    path, state = checkpoint
+    loaded = built(path).state_dict()
+    for key, value in state.items():
+        if key.startswith('backbone.'):
+            assert torch.equal(loaded[key.removeprefix('backbone.')], value)
+    assert (loaded['stages.0.0.mixer.temporal.gamma'] == 0).all()
+    assert (loaded['norm0.weight'] == 1).all()
+
+
+@pytest.mark.parametrize('change, message', [
+    (lambda s: s.pop('backbone.stages.1.0.mixer.A_log'),
+     r'1 missing:\s+stages.1.0.mixer.A_log'),
+    (lambda s: s.update({'backbone.extra': torch.ones(1)}),
+     r'1 unexpected:\s+extra'),
+    (lambda s: s.update({'backbone.stages.0.0.mixer.D': torch.ones(4, 8)}),
+     r'stages.0.0.mixer.D: expected \(4, 16\), got \(4, 8\)'),
+])
+def test_what_does_not_fit_is_named(checkpoint, change, message):
+    path, state = checkpoint
+    change(state)
+    torch.save(dict(state_dict=state), path)
+    with pytest.raises(Exception, match=message):
+        built(path)
+
+
+def test_another_arch_is_named(checkpoint):
+    with pytest.raises(Exception, match=r'expected \(.*\), got \('):
+        built(checkpoint[0], VMamba, {**SMALL, 'embed_dims': 32})
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(Exception, match='nowhere.pth'):
+        built(tmp_path / 'nowhere.pth')

@@ -1,0 +1,71 @@
+"""The main job as a user types it, on a handful of pictures."""
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from mmadaptor.datasets import make_shapes
+
+ROOT = pathlib.Path(__file__).parents[1]
+CONFIG = ROOT / 'configs' / 'mask_rcnn_mamba_adaptor_b0_shapes.py'
+SHORT = ['--cfg-options', 'train_cfg.max_epochs=2',
+         'param_scheduler.1.T_max=2', 'param_scheduler.0.end=2']
+
+
+def start(tool, folder, *arguments):
+    """A tool in a process group of its own, run in a folder with data/."""
+    return subprocess.Popen(
+        [sys.executable, ROOT / 'tools' / f'{tool}.py', CONFIG, *arguments],
+        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        start_new_session=True, env={**os.environ, 'PYTHONPATH': str(ROOT)})
+
+
+def finish(process):
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output[-3000:]
+    return output
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('user')
+    make_shapes(folder / 'data' / 'shapes', train=16, val=3, workers=1)
+    finish(start('train', folder, '--work-dir', 'unbroken', *SHORT))
+    return folder
+
+
+def weights(path):
+    return torch.load(path, weights_only=False)['state_dict']
+
+
+def test_training_and_testing_leave_what_the_readme_says(folder):
+    assert (folder / 'unbroken' / 'curves.png').stat().st_size > 0
+    output = finish(start('test', folder, 'unbroken/epoch_2.pth', '--work-dir',
+                          'tested', '--show-dir', 'pictures'))
+    assert re.search(r'Average Precision .*IoU=0.50:0.95.* = ', output)
+    assert re.search(r'coco/bbox_mAP: -?[\d.]+ .*coco/segm_mAP: ', output)
+    assert len(list((folder / 'pictures').glob('*.png'))) == 3
+
+
+def test_killed_and_resumed_ends_with_the_same_weights(folder):
+    killed = folder / 'killed'
+    process = start('train', folder, '--work-dir', killed, *SHORT)
+    while not (killed / 'last_checkpoint').exists():
+        assert process.poll() is None, process.communicate()[0][-3000:]
+        time.sleep(.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert not (killed / 'epoch_2.pth').exists()
+    output = finish(start(
+        'train', folder, '--work-dir', killed, '--resume', *SHORT))
+    assert 'resumed epoch: 1' in output
+    expected, resumed = (
+        weights(folder / run / 'epoch_2.pth') for run in ('unbroken', 'killed'))
+    assert list(expected) == list(resumed)
+    assert all(torch.equal(expected[k], resumed[k]) for k in expected)
