@@ -188,8 +188,8 @@ class VMamba(BaseModule):
             images: `(B, in_channels, H, W)`, of any size.
 
         Returns:
-            For each of `out_indices` a contiguous map, `(B, C_i, H_i, W_i)`;
-            the sides of stage i are those of the image over 4 * 2^i, rounded up.
+            For each of `out_indices` a contiguous map, `(B, C_i, H_i, W_i)`,
+            whose sides are those of the image over 4 * 2^i, rounded up.
         """
         x = images.permute(0, 2, 3, 1)  # (B, H, W, in_channels)
         maps = []
