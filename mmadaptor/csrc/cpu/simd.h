@@ -19,7 +19,8 @@
 #include <immintrin.h>
 #endif
 
-#define MMADAPTOR_INLINE inline __attribute__((always_inline))
+#define MMADAPTOR_INLINED __attribute__((always_inline))
+#define MMADAPTOR_INLINE inline MMADAPTOR_INLINED
 
 namespace mmadaptor::MMADAPTOR_ISA {
 
