@@ -8,6 +8,7 @@ import argparse
 import json
 import platform
 import statistics
+import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -206,6 +207,14 @@ def processor() -> str:
     return names[0] if names else platform.machine()
 
 
+def commit() -> str:
+    """The commit that is measured, with a + if more was changed."""
+    described = subprocess.run(
+        ['git', 'describe', '--always', '--dirty=+'], capture_output=True,
+        text=True, cwd=Path(__file__).parent)
+    return described.stdout.strip() or 'unknown'
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -221,7 +230,8 @@ def main() -> None:
     about = dict(
         processor=processor(),
         instructions=torch.backends.cpu.get_cpu_capability(),
-        threads=args.threads, repeats=args.repeats, torch=torch.__version__)
+        threads=args.threads, repeats=args.repeats, torch=torch.__version__,
+        commit=commit())
     print(*(f'{k}: {v}' for k, v in about.items()), sep=', ')
     print(' '.join(f'{k:{form.split(".")[0]}}' if form[0] == '<' else
                    f'{k:>{form.split(".")[0]}}'

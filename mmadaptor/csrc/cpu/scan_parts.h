@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <memory>
 
 #include "tile.h"
@@ -287,11 +288,11 @@ MMADAPTOR_INLINE void prepare_input(const Scan& scan, const Lanes& lanes, int st
   }
 }
 
-// Every block of the tasks begin .. end-1, walk by walk.
+// Every block of the tasks that are left, walk by walk.
 template <typename Visit>
-MMADAPTOR_INLINE void each_walk(const Scan& scan, int64_t begin, int64_t end,
+MMADAPTOR_INLINE void each_walk(const Scan& scan, std::atomic<int64_t>& next,
                                 const Visit& visit) {
-  for (int64_t task = begin; task < end; ++task) {
+  for (int64_t task = next++; task < scan.tasks(); task = next++) {
     const int64_t index = task % scan.blocks(), set = task / scan.blocks();
     const int64_t sets = scan.groups / scan.sharing;
     const int64_t first = index * scan.block();
