@@ -171,7 +171,7 @@ class Route {
   const int64_t group_;
   const bool back_;
   const Strided* const (&of_)[tensors];
-  Chunk chunks_[2];
+  Chunk chunks_[2]{};
   Chunk *now_ = &chunks_[0], *next_ = &chunks_[1];
 };
 
