@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from benchmarks import composition
+from benchmarks.ops import map_row, measure
 from mmadaptor.ops import (
     cross_readout,
     cross_selective_scan,
@@ -351,3 +352,11 @@ def test_one_output_alone_has_its_gradient():
                 *(torch.autograd.grad(t.square().sum(), inputs[name],
                                       retain_graph=True)[0]
                   for t in (result, exact)))
+
+
+def test_peak_memory_is_at_most_half_the_compositions():
+    fused = map_row('', cross_selective_scan, 1, dict(delta_softplus=True))
+    composed = map_row('', composition.cross_selective_scan, 1, {})
+    fused, composed = (measure(row, torch.float32, 1)['step_memory_in_inputs']
+                       for row in (fused, composed))
+    assert 1 < fused < composed / 2
