@@ -34,6 +34,8 @@ def get_extensions() -> list:
                 # Vectors wider than the baseline's are passed in memory
                 # between the kernels' own functions, which is what we want.
                 '-Wno-psabi',
+                # Said of GCC's own headers of AVX-512 intrinsics.
+                '-Wno-maybe-uninitialized',
             ],
             extra_link_args=['-fopenmp'])
     ]

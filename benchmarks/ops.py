@@ -2,12 +2,18 @@
 
 E, the unit, is one `torch.exp` over a tensor of delta's size. It is timed in
 turn with every row, so that what else the machine does hits both alike.
+
+Freed memory is kept by the process, unless `--trim` is given: by default glibc
+gives it back to the system, more or less often as chance lays out the heap, and
+a fresh page then costs more than the work on it (see selective_scan/README.md).
 """
 
 import argparse
+import ctypes
 import json
 import platform
 import statistics
+import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -126,6 +132,17 @@ def rows() -> list[Row]:
     return [*scans, *maps, memory_row()]
 
 
+def keep_memory() -> bool:
+    """Tell glibc to keep what is freed; return whether it is there and does."""
+    trim_threshold, most_mappings = -1, -4  # M_TRIM_THRESHOLD, M_MMAP_MAX
+    try:
+        set_option = ctypes.CDLL(None).mallopt
+    except AttributeError:
+        return False
+    return bool(set_option(most_mappings, 0)
+                and set_option(trim_threshold, 2**31 - 1))
+
+
 def elapsed(call: Callable[[], object]) -> float:
     """Seconds that a call takes."""
     start = time.perf_counter()
@@ -157,7 +174,7 @@ def measure(row: Row, dtype: torch.dtype, repeats: int) -> dict:
     Returns:
         The row's numbers by name.
     """
-    wide = ('A', 'D', 'delta_bias', 'states', 'locations')
+    wide = ('A', 'D', 'delta_bias')
     inputs = {name: (t if name in wide else t.to(dtype)).requires_grad_()
               for name, t in row.inputs.items()}
 
@@ -206,6 +223,14 @@ def processor() -> str:
     return names[0] if names else platform.machine()
 
 
+def commit() -> str:
+    """The commit that is measured, with a + if more was changed."""
+    described = subprocess.run(
+        ['git', 'describe', '--always', '--dirty=+'], capture_output=True,
+        text=True, cwd=Path(__file__).parent)
+    return described.stdout.strip() or 'unknown'
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -216,12 +241,16 @@ def main() -> None:
     parser.add_argument('--repeats', type=int, default=25)
     parser.add_argument('--only', default='', help='rows whose op has this')
     parser.add_argument('--json', type=Path, help='write the numbers here')
+    parser.add_argument('--trim', action='store_true',
+                        help='let freed memory go back to the system')
     args = parser.parse_args()
+    kept = not args.trim and keep_memory()
     torch.set_num_threads(args.threads)
     about = dict(
         processor=processor(),
         instructions=torch.backends.cpu.get_cpu_capability(),
-        threads=args.threads, repeats=args.repeats, torch=torch.__version__)
+        threads=args.threads, repeats=args.repeats, torch=torch.__version__,
+        commit=commit(), freed_memory='kept' if kept else 'given back')
     print(*(f'{k}: {v}' for k, v in about.items()), sep=', ')
     print(' '.join(f'{k:{form.split(".")[0]}}' if form[0] == '<' else
                    f'{k:>{form.split(".")[0]}}'
@@ -229,6 +258,8 @@ def main() -> None:
     results = []
     for row in rows():
         for dtype in args.dtype if args.only in row.op else ():
+            if row.op == 'memory_select' and dtype != 'float32':
+                continue
             results.append(measure(row, getattr(torch, dtype), args.repeats))
             print(line(results[-1]), flush=True)
     if args.json:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from benchmarks import composition
+from benchmarks.ops import map_row, measure
 from mmadaptor.ops import (
     cross_readout,
     cross_selective_scan,
@@ -319,3 +320,43 @@ def test_wrong_dtype_is_named():
     inputs['B'] = inputs['B'].float()
     with pytest.raises(ValueError, match='`B` must be Double .*got Float'):
         cross_selective_scan(**inputs)
+
+
+@pytest.mark.parametrize('states, C, message', [
+    ((2, 3, 4, 4, 5), (2, 3, 4, 4, 1),
+     r'`states` must have 6 dimensions .*got shape \[2, 3, 4, 4, 5\]'),
+    ((2, 3, 0, 4, 5, 1), (2, 3, 0, 4, 1),
+     '`states` must not be empty but for its batch'),
+    ((2, 3, 4, 4, 5, 2), (2, 3, 4, 4, 1),
+     r'`C` must have shape \[2, 3, 4, 4, 2\].*got \[2, 3, 4, 4, 1\]'),
+])
+def test_wrong_readout_is_named(states, C, message):
+    with pytest.raises(ValueError, match=message):
+        cross_readout(torch.ones(states), torch.ones(C))
+
+
+def test_low_states_are_refused():
+    with pytest.raises(ValueError, match='`states` must be float32 or float64'):
+        cross_readout(torch.ones(1, 2, 2, 4, 3, 1).half(),
+                      torch.ones(1, 2, 2, 4, 1).half())
+
+
+def test_one_output_alone_has_its_gradient():
+    """Of y, the states and the readout; the other's gradient is absent."""
+    inputs = make(1, 3, 4, 5, 2)
+    y, states = cross_selective_scan(**inputs, return_states=True)
+    exact_y, exact_states = both(**inputs)
+    for result, exact in ((y, exact_y), (states, exact_states)):
+        for name in ('x', 'delta', 'A', 'B'):
+            torch.testing.assert_close(
+                *(torch.autograd.grad(t.square().sum(), inputs[name],
+                                      retain_graph=True)[0]
+                  for t in (result, exact)))
+
+
+def test_peak_memory_is_at_most_half_the_compositions():
+    fused = map_row('', cross_selective_scan, 1, dict(delta_softplus=True))
+    composed = map_row('', composition.cross_selective_scan, 1, {})
+    fused, composed = (measure(row, torch.float32, 1)['step_memory_in_inputs']
+                       for row in (fused, composed))
+    assert 1 < fused < composed / 2

@@ -7,6 +7,7 @@ import pytest
 import torch
 from cases import CASES, NAMES, Case
 
+from benchmarks.ops import measure, sequence_row
 from mmadaptor.ops import selective_scan, selective_scan_states
 from mmadaptor.ops.selective_scan import reference
 
@@ -253,3 +254,9 @@ def test_without_the_library_the_call_says_how_to_build_it():
     assert done.returncode == 1
     assert 'RuntimeError: mmadaptor\'s compiled ops are not built' in done.stderr
     assert 'pip install -e . --no-build-isolation' in done.stderr
+
+
+def test_memory_does_not_grow_with_the_states():
+    """y and a state a chunk; all the states alone would be 7 times the inputs."""
+    row = sequence_row(16, 4, False)
+    assert measure(row, torch.float32, 1)['forward_memory_in_inputs'] < 1

@@ -115,10 +115,10 @@ std::tuple<Tensor, Tensor, Tensor> forward(const CrossArguments& arguments, bool
   if (scan.reads_out) {
     DirectionSum sum(scan, y);
     out.y = sum.strided_parts();
-    run_forward(scan, out);
+    run(scan_kernels().forward, scan, out);
     sum.add_up();
   } else {
-    run_forward(scan, out);
+    run(scan_kernels().forward, scan, out);
   }
   return results;
 }
@@ -151,7 +151,7 @@ CrossGradients backward(const CrossArguments& a, bool delta_softplus, const Opti
   grads.C_part = C.stride();
   grads.D = D.data();
   grads.delta_bias = delta_bias.data();
-  run_backward(scan, grads);
+  run(scan_kernels().backward, scan, grads);
   sum.add_up();
   for (Parts* parts : {&A, &B, &C, &D, &delta_bias}) parts->add_up();
   return gradients;

@@ -2,6 +2,7 @@
 // libraries are included before the flags change, so that none of their inline
 // functions is compiled for a processor that the machine may not have.
 #include <algorithm>
+#include <atomic>
 #include <memory>
 
 #include "scan_kernel.h"

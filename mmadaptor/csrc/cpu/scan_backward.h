@@ -98,9 +98,14 @@ struct BackwardWalk {
   void write_sums(Vectors<T>& sums, const Strided& to, int64_t part, const Offsets& places) {
     T* data = static_cast<T*>(to.data) + block.index * part + block.batch * to.batch +
               block.group * to.group;
-    for (int64_t n = 0; n < scan.states; ++n, data += to.state) {
-      const T* row = sums.at(0) + n * kChunk;
-      for (int t = 0; t < steps; ++t) data[places.at[t]] = row[t];
+    const T* rows = sums.at(0);
+    if (places.consecutive) {
+      for (int64_t n = 0; n < scan.states; ++n)
+        std::copy_n(rows + n * kChunk, steps, data + n * to.state + places.at[0]);
+    } else {
+      for (int64_t t = 0; t < steps; ++t)
+        for (int64_t n = 0; n < scan.states; ++n)
+          data[places.at[t] + n * to.state] = rows[n * kChunk + t];
     }
   }
 
@@ -119,7 +124,7 @@ struct BackwardWalk {
     const Window next_u = next(scan.u, kU), next_delta = next(scan.delta, kDelta);
     Window next_y{};
     if constexpr (reads_out) next_y = next(grads.y, kY);
-    prepare_input<T, true>(scan, lanes, steps, s.in, [&](int t) {
+    prepare_input<T, true>(scan, lanes, steps, s.in, [&](int64_t t) MMADAPTOR_INLINED {
       next_u.template fetch<0>(t);
       next_delta.template fetch<0>(t);
       if constexpr (reads_out) next_y.template fetch<0>(t);
@@ -142,7 +147,7 @@ struct BackwardWalk {
   // The incoming gradient, taken back through the gate y silu(z).
   void open_gate(const Window& z_window, Vec<T> D) {
     read(s.z, scan.dtype, z_window);
-    for (int t = 0; t < steps; ++t) {
+    for (int64_t t = 0; t < steps; ++t) {
       const Vec<T> z = s.z[t], on = sigmoid<T>(z);
       s.gate_slope.set(t, s.grad_y[t] * on * (z * (T(1) - on) + T(1)));
       s.grad_y.set(t, s.grad_y[t] * z * on);
@@ -151,7 +156,7 @@ struct BackwardWalk {
   }
 
   void close_gate(const Window& grad_z) {
-    for (int t = 0; t < steps; ++t) s.z.set(t, s.gate_slope[t] * s.y[t]);
+    for (int64_t t = 0; t < steps; ++t) s.z.set(t, s.gate_slope[t] * s.y[t]);
     write(s.z, scan.dtype, grad_z);
   }
 
@@ -173,13 +178,16 @@ struct BackwardWalk {
 
   template <int count>
   MMADAPTOR_INLINE void forth(int v, int64_t n, int64_t i) {
+    // As far as the compiler knows, storing to a tile could change a member.
+    auto& s = this->s;
+    const int64_t steps = this->steps;
     const auto B = rows<count, shared>(s.B, s.B_tile, v, n);
     Vec<T> rate[count], h[count];
     for (int k = 0; k < count; ++k) {
       rate[k] = s.A[i + k] * T(kLog2E);
       h[k] = s.h[k][0];
     }
-    for (int t = 0; t < steps; ++t) {
+    for (int64_t t = 0; t < steps; ++t) {
       const Vec<T> step = s.in.step[t], drive = s.in.drive[t];
 #pragma GCC unroll 4
       for (int k = 0; k < count; ++k) {
@@ -191,13 +199,15 @@ struct BackwardWalk {
     }
     if (reads_out && scan.z.data) {
       const auto C = rows<count, shared>(s.C, s.C_tile, v, n);
-      for (int t = 0; t < steps; ++t)
+      for (int64_t t = 0; t < steps; ++t)
         for (int k = 0; k < count; ++k) s.y.set(t, s.y[t] + C.of[k][t] * s.h[k][t + 1]);
     }
   }
 
   template <int count>
   MMADAPTOR_INLINE void back(int v, int64_t n, int64_t i) {
+    auto& s = this->s;
+    const int64_t steps = this->steps;
     const auto B = rows<count, shared>(s.B, s.B_tile, v, n);
     decltype(rows<count, shared>(s.C, s.C_tile, v, n)) C{};
     if constexpr (reads_out) C = rows<count, shared>(s.C, s.C_tile, v, n);
@@ -212,7 +222,7 @@ struct BackwardWalk {
       grad_h[k] = s.carry[i + k];
       grad_A[k] = s.grad_A[i + k];
     }
-    for (int t = steps - 1; t >= 0; --t) {
+    for (int64_t t = steps - 1; t >= 0; --t) {
       const Vec<T> step = s.in.step[t];
       Vec<T> grad_drive = drive_before[t], grad_step = step_before[t];
 #pragma GCC unroll 4
@@ -255,15 +265,17 @@ struct BackwardWalk {
 
   void add_time_sums(const T* a, const T* b, Vectors<T>& sums, int64_t i) {
     Vec<T> sum = sums[i];
-    for (int t = 0; t < steps; ++t)
+    for (int64_t t = 0; t < steps; ++t)
       sum += load(a + t * Tile<T>::width) * load(b + t * Tile<T>::width);
     sums.set(i, sum);
   }
 
   // From the gradients of drive and step to those of u and delta, in place.
   void finish_inputs(int v, Vec<T> D) {
+    auto& s = this->s;
+    const int64_t steps = this->steps;
     Vec<T> grad_D = s.grad_D[v], grad_bias = s.grad_bias[v];
-    for (int t = 0; t < steps; ++t) {
+    for (int64_t t = 0; t < steps; ++t) {
       const Vec<T> u = s.in.u[t], grad_drive = s.grad_drive[t];
       Vec<T> grad_u = s.in.step[t] * grad_drive;
       if constexpr (reads_out) {

@@ -4,6 +4,9 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
+#include <algorithm>
+#include <atomic>
+
 #include "../checks.h"
 #include "scan_kernel.h"
 
@@ -12,16 +15,11 @@ namespace mmadaptor {
 // The kernels of this processor.
 const ScanKernels& scan_kernels();
 
-inline void run_forward(const Scan& scan, const ScanResults& results) {
-  at::parallel_for(0, scan.tasks(), 1, [&](int64_t begin, int64_t end) {
-    scan_kernels().forward(scan, results, begin, end);
-  });
-}
-
-inline void run_backward(const Scan& scan, const ScanGradients& grads) {
-  at::parallel_for(0, scan.tasks(), 1, [&](int64_t begin, int64_t end) {
-    scan_kernels().backward(scan, grads, begin, end);
-  });
+template <typename Kernel, typename Tensors>
+void run(Kernel kernel, const Scan& scan, const Tensors& tensors) {
+  std::atomic<int64_t> next_task{0};
+  const int64_t threads = std::min<int64_t>(scan.tasks(), at::get_num_threads());
+  at::parallel_for(0, threads, 1, [&](int64_t, int64_t) { kernel(scan, tensors, next_task); });
 }
 
 inline const void* data_or_null(const OptionalTensor& t) {

@@ -30,7 +30,7 @@ MMADAPTOR_INLINE void walk_states(int vector, int64_t n, int64_t states, int ste
     rate[k] = s.rate[vector * states + n + k];
     h[k] = s.h[vector * states + n + k];
   }
-  for (int t = 0; t < steps; ++t) {
+  for (int64_t t = 0; t < steps; ++t) {
     const Vec<T> step = s.in.step[t], drive = s.in.drive[t];
     Vec<T> y = {};
     if constexpr (reads_out) y = base[t] * weight;
@@ -88,7 +88,7 @@ struct ForwardWalk {
     read(s.in.step, scan.dtype, window(scan.delta, scan.dtype, lanes, route.now(kDelta), steps));
     const Window next_u = window(scan.u, scan.dtype, lanes, route.next(kU), 0);
     const Window next_delta = window(scan.delta, scan.dtype, lanes, route.next(kDelta), 0);
-    prepare_input<T, false>(scan, lanes, steps, s.in, [&](int t) {
+    prepare_input<T, false>(scan, lanes, steps, s.in, [&](int64_t t) MMADAPTOR_INLINED {
       next_u.template fetch<0>(t);
       next_delta.template fetch<0>(t);
       if constexpr (reads_out) y.template fetch<1>(t);
@@ -123,7 +123,7 @@ struct ForwardWalk {
     if (!scan.z.data) return;
     const int steps = route.steps();
     read(s.z, scan.dtype, window(scan.z, scan.dtype, lanes, route.now(kZ), steps));
-    for (int t = 0; t < steps; ++t) s.y.set(t, s.y[t] * s.z[t] * sigmoid<T>(s.z[t]));
+    for (int64_t t = 0; t < steps; ++t) s.y.set(t, s.y[t] * s.z[t] * sigmoid<T>(s.z[t]));
   }
 };
 

@@ -29,41 +29,41 @@ struct Backward {
 
 template <typename Pass, typename T, bool shared, bool reads_out, bool gives_states,
           typename Tensors>
-void run(const Scan& scan, const Tensors& tensors, int64_t begin, int64_t end) {
+void run(const Scan& scan, const Tensors& tensors, std::atomic<int64_t>& next) {
   using Scratch = typename Pass::template Scratch<T>;
   using Walk = typename Pass::template Walk<T, shared, reads_out, gives_states>;
   const int vectors = static_cast<int>(divide_up(scan.block(), Simd<T>::width));
   const auto scratch = std::make_unique<Scratch>(scan.states, vectors);
-  each_walk(scan, begin, end, [&](const Block& block, bool first) {
+  each_walk(scan, next, [&](const Block& block, bool first) {
     Walk{scan, tensors, block, first, *scratch}.run();
   });
 }
 
 // From what a call says at run time to the template that does it.
 template <typename Pass, typename T, bool shared, typename Tensors>
-void for_output(const Scan& scan, const Tensors& tensors, int64_t begin, int64_t end) {
+void for_output(const Scan& scan, const Tensors& tensors, std::atomic<int64_t>& next) {
   if (!scan.gives_states)
-    run<Pass, T, shared, true, false>(scan, tensors, begin, end);
+    run<Pass, T, shared, true, false>(scan, tensors, next);
   else if (scan.reads_out)
-    run<Pass, T, shared, true, true>(scan, tensors, begin, end);
+    run<Pass, T, shared, true, true>(scan, tensors, next);
   else
-    run<Pass, T, shared, false, true>(scan, tensors, begin, end);
+    run<Pass, T, shared, false, true>(scan, tensors, next);
 }
 
 template <typename Pass, typename T, typename Tensors>
-void for_form(const Scan& scan, const Tensors& tensors, int64_t begin, int64_t end) {
+void for_form(const Scan& scan, const Tensors& tensors, std::atomic<int64_t>& next) {
   if (scan.B_varies && (scan.C_varies || !scan.reads_out))
-    for_output<Pass, T, true>(scan, tensors, begin, end);
+    for_output<Pass, T, true>(scan, tensors, next);
   else
-    for_output<Pass, T, false>(scan, tensors, begin, end);
+    for_output<Pass, T, false>(scan, tensors, next);
 }
 
 template <typename Pass, typename Tensors>
-void for_dtype(const Scan& scan, const Tensors& tensors, int64_t begin, int64_t end) {
+void for_dtype(const Scan& scan, const Tensors& tensors, std::atomic<int64_t>& next) {
   if (scan.dtype == c10::ScalarType::Double)
-    for_form<Pass, double>(scan, tensors, begin, end);
+    for_form<Pass, double>(scan, tensors, next);
   else
-    for_form<Pass, float>(scan, tensors, begin, end);
+    for_form<Pass, float>(scan, tensors, next);
 }
 
 const ScanKernels scan_kernels = {for_dtype<Forward, ScanResults>,

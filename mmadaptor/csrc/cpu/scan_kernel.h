@@ -6,6 +6,7 @@
 
 #include <c10/core/ScalarType.h>
 
+#include <atomic>
 #include <cstdint>
 
 #include "../scan_layout.h"
@@ -91,10 +92,12 @@ struct Readout {
   void *y, *grad_h, *grad_C;
 };
 
-// The scans work off tasks begin .. end-1 of the scan's tasks(), the readouts pixels.
+// A thread of a scan takes the next of the scan's tasks() until there are none: a
+// thread that is held up leaves its share to the others, and no result depends on
+// who did a task. A thread of a readout does the pixels begin .. end-1.
 struct ScanKernels {
-  void (*forward)(const Scan&, const ScanResults&, int64_t begin, int64_t end);
-  void (*backward)(const Scan&, const ScanGradients&, int64_t begin, int64_t end);
+  void (*forward)(const Scan&, const ScanResults&, std::atomic<int64_t>& next_task);
+  void (*backward)(const Scan&, const ScanGradients&, std::atomic<int64_t>& next_task);
   void (*readout)(const Readout&, int64_t begin, int64_t end);
   void (*readout_backward)(const Readout&, int64_t begin, int64_t end);
 };

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <memory>
 
 #include "tile.h"
@@ -109,7 +110,7 @@ struct Pixels {
     int64_t outer = pixel / run, inner = pixel % run;
     int64_t* outers = path.by_columns ? column : row;
     int64_t* inners = path.by_columns ? row : column;
-    for (int t = 0; t < count; ++t) {
+    for (int64_t t = 0; t < count; ++t) {
       outers[t] = outer;
       inners[t] = inner;
       if (path.reversed && inner-- == 0) {
@@ -125,9 +126,9 @@ struct Pixels {
 
 MMADAPTOR_INLINE void locate(const Pixels& pixels, const Strided& tensor, Offsets& offsets) {
   bool consecutive = true;
-  for (int t = 0; t < pixels.count; ++t)
+  for (int64_t t = 0; t < pixels.count; ++t)
     offsets.at[t] = pixels.row[t] * tensor.row + pixels.column[t] * tensor.column;
-  for (int t = 1; t < pixels.count; ++t)
+  for (int64_t t = 1; t < pixels.count; ++t)
     consecutive &= offsets.at[t] == offsets.at[0] + t;
   offsets.consecutive = consecutive;
 }
@@ -170,7 +171,7 @@ class Route {
   const int64_t group_;
   const bool back_;
   const Strided* const (&of_)[tensors];
-  Chunk chunks_[2];
+  Chunk chunks_[2]{};
   Chunk *now_ = &chunks_[0], *next_ = &chunks_[1];
 };
 
@@ -196,14 +197,17 @@ class Coefficients {
     const T* data = static_cast<const T*>(from.data) + block.batch * from.batch +
                     block.group * from.group;
     varies_ = varies;
-    for (int64_t n = 0; n < states_; ++n, data += from.state) {
-      if (varies) {
-        T* row = this->row(n);
-        for (int t = 0; t < count; ++t) row[t] = data[steps.at[t]];
-      } else {
-        for (int i = 0; i < block.channels; ++i)
-          values_.at(i / width * states_ + n)[i % width] = data[(block.first + i) * from.channel];
-      }
+    if (!varies) {
+      for (int i = 0; i < block.channels; ++i)
+        for (int64_t n = 0; n < states_; ++n)
+          values_.at(i / width * states_ + n)[i % width] =
+              data[(block.first + i) * from.channel + n * from.state];
+    } else if (steps.consecutive) {
+      for (int64_t n = 0; n < states_; ++n)
+        std::copy_n(data + n * from.state + steps.at[0], count, row(n));
+    } else {
+      for (int64_t t = 0; t < count; ++t)
+        for (int64_t n = 0; n < states_; ++n) row(n)[t] = data[steps.at[t] + n * from.state];
     }
   }
 
@@ -213,17 +217,17 @@ class Coefficients {
   struct General {
     const T* values;
     int stride;
-    MMADAPTOR_INLINE Vec<T> operator[](int step) const { return load(values + step * stride); }
+    MMADAPTOR_INLINE Vec<T> operator[](int64_t step) const { return load(values + step * stride); }
   };
   MMADAPTOR_INLINE General general(int vector, int64_t n, Tile<T>& tile) {
     if (!varies_) return {values_.at(vector * states_ + n), 0};
-    for (int t = 0; t < kChunk; ++t) tile.set(t, splat(row(n)[t]));
+    for (int64_t t = 0; t < kChunk; ++t) tile.set(t, splat(row(n)[t]));
     return {tile.values, width};
   }
 
   struct Shared {
     const T* values;
-    MMADAPTOR_INLINE Vec<T> operator[](int step) const { return splat(values[step]); }
+    MMADAPTOR_INLINE Vec<T> operator[](int64_t step) const { return splat(values[step]); }
   };
   MMADAPTOR_INLINE Shared shared(int64_t n) { return {row(n)}; }
 
@@ -258,13 +262,14 @@ struct Input {
   Tile<T> slope;           // of the softplus; for the backward pass
 };
 
-// From delta to the step and the drive. `fetch` is told of each step in time.
+// From delta to the step and the drive. `fetch` is told of each step in time; it
+// has to be inlined, or GCC sees a call without an effect and drops it.
 template <typename T, bool backward, typename Fetch>
 MMADAPTOR_INLINE void prepare_input(const Scan& scan, const Lanes& lanes, int steps, Input<T>& in,
                                     const Fetch& fetch) {
   const Vec<T> bias = parameter<T>(scan.delta_bias, lanes);
   if (scan.delta_softplus) {
-    for (int t = 0; t < steps; ++t) {
+    for (int64_t t = 0; t < steps; ++t) {
       fetch(t);
       Vec<T> slope;
       const Vec<T> d = softplus<T, backward>(in.step[t] + bias, &slope);
@@ -273,7 +278,7 @@ MMADAPTOR_INLINE void prepare_input(const Scan& scan, const Lanes& lanes, int st
       in.drive.set(t, d * in.u[t]);
     }
   } else {
-    for (int t = 0; t < steps; ++t) {
+    for (int64_t t = 0; t < steps; ++t) {
       fetch(t);
       const Vec<T> d = in.step[t] + bias;
       if constexpr (backward) in.slope.set(t, splat(T(1)));
@@ -283,11 +288,11 @@ MMADAPTOR_INLINE void prepare_input(const Scan& scan, const Lanes& lanes, int st
   }
 }
 
-// Every block of the tasks begin .. end-1, walk by walk.
+// Every block of the tasks that are left, walk by walk.
 template <typename Visit>
-MMADAPTOR_INLINE void each_walk(const Scan& scan, int64_t begin, int64_t end,
+MMADAPTOR_INLINE void each_walk(const Scan& scan, std::atomic<int64_t>& next,
                                 const Visit& visit) {
-  for (int64_t task = begin; task < end; ++task) {
+  for (int64_t task = next++; task < scan.tasks(); task = next++) {
     const int64_t index = task % scan.blocks(), set = task / scan.blocks();
     const int64_t sets = scan.groups / scan.sharing;
     const int64_t first = index * scan.block();

@@ -87,8 +87,9 @@ std::tuple<Tensor, Tensor, Tensor> selective_scan(
   check_scan("selective_scan", arguments);
   auto [y, last_state, checkpoints] = empty_scan_results(arguments);
   const PreparedScan prepared(arguments, delta_softplus);
-  run_forward(prepared.scan, {strided(y, prepared.scan.groups), {}, last_state.data_ptr(),
-                              checkpoints.data_ptr()});
+  const ScanResults results{strided(y, prepared.scan.groups), {}, last_state.data_ptr(),
+                            checkpoints.data_ptr()};
+  run(scan_kernels().forward, prepared.scan, results);
   return {y, last_state, checkpoints};
 }
 
@@ -101,8 +102,9 @@ std::tuple<Tensor, Tensor> selective_scan_states(const Tensor& u, const Tensor& 
   check_scan("selective_scan_states", arguments);
   auto [states, checkpoints] = empty_states_results(arguments);
   const PreparedScan prepared(arguments, delta_softplus);
-  run_forward(prepared.scan, {{}, strided_states(states, prepared.scan.groups), nullptr,
-                              checkpoints.data_ptr()});
+  const ScanResults results{{}, strided_states(states, prepared.scan.groups), nullptr,
+                            checkpoints.data_ptr()};
+  run(scan_kernels().forward, prepared.scan, results);
   return {states, checkpoints};
 }
 
@@ -143,7 +145,7 @@ ScanGradientTuple backward(const ScanArguments& a, bool delta_softplus, const Te
   grads.C_part = C.stride();
   grads.D = D.data();
   grads.delta_bias = delta_bias.data();
-  run_backward(scan, grads);
+  run(scan_kernels().backward, scan, grads);
   for (Parts* parts : {&A, &B, &C, &D, &delta_bias}) parts->add_up();
   return gradients;
 }

@@ -1,7 +1,7 @@
 // Vectors of one register, and the few functions the scan needs on them.
 //
 // Each instruction set compiles this header in a file of its own (see
-// selective_scan_avx512.cpp and its neighbours), inside a namespace of its own:
+// scan_avx512.cpp and its neighbours), inside a namespace of its own:
 // MMADAPTOR_ISA names it and MMADAPTOR_VECTOR_BYTES is its register's width.
 // The vector types are the compiler's own (GCC and Clang, any processor).
 #pragma once
@@ -19,7 +19,8 @@
 #include <immintrin.h>
 #endif
 
-#define MMADAPTOR_INLINE inline __attribute__((always_inline))
+#define MMADAPTOR_INLINED __attribute__((always_inline))
+#define MMADAPTOR_INLINE inline MMADAPTOR_INLINED
 
 namespace mmadaptor::MMADAPTOR_ISA {
 

@@ -16,8 +16,8 @@ struct Tile {
   // multiple of 4096, or the same step of all tiles would share a cache set.
   alignas(64) T values[(kChunk + 1) * width + 64 / sizeof(T)];
 
-  MMADAPTOR_INLINE Vec<T> operator[](int step) const { return load(values + step * width); }
-  MMADAPTOR_INLINE void set(int step, Vec<T> v) { store(values + step * width, v); }
+  MMADAPTOR_INLINE Vec<T> operator[](int64_t step) const { return load(values + step * width); }
+  MMADAPTOR_INLINE void set(int64_t step, Vec<T> v) { store(values + step * width, v); }
 };
 
 // Where the steps of a chunk are in a tensor, in elements.
@@ -36,11 +36,11 @@ struct Window {
 
   // Asks for one of the cache lines to come, as the walk passes its steps.
   template <int for_writing>
-  MMADAPTOR_INLINE void fetch(int step) const {
+  MMADAPTOR_INLINE void fetch(int64_t step) const {
     static_assert(kChunk == 64, "a channel's steps are as many lines as an element has bytes");
     int64_t element = steps->at[step];
     if (steps->consecutive && channel != 1) {
-      const int line = step & ((1 << item) - 1);
+      const int64_t line = step & ((1 << item) - 1);
       element = steps->at[0] + (line << (6 - item)) + (step >> item) * channel;
     }
     __builtin_prefetch(data + (element << item), for_writing, 2);
@@ -51,7 +51,7 @@ template <typename T, typename scalar_t>
 void read_from(Tile<T>& tile, const scalar_t* data, const Window& from) {
   constexpr int width = Tile<T>::width;
   const int64_t* at = from.steps->at;
-  int step = 0;
+  int64_t step = 0;
   if (from.channel == 1 && from.lanes == width) {
     for (; step < from.count; ++step) tile.set(step, load_as<T>(data + at[step], width));
   } else if (from.channel == 1) {
@@ -87,7 +87,7 @@ template <bool adds, typename T, typename scalar_t>
 void write_to(const Tile<T>& tile, scalar_t* data, const Window& to) {
   constexpr int width = Tile<T>::width;
   const int64_t* at = to.steps->at;
-  int step = 0;
+  int64_t step = 0;
   if (to.channel == 1 && to.lanes == width) {
     for (; step < to.count; ++step) put<adds, T>(data + at[step], tile[step], width);
   } else if (to.channel == 1) {
@@ -146,7 +146,7 @@ void add(const Tile<T>& tile, const Window& to) {
 template <typename T>
 MMADAPTOR_INLINE void add_lane_sums(const T* a, const T* b, int steps, T* sums) {
   constexpr int width = Simd<T>::width;
-  for (int step = 0; step < steps; step += width) {
+  for (int64_t step = 0; step < steps; step += width) {
     Vec<T> rows[width];
 #pragma GCC unroll 16
     for (int i = 0; i < width; ++i)
