@@ -51,11 +51,14 @@ struct Scan {
   int64_t all_channels() const { return groups * channels; }
   Path path(int64_t group) const { return {crosses && group % 2 == 1, crosses && group >= 2}; }
 
-  // A task takes a block of channels: at most 64, a power of two of blocks so
-  // that threads find equal shares, and whole vectors of any instruction set.
+  // A task takes a block of channels: a power of two of blocks, so that threads find
+  // equal shares, and whole vectors of any instruction set. The more channels, the
+  // longer the pieces of memory; but one sequence alone is shared among threads.
+  // Never by their number: the gradients of B and C are summed over blocks.
+  static constexpr int64_t kMostChannels = 128;
   int64_t block() const {
     int64_t blocks = 1;
-    while (divide_up(channels, blocks) > 64) blocks *= 2;
+    while (divide_up(channels, blocks) > (batch > 1 ? kMostChannels : 64)) blocks *= 2;
     return divide_up(divide_up(channels, blocks), 16) * 16;
   }
   int64_t blocks() const { return divide_up(channels, block()); }

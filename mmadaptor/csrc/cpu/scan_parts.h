@@ -233,7 +233,7 @@ class Coefficients {
 
  private:
   static constexpr int width = Simd<T>::width;
-  static constexpr int kBlockVectors = 64 / width;
+  static constexpr int kBlockVectors = Scan::kMostChannels / width;
   int64_t states_;
   bool varies_ = true;
   Vectors<T> values_;
