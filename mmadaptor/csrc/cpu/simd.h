@@ -190,14 +190,6 @@ struct EverySecond {
   }
 };
 
-// a0 b0 a1 b1 ... of the lower (part 0) or the upper (part 1) halves; for the few
-// shuffles of memory_select, where the distance costs nothing.
-template <int part, typename V, std::size_t... lane>
-MMADAPTOR_INLINE V interleave(V a, V b, std::index_sequence<lane...>) {
-  constexpr std::size_t width = sizeof...(lane);
-  return __builtin_shufflevector(a, b, (part * width / 2 + lane / 2 + lane % 2 * width)...);
-}
-
 // Every second piece of `size` lanes of both, from the first or the second on.
 template <int odd, int width, int size>
 struct EverySecondPiece {
