@@ -53,9 +53,8 @@ def train(variant: str, seed: int, folder: Path, options: dict) -> None:
     cfg = Config.fromfile(CONFIG)
     cfg.merge_from_dict(dict(
         model=dict(backbone=backbone), work_dir=str(folder),
-        randomness=dict(seed=seed), val_evaluator=dict(classwise=True)))
+        randomness=dict(seed=seed)))
     cfg.merge_from_dict(options)
-    cfg.test_evaluator = cfg.val_evaluator
     runner = Runner.from_cfg(cfg)
     if variant == 'untrained':
         metrics = runner.test()

@@ -49,5 +49,6 @@ test_dataloader = val_dataloader
 val_evaluator = dict(
     type='CocoMetric',
     ann_file=data_root + 'annotations/instances_val.json',
-    metric=['bbox', 'segm'])
+    metric=['bbox', 'segm'],
+    classwise=True)
 test_evaluator = val_evaluator
