@@ -1,4 +1,5 @@
-# Mask R-CNN for pictures of 128 px: anchors of 16 to 128 px, 64 channels.
+# Mask R-CNN for pictures of 128 px: anchors of 16 to 128 px, 64 channels. RoIs
+# up to 112 px are read at stride 4, where stripes of 2 px are still apart.
 _base_ = 'mask_rcnn.py'
 
 model = dict(
@@ -9,14 +10,10 @@ model = dict(
         anchor_generator=dict(scales=[4], strides=[4, 8, 16, 32])),
     roi_head=dict(
         bbox_roi_extractor=dict(
-            roi_layer=dict(sampling_ratio=1),
-            out_channels=64,
-            finest_scale=16),
+            roi_layer=dict(sampling_ratio=1), out_channels=64),
         bbox_head=dict(in_channels=64, fc_out_channels=256, num_classes=6),
         mask_roi_extractor=dict(
-            roi_layer=dict(sampling_ratio=1),
-            out_channels=64,
-            finest_scale=16),
+            roi_layer=dict(sampling_ratio=1), out_channels=64),
         mask_head=dict(
             num_convs=2, in_channels=64, conv_out_channels=64, num_classes=6)),
     train_cfg=dict(

@@ -8,10 +8,10 @@ optim_wrapper = dict(
     paramwise_cfg=dict(
         norm_decay_mult=0.,
         custom_keys={
-            'mixer.A_log': dict(decay_mult=0.),
+            'A_log': dict(decay_mult=0.),
             'mixer.D': dict(decay_mult=0.),
-            'mixer.dt_weight': dict(decay_mult=0.),
-            'mixer.dt_bias': dict(decay_mult=0.),
+            'dt_weight': dict(decay_mult=0.),
+            'dt_bias': dict(decay_mult=0.),
             'temporal.gamma': dict(decay_mult=0.),
             'spatial.alpha': dict(decay_mult=0.),
         }))
