@@ -8,6 +8,10 @@ _HOW_TO_BUILD = ('build them with "pip install -e . --no-build-isolation" in '
                  "mmadaptor's folder, in the environment that runs them")
 
 
+_OPS = ('selective_scan', 'selective_scan_states', 'cross_selective_scan',
+        'cross_selective_scan_states', 'cross_readout', 'memory_select')
+
+
 def _load() -> str | None:
     """Import the library; return what is wrong with it, None if nothing."""
     try:
@@ -18,6 +22,10 @@ def _load() -> str | None:
         return (f"mmadaptor's compiled ops do not load with torch "
                 f'{torch.__version__}, so they were built for another one: '
                 f'{_HOW_TO_BUILD}. The loader said: {error}')
+    missing = [op for op in _OPS if not hasattr(torch.ops.mmadaptor, op)]
+    if missing:
+        return (f"mmadaptor's compiled ops lack {', '.join(missing)}, so they "
+                f'are older than its Python files: {_HOW_TO_BUILD}.')
     return None
 
 

@@ -1,4 +1,5 @@
 """Every config: built with its optimizer and schedule, and one step of it."""
+import gc
 import json
 import pathlib
 
@@ -55,6 +56,13 @@ def load(name, data, work_dir):
     cfg.model.backbone.pop('init_cfg', None)
     cfg.train_dataloader.num_workers = 0
     return cfg
+
+
+@pytest.fixture(autouse=True)
+def collected():
+    """Runners refer to themselves: without this every model stays in memory."""
+    yield
+    gc.collect()
 
 
 @pytest.mark.parametrize('name', CONFIGS)
