@@ -20,9 +20,9 @@ env:
 demo: env
 	$(BIN)/python tools/train.py $(CONFIG) --work-dir $(DEMO)
 	$(BIN)/python tools/test.py $(CONFIG) "$$(cat $(DEMO)/last_checkpoint)" \
-		--work-dir $(DEMO) --show-dir pictures
+		--work-dir $(DEMO) --show-dir $(DEMO)/pictures
 	@echo 'Losses and AP over time: $(DEMO)/curves.png'
-	@echo 'Ground truth beside detections: $(DEMO)/*/pictures'
+	@echo 'Ground truth beside detections: $(DEMO)/pictures'
 
 test: env
 	$(BIN)/python -m pytest
