@@ -64,12 +64,27 @@ class _LaterRemovals:
         return getattr(self._backend, name)
 
     def remove(self, path: str) -> None:
+        """Keeps in mind to remove a file.
+
+        Args:
+            path: The file.
+        """
         self._removals.append((self._backend.remove, path))
 
     def rmtree(self, path: str) -> None:
+        """Keeps in mind to remove a folder.
+
+        Args:
+            path: The folder.
+        """
         self._removals.append((self._backend.rmtree, path))
 
     def carry_out(self, kept: tuple[str | None, ...]) -> None:
+        """Removes what is to be removed.
+
+        Args:
+            kept: Paths that stay all the same.
+        """
         for remove, path in self._removals:
             if path not in kept:
                 remove(path)
