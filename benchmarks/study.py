@@ -25,7 +25,7 @@ VARIANTS = {
     'scan, both adaptors': {},
 }
 PAIRS = {
-    'discs (lamp)': ('disc_off', 'disc_on'),
+    'discs (lamps)': ('disc_off', 'disc_on'),
     'stripes': ('columns', 'rows'),
     'stars': ('star5', 'star6'),
 }

@@ -4,7 +4,16 @@ from functools import lru_cache
 import numpy as np
 
 from . import geometry
-from .scene import SIZE, Background, Lamp, Layer, Scene, lamp_window, outline
+from .scene import (
+    LAMP_HEIGHT,
+    SIZE,
+    Background,
+    Lamps,
+    Layer,
+    Scene,
+    lamps_window,
+    outline,
+)
 
 BLOTCH = 16  # pixels between the nodes of the background's blotches
 GRAIN = 3  # half the spread of the grain, in grey levels
@@ -124,18 +133,18 @@ def paint_layer(picture: np.ndarray, layer: Layer) -> None:
     picture[rows, columns] = window * (1 - alpha) + colours * alpha
 
 
-def paint_lamp(picture: np.ndarray, lamp: Lamp) -> None:
-    """Draw the lamp over what is there.
+def paint_lamps(picture: np.ndarray, lamps: Lamps) -> None:
+    """Draw the lamps over what is there, each between two white lines.
 
     Args:
         picture: Colours `(SIZE, SIZE, 3)`, changed in place.
-        lamp: The lamp.
+        lamps: The lamps.
     """
-    window = picture[lamp_window(lamp)]
-    window[:] = LAMP_CORE[lamp.is_on]
-    inner = dict(top=np.s_[-2:], bottom=np.s_[:2], left=np.s_[:, -2:],
-                 right=np.s_[:, :2])[lamp.side]
-    window[inner] = LAMP_FRAME
+    column = picture[lamps_window(lamps)]
+    for lamp, is_lit in enumerate(lamps.lit):
+        window = column[lamp * LAMP_HEIGHT:(lamp + 1) * LAMP_HEIGHT]
+        window[:] = LAMP_CORE[is_lit]
+        window[[0, -1]] = LAMP_FRAME
 
 
 def draw(scene: Scene, behind: np.ndarray) -> np.ndarray:
@@ -151,6 +160,6 @@ def draw(scene: Scene, behind: np.ndarray) -> np.ndarray:
     picture = behind.copy()
     for layer in scene.layers:
         paint_layer(picture, layer)
-    paint_lamp(picture, scene.lamp)
+    paint_lamps(picture, scene.lamps)
     picture += grain(scene.background.seed)
     return np.floor(np.clip(picture, 0, 255) + .5).astype(np.uint8)

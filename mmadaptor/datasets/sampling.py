@@ -12,22 +12,25 @@ import numpy as np
 from .scene import (
     CLUTTER,
     LAMP_DISTANCE,
+    LAMPS,
     SIDES,
     SIZE,
     TARGETS,
     Background,
     Colour,
-    Lamp,
+    Lamps,
     Layer,
     Scene,
-    distance_to_lamp,
-    lamp_window,
+    distance_to_lamps,
+    has_one_lamp,
+    lamps_window,
     layer_mask,
 )
 
-TARGETS_IN_PICTURE = (2, 5)
+TARGETS_IN_PICTURE = (3, 6)
 CLUTTER_IN_PICTURE = (4, 8)
 RADIUS = (11.0, 26.0)
+DISC_RADIUS = (9.0, 15.0)  # a disc lies in the rows of one lamp
 STRIPE = (2.0, 3.0)  # a stripe's width, in pixels
 MIN_VISIBLE = 0.6  # the share of a labelled shape that stays in sight
 MIN_PIXELS = 150  # and its least area
@@ -113,7 +116,7 @@ def sample_background(rng: np.random.Generator) -> Background:
 def sample_target(rng: np.random.Generator) -> Layer:
     """A labelled shape, its place still open.
 
-    Discs come twice as often as any other kind, since they are two classes.
+    Every other one is a disc: what they are is learned from many lamps.
 
     Args:
         rng: The source.
@@ -121,13 +124,14 @@ def sample_target(rng: np.random.Generator) -> Layer:
     Returns:
         The layer.
     """
-    kind = choose(rng, (*TARGETS, 'disc'))
+    kind = 'disc' if rng.random() < .5 else choose(rng, TARGETS)
+    low, high = DISC_RADIUS if kind == 'disc' else RADIUS
     striped = kind in ('rows', 'columns')
     tilt = between(rng, -.15, .15)
     return Layer(
         kind=kind,
         centre=(0., 0.),
-        radius=RADIUS[0] * (RADIUS[1] / RADIUS[0])**float(rng.random()),
+        radius=low * (high / low)**float(rng.random()),
         angle=between(rng, 0, 2 * math.pi),
         colours=sample_colours(rng),
         proportion=between(rng, .45, .55),
@@ -161,18 +165,19 @@ def sample_clutter(rng: np.random.Generator) -> Layer:
         seed=int(rng.random() * 2**32))
 
 
-def is_clear_of_lamp(layer: Layer, lamp: Lamp) -> bool:
-    """Whether a layer keeps the distance from the lamp that discs must keep.
+def may_lie(layer: Layer, lamps: Lamps) -> bool:
+    """Whether a labelled shape's place suits its lamps.
 
     Args:
         layer: The layer.
-        lamp: The lamp.
+        lamps: The lamps.
 
     Returns:
-        Whether it may lie there.
+        Whether, if it is a disc, it has one lamp and keeps its distance.
     """
-    gap = distance_to_lamp(layer.centre, lamp) - layer.radius
-    return layer.kind != 'disc' or gap >= LAMP_DISTANCE
+    return layer.kind != 'disc' or (
+        has_one_lamp(layer)
+        and distance_to_lamps(layer, lamps) >= LAMP_DISTANCE)
 
 
 class Pile:
@@ -184,8 +189,8 @@ class Pile:
 
     def __init__(self, scene: Scene) -> None:
         self.scene = scene
-        self.lamp = np.zeros((SIZE, SIZE), bool)
-        self.lamp[lamp_window(scene.lamp)] = True
+        self.lamps = np.zeros((SIZE, SIZE), bool)
+        self.lamps[lamps_window(scene.lamps)] = True
         self.seen: list[tuple[np.ndarray, int]] = []  # mask, least area
 
     def fits(self, layer: Layer, mask: np.ndarray) -> bool:
@@ -198,7 +203,7 @@ class Pile:
         Returns:
             Whether it and what lies under it stay in sight.
         """
-        if layer.is_target and (not is_clear_of_lamp(layer, self.scene.lamp)
+        if layer.is_target and (not may_lie(layer, self.scene.lamps)
                                 or mask.sum() < MIN_PIXELS):
             return False
         return all((below & ~mask).sum() >= least for below, least in self.seen)
@@ -219,7 +224,7 @@ class Pile:
                 layer,
                 centre=(between(rng, margin, SIZE - margin),
                         between(rng, margin, SIZE - margin)))
-            mask = layer_mask(layer) & ~self.lamp
+            mask = layer_mask(layer) & ~self.lamps
             if not self.fits(layer, mask):
                 continue
             self.seen = [(below & ~mask, least) for below, least in self.seen]
@@ -231,18 +236,18 @@ class Pile:
         return False
 
 
-def sample_scene(rng: np.random.Generator, lamp_is_on: bool) -> Scene:
+def sample_scene(rng: np.random.Generator) -> Scene:
     """A picture's content.
 
     Args:
         rng: The source.
-        lamp_is_on: Whether the lamp is lit.
 
     Returns:
-        The scene, with two labelled shapes or more.
+        The scene, with three labelled shapes or more.
     """
-    lamp = Lamp(choose(rng, SIDES), lamp_is_on)
-    pile = Pile(Scene(sample_background(rng), lamp))
+    lamps = Lamps(
+        choose(rng, SIDES), tuple(rng.random() < .5 for _ in range(LAMPS)))
+    pile = Pile(Scene(sample_background(rng), lamps))
     targets, clutter = (
         int(between(rng, low, high + 1))
         for low, high in (TARGETS_IN_PICTURE, CLUTTER_IN_PICTURE))

@@ -1,11 +1,11 @@
 """What is in a picture of the `shapes` dataset, before anything is drawn.
 
-A scene is plain data: a background, a lamp and a pile of layers, those that
-carry a label and those that are clutter. `sampling.py` draws one at random,
-`draw.py` makes the picture and the masks of it.
+A scene is plain data: a background, a column of lamps and a pile of layers,
+those that carry a label and those that are clutter. `sampling.py` draws one at
+random, `draw.py` makes the picture and the masks of it.
 
-The class of a disc is not in the disc. It is in the lamp, which is far from
-every disc: see `LAMP_DISTANCE` and the table in `shapes.py`.
+The class of a disc is not in the disc. It is in the lamp of the disc's rows,
+at a side of the picture: see `LAMP_DISTANCE` and the table in `shapes.py`.
 """
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -15,9 +15,10 @@ import numpy as np
 from . import geometry
 
 SIZE = 128
-LAMP_DEPTH = 8  # of the strip along a side, in pixels
-LAMP_DISTANCE = 40.0  # from the lamp to the nearest point of a disc, in pixels
-SIDES = ('top', 'bottom', 'left', 'right')
+LAMP_WIDTH, LAMP_HEIGHT = 8, 32  # in pixels; a column of lamps fills its side
+LAMPS = SIZE // LAMP_HEIGHT
+LAMP_DISTANCE = 16.0  # from a disc to its lamp, in pixels, or more
+SIDES = ('left', 'right')
 
 TARGETS = ('columns', 'disc', 'rows', 'star5', 'star6')
 CLUTTER = ('triangle', 'bar', 'cross')
@@ -60,16 +61,16 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Lamp:
-    """The strip light that decides what every disc of the picture is.
+class Lamps:
+    """The column of lamps that decides what the picture's discs are.
 
     Args:
-        side: The side of the picture that it lies along, one of `SIDES`.
-        is_on: Whether it is lit.
+        side: The side of the picture that it fills, one of `SIDES`.
+        lit: Whether each of the `LAMPS` is lit, from the top.
     """
 
     side: str
-    is_on: bool
+    lit: tuple[bool, ...]
 
 
 @dataclass(frozen=True)
@@ -97,12 +98,12 @@ class Scene:
 
     Args:
         background: What lies behind.
-        lamp: The marker, in front of everything.
+        lamps: The column of lamps, in front of everything.
         layers: The pile, the lowest first.
     """
 
     background: Background
-    lamp: Lamp
+    lamps: Lamps
     layers: list[Layer] = field(default_factory=list)
 
     def label(self, layer: Layer) -> str:
@@ -112,14 +113,16 @@ class Scene:
             layer: A layer for which `is_target` holds.
 
         Returns:
-            The class: its kind, but of a disc what the lamp makes it.
+            The class: its kind, but of a disc what the lamp in its rows makes
+            of it.
         """
         if layer.kind == 'disc':
-            return 'disc_on' if self.lamp.is_on else 'disc_off'
+            lit = self.lamps.lit[int(layer.centre[1] // LAMP_HEIGHT)]
+            return 'disc_on' if lit else 'disc_off'
         return layer.kind
 
     def alone(self, layer: Layer) -> 'Scene':
-        """The scene with one labelled shape; its clutter and its lamp stay.
+        """The scene with one labelled shape; its clutter and its lamps stay.
 
         Args:
             layer: The shape that stays.
@@ -129,7 +132,7 @@ class Scene:
         """
         layers = [one for one in self.layers
                   if one is layer or not one.is_target]
-        return Scene(self.background, self.lamp, layers)
+        return Scene(self.background, self.lamps, layers)
 
 
 def shape_distance(layer: Layer, u: np.ndarray, v: np.ndarray) -> np.ndarray:
@@ -193,38 +196,47 @@ def layer_mask(layer: Layer) -> np.ndarray:
     return mask
 
 
-def lamp_window(lamp: Lamp) -> tuple[slice, slice]:
-    """The rows and the columns of the lamp.
+def lamps_window(lamps: Lamps) -> tuple[slice, slice]:
+    """The rows and the columns of the picture that the lamps fill.
 
     Args:
-        lamp: The lamp.
+        lamps: The lamps.
 
     Returns:
         Both slices.
     """
-    whole, near = slice(0, SIZE), slice(0, LAMP_DEPTH)
-    far = slice(SIZE - LAMP_DEPTH, SIZE)
-    return dict(
-        top=(near, whole),
-        bottom=(far, whole),
-        left=(whole, near),
-        right=(whole, far))[lamp.side]
+    columns = dict(
+        left=slice(0, LAMP_WIDTH), right=slice(SIZE - LAMP_WIDTH, SIZE))
+    return slice(0, SIZE), columns[lamps.side]
 
 
-def distance_to_lamp(centre: geometry.Point, lamp: Lamp) -> float:
-    """How far a point is from the lamp's strip.
+def distance_to_lamps(layer: Layer, lamps: Lamps) -> float:
+    """How far a disc is from the lamps' column.
 
     Args:
-        centre: The point as (x, y).
-        lamp: The lamp.
+        layer: The disc.
+        lamps: The lamps.
 
     Returns:
-        The distance in pixels, from pixel's centre to pixel's centre.
+        The pixels between them.
     """
-    x, y = centre
-    last = SIZE - 1
-    depth = dict(top=y, bottom=last - y, left=x, right=last - x)[lamp.side]
-    return depth - (LAMP_DEPTH - 1)
+    x = layer.centre[0]
+    depth = x if lamps.side == 'left' else SIZE - 1 - x
+    return depth - layer.radius - LAMP_WIDTH
+
+
+def has_one_lamp(layer: Layer) -> bool:
+    """Whether a disc lies in the rows of one lamp.
+
+    Args:
+        layer: The disc.
+
+    Returns:
+        Whether no row of it is another lamp's.
+    """
+    y, radius = layer.centre[1], layer.radius
+    top, bottom = (y - radius) // LAMP_HEIGHT, (y + radius) // LAMP_HEIGHT
+    return top == bottom
 
 
 def visible_masks(scene: Scene) -> list[np.ndarray]:
@@ -238,7 +250,7 @@ def visible_masks(scene: Scene) -> list[np.ndarray]:
         no two share a pixel.
     """
     free = np.ones((SIZE, SIZE), bool)
-    free[lamp_window(scene.lamp)] = False
+    free[lamps_window(scene.lamps)] = False
     visible = []
     for layer in reversed(scene.layers):
         mask = layer_mask(layer) & free

@@ -1,24 +1,26 @@
 """The embedded dataset `shapes`: made on the spot, read as COCO files are.
 
-Pictures of 128 x 128 pixels with two to five labelled shapes, 20 to 57 pixels
+Pictures of 128 x 128 pixels with three to six labelled shapes, 17 to 57 pixels
 wide as a rule, over blotched and patterned backgrounds, among triangles, bars
 and crosses that carry no label and lie over them and under them. The classes
 come in three pairs, and each pair is told apart by a cue of its own kind:
 
 | classes           | told apart by              | the cue is found           |
 |-------------------|----------------------------|----------------------------|
-| disc_on, disc_off | the picture's lamp, lit or | 40 pixels or more from the |
-|                   | not; the discs are alike   | disc, on the picture's rim |
+| disc_on, disc_off | the lamp in the disc's     | 16 to 100 pixels from the  |
+|                   | rows, lit or not; the      | disc, at a side of the     |
+|                   | discs are alike            | picture                    |
 | rows, columns     | the way of stripes 2 to 3  | in any 10 pixels of the    |
 |                   | pixels wide                | shape; not in its outline  |
 | star5, star6      | the number of points       | along the whole outline,   |
 |                   |                            | some of it often hidden    |
 
-The lamp is a strip of 8 pixels along one side of the picture, yellow when lit
-and nearly black when not. It is in every picture, in front of everything, and
-carries no label. Colours, sizes, places and turns of the shapes say nothing of
-their class. Each cue survives a flip, scaling, and a change of colours short of
-inverting them; a crop keeps a disc's class only if it keeps the lamp.
+Four lamps, each 8 pixels wide and 32 high, fill the left or the right side of
+every picture, in front of everything, yellow when lit and nearly black when
+not, each by chance of its own. They carry no label. Every disc lies in the rows
+of one lamp. Colours, sizes, places and turns of the shapes say nothing of their
+class. Each cue survives a flip, scaling, and a change of colours short of
+inverting them; a crop keeps a disc's class only if it keeps the disc's lamp.
 
 One set of pictures has three forms of labels, in the layout of COCO's own:
 
@@ -29,7 +31,7 @@ One set of pictures has three forms of labels, in the layout of COCO's own:
                                               else the category's id
     classes/{train,val}/CLASS/000000_0.png    a class a picture: each labelled
                                               shape once, in its own scene
-                                              without the others; lamp, clutter
+                                              without the others; lamps, clutter
                                               and background stay
     shapes.json                               the stamp: how it was made
 
@@ -56,7 +58,7 @@ from .labels import CLASSES, annotate, instances
 from .sampling import sample_scene
 from .scene import SIZE, Scene, visible_masks
 
-VERSION = 2  # raise it with any change of the pictures or of the files
+VERSION = 3  # raise it with any change of the pictures or of the files
 STAMP = 'shapes.json'
 SPLITS = ('train', 'val')
 
@@ -269,13 +271,13 @@ def make_scene(seed: int, split: str, index: int) -> Scene:
     Args:
         seed: The dataset's seed.
         split: 'train' or 'val'.
-        index: The picture's number in its split. The lamps of odd ones are on.
+        index: The picture's number in its split.
 
     Returns:
         The scene.
     """
     rng = np.random.default_rng([seed, SPLITS.index(split), index])
-    return sample_scene(rng, lamp_is_on=index % 2 == 1)
+    return sample_scene(rng)
 
 
 def write_picture(root: Path, split: str, seed: int, index: int) -> list[dict]:
