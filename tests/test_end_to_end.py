@@ -97,6 +97,7 @@ def test_a_segmentor_starts_from_the_classifier(folder, classifier):
     output = finish(start(
         'train', folder, '--work-dir', 'segmentor', '--cfg-options',
         'train_cfg.max_epochs=1', 'optim_wrapper.optimizer.lr=0.',
+        'param_scheduler.1.eta_min=0.',
         'model.backbone.init_cfg.type=Pretrained',
         f'model.backbone.init_cfg.checkpoint={classifier}',
         'model.backbone.init_cfg.prefix=backbone.', config=SEGMENTOR))
