@@ -26,3 +26,4 @@ custom_hooks = [
     dict(type='mmadaptor.CurvesHook'),
     dict(type='mmadaptor.ConfusionMatrixHook')
 ]
+default_hooks = dict(visualization=dict(rescale_factor=3.))
