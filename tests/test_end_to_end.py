@@ -111,4 +111,4 @@ def test_a_segmentor_starts_from_the_classifier(folder, classifier):
                           'segmentor_tested', '--show-dir', 'segmented',
                           config=SEGMENTOR))
     assert re.search(r'mIoU: [\d.]+', output)
-    assert len(list((folder / 'segmented').rglob('*.png'))) == 3
+    assert len(list((folder / 'segmented').glob('*.png'))) == 3
