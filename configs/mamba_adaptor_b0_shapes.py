@@ -8,7 +8,7 @@ model = dict(
     backbone=dict(arch='b0', drop_path_rate=0.),
     head=dict(in_channels=256, num_classes=6),
     train_cfg=None)
-train_cfg = dict(by_epoch=True, max_epochs=6, val_interval=1)
+train_cfg = dict(by_epoch=True, max_epochs=2)
 val_cfg = dict()
 test_cfg = dict()
 optim_wrapper = dict(
@@ -17,7 +17,7 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=1e-2, by_epoch=False, end=200),
     dict(
         type='CosineAnnealingLR',
-        T_max=6,
+        T_max=2,
         eta_min=1e-5,
         convert_to_iter_based=True)
 ]

@@ -11,7 +11,7 @@ model = dict(
     decode_head=dict(
         in_channels=[32, 64, 128, 256], channels=64, num_classes=7),
     auxiliary_head=dict(in_channels=128, channels=64, num_classes=7))
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=6, val_interval=1)
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=4, val_interval=2)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 optim_wrapper = dict(
@@ -20,7 +20,7 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=1e-2, by_epoch=False, end=200),
     dict(
         type='CosineAnnealingLR',
-        T_max=6,
+        T_max=4,
         eta_min=1e-5,
         convert_to_iter_based=True)
 ]
