@@ -55,7 +55,9 @@ def draw_into(cfg: Config, folder: str) -> None:
         hook.update(enable=True, interval=1, out_dir=folder)
     elif scope == 'mmseg':
         hook.update(draw=True)
-        cfg.visualizer.save_dir = folder
+        cfg.visualizer.vis_backends = [
+            dict(type='LocalVisBackend', img_save_dir=folder)
+        ]
     else:
         hook.update(draw=True, test_out_dir=folder)
 

@@ -96,7 +96,7 @@ def _folders(node: Mapping, cls: Any) -> dict[str, str]:
         return {'data_prefix': prefix}
     folders = {f'data_prefix.{k}': v for k, v in prefix.items() if v}
     if not folders and node.get('split') and 'split' in argument_names(cls):
-        return {'split': node['split']}
+        return {'data_root': node['split']}
     if not folders and node.get('data_root'):
         return {'data_root': ''}
     return folders

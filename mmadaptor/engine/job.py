@@ -46,6 +46,27 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         help=argparse.SUPPRESS)
 
 
+def read_config(path: str) -> Config:
+    """Reads a config.
+
+    Args:
+        path: Its file.
+
+    Returns:
+        The config.
+
+    Raises:
+        InputError: The config is missing or broken.
+    """
+    if not os.path.isfile(path):
+        raise InputError(f'{path}: no such config file.')
+    try:
+        return Config.fromfile(path)
+    except (SyntaxError, NameError, FileNotFoundError, ImportError) as error:
+        raise InputError(f'{path} cannot be read: {type(error).__name__}: '
+                         f'{error}') from error
+
+
 def load_config(args: argparse.Namespace) -> Config:
     """Reads the config of a job and merges the common arguments into it.
 
@@ -59,14 +80,7 @@ def load_config(args: argparse.Namespace) -> Config:
         InputError: The config is missing or broken, or options match nothing.
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    if not os.path.isfile(args.config):
-        raise InputError(f'{args.config}: no such config file.')
-    try:
-        cfg = Config.fromfile(args.config)
-    except (SyntaxError, NameError, FileNotFoundError, ImportError) as error:
-        raise InputError(
-            f'{args.config} cannot be read: {type(error).__name__}: {error}'
-        ) from error
+    cfg = read_config(args.config)
     cfg.launcher = args.launcher
     merge_options(cfg, args.cfg_options)
     if args.work_dir is not None:

@@ -11,7 +11,7 @@ from mmengine.logging import print_log
 
 from .dataset_checks import check_data
 from .errors import InputError
-from .pretrained import find_pretrained
+from .pretrained import find_pretrained, how_to_make
 from .report import Report
 from .safe_loading import peek
 
@@ -34,6 +34,7 @@ def check_training(cfg: Config) -> None:
     _check_amp(cfg, report)
     for key, checkpoint in find_pretrained(cfg.get('model')):
         if not _check_checkpoint(key, checkpoint, report):
+            report.hint(how_to_make(checkpoint, cfg.filename))
             report.hint(f'Start from another checkpoint by --cfg-options '
                         f'{key}=PATH, or without one by --from-scratch.')
     _check_load_from(cfg, report)

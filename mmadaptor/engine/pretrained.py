@@ -1,6 +1,8 @@
 """Finds, and removes, the checkpoints that a config's model starts from."""
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from mmengine.model import PretrainedInit
@@ -24,6 +26,29 @@ def find_pretrained(node: Any, path: str = 'model') -> Iterator[tuple]:
             yield f'{path}.pretrained', node['pretrained']
     for key, value in _children(node):
         yield from find_pretrained(value, f'{path}.{key}')
+
+
+def how_to_make(checkpoint: str, config: str | None) -> str:
+    """Says which training makes a checkpoint that is not there.
+
+    Args:
+        checkpoint: Its path; the config that makes it has the file's name, or
+            that of its folder.
+        config: The config that starts from it. The other is looked for beside
+            it.
+
+    Returns:
+        A sentence; empty if there is no such config.
+    """
+    path = Path(checkpoint)
+    for name in (path.stem, path.parent.name) if config else ():
+        recipe = Path(config).with_name(f'{name}.py')
+        if recipe.is_file():
+            link = f', then link work_dirs/{name}/epoch_*.pth to it'
+            return (f'Make {checkpoint} by python tools/train.py '
+                    f'{os.path.relpath(recipe)}'
+                    f'{link if name == path.stem else ""}.')
+    return ''
 
 
 def drop_pretrained(node: Any) -> None:

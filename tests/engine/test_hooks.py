@@ -9,12 +9,21 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+import toy  # noqa: F401
+from jobs import TOY, write_config
+from mmengine.config import Config
 from mmengine.dataset import worker_init_fn
 from mmengine.fileio import get_file_backend
 from mmengine.logging import MessageHub
+from mmengine.runner import Runner
 from PIL import Image
 
-from mmadaptor.engine import CurvesHook, EpochSeedHook, StrictLoadHook
+from mmadaptor.engine import (
+    ConfusionMatrixHook,
+    CurvesHook,
+    EpochSeedHook,
+    StrictLoadHook,
+)
 from mmadaptor.engine.errors import (
     CheckpointMismatchError,
     CheckpointWriteError,
@@ -151,3 +160,62 @@ def test_curves_of_no_training_are_no_picture(tmp_path):
     CurvesHook().after_train(SimpleNamespace(
         message_hub=hub, work_dir=str(tmp_path), experiment_name='x'))
     assert not list(tmp_path.iterdir())
+
+
+def averaged(folder, epochs, **others):
+    """Trains the toy with averaged weights; returns its last checkpoint."""
+    text = TOY + '''
+custom_hooks += [
+    dict(type='mmadaptor.StrictLoadHook'),
+    dict(type='mmpretrain.EMAHook', momentum=.2, priority='ABOVE_NORMAL')]
+'''
+    cfg = Config.fromfile(write_config(folder, text, work_dir=str(folder)))
+    cfg.train_cfg.max_epochs = epochs
+    cfg.train_dataloader.num_workers = 0
+    cfg.default_hooks.checkpoint.type = 'mmadaptor.SafeCheckpointHook'
+    cfg.update(experiment_name=f'{folder.name}{epochs}', **others)
+    Runner.from_cfg(cfg).train()
+    return torch.load(folder / f'epoch_{epochs}.pth', weights_only=False)
+
+
+def test_averaged_weights_are_saved_and_resumed_exactly(tmp_path):
+    """The averages are the checkpoint's `state_dict`, which others start from."""
+    pytest.importorskip('mmpretrain.engine')
+    (tmp_path / 'unbroken').mkdir()
+    (tmp_path / 'resumed').mkdir()
+    expected = averaged(tmp_path / 'unbroken', 3)
+    trained = {k.removeprefix('module.'): v
+               for k, v in expected['ema_state_dict'].items()}
+    assert not torch.equal(
+        expected['state_dict']['layer.weight'], trained['layer.weight'])
+    averaged(tmp_path / 'resumed', 2)
+    got = averaged(tmp_path / 'resumed', 3, resume=True,
+                   load_from=str(tmp_path / 'resumed' / 'epoch_2.pth'))
+    for part in ('state_dict', 'ema_state_dict'):
+        torch.testing.assert_close(got[part], expected[part], rtol=0, atol=0)
+
+
+def matrix_runner(tmp_path, *metrics):
+    return SimpleNamespace(
+        work_dir=str(tmp_path),
+        test_evaluator=SimpleNamespace(metrics=metrics),
+        test_dataloader=SimpleNamespace(dataset=SimpleNamespace(
+            metainfo=dict(classes=('disc', 'box')))))
+
+
+def test_confusion_matrix_is_drawn(tmp_path):
+    evaluation = pytest.importorskip('mmpretrain.evaluation')
+    runner = matrix_runner(tmp_path, evaluation.ConfusionMatrix())
+    hook = ConfusionMatrixHook()
+    hook.before_test(runner)
+    hook.after_test_epoch(runner, {
+        'confusion_matrix/result': torch.tensor([[5, 1], [0, 4]])})
+    assert Image.open(tmp_path / 'confusion_matrix.png').size[0] > 300
+
+
+def test_confusion_matrix_needs_its_metric(tmp_path):
+    class Accuracy:
+        pass
+
+    with pytest.raises(InputError, match='in test_evaluator, which has Accuracy'):
+        ConfusionMatrixHook().before_test(matrix_runner(tmp_path, Accuracy()))

@@ -4,12 +4,16 @@ import json
 
 import pytest
 import torch
-from jobs import DETECTOR, write_coco, write_config
+from jobs import DETECTOR, ROOT, write_coco, write_config
 from mmengine.config import Config
 
 from mmadaptor.engine.errors import InputError
 from mmadaptor.engine.preflight import check_test, check_training
-from mmadaptor.engine.pretrained import drop_pretrained, find_pretrained
+from mmadaptor.engine.pretrained import (
+    drop_pretrained,
+    find_pretrained,
+    how_to_make,
+)
 
 pytest.importorskip('mmdet')
 
@@ -202,3 +206,37 @@ def test_pretrained_is_found_and_dropped_wherever_it_is():
     drop_pretrained(model)
     assert not dict(find_pretrained(model))
     assert model['backbone']['init_cfg'] == [dict(type='Kaiming')]
+
+
+@pytest.mark.parametrize('name, paths', [
+    ('mask_rcnn_vmamba_s_ms3x_coco', [
+        'data/coco/annotations/instances_train2017.json', 'data/coco/train2017',
+        'data/coco/annotations/instances_val2017.json', 'data/coco/val2017',
+        'checkpoints/vmamba_s_imagenet.pth']),
+    ('upernet_vmamba_s_ade20k', [
+        f'data/ade/ADEChallengeData2016/{part}/{split}'
+        for part in ('images', 'annotations')
+        for split in ('training', 'validation')
+    ] + ['checkpoints/vmamba_s_imagenet.pth']),
+    ('vmamba_s_imagenet', ['data/imagenet/train', 'data/imagenet/val']),
+])
+def test_what_each_task_lacks_and_how_to_get_it(
+        name, paths, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = problems(Config.fromfile(ROOT / 'configs' / f'{name}.py'))
+    assert f'{len(paths)} to mend' in text
+    for path in paths:
+        assert f'missing: {tmp_path / path}\n' in text
+    assert 'Get ' in text
+    recipe = 'vmamba_s_imagenet.py, then link work_dirs/vmamba_s_imagenet/'
+    assert (recipe in text) == ('_imagenet' not in name)
+
+
+def test_a_checkpoint_in_a_work_folder_is_its_configs(tmp_path):
+    (tmp_path / 'base.py').write_text('')
+    config = str(tmp_path / 'detector.py')
+    said = how_to_make('work_dirs/base/epoch_3.pth', config)
+    assert said.startswith('Make work_dirs/base/epoch_3.pth by python')
+    assert said.endswith('base.py.')
+    assert how_to_make('elsewhere/other.pth', config) == ''
+    assert how_to_make('work_dirs/base/epoch_3.pth', None) == ''
