@@ -76,7 +76,7 @@ def apply_arguments(cfg: Config, args: argparse.Namespace) -> None:
                 f'in {args.config}: the batch that its learning rate is for.')
         cfg.auto_scale_lr.enable = True
     saving = cfg.setdefault('default_hooks', {}).setdefault(
-        'checkpoint', dict(type='CheckpointHook'))
+        'checkpoint', dict(type='CheckpointHook', interval=1))
     if saving and saving['type'] in ('CheckpointHook', CheckpointHook):
         saving['type'] = 'mmadaptor.SafeCheckpointHook'
     if args.resume:

@@ -12,6 +12,7 @@ from mmengine.runner import Runner
 
 from .errors import InputError
 from .options import merge_options
+from .processes import check_launcher, join_processes
 
 STRICT_LOAD = 'mmadaptor.StrictLoadHook'
 
@@ -56,8 +57,10 @@ def load_config(args: argparse.Namespace) -> Config:
         The config; `work_dir` is set.
 
     Raises:
-        InputError: The config is missing or broken, or options match nothing.
+        InputError: The config is missing or broken, options match nothing, or
+            `--launcher` does not fit how the job was started.
     """
+    check_launcher(args.launcher)
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     if not os.path.isfile(args.config):
         raise InputError(f'{args.config}: no such config file.')
@@ -129,6 +132,7 @@ def build_runner(cfg: Config) -> Runner:
     Returns:
         The runner.
     """
+    join_processes(cfg)
     if 'runner_type' in cfg:
         return RUNNERS.build(cfg)
     return Runner.from_cfg(cfg)
