@@ -23,6 +23,14 @@ custom_hooks = [dict(type='mmadaptor.EpochSeedHook'), dict(type='LossHook')]
 optim_wrapper['optimizer']['lr'] = .01
 randomness = dict(seed=5)
 '''
+SHARDED = JOB + '''
+runner_type = 'FlexibleRunner'
+strategy = dict(
+    type='FSDPStrategy',
+    model_wrapper=dict(type='MMFullyShardedDataParallel', device_id='cpu'))
+env_cfg = dict()
+train_cfg = dict(by_epoch=True, max_epochs=1)
+'''
 PICTURES = 8
 
 
@@ -35,6 +43,7 @@ def folder(tmp_path_factory):
     write_config(
         folder, JOB + 'custom_hooks.append(dict(type="KillHook", after=3, rank=1))',
         'killed.py', data_root=str(root))
+    write_config(folder, SHARDED, 'sharded.py', data_root=str(root))
     return folder
 
 
@@ -73,6 +82,16 @@ def test_two_processes_learn_as_one_though_one_is_killed(folder, one):
     assert 'resumed epoch: 1, iter: 2' in result.stdout + result.stderr
     np.testing.assert_allclose(losses(run), expected[2:], rtol=1e-5)
     assert score(result) == pytest.approx(score(one), abs=2e-4)
+
+
+def test_fully_sharded_processes_learn_as_one(folder, one):
+    run = folder / 'sharded'
+    result = tool('dist_train.sh', folder / 'sharded.py', 2, '--work-dir', run)
+    assert result.returncode == 0, result.stderr
+    expected = losses(folder / 'one')[:2]
+    np.testing.assert_allclose(losses(run), expected, rtol=1e-5)
+    assert {p.name for p in (run / 'epoch_1.pth').iterdir()} == {
+        'rank0.pth', 'rank1.pth'}
 
 
 def test_scripts_without_their_arguments_say_what_they_take():
