@@ -1,5 +1,6 @@
 """Hooks, and what the tools do before and around mmengine's runner."""
 
+from .amp import CPUAmpOptimWrapper
 from .checkpoint import load_backbone
 from .errors import InputError
 from .hooks import CurvesHook, EpochSeedHook, SafeCheckpointHook, StrictLoadHook
@@ -8,6 +9,6 @@ from .safe_loading import register_safe_loaders
 register_safe_loaders()
 
 __all__ = [
-    'CurvesHook', 'EpochSeedHook', 'InputError', 'SafeCheckpointHook',
-    'StrictLoadHook', 'load_backbone'
+    'CPUAmpOptimWrapper', 'CurvesHook', 'EpochSeedHook', 'InputError',
+    'SafeCheckpointHook', 'StrictLoadHook', 'load_backbone'
 ]

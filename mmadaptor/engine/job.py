@@ -12,7 +12,7 @@ from mmengine.runner import Runner
 
 from .errors import InputError
 from .options import merge_options
-from .processes import check_launcher, join_processes
+from .processes import check_launcher, join_processes, leave_processes
 
 STRICT_LOAD = 'mmadaptor.StrictLoadHook'
 
@@ -146,6 +146,7 @@ def run(main: Callable[[], None]) -> None:
     """
     try:
         main()
+        leave_processes()
     except InputError as error:
         sys.exit(f'\nerror: {error}')
     except (TypeError, KeyError, ValueError) as error:

@@ -6,7 +6,6 @@ import os
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.device import get_device
 from mmengine.logging import print_log
 
 from .dataset_checks import check_data
@@ -31,7 +30,6 @@ def check_training(cfg: Config) -> None:
             expected and how to go on.
     """
     report = Report()
-    _check_amp(cfg, report)
     for key, checkpoint in find_pretrained(cfg.get('model')):
         if not _check_checkpoint(key, checkpoint, report):
             report.hint(f'Start from another checkpoint by --cfg-options '
@@ -70,15 +68,6 @@ def _check_job(cfg: Config, splits: tuple[str, ...], report: Report) -> None:
 def _is_first_process() -> bool:
     """Of many processes one reads the annotations; if it stops, all stop."""
     return all(os.environ.get(name, '0') == '0' for name in RANKS)
-
-
-def _check_amp(cfg: Config, report: Report) -> None:
-    wrapper = cfg.get('optim_wrapper') or {}
-    if wrapper.get('type') == 'AmpOptimWrapper' and get_device() == 'cpu':
-        report.problem(
-            'Mixed precision (--amp, AmpOptimWrapper) needs an accelerator, '
-            'and this machine has none: the ops of the detection heads have '
-            'no half types on a CPU. Leave it out; it would save no time here.')
 
 
 def _check_load_from(cfg: Config, report: Report) -> None:

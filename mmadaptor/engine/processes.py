@@ -83,6 +83,16 @@ def join_processes(cfg: Config) -> None:
     cfg.model_wrapper_cfg = wrapper
 
 
+def leave_processes() -> None:
+    """Leaves the processes of a job that is done.
+
+    Threads of a group that is still there as Python ends may abort it. A job
+    that failed does not come here: the group could wait for the others.
+    """
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
 def _takes_device_ids(wrapper: Mapping) -> bool:
     kind = wrapper.get('type', 'MMDistributedDataParallel')
     kind = MODEL_WRAPPERS.get(kind) if isinstance(kind, str) else kind
