@@ -4,11 +4,12 @@ from .amp import CPUAmpOptimWrapper
 from .checkpoint import load_backbone
 from .errors import InputError
 from .hooks import CurvesHook, EpochSeedHook, SafeCheckpointHook, StrictLoadHook
+from .loading import GuardedLoading
 from .safe_loading import register_safe_loaders
 
 register_safe_loaders()
 
 __all__ = [
-    'CPUAmpOptimWrapper', 'CurvesHook', 'EpochSeedHook', 'InputError',
-    'SafeCheckpointHook', 'StrictLoadHook', 'load_backbone'
+    'CPUAmpOptimWrapper', 'CurvesHook', 'EpochSeedHook', 'GuardedLoading',
+    'InputError', 'SafeCheckpointHook', 'StrictLoadHook', 'load_backbone'
 ]

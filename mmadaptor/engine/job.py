@@ -11,6 +11,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from .errors import InputError
+from .loading import guard_loading
 from .options import merge_options
 from .processes import check_launcher, join_processes, leave_processes
 
@@ -133,6 +134,7 @@ def build_runner(cfg: Config) -> Runner:
         The runner.
     """
     join_processes(cfg)
+    guard_loading(cfg)
     if 'runner_type' in cfg:
         return RUNNERS.build(cfg)
     return Runner.from_cfg(cfg)
@@ -148,7 +150,9 @@ def run(main: Callable[[], None]) -> None:
         main()
         leave_processes()
     except InputError as error:
-        sys.exit(f'\nerror: {error}')
+        # A data worker's error comes with the worker's traceback before it.
+        text = str(error).rpartition(f'{type(error).__name__}: ')[-1]
+        sys.exit(f'\nerror: {text}')
     except (TypeError, KeyError, ValueError) as error:
         if not _is_wrong_config(error):
             raise

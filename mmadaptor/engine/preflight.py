@@ -3,6 +3,7 @@
 import importlib.util
 import logging
 import os
+import re
 from typing import Any
 
 from mmengine.config import Config
@@ -15,6 +16,11 @@ from .report import Report
 from .safe_loading import peek
 
 EXTRAS = {'mmdet': 'det', 'mmseg': 'seg', 'mmpretrain': 'cls'}
+TASKS = {
+    'mmdet': 'detection (mmdet)',
+    'mmseg': 'segmentation (mmseg)',
+    'mmpretrain': 'classification (mmpretrain)',
+}
 LOAD_FROM = 'the checkpoint to load'
 RANKS = ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK')
 
@@ -49,7 +55,29 @@ def check_test(cfg: Config) -> None:
     """
     report = Report()
     _check_load_from(cfg, report)
+    if os.path.isfile(cfg.get('load_from') or ''):
+        check_task(cfg, cfg.load_from, report)
     _check_job(cfg, ('test', ), report)
+
+
+def check_task(cfg: Config, path: str, report: Report) -> None:
+    """Notes a checkpoint that another toolbox's model was saved in.
+
+    Args:
+        cfg: The config.
+        path: The checkpoint, which may be damaged.
+        report: Takes what is wrong.
+    """
+    try:
+        meta = peek(path).get('meta') or {}
+    except InputError:
+        return
+    found = re.search(r"^default_scope\s*=\s*'(\w+)'",
+                      str(meta.get('cfg', '')), re.MULTILINE)
+    got, expected = found and found.group(1), cfg.get('default_scope')
+    if got and expected and got != expected:
+        report.problem(f'{path} holds a model of {TASKS.get(got, got)}, but '
+                       f'the config is of {TASKS.get(expected, expected)}')
 
 
 def _check_job(cfg: Config, splits: tuple[str, ...], report: Report) -> None:
