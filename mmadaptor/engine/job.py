@@ -63,14 +63,7 @@ def load_config(args: argparse.Namespace) -> Config:
     """
     check_launcher(args.launcher)
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    if not os.path.isfile(args.config):
-        raise InputError(f'{args.config}: no such config file.')
-    try:
-        cfg = Config.fromfile(args.config)
-    except (SyntaxError, NameError, FileNotFoundError, ImportError) as error:
-        raise InputError(
-            f'{args.config} cannot be read: {type(error).__name__}: {error}'
-        ) from error
+    cfg = read_config(args.config)
     cfg.launcher = args.launcher
     merge_options(cfg, args.cfg_options)
     if args.work_dir is not None:
@@ -81,6 +74,28 @@ def load_config(args: argparse.Namespace) -> Config:
     _collate_for_mmpretrain(cfg)
     add_hook(cfg, STRICT_LOAD)
     return cfg
+
+
+def read_config(path: str) -> Config:
+    """Reads a config.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The config.
+
+    Raises:
+        InputError: The file is missing or broken.
+    """
+    if not os.path.isfile(path):
+        raise InputError(f'{path}: no such config file.')
+    try:
+        return Config.fromfile(path)
+    except (SyntaxError, NameError, FileNotFoundError, ImportError) as error:
+        raise InputError(
+            f'{path} cannot be read: {type(error).__name__}: {error}'
+        ) from error
 
 
 def _collate_for_mmpretrain(cfg: Config) -> None:

@@ -53,21 +53,29 @@ def check_test(cfg: Config) -> None:
     Raises:
         InputError: Lists everything that is missing or broken.
     """
+    check_model(cfg, ('test', ))
+
+
+def check_model(cfg: Config, splits: tuple[str, ...] = ()) -> None:
+    """Checks the checkpoint that a trained model is loaded from.
+
+    Args:
+        cfg: The config, which names it by `load_from`.
+        splits: Whose data is checked as well.
+
+    Raises:
+        InputError: Lists everything that is missing or broken, or of another
+            task than the config.
+    """
     report = Report()
     _check_load_from(cfg, report)
     if os.path.isfile(cfg.get('load_from') or ''):
-        check_task(cfg, cfg.load_from, report)
-    _check_job(cfg, ('test', ), report)
+        _check_task(cfg, cfg.load_from, report)
+    _check_job(cfg, splits, report)
 
 
-def check_task(cfg: Config, path: str, report: Report) -> None:
-    """Notes a checkpoint that another toolbox's model was saved in.
-
-    Args:
-        cfg: The config.
-        path: The checkpoint, which may be damaged.
-        report: Takes what is wrong.
-    """
+def _check_task(cfg: Config, path: str, report: Report) -> None:
+    """Notes a checkpoint that another toolbox's model was saved in."""
     try:
         meta = peek(path).get('meta') or {}
     except InputError:
