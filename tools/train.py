@@ -12,6 +12,7 @@ from mmengine.hooks import CheckpointHook
 from mmengine.logging import print_log
 
 import mmadaptor.engine  # noqa: F401  (registers hooks and safe loaders)
+from mmadaptor.engine.amp import lower_on_cpu
 from mmadaptor.engine.checkpoint import find_resumable
 from mmadaptor.engine.errors import InputError
 from mmadaptor.engine.job import (
@@ -44,7 +45,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--amp',
         action='store_true',
-        help='mixed precision (needs an accelerator)')
+        help='mixed precision; on a CPU that of the backbone, in bfloat16')
+    parser.add_argument(
+        '--amp-dtype',
+        choices=['float16', 'bfloat16'],
+        help='the lower precision, where it is not the device\'s usual one; '
+        'implies --amp')
     parser.add_argument(
         '--auto-scale-lr',
         action='store_true',
@@ -66,9 +72,12 @@ def apply_arguments(cfg: Config, args: argparse.Namespace) -> None:
     if args.from_scratch:
         drop_pretrained(cfg.model)
         cfg.load_from = None
-    if args.amp:
+    if args.amp or args.amp_dtype:
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+    if args.amp_dtype:
+        cfg.optim_wrapper.dtype = args.amp_dtype
+    lower_on_cpu(cfg)
     if args.auto_scale_lr:
         if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
             raise InputError(
@@ -76,7 +85,7 @@ def apply_arguments(cfg: Config, args: argparse.Namespace) -> None:
                 f'in {args.config}: the batch that its learning rate is for.')
         cfg.auto_scale_lr.enable = True
     saving = cfg.setdefault('default_hooks', {}).setdefault(
-        'checkpoint', dict(type='CheckpointHook'))
+        'checkpoint', dict(type='CheckpointHook', interval=1))
     if saving and saving['type'] in ('CheckpointHook', CheckpointHook):
         saving['type'] = 'mmadaptor.SafeCheckpointHook'
     if args.resume:

@@ -1,5 +1,6 @@
 """Hooks, and what the tools do before and around mmengine's runner."""
 
+from .amp import CPUAmpOptimWrapper
 from .checkpoint import load_backbone
 from .errors import InputError
 from .hooks import (
@@ -9,11 +10,13 @@ from .hooks import (
     SafeCheckpointHook,
     StrictLoadHook,
 )
+from .loading import GuardedLoading
 from .safe_loading import register_safe_loaders
 
 register_safe_loaders()
 
 __all__ = [
-    'ConfusionMatrixHook', 'CurvesHook', 'EpochSeedHook', 'InputError',
-    'SafeCheckpointHook', 'StrictLoadHook', 'load_backbone'
+    'CPUAmpOptimWrapper', 'ConfusionMatrixHook', 'CurvesHook', 'EpochSeedHook',
+    'GuardedLoading', 'InputError', 'SafeCheckpointHook', 'StrictLoadHook',
+    'load_backbone'
 ]

@@ -6,7 +6,9 @@ from typing import Any
 
 from mmengine.config import Config
 
+from .class_folder_checks import check_class_folders
 from .coco_file import missing_files, read_coco
+from .mask_checks import check_masks
 from .options import argument_names, find_class
 from .report import Report
 
@@ -30,8 +32,8 @@ def check_data(cfg: Config, split: str, report: Report) -> None:
     scope = cfg.get('default_scope')
     loader = cfg.get(f'{split}_dataloader')
     if isinstance(loader, dict):
-        for key, node in _leaves(loader.get('dataset'),
-                                 f'{split}_dataloader.dataset'):
+        for key, node in leaves(loader.get('dataset'),
+                                f'{split}_dataloader.dataset'):
             _check_dataset(key, node, find_class(node['type'], scope),
                            cfg.get('model'), report)
     evaluators = cfg.get(f'{split}_evaluator')
@@ -44,16 +46,24 @@ def check_data(cfg: Config, split: str, report: Report) -> None:
                                report)
 
 
-def _leaves(node: Any, key: str) -> Iterator[tuple[str, Mapping]]:
-    """The datasets inside of wrappers such as RepeatDataset."""
+def leaves(node: Any, key: str) -> Iterator[tuple[str, Mapping]]:
+    """The datasets inside of wrappers such as RepeatDataset.
+
+    Args:
+        node: A dataset's config.
+        key: Its place in the whole config.
+
+    Yields:
+        The place and the config of each dataset that reads files.
+    """
     if not isinstance(node, dict) or 'type' not in node:
         return
     inner = node.get('datasets', ())
     if isinstance(node.get('dataset'), dict):
-        yield from _leaves(node['dataset'], f'{key}.dataset')
+        yield from leaves(node['dataset'], f'{key}.dataset')
     elif isinstance(inner, list | tuple) and inner:
         for i, child in enumerate(inner):
-            yield from _leaves(child, f'{key}.datasets.{i}')
+            yield from leaves(child, f'{key}.datasets.{i}')
     else:
         yield key, node
 
@@ -78,11 +88,16 @@ def _check_dataset(key: str, node: Mapping, cls: Any, model: Any,
     if len(report.missing) > missing_before:
         report.hint(_how_to_get(node, cls))
         return
-    classes = _classes(node, cls)
-    if ann_file and _reads_as_coco(cls):
+    classes = class_names(node, cls)
+    if ann_file and _reads_as(cls, 'CocoDataset', 'parse_data_info'):
         _check_coco(key, node, ann_file, classes, report)
-    if classes:
-        _check_heads(model, 'model', len(classes), key, report)
+    count = len(classes)
+    if _reads_as(cls, 'BaseSegDataset'):
+        check_masks(key, node, cls, classes, report)
+    elif _reads_as(cls, 'CustomDataset'):
+        count = check_class_folders(key, node, cls, classes, report) or count
+    if count:
+        _check_heads(model, 'model', count, key, report)
 
 
 def _downloads(node: Mapping, cls: Any) -> bool:
@@ -111,12 +126,12 @@ def _check_annotations(key: str, path: str, report: Report) -> None:
         report.broken(key, path, summary.problems[0])
 
 
-def _reads_as_coco(cls: Any) -> bool:
-    reader = getattr(cls, 'load_data_list', None)
-    parser = getattr(cls, 'parse_data_info', None)
+def _reads_as(cls: Any, name: str, *others: str) -> bool:
+    """Whether a dataset reads its files by the methods of a toolbox's class."""
+    methods = (getattr(cls, m, None) for m in ('load_data_list', *others))
     return all(
-        getattr(method, '__qualname__', '').startswith('CocoDataset.')
-        for method in (reader, parser))
+        getattr(method, '__qualname__', '').startswith(f'{name}.')
+        for method in methods)
 
 
 def _check_coco(key: str, node: Mapping, path: str,
@@ -152,7 +167,16 @@ def _check_coco(key: str, node: Mapping, path: str,
             f'{path} (first: {", ".join(missing[:3])})')
 
 
-def _classes(node: Mapping, cls: Any) -> tuple[str, ...]:
+def class_names(node: Mapping, cls: Any) -> tuple[str, ...]:
+    """The names of a dataset's classes.
+
+    Args:
+        node: Its config.
+        cls: Its class.
+
+    Returns:
+        Those of its config, else those of its class; none if neither has any.
+    """
     own = (node.get('metainfo') or {}).get('classes')
     if own is None:
         own = getattr(cls, 'METAINFO', {}).get('classes', ())

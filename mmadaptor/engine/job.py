@@ -11,7 +11,9 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from .errors import InputError
+from .loading import guard_loading
 from .options import merge_options
+from .processes import check_launcher, join_processes, leave_processes
 
 STRICT_LOAD = 'mmadaptor.StrictLoadHook'
 
@@ -77,8 +79,10 @@ def load_config(args: argparse.Namespace) -> Config:
         The config; `work_dir` is set.
 
     Raises:
-        InputError: The config is missing or broken, or options match nothing.
+        InputError: The config is missing or broken, options match nothing, or
+            `--launcher` does not fit how the job was started.
     """
+    check_launcher(args.launcher)
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = read_config(args.config)
     cfg.launcher = args.launcher
@@ -91,6 +95,28 @@ def load_config(args: argparse.Namespace) -> Config:
     _collate_for_mmpretrain(cfg)
     add_hook(cfg, STRICT_LOAD)
     return cfg
+
+
+def read_config(path: str) -> Config:
+    """Reads a config.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The config.
+
+    Raises:
+        InputError: The file is missing or broken.
+    """
+    if not os.path.isfile(path):
+        raise InputError(f'{path}: no such config file.')
+    try:
+        return Config.fromfile(path)
+    except (SyntaxError, NameError, FileNotFoundError, ImportError) as error:
+        raise InputError(
+            f'{path} cannot be read: {type(error).__name__}: {error}'
+        ) from error
 
 
 def _collate_for_mmpretrain(cfg: Config) -> None:
@@ -143,6 +169,8 @@ def build_runner(cfg: Config) -> Runner:
     Returns:
         The runner.
     """
+    join_processes(cfg)
+    guard_loading(cfg)
     if 'runner_type' in cfg:
         return RUNNERS.build(cfg)
     return Runner.from_cfg(cfg)
@@ -156,8 +184,11 @@ def run(main: Callable[[], None]) -> None:
     """
     try:
         main()
+        leave_processes()
     except InputError as error:
-        sys.exit(f'\nerror: {error}')
+        # A data worker's error comes with the worker's traceback before it.
+        text = str(error).rpartition(f'{type(error).__name__}: ')[-1]
+        sys.exit(f'\nerror: {text}')
     except (TypeError, KeyError, ValueError) as error:
         if not _is_wrong_config(error):
             raise

@@ -89,6 +89,25 @@ def argument_names(target: Any) -> set[str]:
     return names - {'self'}
 
 
+def default_of(cls: type, name: str) -> Any:
+    """The default of a keyword of a class.
+
+    Args:
+        cls: The class; where it takes `**kwargs`, its bases are asked.
+        name: The keyword.
+
+    Returns:
+        The default, or None if there is none.
+    """
+    for base in cls.__mro__:
+        if '__init__' in vars(base) and base is not object:
+            parameter = inspect.signature(base.__init__).parameters.get(name)
+            if parameter is not None:
+                empty = parameter.default is inspect.Parameter.empty
+                return None if empty else parameter.default
+    return None
+
+
 def _explain_unknown(cfg: Config, key: str) -> str:
     """Says what is wrong with a key; empty if it matches something."""
     node, path = cfg, []

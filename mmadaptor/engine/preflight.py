@@ -3,10 +3,10 @@
 import importlib.util
 import logging
 import os
+import re
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.device import get_device
 from mmengine.logging import print_log
 
 from .dataset_checks import check_data
@@ -16,6 +16,11 @@ from .report import Report
 from .safe_loading import peek
 
 EXTRAS = {'mmdet': 'det', 'mmseg': 'seg', 'mmpretrain': 'cls'}
+TASKS = {
+    'mmdet': 'detection (mmdet)',
+    'mmseg': 'segmentation (mmseg)',
+    'mmpretrain': 'classification (mmpretrain)',
+}
 LOAD_FROM = 'the checkpoint to load'
 RANKS = ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK')
 
@@ -31,7 +36,6 @@ def check_training(cfg: Config) -> None:
             expected and how to go on.
     """
     report = Report()
-    _check_amp(cfg, report)
     for key, checkpoint in find_pretrained(cfg.get('model')):
         if not _check_checkpoint(key, checkpoint, report):
             report.hint(how_to_make(checkpoint, cfg.filename))
@@ -50,9 +54,39 @@ def check_test(cfg: Config) -> None:
     Raises:
         InputError: Lists everything that is missing or broken.
     """
+    check_model(cfg, ('test', ))
+
+
+def check_model(cfg: Config, splits: tuple[str, ...] = ()) -> None:
+    """Checks the checkpoint that a trained model is loaded from.
+
+    Args:
+        cfg: The config, which names it by `load_from`.
+        splits: Whose data is checked as well.
+
+    Raises:
+        InputError: Lists everything that is missing or broken, or of another
+            task than the config.
+    """
     report = Report()
     _check_load_from(cfg, report)
-    _check_job(cfg, ('test', ), report)
+    if os.path.isfile(cfg.get('load_from') or ''):
+        _check_task(cfg, cfg.load_from, report)
+    _check_job(cfg, splits, report)
+
+
+def _check_task(cfg: Config, path: str, report: Report) -> None:
+    """Notes a checkpoint that another toolbox's model was saved in."""
+    try:
+        meta = peek(path).get('meta') or {}
+    except InputError:
+        return
+    found = re.search(r"^default_scope\s*=\s*'(\w+)'",
+                      str(meta.get('cfg', '')), re.MULTILINE)
+    got, expected = found and found.group(1), cfg.get('default_scope')
+    if got and expected and got != expected:
+        report.problem(f'{path} holds a model of {TASKS.get(got, got)}, but '
+                       f'the config is of {TASKS.get(expected, expected)}')
 
 
 def _check_job(cfg: Config, splits: tuple[str, ...], report: Report) -> None:
@@ -71,15 +105,6 @@ def _check_job(cfg: Config, splits: tuple[str, ...], report: Report) -> None:
 def _is_first_process() -> bool:
     """Of many processes one reads the annotations; if it stops, all stop."""
     return all(os.environ.get(name, '0') == '0' for name in RANKS)
-
-
-def _check_amp(cfg: Config, report: Report) -> None:
-    wrapper = cfg.get('optim_wrapper') or {}
-    if wrapper.get('type') == 'AmpOptimWrapper' and get_device() == 'cpu':
-        report.problem(
-            'Mixed precision (--amp, AmpOptimWrapper) needs an accelerator, '
-            'and this machine has none: the ops of the detection heads have '
-            'no half types on a CPU. Leave it out; it would save no time here.')
 
 
 def _check_load_from(cfg: Config, report: Report) -> None:

@@ -230,12 +230,16 @@ def refusal(monkeypatch, name, *arguments):
 def tool(name, *arguments, cwd=None, prelude=''):
     """Runs tools/NAME.py as a user does.
 
-    `prelude` runs in the shell before, to set limits.
+    `prelude` runs in the shell before, to set limits. A name that ends in .sh
+    is that script, whose `python` is the one that runs the tests.
     """
+    folder = pathlib.Path(sys.executable).parent
     environment = dict(
-        os.environ, PYTHONPATH=f'{ROOT}{os.pathsep}{HERE}', OMP_NUM_THREADS='1')
-    command = [sys.executable, str(ROOT / 'tools' / f'{name}.py'),
-               *map(str, arguments)]
+        os.environ, PYTHONPATH=f'{ROOT}{os.pathsep}{HERE}', OMP_NUM_THREADS='1',
+        PATH=f'{folder}{os.pathsep}{os.environ["PATH"]}')
+    start = [] if name.endswith('.sh') else [sys.executable]
+    file = name if name.endswith('.sh') else f'{name}.py'
+    command = [*start, str(ROOT / 'tools' / file), *map(str, arguments)]
     if prelude:
         command = ['bash', '-c', f'{prelude}; exec "$@"', 'bash', *command]
     return subprocess.run(

@@ -174,12 +174,6 @@ def test_addresses_are_taken_as_they_are(cfg):
     check_training(cfg)
 
 
-def test_amp_on_a_cpu_is_no_silent_matter(cfg, monkeypatch):
-    monkeypatch.setattr('mmadaptor.engine.preflight.get_device', lambda: 'cpu')
-    cfg.optim_wrapper.type = 'AmpOptimWrapper'
-    assert 'needs an accelerator' in problems(cfg)
-
-
 def test_toolbox_that_is_not_installed(cfg, monkeypatch):
     monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
     assert 'mmdet is not installed: pip install "mmadaptor[det]"' in problems(cfg)

@@ -7,6 +7,7 @@ import signal
 import numpy as np
 import torch
 from mmengine.dataset import BaseDataset
+from mmengine.dist import all_reduce, get_rank, is_main_process
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
@@ -51,13 +52,36 @@ class ToyMetric(BaseMetric):
         return dict(mAP=sum(results))
 
 
+@METRICS.register_module()
+class ScoreMetric(BaseMetric):
+    """The mean score that a classifier gives to the first class."""
+
+    def process(self, data_batch, data_samples):
+        self.results += [float(s['pred_score'][0]) for s in data_samples]
+
+    def compute_metrics(self, results):
+        return dict(score=sum(results) / len(results))
+
+
 @HOOKS.register_module()
 class KillHook(Hook):
-    """Ends the process as a full machine does, after some iterations."""
+    """Ends a process as a full machine does, after some iterations."""
 
-    def __init__(self, after):
-        self.after = after
+    def __init__(self, after, rank=0):
+        self.after, self.rank = after, rank
 
     def after_train_iter(self, runner, **kwargs):
-        if runner.iter + 1 == self.after:
+        if runner.iter + 1 == self.after and get_rank() == self.rank:
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+@HOOKS.register_module()
+class LossHook(Hook):
+    """Writes the loss of all processes' pictures, a line an iteration."""
+
+    def after_train_iter(self, runner, outputs=None, **kwargs):
+        loss = outputs['loss'].detach().double()
+        all_reduce(loss, 'mean')
+        if is_main_process():
+            with open(os.path.join(runner.work_dir, 'losses.txt'), 'a') as file:
+                file.write(f'{runner.iter} {loss.item()!r}\n')

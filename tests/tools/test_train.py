@@ -151,12 +151,6 @@ def test_misspelled_option_is_an_error(unbroken, monkeypatch):
     assert 'Did you mean train_cfg.max_epochs?' in message
 
 
-def test_amp_is_not_silently_left_out(unbroken, monkeypatch):
-    monkeypatch.setattr('mmadaptor.engine.preflight.get_device', lambda: 'cpu')
-    message = refusal(monkeypatch, 'train', unbroken / 'config.py', '--amp')
-    assert 'needs an accelerator' in message
-
-
 def test_auto_scale_lr_needs_its_batch_size(unbroken, monkeypatch):
     message = refusal(
         monkeypatch, 'train', unbroken / 'config.py', '--auto-scale-lr')

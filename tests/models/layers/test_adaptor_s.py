@@ -57,6 +57,35 @@ def test_a_merged_kernel_cannot_go_stale():
         adaptor.train()(torch.randn(1, 3, 3, 6))
 
 
+def poison():
+    """Leaves NaNs in the memory that the next tensors get."""
+    for size in (10**3, 10**4, 10**5, 10**6):
+        torch.full((size, ), float('nan'))
+        torch.full((size, ), float('nan'), dtype=torch.bfloat16)
+
+
+@pytest.mark.parametrize('autocast', [True, False])
+def test_gradients_in_bfloat16(autocast):
+    """Maps of 40 pixels, where oneDNN's gradient reads unwritten memory."""
+    torch.manual_seed(0)
+    y, direction = torch.randn(2, 2, 40, 40, 32)
+    exact = trained(32)
+    exact(y).backward(direction)
+    adaptor = trained(32)
+    if not autocast:
+        adaptor.bfloat16()
+    for _ in range(3):
+        poison()
+        adaptor.zero_grad()
+        with torch.autocast('cpu', dtype=torch.bfloat16, enabled=autocast):
+            result = adaptor(y.bfloat16())
+        assert result.dtype == torch.bfloat16
+        result.backward(direction.bfloat16())
+        for got, expected in zip(adaptor.parameters(), exact.parameters()):
+            error = (got.grad.float() - expected.grad).norm()
+            assert error < .02 * expected.grad.norm()
+
+
 @pytest.mark.parametrize('dilations', [(), (0, 1)], ids=str)
 def test_wrong_dilations_are_named(dilations):
     with pytest.raises(ValueError, match='`dilations` must be positive'):

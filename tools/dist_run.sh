@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# What dist_train.sh and dist_test.sh share: PROCESSES TOOL [its arguments].
+set -euo pipefail
+tools=$(cd "$(dirname "$0")" && pwd)
+if [ "${NNODES:-1}" = 1 ] && [ -z "${PORT:-}" ]; then
+    place=(--standalone)  # a port that is free
+else
+    place=(--nnodes "${NNODES:-1}" --node-rank "${NODE_RANK:-0}"
+           --master-addr "${MASTER_ADDR:-127.0.0.1}"
+           --master-port "${PORT:-29500}")
+fi
+PYTHONPATH=$tools/..${PYTHONPATH:+:$PYTHONPATH} exec python -m \
+    torch.distributed.run "${place[@]}" --nproc-per-node "$1" \
+    "$tools/$2" "${@:3}" --launcher pytorch

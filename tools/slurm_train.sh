@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Trains on a Slurm cluster:
+#   tools/slurm_train.sh PARTITION JOB_NAME CONFIG WORK_DIR [arguments of tools/train.py]
+# GPUS (8), GPUS_PER_NODE (8), CPUS_PER_TASK (5) and SRUN_ARGS may be set.
+set -euo pipefail
+[ $# -ge 4 ] || { sed -n '2,4s/^# \?//p' "$0"; exit 2; } >&2
+tools=$(cd "$(dirname "$0")" && pwd)
+per_node=${GPUS_PER_NODE:-8}
+# SRUN_ARGS is a list of words.
+# shellcheck disable=SC2086
+PYTHONPATH=$tools/..${PYTHONPATH:+:$PYTHONPATH} exec srun -p "$1" \
+    --job-name "$2" --gres "gpu:$per_node" --ntasks "${GPUS:-8}" \
+    --ntasks-per-node "$per_node" --cpus-per-task "${CPUS_PER_TASK:-5}" \
+    --kill-on-bad-exit=1 ${SRUN_ARGS:-} \
+    python -u "$tools/train.py" "$3" --work-dir "$4" "${@:5}" --launcher slurm
