@@ -1,9 +1,20 @@
-"""Builds `mmadaptor._ext`, the compiled ops; the rest is in setup.cfg."""
+"""Builds `mmadaptor._ext`, the compiled ops; the rest is in setup.cfg.
+
+The CPU's ops are always built, those for CUDA when the installed torch has CUDA
+and its nvcc is found; no GPU is needed. In the environment:
+
+    FORCE_CUDA=1 or 0      build them, or fail; or leave them out
+    CUDA_HOME              the toolkit, if it is not that of the nvcc in PATH
+    TORCH_CUDA_ARCH_LIST   for which GPUs: "8.0;9.0+PTX"
+    MMCV_CUDA_ARGS         more arguments of nvcc, as mmcv's build reads them
+"""
+import os
 import pathlib
+import re
+import shutil
+import subprocess
 
 from setuptools import setup
-
-ROOT = pathlib.Path(__file__).parent
 
 NO_TORCH = """
 mmadaptor compiles its ops against the torch that will run them, and no torch is
@@ -12,31 +23,93 @@ importable here. Install torch first, then build without pip's isolation:
     pip install -r requirements/build.txt
     pip install -e . --no-build-isolation
 """
+# Where no GPU says which it is: A100, H100 and H200, RTX 50; newer ones compile
+# the PTX of the last when they first load it.
+ARCHITECTURES = '8.0;9.0;12.0+PTX'
+
+
+def find_toolkit() -> pathlib.Path | None:
+    """The CUDA toolkit's folder: torch takes that of a wrapper for nvcc's own."""
+    named = os.environ.get('CUDA_HOME') or os.environ.get('CUDA_PATH')
+    if named:
+        return pathlib.Path(named)
+    nvcc = shutil.which('nvcc') or '/usr/local/cuda/bin/nvcc'
+    if not os.path.exists(nvcc):
+        return None
+    plan = subprocess.run([nvcc, '--dryrun', '-x', 'cu', '-c', os.devnull],
+                          capture_output=True, text=True).stderr
+    top = re.search(r'^#\$ TOP=(.*)$', plan, re.M)
+    return pathlib.Path(top[1]).resolve() if top else None
+
+
+def why_no_cuda(toolkit: pathlib.Path | None) -> str | None:
+    """What keeps the CUDA ops from being built; None if nothing does."""
+    import torch
+    if torch.version.cuda is None:
+        return f'torch {torch.__version__} has no CUDA'
+    nvcc = toolkit and toolkit / 'bin' / 'nvcc'
+    if not nvcc or not nvcc.exists():
+        return 'no nvcc is found' + (f' in {toolkit}/bin' if toolkit else '')
+    version = re.search(
+        r'release (\d+)\.',
+        subprocess.run([str(nvcc), '--version'], capture_output=True,
+                       text=True).stdout)
+    if not version or version[1] != torch.version.cuda.split('.')[0]:
+        return (f'{nvcc} is not of the CUDA {torch.version.cuda} of torch '
+                f'{torch.__version__}')
+    return None
+
+
+def builds_cuda() -> bool:
+    """Whether the CUDA ops are built; sets up torch's build for them."""
+    wish = os.environ.get('FORCE_CUDA', '')
+    if wish not in ('', '0', '1'):
+        raise SystemExit(f'FORCE_CUDA must be 0 or 1, got {wish!r}.')
+    if wish == '0':
+        return False
+    toolkit = find_toolkit()
+    problem = why_no_cuda(toolkit)
+    if problem:
+        if wish == '1':
+            raise SystemExit(f'FORCE_CUDA=1, but {problem}.')
+        print(f"mmadaptor's ops are built for the CPU alone: {problem}.")
+        return False
+    os.environ['CUDA_HOME'] = str(toolkit)
+    import torch
+    if not torch.cuda.is_available():
+        os.environ.setdefault('TORCH_CUDA_ARCH_LIST', ARCHITECTURES)
+    return True
 
 
 def get_extensions() -> list:
     """The C++ extension, built by torch's own setuptools commands."""
     try:
-        from torch.utils.cpp_extension import CppExtension
+        import torch  # noqa: F401
     except ImportError as error:
         raise SystemExit(NO_TORCH) from error
+    with_cuda = builds_cuda()  # before torch looks for the toolkit
+    from torch.utils.cpp_extension import CppExtension, CUDAExtension
     csrc = pathlib.Path('mmadaptor', 'csrc')
-    sources = [*csrc.glob('*.cpp'), *csrc.glob('cpu/*.cpp')]
-    headers = [*csrc.glob('*.h'), *csrc.glob('cpu/*.h')]
+    folders = [csrc, csrc / 'cpu', *([csrc / 'cuda'] if with_cuda else [])]
+    sources = [p for f in folders for kind in ('*.cpp', '*.cu')
+               for p in f.glob(kind)]
+    headers = [p for f in folders for kind in ('*.h', '*.cuh')
+               for p in f.glob(kind)]
+    arguments = dict(cxx=[
+        '-g0', '-O3', '-fno-math-errno', '-ffp-contract=fast',
+        '-fopenmp',  # without it at::parallel_for is one thread
+        # Vectors wider than the baseline's are passed in memory
+        # between the kernels' own functions, which is what we want.
+        '-Wno-psabi',
+        # Said of GCC's own headers of AVX-512 intrinsics.
+        '-Wno-maybe-uninitialized',
+    ], nvcc=['-O3', *os.environ.get('MMCV_CUDA_ARGS', '').split()])
     return [
-        CppExtension(
+        (CUDAExtension if with_cuda else CppExtension)(
             'mmadaptor._ext',
             sources=sorted(map(str, sources)),
             depends=sorted(map(str, headers)),
-            extra_compile_args=[
-                '-g0', '-O3', '-fno-math-errno', '-ffp-contract=fast',
-                '-fopenmp',  # without it at::parallel_for is one thread
-                # Vectors wider than the baseline's are passed in memory
-                # between the kernels' own functions, which is what we want.
-                '-Wno-psabi',
-                # Said of GCC's own headers of AVX-512 intrinsics.
-                '-Wno-maybe-uninitialized',
-            ],
+            extra_compile_args=arguments,
             extra_link_args=['-fopenmp'])
     ]
 

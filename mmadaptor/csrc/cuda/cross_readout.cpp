@@ -1,0 +1,66 @@
+// The readout of given states on a GPU: from tensors to the kernels.
+#include <torch/library.h>
+
+#include "../cross_scan.h"
+#include "call.h"
+#include "readout.h"
+
+namespace mmadaptor::cuda {
+namespace {
+
+// The kernels compute in the states' dtype, and read C as it is unless that is
+// narrower or wider.
+at::ScalarType kernel_dtype(const Tensor& states, const Tensor& C) {
+  return accumulate_type(C.scalar_type()) == states.scalar_type() ? C.scalar_type()
+                                                                  : states.scalar_type();
+}
+
+Readout prepare(const Tensor& h, const Tensor& C) {
+  return {C.size(0) * C.size(1) * C.size(2), h.size(3), h.size(4), h.size(5), h.const_data_ptr(),
+          C.const_data_ptr(), nullptr, nullptr, nullptr, nullptr};
+}
+
+Tensor cross_readout(const Tensor& states, const Tensor& C) {
+  check_readout("cross_readout", states, C);
+  const DeviceGuard guard(states.device());
+  const auto dtype = kernel_dtype(states, C);
+  const Tensor h = states.contiguous(), read_C = C.to(dtype).contiguous();
+  const Tensor y = empty_readout(h, read_C);
+  if (y.numel() > 0) {
+    auto readout = prepare(h, read_C);
+    readout.y = y.data_ptr();
+    for_element(dtype, [&](auto* type) { launch_readout(type, readout, current_target()); });
+    MMADAPTOR_LAUNCHED();
+  }
+  return y.to(C.scalar_type());
+}
+
+std::tuple<Tensor, Tensor> cross_readout_backward(const Tensor& grad_y, const Tensor& states,
+                                                  const Tensor& C) {
+  check_readout_gradient("cross_readout_backward", grad_y, states, C);
+  const DeviceGuard guard(states.device());
+  const auto dtype = kernel_dtype(states, C);
+  const Tensor h = states.contiguous(), read_C = C.to(dtype).contiguous();
+  const Tensor grad = grad_y.to(dtype).contiguous();
+  const auto [grad_states, grad_C] = empty_readout_gradients(h, read_C);
+  if (grad_states.numel() > 0) {
+    auto readout = prepare(h, read_C);
+    readout.grad_y = grad.const_data_ptr();
+    readout.grad_h = grad_states.data_ptr();
+    readout.grad_C = grad_C.data_ptr();
+    for_element(dtype, [&](auto* type) {
+      launch_readout_backward(type, readout, current_target());
+    });
+    MMADAPTOR_LAUNCHED();
+  }
+  return {grad_states, grad_C.to(C.scalar_type())};
+}
+
+}  // namespace
+
+TORCH_LIBRARY_IMPL(mmadaptor, MMADAPTOR_DEVICE, m) {
+  m.impl("cross_readout", cross_readout);
+  m.impl("cross_readout_backward", cross_readout_backward);
+}
+
+}  // namespace mmadaptor::cuda

@@ -1,0 +1,76 @@
+// What all kernels are written with: numbers as floats, sums over a warp, shared
+// memory and the launch.
+#pragma once
+
+#include "target.h"
+
+#ifndef MMADAPTOR_EMULATION
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#endif
+
+namespace mmadaptor::cuda {
+
+constexpr int kWarp = 32;
+constexpr unsigned kAllLanes = 0xffffffffu;
+
+template <typename T>
+struct WideOf {
+  using type = float;
+};
+template <>
+struct WideOf<double> {
+  using type = double;
+};
+// What arithmetic with T is done in.
+template <typename T>
+using Wide = typename WideOf<T>::type;
+
+__device__ __forceinline__ float widen(float x) { return x; }
+__device__ __forceinline__ double widen(double x) { return x; }
+__device__ __forceinline__ float widen(__half x) { return __half2float(x); }
+__device__ __forceinline__ float widen(__nv_bfloat16 x) { return __bfloat162float(x); }
+
+template <typename T>
+__device__ __forceinline__ T narrow(Wide<T> x) {
+  return x;
+}
+template <>
+__device__ __forceinline__ __half narrow<__half>(float x) {
+  return __float2half(x);
+}
+template <>
+__device__ __forceinline__ __nv_bfloat16 narrow<__nv_bfloat16>(float x) {
+  return __float2bfloat16(x);
+}
+
+// The sum over the lanes of a warp, in every lane.
+template <typename W>
+__device__ __forceinline__ W warp_sum(W x) {
+  for (int other = kWarp / 2; other > 0; other /= 2) x += __shfl_xor_sync(kAllLanes, x, other);
+  return x;
+}
+
+inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+#ifndef MMADAPTOR_EMULATION
+// The shared memory that the launch gave to the block.
+template <typename T>
+__device__ __forceinline__ T* shared_memory() {
+  extern __shared__ __align__(16) unsigned char bytes[];
+  return reinterpret_cast<T*>(bytes);
+}
+
+// Starts a kernel; the caller looks for an error of it afterwards.
+template <typename Kernel, typename... Arguments>
+void launch(Kernel kernel, dim3 grid, dim3 block, size_t shared, cudaStream_t stream,
+            const Arguments&... arguments) {
+  constexpr size_t kAlwaysThere = 48 * 1024;
+  if (shared > kAlwaysThere)
+    cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                         static_cast<int>(shared));
+  kernel<<<grid, block, shared, stream>>>(arguments...);
+}
+#endif
+
+}  // namespace mmadaptor::cuda

@@ -1,0 +1,67 @@
+"""Compiles the CUDA ops for the host: their own source, on an emulated device."""
+import concurrent.futures
+import hashlib
+import os
+import pathlib
+import subprocess
+import sysconfig
+
+import torch
+from torch.utils import cpp_extension
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parents[2]
+CSRC = ROOT / 'mmadaptor' / 'csrc'
+COMPILER = os.environ.get('CXX', 'c++').split()
+COMMON = ['-std=c++17', '-fPIC', '-DMMADAPTOR_EMULATION', '-Wno-psabi']
+# The kernels are checked; what calls them includes torch, and is compiled as
+# quickly as can be.
+KERNEL = ['-O1', '-g', '-fno-omit-frame-pointer', '-fsanitize=address,undefined']
+CALLER = ['-O0', '-g0']
+
+
+def sanitizer(name: str) -> str:
+    """The path of a sanitizer's library, which has to be loaded first of all."""
+    return subprocess.run([*COMPILER, f'-print-file-name={name}'],
+                          capture_output=True, text=True, check=True).stdout.strip()
+
+
+def compile_object(source: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
+    """Compile a source of the ops (torch's headers) or of the kernels (none)."""
+    calls_torch = source.suffix == '.cpp' and source.parent != HERE
+    flags = [f'-I{HERE}', *(CALLER if calls_torch else KERNEL)]
+    if calls_torch:
+        flags += [f'-I{p}' for p in (*cpp_extension.include_paths(),
+                                     sysconfig.get_path('include'))]
+    target = folder / f'{source.name}.o'
+    done = subprocess.run(
+        [*COMPILER, *COMMON, *flags, '-x', 'c++', '-c', str(source), '-o', str(target)],
+        capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f'{source} does not compile:\n{done.stderr[-6000:]}')
+    return target
+
+
+def build() -> pathlib.Path:
+    """Compile what changed since the last time; return the library's path."""
+    sources = [*(CSRC / 'cuda').glob('*.cu'), *(CSRC / 'cuda').glob('*.cpp'),
+               *HERE.glob('*.cpp')]
+    digest = hashlib.sha256(torch.__version__.encode())
+    for path in sorted([*CSRC.glob('*.h'), *(CSRC / 'cuda').glob('*'), *HERE.glob('*')]):
+        if path.is_file():
+            digest.update(path.read_bytes())
+    folder = ROOT / 'build' / 'emulation'
+    library = folder / f'{digest.hexdigest()[:16]}.so'
+    if library.exists():
+        return library
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob('*.so'):
+        old.unlink()
+    sources.sort(key=lambda path: path.suffix)  # those with torch first: the longest
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        objects = list(pool.map(lambda s: compile_object(s, folder), sources))
+    torch_libraries = pathlib.Path(torch.__file__).parent / 'lib'
+    subprocess.run(
+        [*COMPILER, '-shared', '-fsanitize=address,undefined', *map(str, objects),
+         f'-L{torch_libraries}', '-ltorch_cpu', '-lc10', '-o', str(library)], check=True)
+    return library
