@@ -2,9 +2,11 @@
 
 from .checkpoint import load_backbone
 from .errors import InputError
+from .flop_handles import register_flop_handles
 from .hooks import CurvesHook, EpochSeedHook, SafeCheckpointHook, StrictLoadHook
 from .safe_loading import register_safe_loaders
 
+register_flop_handles()
 register_safe_loaders()
 
 __all__ = [
