@@ -13,6 +13,7 @@ import pathlib
 import re
 import shutil
 import subprocess
+import warnings
 
 from setuptools import setup
 
@@ -29,7 +30,7 @@ ARCHITECTURES = '8.0;9.0;12.0+PTX'
 
 
 def find_toolkit() -> pathlib.Path | None:
-    """The CUDA toolkit's folder: torch takes that of a wrapper for nvcc's own."""
+    """The CUDA toolkit's folder, which nvcc knows; torch trusts a wrapper's."""
     named = os.environ.get('CUDA_HOME') or os.environ.get('CUDA_PATH')
     if named:
         return pathlib.Path(named)
@@ -72,7 +73,8 @@ def builds_cuda() -> bool:
     if problem:
         if wish == '1':
             raise SystemExit(f'FORCE_CUDA=1, but {problem}.')
-        print(f"mmadaptor's ops are built for the CPU alone: {problem}.")
+        warnings.warn(f'the ops are built for the CPU alone: {problem}.',
+                      stacklevel=1)
         return False
     os.environ['CUDA_HOME'] = str(toolkit)
     import torch

@@ -1,29 +1,9 @@
 // The 2-D scan on a CPU: from maps to the kernels, which walk them in place.
-#include "../cross_scan.h"
-
-#include <torch/library.h>
-
+#include "../cross_scan_call.h"
 #include "scan_call.h"
 
 namespace mmadaptor {
 namespace {
-
-Strided strided(const Tensor& t) {  // (batch, height, width, channels)
-  return {t.data_ptr(), t.stride(0), 0, t.stride(3), t.stride(1), t.stride(2)};
-}
-
-Strided strided_directed(const Tensor& t) {  // (batch, height, width, 4, channels)
-  return {t.data_ptr(), t.stride(0), t.stride(3), t.stride(4), t.stride(1), t.stride(2)};
-}
-
-Strided strided_coefficients(const Tensor& t) {  // (batch, height, width, 4, states)
-  return {t.data_ptr(), t.stride(0), t.stride(3), 0, t.stride(1), t.stride(2), t.stride(4)};
-}
-
-Strided strided_states(const Tensor& t) {  // (batch, height, width, 4, channels, states)
-  return {t.data_ptr(), t.stride(0), t.stride(3), t.stride(4), t.stride(1), t.stride(2),
-          t.stride(5)};
-}
 
 // The kernels read any strides, but fast only neighbouring channels.
 Tensor channels_last(const Tensor& t) { return t.stride(-1) == 1 ? t : t.contiguous(); }
@@ -157,51 +137,6 @@ CrossGradients backward(const CrossArguments& a, bool delta_softplus, const Opti
   return gradients;
 }
 
-std::tuple<Tensor, Tensor, Tensor> cross_selective_scan(
-    const Tensor& x, const Tensor& delta, const Tensor& A, const Tensor& B, const Tensor& C,
-    const OptionalTensor& D, const OptionalTensor& delta_bias, bool delta_softplus,
-    bool return_states) {
-  const OptionalTensor readout = C;
-  const CrossArguments arguments{x, delta, A, B, readout, D, delta_bias};
-  check_cross_scan("cross_selective_scan", arguments);
-  return forward(arguments, delta_softplus, return_states);
-}
-
-CrossGradients cross_selective_scan_backward(
-    const Tensor& grad_y, const OptionalTensor& grad_states, const Tensor& x, const Tensor& delta,
-    const Tensor& A, const Tensor& B, const Tensor& C, const OptionalTensor& D,
-    const OptionalTensor& delta_bias, bool delta_softplus, const Tensor& checkpoints) {
-  const OptionalTensor readout = C;
-  const CrossArguments arguments{x, delta, A, B, readout, D, delta_bias};
-  check_cross_gradients("cross_selective_scan_backward", arguments, grad_y, grad_states,
-                        checkpoints);
-  return backward(arguments, delta_softplus, grad_y, grad_states, checkpoints);
-}
-
-std::tuple<Tensor, Tensor> cross_selective_scan_states(const Tensor& x, const Tensor& delta,
-                                                       const Tensor& A, const Tensor& B,
-                                                       const OptionalTensor& delta_bias,
-                                                       bool delta_softplus) {
-  const OptionalTensor none;
-  const CrossArguments arguments{x, delta, A, B, none, none, delta_bias};
-  check_cross_scan("cross_selective_scan_states", arguments);
-  const auto results = forward(arguments, delta_softplus, true);
-  return {std::get<1>(results), std::get<2>(results)};
-}
-
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> cross_selective_scan_states_backward(
-    const Tensor& grad_states, const Tensor& x, const Tensor& delta, const Tensor& A,
-    const Tensor& B, const OptionalTensor& delta_bias, bool delta_softplus,
-    const Tensor& checkpoints) {
-  const OptionalTensor none;
-  const CrossArguments arguments{x, delta, A, B, none, none, delta_bias};
-  check_cross_gradients("cross_selective_scan_states_backward", arguments, none, grad_states,
-                        checkpoints);
-  const auto grads = backward(arguments, delta_softplus, none, grad_states, checkpoints);
-  return {std::get<0>(grads), std::get<1>(grads), std::get<2>(grads), std::get<3>(grads),
-          std::get<6>(grads)};
-}
-
 Readout prepare_readout(const Tensor& h, const Tensor& C) {
   return {h.scalar_type(), h.size(3), h.size(4), h.size(5), h.const_data_ptr(),
           C.const_data_ptr(), nullptr, nullptr, nullptr, nullptr};
@@ -242,10 +177,7 @@ std::tuple<Tensor, Tensor> cross_readout_backward(const Tensor& grad_y, const Te
 }  // namespace
 
 TORCH_LIBRARY_IMPL(mmadaptor, CPU, m) {
-  m.impl("cross_selective_scan", cross_selective_scan);
-  m.impl("cross_selective_scan_backward", cross_selective_scan_backward);
-  m.impl("cross_selective_scan_states", cross_selective_scan_states);
-  m.impl("cross_selective_scan_states_backward", cross_selective_scan_states_backward);
+  CrossScanOps<forward, backward>::implement(m);
   m.impl("cross_readout", cross_readout);
   m.impl("cross_readout_backward", cross_readout_backward);
 }

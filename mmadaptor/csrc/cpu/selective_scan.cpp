@@ -1,8 +1,7 @@
 // The selective scan on a CPU: from tensors to the kernels of this processor.
-#include "../selective_scan.h"
+#include "../selective_scan_call.h"
 
 #include <ATen/Version.h>
-#include <torch/library.h>
 
 #include "scan_call.h"
 
@@ -22,25 +21,6 @@ const ScanKernels& scan_kernels() {
 }
 
 namespace {
-
-// A sequence is a map of one row; channels are split into groups.
-Strided strided(const Tensor& t, int64_t groups) {  // (batch, channels, length)
-  return {t.data_ptr(), t.stride(0), t.size(1) / groups * t.stride(1), t.stride(1), 0, t.stride(2)};
-}
-
-Strided strided_states(const Tensor& t, int64_t groups) {  // (batch, channels, states, length)
-  return {t.data_ptr(), t.stride(0), t.size(1) / groups * t.stride(1),
-          t.stride(1),  0,           t.stride(3),
-          t.stride(2)};
-}
-
-// B or C: (channels, states), (batch, states, length) or (batch, groups, states, length).
-Strided strided_coefficients(const Tensor& t, int64_t groups) {
-  if (t.dim() == 2)
-    return {t.data_ptr(), 0, t.size(0) / groups * t.stride(0), t.stride(0), 0, 0, t.stride(1)};
-  if (t.dim() == 3) return {t.data_ptr(), t.stride(0), 0, 0, 0, t.stride(2), t.stride(1)};
-  return {t.data_ptr(), t.stride(0), t.stride(1), 0, 0, t.stride(3), t.stride(2)};
-}
 
 // The kernels' view of the arguments, and what keeps its memory alive.
 struct PreparedScan {
@@ -78,34 +58,18 @@ struct PreparedScan {
   }
 };
 
-std::tuple<Tensor, Tensor, Tensor> selective_scan(
-    const Tensor& u, const Tensor& delta, const Tensor& A, const Tensor& B, const Tensor& C,
-    const OptionalTensor& D, const OptionalTensor& z, const OptionalTensor& delta_bias,
-    bool delta_softplus) {
-  const OptionalTensor readout = C;
-  const ScanArguments arguments{u, delta, A, B, readout, D, z, delta_bias};
-  check_scan("selective_scan", arguments);
-  auto [y, last_state, checkpoints] = empty_scan_results(arguments);
+// y and the last state, or without a C the states; and the checkpoints.
+ScanOutputs forward(const ScanArguments& arguments, bool delta_softplus) {
   const PreparedScan prepared(arguments, delta_softplus);
-  const ScanResults results{strided(y, prepared.scan.groups), {}, last_state.data_ptr(),
-                            checkpoints.data_ptr()};
-  run(scan_kernels().forward, prepared.scan, results);
-  return {y, last_state, checkpoints};
-}
-
-std::tuple<Tensor, Tensor> selective_scan_states(const Tensor& u, const Tensor& delta,
-                                                 const Tensor& A, const Tensor& B,
-                                                 const OptionalTensor& delta_bias,
-                                                 bool delta_softplus) {
-  const OptionalTensor none;
-  const ScanArguments arguments{u, delta, A, B, none, none, none, delta_bias};
-  check_scan("selective_scan_states", arguments);
-  auto [states, checkpoints] = empty_states_results(arguments);
-  const PreparedScan prepared(arguments, delta_softplus);
-  const ScanResults results{{}, strided_states(states, prepared.scan.groups), nullptr,
-                            checkpoints.data_ptr()};
-  run(scan_kernels().forward, prepared.scan, results);
-  return {states, checkpoints};
+  const Scan& scan = prepared.scan;
+  ScanOutputs outputs(arguments);
+  ScanResults results{};
+  if (scan.reads_out) results.y = strided(outputs.y, scan.groups);
+  else results.h = strided_states(outputs.states, scan.groups);
+  results.last_state = data_or_null(outputs.last_state);
+  results.checkpoints = outputs.checkpoints.data_ptr();
+  run(scan_kernels().forward, scan, results);
+  return outputs;
 }
 
 // Both backward passes. `grad` is that of y, or of the states without a C.
@@ -150,36 +114,10 @@ ScanGradientTuple backward(const ScanArguments& a, bool delta_softplus, const Te
   return gradients;
 }
 
-ScanGradientTuple selective_scan_backward(
-    const Tensor& grad_y, const OptionalTensor& grad_last_state, const Tensor& u,
-    const Tensor& delta, const Tensor& A, const Tensor& B, const Tensor& C,
-    const OptionalTensor& D, const OptionalTensor& z, const OptionalTensor& delta_bias,
-    bool delta_softplus, const Tensor& checkpoints) {
-  const OptionalTensor readout = C;
-  const ScanArguments arguments{u, delta, A, B, readout, D, z, delta_bias};
-  check_scan_gradient("selective_scan_backward", arguments, grad_y, grad_last_state, checkpoints);
-  return backward(arguments, delta_softplus, grad_y, grad_last_state, checkpoints);
-}
-
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> selective_scan_states_backward(
-    const Tensor& grad_states, const Tensor& u, const Tensor& delta, const Tensor& A,
-    const Tensor& B, const OptionalTensor& delta_bias, bool delta_softplus,
-    const Tensor& checkpoints) {
-  const OptionalTensor none;
-  const ScanArguments arguments{u, delta, A, B, none, none, none, delta_bias};
-  check_states_gradient("selective_scan_states_backward", arguments, grad_states, checkpoints);
-  const auto grads = backward(arguments, delta_softplus, grad_states, none, checkpoints);
-  return {std::get<0>(grads), std::get<1>(grads), std::get<2>(grads), std::get<3>(grads),
-          std::get<7>(grads)};
-}
-
 }  // namespace
 
 TORCH_LIBRARY_IMPL(mmadaptor, CPU, m) {
-  m.impl("selective_scan", selective_scan);
-  m.impl("selective_scan_backward", selective_scan_backward);
-  m.impl("selective_scan_states", selective_scan_states);
-  m.impl("selective_scan_states_backward", selective_scan_states_backward);
+  SelectiveScanOps<forward, backward>::implement(m);
 }
 
 }  // namespace mmadaptor

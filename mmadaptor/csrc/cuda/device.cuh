@@ -2,6 +2,7 @@
 // memory and the launch.
 #pragma once
 
+#include "../scan_view.h"
 #include "target.h"
 
 #ifndef MMADAPTOR_EMULATION
@@ -50,8 +51,6 @@ __device__ __forceinline__ W warp_sum(W x) {
   for (int other = kWarp / 2; other > 0; other /= 2) x += __shfl_xor_sync(kAllLanes, x, other);
   return x;
 }
-
-inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 #ifndef MMADAPTOR_EMULATION
 // The shared memory that the launch gave to the block.

@@ -1,0 +1,148 @@
+// The selective scan on a GPU: from tensors to the kernels.
+#include "../selective_scan_call.h"
+#include "scan_call.h"
+
+namespace mmadaptor::cuda {
+namespace {
+
+// The kernels read neighbouring channels together, so a (batch, channels, length)
+// tensor of any other order is copied into that one.
+Tensor channels_last(const Tensor& t) {
+  return t.stride(1) == 1 ? t : t.transpose(1, 2).contiguous().transpose(1, 2);
+}
+
+// The results that are like `t`: themselves, or what is to be copied to them.
+Tensor written_like(const Tensor& t) {
+  return t.stride(1) == 1 ? t : at::empty_like(t.transpose(1, 2), at::MemoryFormat::Contiguous)
+                                    .transpose(1, 2);
+}
+
+// The kernels' view of the arguments, and what keeps its memory alive.
+struct PreparedScan {
+  Tensor u, delta, A;
+  OptionalTensor z, D, delta_bias;
+  ScanView view;
+
+  PreparedScan(const ScanArguments& a, bool delta_softplus)
+      : u(channels_last(a.u)),
+        delta(channels_last(a.delta)),
+        A(a.A.contiguous()),
+        D(contiguous(a.D)),
+        delta_bias(contiguous(a.delta_bias)) {
+    view.batch = u.size(0);
+    view.groups = a.groups().expect_int();
+    view.channels = u.size(1) / view.groups;
+    view.states = A.size(1);
+    view.height = 1;
+    view.width = u.size(2);
+    view.delta_softplus = delta_softplus;
+    view.reads_out = is_present(a.C);
+    view.gives_states = !view.reads_out;
+    view.u = strided(u, view.groups);
+    view.delta = strided(delta, view.groups);
+    if (is_present(a.z)) view.z = strided(*(z = channels_last(*a.z)), view.groups);
+    view.B = strided_coefficients(a.B, view.groups);
+    if (view.reads_out) view.C = strided_coefficients(*a.C, view.groups);
+    view.B_varies = a.B_varies();
+    view.C_varies = a.C_varies();
+    view.A = A.const_data_ptr();
+    view.D = data_or_null(D);
+    view.delta_bias = data_or_null(delta_bias);
+  }
+
+  at::TensorOptions wide_options() const { return A.options(); }
+};
+
+ScanOutputs forward(const ScanArguments& arguments, bool delta_softplus) {
+  const DeviceGuard guard(arguments.u.device());
+  ScanOutputs outputs(arguments);
+  if (arguments.u.numel() == 0) return outputs;
+  const PreparedScan scan(arguments, delta_softplus);
+  const PreparedPlan prepared(scan.view, scan.wide_options(), false);
+  ScanResults results{};
+  Tensor y;
+  if (scan.view.reads_out) results.y = strided(y = written_like(outputs.y), scan.view.groups);
+  else results.h = strided_states(outputs.states, scan.view.groups);
+  results.last_state = data_or_null(outputs.last_state);
+  results.checkpoints = outputs.checkpoints.data_ptr();
+  for_element(scan.u.scalar_type(), [&](auto* type) {
+    launch_scan(type, scan.view, results, prepared.extra, prepared.target);
+  });
+  MMADAPTOR_LAUNCHED();
+  if (scan.view.reads_out && !y.is_same(outputs.y)) outputs.y.copy_(y);
+  return outputs;
+}
+
+// Where the gradients of u, delta and z are written, and what is copied afterwards.
+class Written {
+ public:
+  Strided operator()(const Tensor& gradient, int64_t groups) {
+    pairs_.emplace_back(gradient, written_like(gradient));
+    return strided(pairs_.back().second, groups);
+  }
+  void copy() const {
+    for (const auto& [gradient, written] : pairs_)
+      if (!written.is_same(gradient)) gradient.copy_(written);
+  }
+
+ private:
+  std::vector<std::pair<Tensor, Tensor>> pairs_;
+};
+
+ScanGradientTuple backward(const ScanArguments& a, bool delta_softplus, const Tensor& grad,
+                           const OptionalTensor& grad_last_state, const Tensor& checkpoints) {
+  const DeviceGuard guard(a.u.device());
+  auto gradients = empty_scan_gradients(a);
+  auto& [grad_u, grad_delta, grad_A, grad_B, grad_C, grad_D, grad_z, grad_delta_bias] = gradients;
+  const PreparedScan scan(a, delta_softplus);
+  const ScanView& view = scan.view;
+  const PreparedPlan prepared(view, scan.wide_options(), true);
+  const auto wide = scan.A.scalar_type();
+  const auto coefficients = [&](const Tensor& total, bool varies) {
+    return varies ? Parts(total, prepared.extra.plan.blocks, wide)
+                  : parts_of(total, prepared, view, wide, true);
+  };
+  Parts A = parts_of(grad_A, prepared, view, wide, true), B = coefficients(grad_B, view.B_varies);
+  Parts C, D, delta_bias;
+  if (view.reads_out) C = coefficients(grad_C, view.C_varies);
+  if (view.D) D = parts_of(grad_D, prepared, view, wide, false);
+  if (view.delta_bias) delta_bias = parts_of(grad_delta_bias, prepared, view, wide, false);
+
+  const OptionalTensor last = contiguous(grad_last_state);
+  const Tensor kept = checkpoints.contiguous(), incoming = view.reads_out ? channels_last(grad) : grad;
+  Written written;
+  ScanGradients grads{};
+  if (view.reads_out) grads.y = strided(incoming, view.groups);
+  else grads.h = strided_states(incoming, view.groups);
+  grads.last_state = data_or_null(last);
+  grads.checkpoints = kept.const_data_ptr();
+  grads.u = written(grad_u, view.groups);
+  grads.delta = written(grad_delta, view.groups);
+  if (view.z.data) grads.z = written(grad_z, view.groups);
+  grads.A = A.data();
+  grads.B.data = B.data();
+  grads.C.data = C.data();
+  if (view.B_varies) grads.B = strided_coefficients(B.first(), view.groups);
+  if (view.C_varies) grads.C = strided_coefficients(C.first(), view.groups);
+  grads.B_part = B.stride();
+  grads.C_part = C.stride();
+  grads.D = D.data();
+  grads.delta_bias = delta_bias.data();
+  if (view.batch > 0) {
+    for_element(scan.u.scalar_type(), [&](auto* type) {
+      launch_scan_backward(type, view, grads, prepared.extra, prepared.target);
+    });
+    MMADAPTOR_LAUNCHED();
+    written.copy();
+  }
+  for (Parts* parts : {&A, &B, &C, &D, &delta_bias}) parts->add_up();
+  return gradients;
+}
+
+}  // namespace
+
+TORCH_LIBRARY_IMPL(mmadaptor, MMADAPTOR_DEVICE, m) {
+  SelectiveScanOps<forward, backward>::implement(m);
+}
+
+}  // namespace mmadaptor::cuda
