@@ -7,8 +7,11 @@ CONFIG_seg := configs/upernet_mamba_adaptor_b0_shapes.py
 CONFIG_cls := configs/mamba_adaptor_b0_shapes.py
 CONFIG := $(or $(CONFIG_$(TASK)),$(error TASK must be det, seg or cls, got $(TASK)))
 DEMO := work_dirs/demo_$(TASK)
+OPS := cross_scan memory_select selective_scan
+SANITIZED := build/sanitized
+SANITIZERS := -fsanitize=address,undefined -fno-sanitize=vptr -fno-sanitize-recover=undefined
 
-.PHONY: help env demo transfer test lint clean
+.PHONY: help env demo transfer test lint sanitize clean
 
 help:
 	@echo 'make demo   set up .venv, train a detector on the embedded dataset, test'
@@ -16,6 +19,7 @@ help:
 	@echo 'make transfer  detector and segmentor from scratch and from a classifier'
 	@echo 'make test   set up .venv and pass the tests'
 	@echo 'make lint   check the sources'
+	@echo 'make sanitize   pass the tests of the CPU ops under AddressSanitizer and UBSan'
 	@echo 'make env    set up .venv alone (PYTHON=python3.x to choose the Python)'
 	@echo 'make clean  remove what was built; .venv stays'
 
@@ -37,6 +41,16 @@ test: env
 
 lint: env
 	$(BIN)/ruff check .
+
+# In the folder of the sanitized package, so that it is the one imported.
+sanitize: env
+	FORCE_CUDA=0 CFLAGS='$(SANITIZERS) -fno-omit-frame-pointer' \
+		LDFLAGS='$(SANITIZERS)' $(BIN)/python setup.py --quiet build \
+		--build-base $(SANITIZED) --build-lib $(SANITIZED)/lib
+	cd $(SANITIZED)/lib && PYTHONPATH='$(CURDIR)' ASAN_OPTIONS=detect_leaks=0 \
+		LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so)" \
+		'$(CURDIR)/$(BIN)/python' -m pytest \
+		$(OPS:%='$(CURDIR)/tests/ops/test_%.py')
 
 clean:
 	rm -rf build dist *.egg-info mmadaptor/_ext*.so

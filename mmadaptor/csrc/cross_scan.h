@@ -31,8 +31,10 @@ struct CrossArguments {
     sizes.insert(sizes.end(), inner);
     return sizes;
   }
+  // (batch, chunks, states, 4 channels) in two dimensions: one of chunks alone
+  // would make torch.compile ask whether there is just one, and specialise.
   std::vector<c10::SymInt> checkpoints() const {
-    return {batch(), chunks(), states(), channels() * kDirections};
+    return {batch(), chunks() * states() * channels() * kDirections};
   }
   at::TensorOptions accumulate_options() const {
     return x.options().dtype(accumulate_type(x.scalar_type()));
@@ -87,7 +89,8 @@ inline void check_cross_gradients(const char* op, const CrossArguments& a,
                 "(batch, height, width, 4, channels, states)");
   }
   check.dtype("checkpoints", checkpoints, accumulate, "of the forward pass");
-  check.shape("checkpoints", checkpoints, a.checkpoints(), "(batch, chunks, states, 4 channels)");
+  check.shape("checkpoints", checkpoints, a.checkpoints(),
+              "(batch, chunks x states x 4 channels)");
 }
 
 inline Tensor empty_states(const CrossArguments& a) {

@@ -2,6 +2,7 @@
 // every device, and for torch.compile, which calls these on fake tensors.
 #pragma once
 
+#include <limits>
 #include <tuple>
 
 #include "checks.h"
@@ -44,6 +45,14 @@ inline void check_memory_select_gradient(const Tensor& grad_memory, const Tensor
   const Check check(op, states);
   check.dtype("grad_memory", grad_memory, states.scalar_type(), "the dtype of `states`");
   check.shape("grad_memory", grad_memory, states.sym_sizes(), "(that of `states`)");
+}
+
+// A map's pixels are counted in 32 bits. Not asked of fake tensors, whose sizes it
+// would bound.
+inline void check_map_fits(const Tensor& states) {
+  TORCH_CHECK_VALUE(states.size(1) * states.size(2) < std::numeric_limits<int32_t>::max(),
+                    "memory_select: `states` must have fewer than 2^31 - 1 pixels a map, got ",
+                    states.size(1), " x ", states.size(2));
 }
 
 // Results are contiguous, whatever the strides of the arguments.

@@ -20,6 +20,13 @@ struct ScanArguments {
   bool C_varies() const { return is_present(C) && C->dim() > 2; }
   c10::SymInt states() const { return A.sym_size(1); }
 
+  // (batch, chunks, states, channels) in two dimensions: one of chunks alone
+  // would make torch.compile ask whether there is just one, and specialise.
+  std::vector<c10::SymInt> checkpoints() const {
+    const auto chunks = (u.sym_size(2) + (kChunk - 1)) / kChunk;
+    return {u.sym_size(0), chunks * states() * u.sym_size(1)};
+  }
+
   c10::SymInt groups() const {
     if (B.dim() == 4) return B.sym_size(1);
     if (is_present(C) && C->dim() == 4) return C->sym_size(1);
@@ -89,10 +96,8 @@ inline void check_scan(const char* op, const ScanArguments& a) {
 }
 
 inline void check_checkpoints(const Check& check, const ScanArguments& a, const Tensor& t) {
-  const auto chunks = (a.u.sym_size(2) + (kChunk - 1)) / kChunk;
   check.dtype("checkpoints", t, accumulate_type(a.u.scalar_type()), "of the forward pass");
-  check.shape("checkpoints", t, {a.u.sym_size(0), chunks, a.states(), a.u.sym_size(1)},
-              "(batch, chunks, states, channels)");
+  check.shape("checkpoints", t, a.checkpoints(), "(batch, chunks x states x channels)");
 }
 
 inline void check_scan_gradient(const char* op, const ScanArguments& a, const Tensor& grad_y,
@@ -120,9 +125,7 @@ inline void check_states_gradient(const char* op, const ScanArguments& a,
 }
 
 inline Tensor empty_checkpoints(const ScanArguments& a) {
-  const auto chunks = (a.u.sym_size(2) + (kChunk - 1)) / kChunk;
-  return at::empty_symint({a.u.sym_size(0), chunks, a.states(), a.u.sym_size(1)},
-                          a.accumulate_options());
+  return at::empty_symint(a.checkpoints(), a.accumulate_options());
 }
 
 // y, the last state and the checkpoints.

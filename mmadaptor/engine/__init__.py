@@ -3,6 +3,7 @@
 from .amp import CPUAmpOptimWrapper
 from .checkpoint import load_backbone
 from .errors import InputError
+from .flop_handles import register_flop_handles
 from .hooks import (
     ConfusionMatrixHook,
     CurvesHook,
@@ -13,6 +14,7 @@ from .hooks import (
 from .loading import GuardedLoading
 from .safe_loading import register_safe_loaders
 
+register_flop_handles()
 register_safe_loaders()
 
 __all__ = [

@@ -1,10 +1,12 @@
-"""What the ops cost, for `torch.utils.flop_counter`.
+"""What the ops cost, and `torch.utils.flop_counter` told of it.
 
-That counter has two operations for each multiply-add, and so do these formulas.
-A scan is 9 N + 1 multiply-adds for each step of each channel: the convention of
-the published counts.
+That counter has two operations for each multiply-add. A scan is 9 N + 1
+multiply-adds for each step of each channel: the convention of the published
+counts. A backward pass counts twice its forward pass, our choice, as torch has
+it for a matrix product.
 """
 
+from collections.abc import Callable
 from math import prod
 from typing import Any
 
@@ -32,25 +34,46 @@ def scan_multiply_adds(steps: int, states: int) -> int:
     return steps * (9 * states + 1)
 
 
-def _scan(u: Shape, delta: Shape, A: Shape, *_: Any, **__: Any) -> int:
-    return 2 * scan_multiply_adds(prod(delta), A[-1])
+def _scan(u: Shape, delta: Shape, A: Shape, *_: Any) -> int:
+    return scan_multiply_adds(prod(delta), A[-1])
 
 
-def _memory_select(states: Shape, locations: Shape, weights: Shape,
-                   *_: Any, **__: Any) -> int:
+def _memory_select(states: Shape, locations: Shape, weights: Shape) -> int:
     """Four pixels for each of P places of each state."""
-    return 2 * 4 * weights[-1] * prod(states)
+    return 4 * weights[-1] * prod(states)
 
 
-def _readout(states: Shape, *_: Any, **__: Any) -> int:
-    return 2 * prod(states)
+def _readout(states: Shape, *_: Any) -> int:
+    return prod(states)
+
+
+MULTIPLY_ADDS: dict[str, Callable[..., int]] = dict(
+    selective_scan=_scan,
+    selective_scan_states=_scan,
+    cross_selective_scan=_scan,
+    cross_selective_scan_states=_scan,
+    memory_select=_memory_select,
+    cross_readout=_readout)
+"""Of each op by name: a function of its arguments' shapes."""
+
+
+def _register(name: str, count: Callable[..., int]) -> None:
+    """Tell torch's counter of an op and its backward pass."""
+    forward = getattr(torch.ops.mmadaptor, name)
+    backward = getattr(torch.ops.mmadaptor, f'{name}_backward')
+    arguments = [a.name for a in backward.default._schema.arguments]
+    first = arguments.index(forward.default._schema.arguments[0].name)
+
+    def count_forward(*shapes: Any, **_: Any) -> int:
+        return 2 * count(*shapes)
+
+    def count_backward(*shapes: Any, **_: Any) -> int:
+        return 4 * count(*shapes[first:])
+
+    register_flop_formula(forward)(count_forward)
+    register_flop_formula(backward)(count_backward)
 
 
 if _extension.PROBLEM is None:
-    _ops = torch.ops.mmadaptor
-    register_flop_formula([
-        _ops.selective_scan, _ops.selective_scan_states,
-        _ops.cross_selective_scan, _ops.cross_selective_scan_states
-    ])(_scan)
-    register_flop_formula(_ops.memory_select)(_memory_select)
-    register_flop_formula(_ops.cross_readout)(_readout)
+    for _name, _count in MULTIPLY_ADDS.items():
+        _register(_name, _count)

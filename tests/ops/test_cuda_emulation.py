@@ -37,3 +37,12 @@ def run_tests(library, name, selected, environment):
                          ids=['', 'last thread first'])
 def test_readout(library, environment):
     run_tests(library, 'test_cross_scan.py', 'readout', environment)
+
+
+@pytest.mark.parametrize('environment', [
+    {}, {'EMULATION_BACKWARDS': '1'}, {'EMULATION_SHARED_BYTES': '9500'}],
+    ids=['', 'last thread first', 'narrow bands'])
+def test_memory_select(library, environment):
+    run_tests(library, 'test_memory_select.py',
+              'definition or finite or outside or hand_computed or repeats or '
+              'strides', environment)

@@ -46,3 +46,23 @@ def test_gather_and_readout():
     assert gather == states.numel() * 3 * 4  # places, pixels around each
     assert counted(cross_readout, states, torch.randn(*TOKENS, STATES)) == (
         states.numel())
+
+
+def test_a_backward_pass_counts_twice():
+    states = torch.randn(*TOKENS, CHANNELS, STATES, requires_grad=True)
+    locations, weights = torch.ones(*TOKENS, 2, 3, 2), torch.ones(*TOKENS, 2, 3)
+    x = torch.randn(BATCH, HEIGHT, WIDTH, CHANNELS, requires_grad=True)
+    delta = torch.randn(*TOKENS, CHANNELS)
+    A, B = -torch.ones(4, CHANNELS, STATES), torch.randn(*TOKENS, STATES)
+    u = torch.randn(BATCH, CHANNELS, 7, requires_grad=True)
+    fixed = torch.randn(BATCH, STATES, 7)
+    for function, arguments in (
+            (memory_select, (states, locations, weights)),
+            (cross_readout, (states, B)),
+            (cross_selective_scan, (x, delta, A, B, B)),
+            (cross_selective_scan_states, (x, delta, A, B)),
+            (selective_scan, (u, u, A[0], fixed, fixed)),
+            (selective_scan_states, (u, u, A[0], fixed))):
+        forward = counted(function, *arguments)
+        assert counted(lambda f=function, a=arguments: f(*a).sum().backward()
+                       ) == 3 * forward

@@ -5,8 +5,6 @@
 #include <ATen/Version.h>
 #include <torch/library.h>
 
-#include <limits>
-
 #include "memory_select_kernel.h"
 
 namespace mmadaptor {
@@ -43,9 +41,7 @@ struct PreparedMemorySelect {
     op.states = states.const_data_ptr();
     op.locations = locations.const_data_ptr();
     op.weights = weights.const_data_ptr();
-    TORCH_CHECK_VALUE(op.pixels() < std::numeric_limits<int32_t>::max(),
-                      "memory_select: `states` must have fewer than 2^31 - 1 pixels a map, got ",
-                      op.height, " x ", op.width);
+    check_map_fits(states);
   }
 };
 

@@ -141,11 +141,16 @@ class AdaptorT(BaseModule):
         columns = torch.arange(width, device=tokens.device, dtype=tokens.dtype)
         grid = torch.stack(torch.meshgrid(rows, columns, indexing='ij'), -1)
         grid = grid[:, :, None, None, None]  # (H, W, 1, 1, 1, 2)
+        # Pixels in one dimension: that W divides W K is more than torch.export
+        # can tell of a width that it does not know.
+        pixels, tokens = tokens.shape[:3], tokens.flatten(0, 2)  # (B H W, K, D)
         if self.offsets is None:
-            offsets = self.ring.expand(*tokens.shape[:4], *by_place, 2)
+            offsets = self.ring.expand(*tokens.shape[:2], *by_place, 2)
         else:
             offsets = self.offsets(tokens).unflatten(-1, (*by_place, 2))
         weights = self.coefficients(tokens).unflatten(-1, by_place)
+        offsets = offsets.unflatten(0, pixels)  # (B, H, W, K, S, P, 2)
+        weights = weights.unflatten(0, pixels)
         return grid + self.granularity * offsets, weights.softmax(dim=-1)
 
     def forward(self, states: Tensor, C: Tensor) -> Tensor:
@@ -163,8 +168,9 @@ class AdaptorT(BaseModule):
             if states.shape[-1] == 1:
                 tokens = states.squeeze(-1)  # (B, H, W, K, D)
             else:
-                tokens = torch.einsum('bhwkdn,bhwkn->bhwkd', states,
-                                      C.to(states.dtype))
+                coefficients = C.to(states.dtype).flatten(0, 2).unsqueeze(-1)
+                tokens = states.flatten(0, 2) @ coefficients  # (B H W, K, D, 1)
+                tokens = tokens.squeeze(-1).unflatten(0, C.shape[:3])
             locations, weights = self.locate(tokens)
             memory = memory_select(states, locations, weights)
         return (self.gamma * cross_readout(memory, C)).to(C.dtype)

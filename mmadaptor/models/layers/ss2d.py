@@ -122,7 +122,9 @@ class SS2D(BaseModule):
         predicted = self.x_proj(x).unflatten(-1, (DIRECTIONS, -1))
         step, B, C = predicted.split(
             [self.dt_rank, self.d_state, self.d_state], dim=-1)
-        delta = torch.einsum('bhwkr,kdr->bhwkd', step, self.dt_weight)
+        step = step.flatten(0, 2).transpose(0, 1)  # (4, B H W, R)
+        delta = torch.bmm(step, self.dt_weight.transpose(1, 2))
+        delta = delta.transpose(0, 1).unflatten(0, x.shape[:3])
         return dict(
             x=x, delta=delta, A=-at_least_float32(self.A_log).exp(), B=B, C=C,
             delta_bias=at_least_float32(self.dt_bias), delta_softplus=True)

@@ -1,0 +1,73 @@
+"""torch.compile and torch.export of the whole backbone, against eager."""
+import pytest
+import torch
+from test_mamba_adaptor import perturbed
+from torch._dynamo.testing import CompileCounterWithBackend
+
+from mmadaptor.models import MambaAdaptor
+
+TINY = dict(embed_dims=16, depths=(1, 1, 1, 1), d_state=1, ssm_ratio=1.)
+
+
+@pytest.fixture(autouse=True)
+def forget_what_was_compiled():
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()
+
+
+def step(function, model, images):
+    """The maps, and the gradients of image and parameters by name."""
+    images = images.clone().requires_grad_()
+    maps = function(images)
+    generator = torch.Generator().manual_seed(1)
+    loss = sum((m * torch.randn(m.shape, generator=generator)).sum()
+               for m in maps)
+    names, parameters = zip(*model.named_parameters())
+    grads = torch.autograd.grad(loss, [images, *parameters])
+    return maps, dict(zip(['images', *names], grads))
+
+
+def test_compiled_b0_equals_eager():
+    """By inductor, in one graph: forward and every gradient."""
+    model = perturbed(MambaAdaptor('b0')).train()
+    images = torch.randn(2, 3, 50, 64)
+    maps, grads = step(model, model, images)
+    compiled, compiled_grads = step(
+        torch.compile(model, fullgraph=True), model, images)
+    torch.testing.assert_close(compiled, maps, rtol=1e-4, atol=1e-5)
+    for name, expected in grads.items():
+        scale = expected.abs().max().item()
+        torch.testing.assert_close(
+            compiled_grads[name], expected, rtol=0, atol=1e-4 * scale,
+            msg=lambda text, name=name: f'gradient of {name}: {text}')
+
+
+def test_one_graph_serves_every_size():
+    model = perturbed(MambaAdaptor(TINY)).train()
+    counter = CompileCounterWithBackend('aot_eager')
+    compiled = torch.compile(
+        model, fullgraph=True, dynamic=True, backend=counter)
+    graphs = []
+    for size in ((50, 64), (101, 97)):
+        images = torch.randn(2, 3, *size)
+        maps, grads = step(model, model, images)
+        compiled_maps, compiled_grads = step(compiled, model, images)
+        graphs.append(counter.frame_count)
+        assert all(map(torch.equal, compiled_maps, maps))
+        for name, expected in grads.items():
+            assert torch.equal(compiled_grads[name], expected), name
+    assert graphs[0] == graphs[1]
+
+
+@pytest.mark.parametrize('backbone', ['b0', dict(TINY, d_state=2)], ids=str)
+def test_exported_with_sizes_that_change(backbone):
+    """From 33 pixels on: below, the last map has one row or column."""
+    model = perturbed(MambaAdaptor(backbone))
+    sides = {2: torch.export.Dim('height', min=33),
+             3: torch.export.Dim('width', min=33)}
+    program = torch.export.export(
+        model, (torch.randn(2, 3, 50, 64), ), dynamic_shapes=[sides])
+    for size in ((50, 64), (37, 101), (224, 96)):
+        images = torch.randn(2, 3, *size)
+        assert all(map(torch.equal, program.module()(images), model(images)))
