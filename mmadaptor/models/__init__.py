@@ -1,5 +1,5 @@
 """The backbones and what they are made of."""
 
-from .backbones import MambaAdaptor, VMamba
+from .backbones import MambaAdaptor, Vim, VMamba
 
-__all__ = ['MambaAdaptor', 'VMamba']
+__all__ = ['MambaAdaptor', 'VMamba', 'Vim']

@@ -100,6 +100,7 @@ class AdaptorT(BaseModule):
         if len(granularities) != sequences:
             raise ValueError(f'`granularities` must be {sequences} numbers, '
                              f'one a sequence, got {list(granularities)}')
+        self.channels = channels
         self.sequences, self.places = sequences, places
         self.gamma_init, self.static = gamma_init, static
         points = sequences * places
@@ -148,23 +149,38 @@ class AdaptorT(BaseModule):
         weights = self.coefficients(tokens).unflatten(-1, by_place)
         return grid + self.granularity * offsets, weights.softmax(dim=-1)
 
-    def forward(self, states: Tensor, C: Tensor) -> Tensor:
+    def forward(self, states: Tensor, C: Tensor | None = None) -> Tensor:
         """What the memory adds to the scan's output.
 
         Args:
             states: Every state, in image order, `(B, H, W, K, D, N)`.
-            C: The readout's coefficients, `(B, H, W, K, N)`.
+            C: The readout's coefficients, `(B, H, W, K, N)`. None: `states`
+                are readouts already, N = 1, and so is the memory.
 
         Returns:
-            `(B, H, W, D)` in C's dtype.
+            `(B, H, W, D)` in C's dtype, or that of the readouts.
         """
         # Half precision would round places to a quarter of a pixel or worse.
         with full_precision(states.device):
-            if states.shape[-1] == 1:
-                tokens = states.squeeze(-1)  # (B, H, W, K, D)
-            else:
-                tokens = torch.einsum('bhwkdn,bhwkn->bhwkd', states,
-                                      C.to(states.dtype))
-            locations, weights = self.locate(tokens)
-            memory = memory_select(states, locations, weights)
+            memory = memory_select(*self.look_up(states, C))
+        if C is None:
+            return self.gamma * memory.sum(dim=(3, 5))
         return (self.gamma * cross_readout(memory, C)).to(C.dtype)
+
+    def look_up(self, states: Tensor,
+                C: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """What is looked up, where, and with which weights.
+
+        Args:
+            states: As `forward` takes them.
+            C: As `forward` takes it.
+
+        Returns:
+            The arguments of :func:`mmadaptor.ops.memory_select`.
+        """
+        if states.shape[-1] == 1:
+            tokens = states.squeeze(-1)  # (B, H, W, K, D)
+        else:
+            tokens = torch.einsum('bhwkdn,bhwkn->bhwkd', states,
+                                  C.to(states.dtype))
+        return states, *self.locate(tokens)
