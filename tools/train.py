@@ -15,8 +15,10 @@ import mmadaptor.engine  # noqa: F401  (registers hooks and safe loaders)
 from mmadaptor.engine.checkpoint import find_resumable
 from mmadaptor.engine.errors import InputError
 from mmadaptor.engine.job import (
+    ADAPTORS_ALONE,
     add_common_arguments,
     build_runner,
+    has_hook,
     load_config,
     make_data,
     run,
@@ -106,8 +108,9 @@ def resume(cfg: Config, source: str) -> None:
             print_log(f'{cfg.work_dir} has no checkpoint: starting anew.',
                       'current', logging.WARNING)
             return
-    # All weights come from the checkpoint.
-    drop_pretrained(cfg.model)
+    # All weights come from the checkpoint, but a frozen base that it lacks.
+    if not has_hook(cfg, ADAPTORS_ALONE):
+        drop_pretrained(cfg.model)
 
 
 def keep_seed(cfg: Config) -> None:

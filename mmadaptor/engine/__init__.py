@@ -2,12 +2,18 @@
 
 from .checkpoint import load_backbone
 from .errors import InputError
-from .hooks import CurvesHook, EpochSeedHook, SafeCheckpointHook, StrictLoadHook
+from .hooks import (
+    AdaptorCheckpointHook,
+    CurvesHook,
+    EpochSeedHook,
+    SafeCheckpointHook,
+    StrictLoadHook,
+)
 from .safe_loading import register_safe_loaders
 
 register_safe_loaders()
 
 __all__ = [
-    'CurvesHook', 'EpochSeedHook', 'InputError', 'SafeCheckpointHook',
-    'StrictLoadHook', 'load_backbone'
+    'AdaptorCheckpointHook', 'CurvesHook', 'EpochSeedHook', 'InputError',
+    'SafeCheckpointHook', 'StrictLoadHook', 'load_backbone'
 ]

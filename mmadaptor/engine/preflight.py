@@ -11,6 +11,7 @@ from mmengine.logging import print_log
 
 from .dataset_checks import check_data
 from .errors import InputError
+from .job import ADAPTORS_ALONE, has_hook
 from .pretrained import find_pretrained
 from .report import Report
 from .safe_loading import peek
@@ -50,6 +51,9 @@ def check_test(cfg: Config) -> None:
         InputError: Lists everything that is missing or broken.
     """
     report = Report()
+    if has_hook(cfg, ADAPTORS_ALONE):
+        for key, base in find_pretrained(cfg.get('model')):
+            _check_checkpoint(key, base, report)
     _check_load_from(cfg, report)
     _check_job(cfg, ('test', ), report)
 

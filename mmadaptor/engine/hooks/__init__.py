@@ -1,10 +1,12 @@
 """Hooks for mmengine's runner, each registered as `mmadaptor.NAME`."""
 
+from .adaptor_checkpoint_hook import AdaptorCheckpointHook
 from .curves_hook import CurvesHook
 from .epoch_seed_hook import EpochSeedHook
 from .safe_checkpoint_hook import SafeCheckpointHook
 from .strict_load_hook import StrictLoadHook
 
 __all__ = [
-    'CurvesHook', 'EpochSeedHook', 'SafeCheckpointHook', 'StrictLoadHook'
+    'AdaptorCheckpointHook', 'CurvesHook', 'EpochSeedHook',
+    'SafeCheckpointHook', 'StrictLoadHook'
 ]

@@ -23,12 +23,17 @@ class StrictLoadHook(Hook):
         skip: Regular expressions; weights whose names match are left as they
             are, whatever the checkpoint holds: the heads, where a detector is
             fine-tuned to other classes.
+        optional: Regular expressions; weights whose names match may be missing
+            in the checkpoint, and start as the model does: adaptors, where a
+            base is loaded into its booster.
     """
 
     priority = 'VERY_HIGH'
 
-    def __init__(self, skip: Sequence[str] = ()) -> None:
-        self.skip = tuple(skip)
+    def __init__(self,
+                 skip: Sequence[str] = (),
+                 optional: Sequence[str] = ()) -> None:
+        self.skip, self.optional = tuple(skip), tuple(optional)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Loads the weights and accounts for each of them.
@@ -52,4 +57,4 @@ class StrictLoadHook(Hook):
         model = runner.model
         model = model.module if is_model_wrapper(model) else model
         source = runner.cfg.get('load_from') or 'The checkpoint'
-        load_strict(model, weights, source, optional=self.skip)
+        load_strict(model, weights, source, optional=self.skip + self.optional)

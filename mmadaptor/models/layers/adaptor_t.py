@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
+import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
@@ -36,6 +37,12 @@ def full_precision(device: torch.device) -> AbstractContextManager:
     if device.type == 'meta':
         return nullcontext()
     return torch.autocast(device.type, enabled=False)
+
+
+def _predict(layer: nn.Linear, tokens: Tensor) -> Tensor:
+    """In the tokens' precision, also in a model cast to half precision."""
+    return F.linear(tokens, layer.weight.to(tokens.dtype),
+                    layer.bias.to(tokens.dtype))
 
 
 class AdaptorT(BaseModule):
@@ -145,8 +152,9 @@ class AdaptorT(BaseModule):
         if self.offsets is None:
             offsets = self.ring.expand(*tokens.shape[:4], *by_place, 2)
         else:
-            offsets = self.offsets(tokens).unflatten(-1, (*by_place, 2))
-        weights = self.coefficients(tokens).unflatten(-1, by_place)
+            offsets = _predict(self.offsets, tokens)
+            offsets = offsets.unflatten(-1, (*by_place, 2))
+        weights = _predict(self.coefficients, tokens).unflatten(-1, by_place)
         return grid + self.granularity * offsets, weights.softmax(dim=-1)
 
     def forward(self, states: Tensor, C: Tensor | None = None) -> Tensor:
