@@ -2,5 +2,5 @@
 import pathlib
 import sys
 
-for folder in ('ops', 'models/backbones'):
+for folder in ('engine', 'ops', 'models', 'models/backbones'):
     sys.path.insert(0, str(pathlib.Path(__file__).parent / folder))
