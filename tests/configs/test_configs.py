@@ -16,81 +16,185 @@ from mmadaptor.datasets import make_shapes
 
 ROOT = pathlib.Path(__file__).parents[2] / 'configs'
 CONFIGS = sorted(p.stem for p in ROOT.glob('*.py'))
+BLOCKS = ('backbone.stages', 'backbone.layers')
+EXEMPT = ('A_log', 'mixer.D', 'dt_weight', 'dt_bias', 'gamma', 'alpha', 'norm')
+
+
+def write_pictures(folder, size=(96, 64)):
+    """Two pictures of noise, in `folder`; returns their names."""
+    folder.mkdir(parents=True)
+    random = np.random.default_rng(0)
+    for name in ('0.jpg', '1.jpg'):
+        picture = random.integers(0, 255, (*size, 3), np.uint8)
+        cv2.imwrite(str(folder / name), picture)
+    return ['0.jpg', '1.jpg']
+
+
+def write_coco(root):
+    (root / 'annotations').mkdir(parents=True)
+    polygon = [8, 8, 48, 8, 48, 40, 8, 40]
+    classes = CocoDataset.METAINFO['classes']
+    for split in ('train2017', 'val2017'):
+        images = [dict(id=i, file_name=name, height=96, width=64)
+                  for i, name in enumerate(write_pictures(root / split))]
+        annotations = [dict(id=i + 1, image_id=i, category_id=i + 1, iscrowd=0,
+                            bbox=[8, 8, 40, 32], area=40 * 32,
+                            segmentation=[polygon]) for i in range(2)]
+        categories = [dict(id=i + 1, name=n) for i, n in enumerate(classes)]
+        file = root / 'annotations' / f'instances_{split}.json'
+        file.write_text(json.dumps(dict(
+            images=images, annotations=annotations, categories=categories)))
+
+
+def write_imagenet(root):
+    (root / 'meta').mkdir(parents=True)
+    for split in ('train', 'val'):
+        names = write_pictures(root / split)
+        lines = [f'{name} {label}' for label, name in enumerate(names)]
+        (root / 'meta' / f'{split}.txt').write_text('\n'.join(lines))
+
+
+def write_ade(root):
+    for split in ('training', 'validation'):
+        masks = root / 'annotations' / split
+        masks.mkdir(parents=True)
+        for i, name in enumerate(write_pictures(root / 'images' / split)):
+            mask = np.full((96, 64), 150 * i, np.uint8)
+            cv2.imwrite(str(masks / name.replace('jpg', 'png')), mask)
+
+
+def write_cub(root):
+    names = write_pictures(root / 'images')
+    for file, values in dict(
+            images=names, image_class_labels=(1, 2), train_test_split=(1, 0)).items():
+        lines = [f'{i + 1} {value}' for i, value in enumerate(values)]
+        (root / f'{file}.txt').write_text('\n'.join(lines))
 
 
 @pytest.fixture(scope='module')
 def data(tmp_path_factory):
-    """Two pictures as COCO has them, and a few of `shapes`."""
+    """Two pictures of each data set, and a few of `shapes`."""
     root = tmp_path_factory.mktemp('data')
-    (root / 'coco' / 'annotations').mkdir(parents=True)
-    box = [8, 8, 40, 32]
-    polygon = [8, 8, 48, 8, 48, 40, 8, 40]
-    names = CocoDataset.METAINFO['classes']
-    for split in ('train2017', 'val2017'):
-        (root / 'coco' / split).mkdir()
-        images = [dict(id=i, file_name=f'{i}.jpg', height=96, width=64)
-                  for i in range(2)]
-        for image in images:
-            picture = np.random.default_rng(image['id']).integers(
-                0, 255, (96, 64, 3), np.uint8)
-            cv2.imwrite(str(root / 'coco' / split / image['file_name']), picture)
-        annotations = [dict(id=i + 1, image_id=i, category_id=i + 1, bbox=box,
-                            area=40 * 32, segmentation=[polygon], iscrowd=0)
-                       for i in range(2)]
-        categories = [dict(id=i + 1, name=n) for i, n in enumerate(names)]
-        file = root / 'coco' / 'annotations' / f'instances_{split}.json'
-        file.write_text(json.dumps(dict(
-            images=images, annotations=annotations, categories=categories)))
+    write_coco(root / 'coco')
+    write_imagenet(root / 'imagenet')
+    write_ade(root / 'ade' / 'ADEChallengeData2016')
+    write_cub(root / 'CUB_200_2011')
     make_shapes(root / 'shapes', train=4, val=1, workers=1)
     return root
 
 
-def load(name, data, work_dir):
-    """A config on small pictures, without its pretrained file."""
-    cfg = Config.fromfile(ROOT / f'{name}.py')
-    text = cfg.pretty_text.replace("'data/", f"'{data}/")
-    for size in ('(1333, 800)', '(\n                    1333,\n                    800,\n                )'):
-        text = text.replace(size, '(96, 64)')
-    cfg = Config.fromstring(text, '.py')
-    cfg.work_dir = str(work_dir)
-    cfg.model.backbone.pop('init_cfg', None)
-    cfg.train_dataloader.num_workers = 0
-    return cfg
+def small(node, data):
+    """A part of a config on small pictures, where the data is, unpretrained."""
+    if isinstance(node, dict):
+        return {
+            key: value // 4 if key in ('scale', 'crop_size') and value in (
+                224, 256, 384, 510) else small(value, data)
+            for key, value in node.items()
+            if not (key == 'init_cfg' and value
+                    and 'Pretrained' in str(value))}
+    if isinstance(node, list | tuple):
+        if len(node) == 2 and all(type(n) is int and n >= 384 for n in node):
+            return tuple(n // 8 for n in node)
+        return type(node)(small(child, data) for child in node)
+    if isinstance(node, str) and node.startswith('data/'):
+        return f'{data}/{node.removeprefix("data/")}'
+    return node
 
 
-@pytest.fixture(autouse=True)
-def collected():
-    """Runners refer to themselves: without this every model stays in memory."""
-    yield
-    gc.collect()
-
-
-@pytest.mark.parametrize('name', CONFIGS)
-def test_a_step_of_each_config(name, data, tmp_path):
-    cfg = load(name, data, tmp_path)
+@pytest.fixture(scope='module', params=CONFIGS)
+def runner(request, data, tmp_path_factory):
+    cfg = Config(small(
+        Config.fromfile(ROOT / f'{request.param}.py').to_dict(), data))
+    cfg.work_dir = str(tmp_path_factory.mktemp(request.param))
+    loader = cfg.train_dataloader
+    loader.update(num_workers=0, batch_size=min(loader.batch_size, 2))
+    if cfg.default_scope == 'mmpretrain':
+        loader.collate_fn = dict(type='default_collate')
     init_default_scope(cfg.default_scope)
     runner = Runner.from_cfg(cfg)
     runner._train_loop = runner.build_train_loop(cfg.train_cfg)
     runner.optim_wrapper = runner.build_optim_wrapper(cfg.optim_wrapper)
+    yield runner
+    # Runners refer to themselves: without this every model stays in memory.
+    del runner
+    gc.collect()
+
+
+def test_a_step_of_each_config(runner):
+    cfg, loop = runner.cfg, runner._train_loop
     schedulers = runner.build_param_scheduler(cfg.param_scheduler)
-    assert runner._train_loop.max_epochs == cfg.train_cfg.max_epochs
-    assert max(s.end for s in schedulers) >= cfg.train_cfg.max_epochs
+    by_epoch = 'max_epochs' in cfg.train_cfg
+    key = 'max_epochs' if by_epoch else 'max_iters'
+    assert getattr(loop, key) == cfg.train_cfg[key]
+    assert max(s.end for s in schedulers) >= (
+        loop.max_epochs if schedulers[-1].by_epoch else loop.max_iters)
     batch = next(iter(runner.train_dataloader))
     losses = runner.model.train_step(batch, runner.optim_wrapper)
     assert torch.isfinite(losses['loss'])
 
 
-@pytest.mark.parametrize('name', CONFIGS)
-def test_what_is_decayed(name, data, tmp_path):
-    cfg = load(name, data, tmp_path)
-    init_default_scope(cfg.default_scope)
-    runner = Runner.from_cfg(cfg)
-    optimizer = runner.build_optim_wrapper(cfg.optim_wrapper).optimizer
+def test_what_is_decayed(runner):
+    decay = runner.cfg.optim_wrapper.optimizer.weight_decay
     names = {id(p): n for n, p in runner.model.named_parameters()}
-    decay = {names[id(p)]: g['weight_decay']
-             for g in optimizer.param_groups for p in g['params']}
-    exempt = ('A_log', 'mixer.D', 'dt_weight', 'dt_bias', 'gamma', 'alpha')
-    for key, value in decay.items():
-        if key.startswith('backbone.stages'):
-            free = any(e in key for e in exempt) or 'norm' in key
-            assert value == (0. if free else .05), key
+    is_classifier = 'imagenet' in runner.cfg.filename if runner.cfg.filename \
+        else runner.cfg.optim_wrapper.paramwise_cfg.get('flat_decay_mult') == 0
+    checked = 0
+    for group in runner.optim_wrapper.optimizer.param_groups:
+        for parameter in group['params']:
+            key = names[id(parameter)]
+            if key.startswith(BLOCKS):
+                free = any(e in key for e in EXEMPT) or (
+                    is_classifier and parameter.ndim == 1)
+                assert group['weight_decay'] == (0. if free else decay), key
+                checked += 1
+    assert checked == sum(
+        p.requires_grad for n, p in runner.model.named_parameters()
+        if n.startswith(BLOCKS))
+
+
+def test_recipe_of_imagenet():
+    cfg = Config.fromfile(ROOT / 'mamba_adaptor_b2_imagenet.py')
+    augment = {t.type: t for t in cfg.train_dataloader.dataset.pipeline}
+    assert augment['RandAugment'].magnitude_level == 9
+    assert augment['RandAugment'].policies == 'timm_increasing'
+    assert augment['RandomErasing'].erase_prob == .25
+    assert [(a.type, a.alpha) for a in cfg.model.train_cfg.augments] == [
+        ('Mixup', .8), ('CutMix', 1.)]
+    assert cfg.model.head.loss.label_smooth_val == .1
+    optimizer = cfg.optim_wrapper.optimizer
+    assert (optimizer.lr, optimizer.weight_decay) == (1e-3, .05)
+    assert cfg.optim_wrapper.clip_grad.max_norm == 5
+    assert [h.momentum for h in cfg.custom_hooks if h.type == 'EMAHook'] == [1e-4]
+    assert 8 * cfg.train_dataloader.batch_size == 1024
+    warmup, cosine = cfg.param_scheduler
+    assert (warmup.end, cosine.begin, cosine.end) == (20, 20, 300)
+    test = {t.type: t for t in cfg.test_dataloader.dataset.pipeline}
+    assert (test['ResizeEdge'].scale, test['CenterCrop'].crop_size) == (256, 224)
+
+
+@pytest.mark.parametrize('name', [n for n in CONFIGS if 'shapes' not in n])
+def test_rate_of_drop_path(name):
+    """VMamba's own, and for our two sizes T's, but at b1 on ImageNet."""
+    rates = dict(vmamba_s_imagenet=.3, vmamba_b_imagenet=.6,
+                 mamba_adaptor_b1_imagenet=.1, mask_rcnn_vmamba_b_coco=.6,
+                 mask_rcnn_vmamba_b_ms3x_coco=.6, upernet_vmamba_s_ade20k=.3,
+                 upernet_vmamba_b_ade20k=.6, vmamba_t_adaptors_cub=0,
+                 vmamba_t_linear_cub=0, vmamba_t_bitfit_cub=0,
+                 vmamba_t_lora_cub=0)
+    if 'vim' in name:
+        rates[name] = .1
+    backbone = Config.fromfile(ROOT / f'{name}.py').model.backbone
+    assert backbone.get('drop_path_rate', 0) == rates.get(name, .2)
+
+
+def test_heads_leave_the_backbone_as_it_was_made():
+    """Mmpretrain's base would draw every linear layer anew."""
+    init_default_scope('mmpretrain')
+    from mmengine.registry import MODELS
+    cfg = Config.fromfile(ROOT / 'mamba_adaptor_b1_imagenet.py')
+    model = MODELS.build(cfg.model)
+    before = {k: v.clone() for k, v in model.backbone.state_dict().items()}
+    model.init_weights()
+    for key, value in model.backbone.state_dict().items():
+        assert torch.equal(value, before[key]), key
+    assert model.head.fc.weight.std().item() == pytest.approx(.02, rel=.1)

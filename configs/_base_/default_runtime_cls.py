@@ -1,0 +1,5 @@
+# mmpretrain's own and ours.
+_base_ = ['mmpretrain::_base_/default_runtime.py', 'hooks.py']
+
+default_hooks = dict(checkpoint=dict(max_keep_ckpts=3))
+randomness = dict(seed=0)

@@ -1,0 +1,6 @@
+# What every run has: our modules, resumes that are exact, curves.
+custom_imports = dict(imports=['mmadaptor'])
+custom_hooks = [
+    dict(type='mmadaptor.EpochSeedHook'),
+    dict(type='mmadaptor.CurvesHook')
+]

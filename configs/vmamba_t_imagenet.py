@@ -1,0 +1,5 @@
+_base_ = ['_base_/models/classifier.py', '_base_/imagenet_300e.py']
+
+model = dict(
+    backbone=dict(type='mmadaptor.VMamba', arch='tiny'),
+    head=dict(in_channels=768))
