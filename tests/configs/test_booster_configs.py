@@ -44,6 +44,7 @@ def test_a_booster_starts_as_its_pretrained_base(name, base, tmp_path):
                test_evaluator=None, param_scheduler=None)
     wrapper = cfg.pop('optim_wrapper')
     runner = Runner.from_cfg(cfg)
+    runner.call_hook('before_run')
     runner.load_or_resume()
     boosted = runner.model.eval()
     images = torch.randn(1, 3, 64, 64)
