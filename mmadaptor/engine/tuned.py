@@ -6,6 +6,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from .errors import CheckpointMismatchError, DamagedFileError
+
+NOTED = 'tuning'
+
 
 def count_trainable(model: nn.Module) -> tuple[int, int]:
     """Count parameters; shared ones count once.
@@ -59,3 +63,37 @@ def identity(state: Mapping[str, Tensor]) -> str:
         digest.update(f'{name} {value.dtype} {tuple(value.shape)}'.encode())
         digest.update(value.reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()[:16]
+
+
+def complete(model: nn.Module, checkpoint: dict, source: str) -> None:
+    """Put the base into a checkpoint of what was tuned.
+
+    Args:
+        model: Stands on its base, or loads it now: a test leaves that out.
+        checkpoint: What the file holds, which is changed. One that was not
+            saved by AdaptorCheckpointHook is left as it is.
+        source: Where it comes from, for the errors.
+
+    Raises:
+        DamagedFileError: What was tuned is not what was saved.
+        CheckpointMismatchError: The base is another one.
+    """
+    noted = checkpoint.get('meta', {}).get(NOTED)
+    if noted is None:
+        return
+    tuned = checkpoint['state_dict']
+    found = identity(tuned)
+    if found != noted['tuned']:
+        raise DamagedFileError(
+            f'{source} was changed after it was saved: expected weights with '
+            f'the fingerprint {noted["tuned"]}, got {found}.')
+    if not getattr(model, 'is_init', False):
+        model.init_weights()
+    base = base_state(model)
+    found = identity(base)
+    if found != noted['base']:
+        raise CheckpointMismatchError(
+            f'{source} was tuned on another base: expected frozen weights with '
+            f'the fingerprint {noted["base"]}, got {found}. The base is what '
+            "the config's init_cfg=dict(type='Pretrained', ...) loads.")
+    checkpoint['state_dict'] = {**base, **tuned}

@@ -8,10 +8,8 @@ from torch import nn
 
 from mmadaptor.registry import HOOKS
 
-from ..errors import CheckpointMismatchError, DamagedFileError, InputError
-from ..tuned import base_state, count_trainable, identity
-
-KEY = 'tuning'
+from ..errors import InputError
+from ..tuned import NOTED, base_state, complete, count_trainable, identity
 
 
 @HOOKS.register_module()
@@ -65,7 +63,7 @@ class AdaptorCheckpointHook(Hook):
         tuned = {name: value for name, value in checkpoint['state_dict'].items()
                  if name not in base}
         checkpoint['state_dict'] = tuned
-        checkpoint['meta'][KEY] = dict(
+        checkpoint['meta'][NOTED] = dict(
             base=identity(base), tuned=identity(tuned))
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
@@ -80,28 +78,8 @@ class AdaptorCheckpointHook(Hook):
             DamagedFileError: What was tuned is not what was saved.
             CheckpointMismatchError: The base is another one.
         """
-        noted = checkpoint.get('meta', {}).get(KEY)
-        if noted is None:
-            return
-        tuned = checkpoint['state_dict']
         source = runner.cfg.get('load_from') or 'The checkpoint'
-        found = identity(tuned)
-        if found != noted['tuned']:
-            raise DamagedFileError(
-                f'{source} was changed after it was saved: expected weights '
-                f'with the fingerprint {noted["tuned"]}, got {found}.')
-        model = _bare(runner)
-        if not getattr(model, 'is_init', False):
-            model.init_weights()  # which a test leaves out
-        base = base_state(model)
-        found = identity(base)
-        if found != noted['base']:
-            raise CheckpointMismatchError(
-                f'{source} was tuned on another base: expected frozen weights '
-                f'with the fingerprint {noted["base"]}, got {found}. The base '
-                "is what the config's init_cfg=dict(type='Pretrained', ...) "
-                'loads.')
-        checkpoint['state_dict'] = {**base, **tuned}
+        complete(_bare(runner), checkpoint, source)
 
 
 def _bare(runner: Runner) -> nn.Module:
