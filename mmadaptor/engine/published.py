@@ -19,8 +19,8 @@ from .errors import CheckpointMismatchError, InputError
 Shape = tuple[int, ...]
 BACKBONE, HEAD = 'backbone.', 'head.fc.'
 # Detectors and segmentors name the rest of a model as ours do: mmdet and mmseg.
-DENSE_HEADS = ('neck.', 'rpn_head.', 'roi_head.', 'decode_head.',
-               'auxiliary_head.')
+DENSE_HEADS = ('neck.', 'rpn_head.', 'roi_head.', 'bbox_head.', 'mask_head.',
+               'decode_head.', 'auxiliary_head.')
 DIRECTIONS = 4
 
 

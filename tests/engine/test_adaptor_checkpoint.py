@@ -3,7 +3,7 @@ import copy
 
 import pytest
 import torch
-from jobs import write_coco, write_labels
+from jobs import ROOT, write_coco, write_labels
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
@@ -205,3 +205,14 @@ def test_lora_by_mmpretrain(root, tmp_path):
         other = dict(runner.model.named_parameters())
         for name, value in again.model.named_parameters():
             assert torch.equal(value, other[name])
+
+
+def test_resume_keeps_the_base_of_adaptors_alone(root, tmp_path):
+    import runpy
+    resume = runpy.run_path(str(ROOT / 'tools' / 'train.py'))['resume']
+    cfg = config(root, tmp_path, **TUNED)
+    resume(cfg, 'epoch_1.pth')
+    assert cfg.resume and cfg.model.backbone.init_cfg.checkpoint
+    cfg.custom_hooks = []
+    resume(cfg, 'epoch_1.pth')
+    assert cfg.model.backbone.init_cfg is None

@@ -1,9 +1,11 @@
 """A checkpoint of another model is an error, not a warning."""
 
+import logging
 import re
 from collections.abc import Sequence
 
 from mmengine.hooks import Hook
+from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
@@ -57,4 +59,10 @@ class StrictLoadHook(Hook):
         model = runner.model
         model = model.module if is_model_wrapper(model) else model
         source = runner.cfg.get('load_from') or 'The checkpoint'
+        absent = [name for name in set(model.state_dict()) - set(weights)
+                  if any(re.search(p, name) for p in self.optional)]
+        if absent:
+            print_log(f'{source} lacks {len(absent)} weights, such as '
+                      f'{min(absent)}, which stay as the model starts them.',
+                      'current', logging.WARNING)
         load_strict(model, weights, source, optional=self.skip + self.optional)
