@@ -85,7 +85,7 @@ VIM = [
     Rule(r'layers\.(\d+)\.mixer\.(in_proj|out_proj)\.weight',
          (r'layers.\1.mixer.\2.weight', )),
     _mixer(rf'conv\.{WHAT}', r'conv1d.\2 conv1d_b.\2', lambda s:
-           (s[0] // 2, *s[1:])),
+           (s[0] // 2, *s[2:])),  # published as a 1-D convolution
     _mixer('x_weight', 'x_proj.weight x_proj_b.weight', lambda s: s[1:]),
     _mixer(f'dt_{WHAT}', r'dt_proj.\2 dt_proj_b.\2', lambda s: s[1:]),
     _mixer('A_log', 'A_log A_b_log', lambda s: s[1:]),

@@ -75,7 +75,7 @@ def test_decay_of_a_sequence_by_its_states(vim, images):
     assert maps.shape == (2, 3, 4)
     order = pixel_orders(3, 4)[0]
     order.insert(6, None)
-    a = record.arguments
+    a = {k: v.detach() for k, v in record.arguments.items() if torch.is_tensor(v)}
     steps = torch.nn.functional.softplus(
         a['delta'] + a['delta_bias'][:, None])[0].double()
     for k, walk in enumerate((order, order[::-1])):

@@ -58,10 +58,11 @@ class BiMamba(BaseModule):
         self.d_state = d_state
         self.dt_rank = dt_rank or math.ceil(channels / 16)
         self.in_proj = nn.Linear(channels, 2 * inner, bias=False)
-        # The backward direction's channels follow the forward one's.
-        self.conv = nn.Conv1d(
-            DIRECTIONS * inner, DIRECTIONS * inner, d_conv,
-            groups=DIRECTIONS * inner, padding=d_conv - 1)
+        # The backward direction's channels follow the forward one's. Of a
+        # sequence as a map of one row, for 1-D convolutions are slower.
+        self.conv = nn.Conv2d(
+            DIRECTIONS * inner, DIRECTIONS * inner, (1, d_conv),
+            groups=DIRECTIONS * inner, padding=(0, d_conv - 1))
         self.x_weight = nn.Parameter(
             torch.empty(DIRECTIONS, self.dt_rank + 2 * d_state, inner))
         self.dt_weight = nn.Parameter(
@@ -88,20 +89,22 @@ class BiMamba(BaseModule):
         """What the scan needs, predicted from the sequence.
 
         Args:
-            u: The sequence and its reverse, `(B, 2 D, L)`.
+            u: The sequence and its reverse, `(B, L, 2 D)`.
 
         Returns:
             The arguments of :func:`mmadaptor.ops.selective_scan`, with two
             groups of channels, one a direction.
         """
-        predicted = torch.einsum('bkdl,kpd->bkpl',
-                                 u.unflatten(1, (DIRECTIONS, -1)),
-                                 self.x_weight)
-        step, B, C = predicted.split(
+        predicted = torch.stack([
+            F.linear(half, weight)
+            for half, weight in zip(u.chunk(2, dim=-1), self.x_weight,
+                                    strict=True)
+        ], dim=1)  # (B, 2, L, R + 2 N)
+        step, B, C = predicted.transpose(2, 3).split(
             [self.dt_rank, self.d_state, self.d_state], dim=2)
-        delta = torch.einsum('bkrl,kdr->bkdl', step, self.dt_weight)
+        delta = torch.einsum('bkrl,kdr->blkd', step, self.dt_weight)
         return dict(
-            u=u, delta=delta.flatten(1, 2),
+            u=u.transpose(1, 2), delta=delta.flatten(2).transpose(1, 2),
             A=-at_least_float32(self.A_log.flatten(0, 1)).exp(), B=B, C=C,
             D=at_least_float32(self.D.flatten()),
             delta_bias=at_least_float32(self.dt_bias.flatten()),
@@ -114,10 +117,12 @@ class BiMamba(BaseModule):
             x: The sequence, `(B, L, D)`.
 
         Returns:
-            `(B, 2 D, L)`; the second half of the channels is reversed.
+            `(B, L, 2 D)`; the second half of the channels is reversed.
         """
-        u = torch.cat([x, x.flip(1)], dim=-1).transpose(1, 2)  # (B, 2 D, L)
-        return F.silu(self.conv(u)[..., :x.shape[1]])
+        u = torch.cat([x, x.flip(1)], dim=-1)
+        row = u.transpose(1, 2).unsqueeze(2)  # (B, 2 D, 1, L)
+        convolved = self.conv(row)[..., :x.shape[1]]
+        return F.silu(convolved).squeeze(2).transpose(1, 2)
 
     def forward(self, x: Tensor, height: int, width: int) -> Tensor:
         """Mix the tokens of a sequence.

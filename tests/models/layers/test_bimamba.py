@@ -63,7 +63,7 @@ def test_the_class_token_gains_what_the_patches_gain_on_average(kind):
     init = 'gamma_init' if kind == 'temporal' else 'alpha_init'
     mixer = perturbed(**{kind: {init: 1.}})
     y = torch.randn(1, H * W + 1, 32).double()
-    u = torch.randn(1, 64, H * W + 1).double()
+    u = torch.randn(1, H * W + 1, 64).double()
     arguments = mixer.scan_arguments(u)
     scanned = torch.randn(1, 64, H * W + 1).double()
     before, token = split_class_token(y)
