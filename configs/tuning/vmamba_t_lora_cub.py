@@ -1,5 +1,5 @@
 # Low-rank changes of the scan's projections, and the head, train.
-_base_ = '_base_/tuning_cub.py'
+_base_ = '../_base_/tuning_cub.py'
 
 model = dict(
     backbone=dict(

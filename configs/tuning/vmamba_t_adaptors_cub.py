@@ -1,5 +1,5 @@
 # Adaptors and head train; blocks of equal width share their adaptors.
-_base_ = '_base_/tuning_cub.py'
+_base_ = '../_base_/tuning_cub.py'
 
 model = dict(
     backbone=dict(
