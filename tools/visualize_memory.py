@@ -9,16 +9,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import init_default_scope
-from mmengine.runner.checkpoint import CheckpointLoader
 
-from mmadaptor.engine.checkpoint import load_strict
 from mmadaptor.engine.errors import InputError
 from mmadaptor.engine.job import add_common_arguments, load_config, run
-from mmadaptor.engine.tuned import complete
-from mmadaptor.registry import MODELS
+from mmadaptor.engine.tuned import load_model
 from mmadaptor.visualization import (
     Scene,
     draw_fields,
@@ -73,23 +69,6 @@ def parse_token(text: str) -> tuple[float, float]:
         raise InputError(f'--tokens {text}: expected ROW,COLUMN as fractions '
                          'from 0 to 1, such as 0.5,0.25')
     return row, column
-
-
-def load_model(cfg: Config, path: str) -> torch.nn.Module:
-    """Builds a config's model and loads a checkpoint, strictly.
-
-    Args:
-        cfg: The config.
-        path: The checkpoint.
-
-    Returns:
-        The model, in evaluation mode.
-    """
-    checkpoint = CheckpointLoader.load_checkpoint(path, 'cpu')
-    model = MODELS.build(cfg.model)
-    complete(model, checkpoint, path)
-    load_strict(model, checkpoint.get('state_dict', checkpoint), path)
-    return model.eval()
 
 
 def read_image(path: str, pipeline: list[dict]) -> dict:
@@ -184,7 +163,7 @@ def main() -> None:
     cfg = load_config(args)
     init_default_scope(cfg.get('default_scope', 'mmadaptor'))
     sample = read_image(args.image, cfg.test_dataloader.dataset.pipeline)
-    model = load_model(cfg, args.checkpoint)
+    model = load_model(cfg, args.checkpoint).eval()
     inputs = model.data_preprocessor(pseudo_collate([sample]))['inputs']
     seen = sample['inputs'].permute(1, 2, 0).numpy()[..., ::-1]  # RGB
     records = record_memory(model.backbone, inputs)

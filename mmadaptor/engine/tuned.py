@@ -4,8 +4,14 @@ import hashlib
 from collections.abc import Mapping
 
 import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor, nn
 
+from mmadaptor.registry import MODELS
+
+from .checkpoint import load_strict
 from .errors import CheckpointMismatchError, DamagedFileError
 
 NOTED = 'tuning'
@@ -97,3 +103,24 @@ def complete(model: nn.Module, checkpoint: dict, source: str) -> None:
             f'the fingerprint {noted["base"]}, got {found}. The base is what '
             "the config's init_cfg=dict(type='Pretrained', ...) loads.")
     checkpoint['state_dict'] = {**base, **tuned}
+
+
+def load_model(cfg: Config, path: str) -> nn.Module:
+    """Builds a config's model and loads a checkpoint, strictly.
+
+    Args:
+        cfg: The config.
+        path: The checkpoint; one of adaptors alone is completed with its base.
+
+    Returns:
+        The model.
+
+    Raises:
+        InputError: The checkpoint is missing, damaged, or of another model.
+    """
+    init_default_scope(cfg.get('default_scope', 'mmadaptor'))
+    checkpoint = CheckpointLoader.load_checkpoint(path, 'cpu')
+    model = MODELS.build(cfg.model)
+    complete(model, checkpoint, path)
+    load_strict(model, checkpoint.get('state_dict', checkpoint), path)
+    return model

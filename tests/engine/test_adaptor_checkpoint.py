@@ -216,3 +216,20 @@ def test_resume_keeps_the_base_of_adaptors_alone(root, tmp_path):
     cfg.custom_hooks = []
     resume(cfg, 'epoch_1.pth')
     assert cfg.model.backbone.init_cfg is None
+
+
+def test_merged_with_the_base_it_is_a_checkpoint_like_any(
+        root, tuned, tmp_path, monkeypatch):
+    import runpy
+    import sys
+    cfg = config(root, tmp_path, **TUNED)
+    cfg.dump(tmp_path / 'config.py')
+    monkeypatch.setattr(sys, 'argv', [
+        'merge', str(tmp_path / 'config.py'), str(root / 'tuned' / 'epoch_1.pth'),
+        str(tmp_path / 'whole.pth')])
+    runpy.run_path(str(ROOT / 'tools' / 'merge_adaptors.py'), run_name='__main__')
+    whole = torch.load(tmp_path / 'whole.pth', weights_only=False)
+    expected = tuned.model.state_dict()
+    assert set(whole['state_dict']) == set(expected)
+    assert all(torch.equal(v, expected[k]) for k, v in whole['state_dict'].items())
+    assert 'tuning' not in whole['meta'] and whole['meta']['epoch'] == 1
