@@ -3,7 +3,7 @@ import os
 import pathlib
 import sys
 
-for folder in ('ops', 'models/backbones'):
+for folder in ('engine', 'ops', 'models', 'models/backbones'):
     sys.path.insert(0, str(pathlib.Path(__file__).parent / folder))
 
 # The CUDA kernels on an emulated device, in place of the CPU's own (see

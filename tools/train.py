@@ -16,8 +16,10 @@ from mmadaptor.engine.amp import lower_on_cpu
 from mmadaptor.engine.checkpoint import find_resumable
 from mmadaptor.engine.errors import InputError
 from mmadaptor.engine.job import (
+    ADAPTORS_ALONE,
     add_common_arguments,
     build_runner,
+    has_hook,
     load_config,
     make_data,
     run,
@@ -115,8 +117,9 @@ def resume(cfg: Config, source: str) -> None:
             print_log(f'{cfg.work_dir} has no checkpoint: starting anew.',
                       'current', logging.WARNING)
             return
-    # All weights come from the checkpoint.
-    drop_pretrained(cfg.model)
+    # All weights come from the checkpoint, but a frozen base that it lacks.
+    if not has_hook(cfg, ADAPTORS_ALONE):
+        drop_pretrained(cfg.model)
 
 
 def keep_seed(cfg: Config) -> None:

@@ -5,6 +5,7 @@ from .checkpoint import load_backbone
 from .errors import InputError
 from .flop_handles import register_flop_handles
 from .hooks import (
+    AdaptorCheckpointHook,
     ConfusionMatrixHook,
     CurvesHook,
     EpochSeedHook,
@@ -18,7 +19,7 @@ register_flop_handles()
 register_safe_loaders()
 
 __all__ = [
-    'CPUAmpOptimWrapper', 'ConfusionMatrixHook', 'CurvesHook', 'EpochSeedHook',
-    'GuardedLoading', 'InputError', 'SafeCheckpointHook', 'StrictLoadHook',
-    'load_backbone'
+    'AdaptorCheckpointHook', 'CPUAmpOptimWrapper', 'ConfusionMatrixHook',
+    'CurvesHook', 'EpochSeedHook', 'GuardedLoading', 'InputError',
+    'SafeCheckpointHook', 'StrictLoadHook', 'load_backbone'
 ]

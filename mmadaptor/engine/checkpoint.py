@@ -100,6 +100,21 @@ def load_strict(module: torch.nn.Module,
             f'{source} does not fit {type(module).__name__}.\n{mismatch}\nUse '
             'the config that the checkpoint was trained with, or a checkpoint '
             'of this config.')
+    _check_shared(module, state_dict, source)
+
+
+def _check_shared(module: torch.nn.Module,
+                  state_dict: Mapping[str, torch.Tensor], source: str) -> None:
+    """Names of one parameter must not have values of their own."""
+    first = {}
+    for name, value in module.named_parameters(remove_duplicate=False):
+        other = first.setdefault(value, name)
+        if (name != other and name in state_dict and other in state_dict and
+                not torch.equal(state_dict[name], state_dict[other])):
+            raise CheckpointMismatchError(
+                f'{source}: {name} and {other} are one shared parameter of '
+                f'{type(module).__name__}: expected equal weights, got '
+                'different ones.')
 
 
 def _required(names: Sequence[str], optional: Sequence[str]) -> list[str]:

@@ -16,6 +16,7 @@ from .options import merge_options
 from .processes import check_launcher, join_processes, leave_processes
 
 STRICT_LOAD = 'mmadaptor.StrictLoadHook'
+ADAPTORS_ALONE = 'mmadaptor.AdaptorCheckpointHook'
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
@@ -155,9 +156,23 @@ def add_hook(cfg: Config, name: str) -> None:
         cfg: The config, which is changed.
         name: The hook's `type`.
     """
-    hooks = list(cfg.get('custom_hooks') or [])
-    if all(hook.get('type') != name for hook in hooks):
+    if not has_hook(cfg, name):
+        hooks = cfg.get('custom_hooks') or []
         cfg.custom_hooks = [*hooks, dict(type=name)]
+
+
+def has_hook(cfg: Config, name: str) -> bool:
+    """Whether a config has a custom hook.
+
+    Args:
+        cfg: The config.
+        name: The hook's `type`.
+
+    Returns:
+        Whether it has.
+    """
+    return any(hook.get('type') == name
+               for hook in cfg.get('custom_hooks') or [])
 
 
 def build_runner(cfg: Config) -> Runner:

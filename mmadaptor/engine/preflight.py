@@ -11,6 +11,7 @@ from mmengine.logging import print_log
 
 from .dataset_checks import check_data
 from .errors import InputError
+from .job import ADAPTORS_ALONE, has_hook
 from .pretrained import find_pretrained, how_to_make
 from .report import Report
 from .safe_loading import peek
@@ -69,6 +70,9 @@ def check_model(cfg: Config, splits: tuple[str, ...] = ()) -> None:
             task than the config.
     """
     report = Report()
+    if has_hook(cfg, ADAPTORS_ALONE):
+        for key, base in find_pretrained(cfg.get('model')):
+            _check_checkpoint(key, base, report)
     _check_load_from(cfg, report)
     if os.path.isfile(cfg.get('load_from') or ''):
         _check_task(cfg, cfg.load_from, report)

@@ -1,5 +1,6 @@
-"""The backbones and what they are made of."""
+"""The backbones, the necks, and what they are made of."""
 
-from .backbones import MambaAdaptor, VMamba
+from .backbones import MambaAdaptor, Vim, VMamba
+from .necks import SimpleFeaturePyramid
 
-__all__ = ['MambaAdaptor', 'VMamba']
+__all__ = ['MambaAdaptor', 'SimpleFeaturePyramid', 'VMamba', 'Vim']

@@ -16,6 +16,7 @@ from mmadaptor.datasets import make_shapes
 
 ROOT = pathlib.Path(__file__).parents[2] / 'configs'
 CONFIGS = sorted(p.stem for p in ROOT.glob('*.py'))
+BLOCKS = ('backbone.stages', 'backbone.layers')
 EXEMPT = ('A_log', 'mixer.D', 'dt_weight', 'dt_bias', 'gamma', 'alpha', 'norm')
 
 
@@ -136,7 +137,7 @@ def test_what_is_decayed(runner):
     for group in runner.optim_wrapper.optimizer.param_groups:
         for parameter in group['params']:
             key = names[id(parameter)]
-            if key.startswith('backbone.stages'):
+            if key.startswith(BLOCKS):
                 free = any(e in key for e in EXEMPT) or (
                     runner.name.endswith('_imagenet') and parameter.ndim == 1)
                 assert group['weight_decay'] == (0. if free else decay), key
@@ -170,6 +171,8 @@ def test_rate_of_drop_path(runner):
                  mamba_adaptor_b1_imagenet=.1, mask_rcnn_vmamba_b_coco=.6,
                  mask_rcnn_vmamba_b_ms3x_coco=.6, upernet_vmamba_s_ade20k=.3,
                  upernet_vmamba_b_ade20k=.6)
+    if 'vim' in runner.name:
+        rates[runner.name] = .1
     expected = 0. if 'shapes' in runner.name else rates.get(runner.name, .2)
     assert runner.cfg.model.backbone.drop_path_rate == expected
 

@@ -56,6 +56,17 @@ def test_long_lists_are_cut_and_counted():
     assert 'extra5' not in str(error.value)
 
 
+def test_names_of_a_shared_parameter_must_agree():
+    model = torch.nn.ModuleDict(dict(a=torch.nn.Linear(2, 1)))
+    model['b'] = model['a']
+    state = {k: torch.ones_like(v) for k, v in model.state_dict().items()}
+    load_strict(model, state, 'a.pth')
+    state['b.weight'] = torch.zeros(1, 2)
+    with pytest.raises(CheckpointMismatchError, match=(
+            'a.pth: b.weight and a.weight are one shared parameter')):
+        load_strict(model, state, 'a.pth')
+
+
 def test_optional_may_be_missing_but_not_misshapen():
     absent = {'adaptor.weight': None, 'adaptor.bias': None}
     target = module()

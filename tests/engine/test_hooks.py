@@ -129,6 +129,26 @@ def test_strict_load_skips_what_it_is_told_to():
     assert set(checkpoint['state_dict']) == {'backbone.weight', 'backbone.bias'}
 
 
+def test_a_base_fits_its_booster_and_nothing_else(monkeypatch):
+    model = torch.nn.ModuleDict(dict(
+        base=torch.nn.Linear(2, 2), temporal=torch.nn.Linear(2, 2)))
+    runner = SimpleNamespace(model=model, cfg=dict(load_from='base.pth'))
+    hook, said = StrictLoadHook(optional=[r'^temporal\.']), []
+    monkeypatch.setattr('mmadaptor.engine.hooks.strict_load_hook.print_log',
+                        lambda text, *_: said.append(text))
+    full = {k: torch.full_like(v, 3) for k, v in model.state_dict().items()}
+    base = {k: v for k, v in full.items() if 'base' in k}
+    hook.after_load_checkpoint(runner, dict(state_dict=dict(base)))
+    assert (model['base'].bias == 3).all() and (model['temporal'].bias != 3).any()
+    assert said == ['base.pth lacks 2 weights, such as temporal.bias, which stay '
+                    'as the model starts them.']
+    hook.after_load_checkpoint(runner, dict(state_dict=dict(full)))
+    assert (model['temporal'].bias == 3).all() and len(said) == 1
+    del base['base.bias']
+    with pytest.raises(CheckpointMismatchError, match='missing:\n    base.bias'):
+        hook.after_load_checkpoint(runner, dict(state_dict=base))
+
+
 def test_curves_are_drawn_from_the_message_hub(tmp_path):
     hub = MessageHub('curves')
     for i in range(100):

@@ -73,6 +73,15 @@ def test_a_test_needs_neither_training_data_nor_pretraining(cfg, root):
     check_test(cfg)
 
 
+def test_a_test_of_adaptors_alone_needs_their_base(cfg, tmp_path):
+    cfg.load_from = None
+    cfg.model.backbone.init_cfg = dict(
+        type='Pretrained', checkpoint=str(tmp_path / 'base.pth'))
+    check_test(cfg)
+    cfg.custom_hooks = [dict(type='mmadaptor.AdaptorCheckpointHook')]
+    assert 'model.backbone.init_cfg.checkpoint' in problems(cfg, check_test)
+
+
 def test_coco_itself_comes_with_its_address(cfg):
     for split in ('val', 'test'):
         cfg[f'{split}_dataloader'].dataset.update(

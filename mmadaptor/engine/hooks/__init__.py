@@ -1,5 +1,6 @@
 """Hooks for mmengine's runner, each registered as `mmadaptor.NAME`."""
 
+from .adaptor_checkpoint_hook import AdaptorCheckpointHook
 from .confusion_matrix_hook import ConfusionMatrixHook
 from .curves_hook import CurvesHook
 from .epoch_seed_hook import EpochSeedHook
@@ -7,6 +8,6 @@ from .safe_checkpoint_hook import SafeCheckpointHook
 from .strict_load_hook import StrictLoadHook
 
 __all__ = [
-    'ConfusionMatrixHook', 'CurvesHook', 'EpochSeedHook', 'SafeCheckpointHook',
-    'StrictLoadHook'
+    'AdaptorCheckpointHook', 'ConfusionMatrixHook', 'CurvesHook',
+    'EpochSeedHook', 'SafeCheckpointHook', 'StrictLoadHook'
 ]

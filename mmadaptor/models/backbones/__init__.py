@@ -1,6 +1,7 @@
 """The registered backbones."""
 
 from .mamba_adaptor import MambaAdaptor
+from .vim import Vim
 from .vmamba import VMamba
 
-__all__ = ['MambaAdaptor', 'VMamba']
+__all__ = ['MambaAdaptor', 'VMamba', 'Vim']

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-KEYS = ('temporal', 'spatial', 'blocks')
+KEYS = ('temporal', 'spatial', 'blocks', 'share')
 
 
 def adaptors_of_blocks(adaptors: dict | None,
@@ -13,8 +13,9 @@ def adaptors_of_blocks(adaptors: dict | None,
         adaptors: None, or a dict of `temporal` (arguments of
             :class:`~mmadaptor.models.layers.AdaptorT`) and `spatial` (those of
             :class:`~mmadaptor.models.layers.AdaptorS`), None or absent where
-            there is to be none, and of `blocks`: for each stage the indices of
-            the blocks that carry them (default: all).
+            there is to be none, of `blocks`: for each stage the indices of the
+            blocks that carry them (default: all), and of `share`, which
+            :func:`~mmadaptor.models.tuning.share_adaptors` takes.
         depths: The number of blocks of each stage.
 
     Returns:

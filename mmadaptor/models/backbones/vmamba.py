@@ -4,21 +4,21 @@ import itertools
 from collections.abc import Mapping, Sequence
 
 from mmcv.cnn import build_norm_layer
-from mmengine.model import BaseModule, ModuleList, Sequential
+from mmengine.model import ModuleList, Sequential
 from torch import Tensor, nn
 
-from mmadaptor.engine.checkpoint import load_backbone
 from mmadaptor.registry import BACKBONES
 
-from ..layers import AdaptorS, Downsample, VMambaBlock
+from ..layers import Downsample, VMambaBlock
 from .adaptors import adaptors_of_blocks
+from .base import AdaptableBackbone
 
 STAGES = 4
 ARCH_KEYS = {'embed_dims', 'depths', 'd_state', 'ssm_ratio'}
 
 
 @BACKBONES.register_module()
-class VMamba(BaseModule):
+class VMamba(AdaptableBackbone):
     """The VMamba backbone (v2, one state, no gate), with adaptors if asked.
 
     Args:
@@ -35,8 +35,12 @@ class VMamba(BaseModule):
         norm_cfg: The normalisation, over channels; the default is LayerNorm.
         adaptors: None, or a dict of `temporal` (arguments of
             :class:`~mmadaptor.models.layers.AdaptorT`), `spatial` (those of
-            :class:`~mmadaptor.models.layers.AdaptorS`), and `blocks` (for each
-            stage the indices of the blocks that carry them; default: all).
+            :class:`~mmadaptor.models.layers.AdaptorS`), `blocks` (for each
+            stage the indices of the blocks that carry them; default: all), and
+            `share` (True: blocks of equal width share theirs).
+        trainable: What trains: None for everything, or a list of
+            `'adaptors'`, `'norms'` and `'biases'`, and the rest is frozen and
+            stays in evaluation mode; an empty list is a linear probe.
         init_cfg: mmengine's initialisation config. `Pretrained` is strict: its
             file holds every parameter but those of adaptors and output norms,
             and nothing else, or loading fails.
@@ -70,8 +74,9 @@ class VMamba(BaseModule):
                  with_cp: bool = False,
                  norm_cfg: dict | None = None,
                  adaptors: dict | None = None,
+                 trainable: Sequence[str] | None = None,
                  init_cfg: dict | list[dict] | None = None) -> None:
-        super().__init__(init_cfg)
+        super().__init__(trainable, init_cfg)
         arch = self._settings(arch)
         self.out_indices = tuple(out_indices)
         self.frozen_stages = frozen_stages
@@ -106,7 +111,7 @@ class VMamba(BaseModule):
                     mixer=dict(**scan, **adaptor)) for adaptor in carried)))
         for i in self.out_indices:
             self.add_module(f'norm{i}', build_norm_layer(norm_cfg, dims[i])[1])
-        self._freeze_stages()
+        self.finish(adaptors)
 
     def _settings(self, arch: str | dict) -> dict:
         """The settings of an architecture by name, or of a complete dict."""
@@ -141,45 +146,6 @@ class VMamba(BaseModule):
         for module in frozen:
             module.eval()
             module.requires_grad_(False)
-
-    def train(self, mode: bool = True) -> 'VMamba':
-        """Set the training mode; frozen stages stay in evaluation mode.
-
-        Args:
-            mode: Whether to train.
-
-        Returns:
-            The backbone.
-        """
-        super().train(mode)
-        self._freeze_stages()
-        return self
-
-    def init_weights(self) -> None:
-        """Load the pretrained file if `init_cfg` names one, strictly.
-
-        Without one, parameters keep what they were constructed with.
-        """
-        configs = self.init_cfg or []
-        configs = [configs] if isinstance(configs, dict) else configs
-        pretrained = [c for c in configs if c['type'] == 'Pretrained']
-        self.init_cfg = [c for c in configs if c['type'] != 'Pretrained']
-        super().init_weights()
-        self.init_cfg = configs
-        for config in pretrained:
-            load_backbone(self, config, optional=self.optional_keys)
-
-    def switch_to_deploy(self) -> None:
-        """Merge each Adaptor-S's kernels for inference; see there."""
-        for module in self.modules():
-            if isinstance(module, AdaptorS):
-                module.switch_to_deploy()
-
-    def switch_to_train(self) -> None:
-        """Undo `switch_to_deploy`."""
-        for module in self.modules():
-            if isinstance(module, AdaptorS):
-                module.switch_to_train()
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Compute the maps of the stages asked for.

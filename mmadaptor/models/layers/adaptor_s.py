@@ -66,6 +66,7 @@ class AdaptorS(BaseModule):
         if not dilations or min(dilations) < 1:
             raise ValueError('`dilations` must be positive, and one at least, '
                              f'got {tuple(dilations)}')
+        self.channels = channels
         self.dilations = tuple(dilations)
         self.alpha_init = alpha_init
         self.convs = nn.ModuleList(

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
+import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
@@ -36,6 +37,12 @@ def full_precision(device: torch.device) -> AbstractContextManager:
     if device.type == 'meta':
         return nullcontext()
     return torch.autocast(device.type, enabled=False)
+
+
+def _predict(layer: nn.Linear, tokens: Tensor) -> Tensor:
+    """In the tokens' precision, also in a model cast to half precision."""
+    return F.linear(tokens, layer.weight.to(tokens.dtype),
+                    layer.bias.to(tokens.dtype))
 
 
 class AdaptorT(BaseModule):
@@ -100,6 +107,7 @@ class AdaptorT(BaseModule):
         if len(granularities) != sequences:
             raise ValueError(f'`granularities` must be {sequences} numbers, '
                              f'one a sequence, got {list(granularities)}')
+        self.channels = channels
         self.sequences, self.places = sequences, places
         self.gamma_init, self.static = gamma_init, static
         points = sequences * places
@@ -147,30 +155,46 @@ class AdaptorT(BaseModule):
         if self.offsets is None:
             offsets = self.ring.expand(*tokens.shape[:2], *by_place, 2)
         else:
-            offsets = self.offsets(tokens).unflatten(-1, (*by_place, 2))
-        weights = self.coefficients(tokens).unflatten(-1, by_place)
+            offsets = _predict(self.offsets, tokens)
+            offsets = offsets.unflatten(-1, (*by_place, 2))
+        weights = _predict(self.coefficients, tokens).unflatten(-1, by_place)
         offsets = offsets.unflatten(0, pixels)  # (B, H, W, K, S, P, 2)
         weights = weights.unflatten(0, pixels)
         return grid + self.granularity * offsets, weights.softmax(dim=-1)
 
-    def forward(self, states: Tensor, C: Tensor) -> Tensor:
+    def forward(self, states: Tensor, C: Tensor | None = None) -> Tensor:
         """What the memory adds to the scan's output.
 
         Args:
             states: Every state, in image order, `(B, H, W, K, D, N)`.
-            C: The readout's coefficients, `(B, H, W, K, N)`.
+            C: The readout's coefficients, `(B, H, W, K, N)`. None: `states`
+                are readouts already, N = 1, and so is the memory.
 
         Returns:
-            `(B, H, W, D)` in C's dtype.
+            `(B, H, W, D)` in C's dtype, or that of the readouts.
         """
         # Half precision would round places to a quarter of a pixel or worse.
         with full_precision(states.device):
-            if states.shape[-1] == 1:
-                tokens = states.squeeze(-1)  # (B, H, W, K, D)
-            else:
-                coefficients = C.to(states.dtype).flatten(0, 2).unsqueeze(-1)
-                tokens = states.flatten(0, 2) @ coefficients  # (B H W, K, D, 1)
-                tokens = tokens.squeeze(-1).unflatten(0, C.shape[:3])
-            locations, weights = self.locate(tokens)
-            memory = memory_select(states, locations, weights)
+            memory = memory_select(*self.look_up(states, C))
+        if C is None:
+            return self.gamma * memory.sum(dim=(3, 5))
         return (self.gamma * cross_readout(memory, C)).to(C.dtype)
+
+    def look_up(self, states: Tensor,
+                C: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """What is looked up, where, and with which weights.
+
+        Args:
+            states: As `forward` takes them.
+            C: As `forward` takes it.
+
+        Returns:
+            The arguments of :func:`mmadaptor.ops.memory_select`.
+        """
+        if states.shape[-1] == 1:
+            tokens = states.squeeze(-1)  # (B, H, W, K, D)
+        else:
+            coefficients = C.to(states.dtype).flatten(0, 2).unsqueeze(-1)
+            tokens = states.flatten(0, 2) @ coefficients  # (B H W, K, D, 1)
+            tokens = tokens.squeeze(-1).unflatten(0, C.shape[:3])
+        return states, *self.locate(tokens)

@@ -40,6 +40,27 @@ def at_least_float32(parameter: Tensor) -> Tensor:
     return parameter if parameter.dtype == torch.float64 else parameter.float()
 
 
+@torch.no_grad()
+def start_scan(mixer: nn.Module) -> None:
+    """Initialise a scan's own parameters: steps log-uniform from 0.001 to 0.1.
+
+    Args:
+        mixer: Its `dt_weight` is `(K, D, R)`, `dt_bias` and `D` are `(K, D)`,
+            `A_log` is `(K, D, N)`, for K directions.
+
+    Source:
+        Mamba (arXiv 2312.00752), as VMamba and Vim use it.
+    """
+    bound = mixer.dt_weight.shape[-1]**-.5
+    nn.init.uniform_(mixer.dt_weight, -bound, bound)
+    low, high = math.log(1e-3), math.log(1e-1)
+    step = torch.empty_like(mixer.dt_bias).uniform_(low, high).exp()
+    mixer.dt_bias.copy_(inverse_softplus(step.clamp(min=1e-4)))
+    rates = torch.arange(1., mixer.A_log.shape[-1] + 1)
+    mixer.A_log.copy_(rates.log().expand_as(mixer.A_log))
+    nn.init.ones_(mixer.D)
+
+
 class SS2D(BaseModule):
     """A selective scan of a map in four directions, between two projections.
 
@@ -95,20 +116,13 @@ class SS2D(BaseModule):
         self.out_proj = nn.Linear(inner, channels, bias=False)
         self.reset_parameters()
 
-    @torch.no_grad()
     def reset_parameters(self) -> None:
-        """VMamba's initialisation: steps log-uniform from 0.001 to 0.1."""
+        """VMamba's initialisation."""
         for projection in (self.in_proj, self.out_proj):
             trunc_normal_init(projection, std=.02)
         # Each pixel's step, B and C: torch's own default for a linear layer.
         self.x_proj.reset_parameters()
-        nn.init.uniform_(self.dt_weight, -self.dt_rank**-.5, self.dt_rank**-.5)
-        low, high = math.log(1e-3), math.log(1e-1)
-        step = torch.empty_like(self.dt_bias).uniform_(low, high).exp()
-        self.dt_bias.copy_(inverse_softplus(step.clamp(min=1e-4)))
-        rates = torch.arange(1., self.d_state + 1)
-        self.A_log.copy_(rates.log().expand_as(self.A_log))
-        nn.init.ones_(self.D)
+        start_scan(self)
 
     def scan_arguments(self, x: Tensor) -> dict[str, Tensor]:
         """What the scan of a map needs, predicted from the map.

@@ -1,0 +1,33 @@
+# A pretrained classifier, converted by tools/convert_checkpoint.py, with
+# adaptors: 30 epochs, the adaptors at the rate of a training from scratch, the
+# base at a tenth of it. The schedule is our choice.
+_base_ = 'imagenet_300e.py'
+
+train_cfg = dict(max_epochs=30)
+optim_wrapper = dict(
+    optimizer=dict(lr=1e-4),
+    paramwise_cfg=dict(
+        custom_keys={
+            '.temporal.': dict(lr_mult=10.),
+            '.spatial.': dict(lr_mult=10.),
+            'temporal.offsets.bias': dict(lr_mult=10., decay_mult=0.),
+            'temporal.coefficients.bias': dict(lr_mult=10., decay_mult=0.),
+            'temporal.gamma': dict(lr_mult=10., decay_mult=0.),
+            'spatial.alpha': dict(lr_mult=10., decay_mult=0.),
+        }))
+param_scheduler = [
+    dict(type='LinearLR', start_factor=1e-3, end=2, convert_to_iter_based=True),
+    dict(
+        type='CosineAnnealingLR',
+        begin=2,
+        end=30,
+        eta_min=1e-6,
+        convert_to_iter_based=True)
+]
+custom_hooks = [
+    dict(type='mmadaptor.EpochSeedHook'),
+    dict(type='mmadaptor.CurvesHook'),
+    dict(type='EMAHook', momentum=1e-4, priority='ABOVE_NORMAL'),
+    dict(
+        type='mmadaptor.StrictLoadHook', optional=[r'\.(temporal|spatial)\.'])
+]

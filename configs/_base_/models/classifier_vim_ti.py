@@ -1,0 +1,8 @@
+# The head reads the class token. Drop path is our choice.
+_base_ = 'classifier.py'
+
+model = dict(
+    backbone=dict(
+        _delete_=True, type='mmadaptor.Vim', arch='tiny', drop_path_rate=.1),
+    neck=None,
+    head=dict(in_channels=192))

@@ -1,0 +1,25 @@
+# A plain backbone: its one map becomes a pyramid.
+_base_ = ['_base_/models/mask_rcnn.py', '_base_/coco_1x.py']
+
+model = dict(
+    backbone=dict(
+        type='mmadaptor.Vim',
+        arch='tiny',
+        out_type='featmap',
+        drop_path_rate=.1,
+        init_cfg=dict(
+            type='Pretrained',
+            checkpoint='checkpoints/vim_ti_imagenet.pth',
+            prefix='backbone.')),
+    neck=dict(
+        _delete_=True,
+        type='mmadaptor.SimpleFeaturePyramid',
+        in_channels=192))
+# mmengine does not know Vim's RMSNorm for a norm.
+optim_wrapper = dict(
+    paramwise_cfg=dict(
+        custom_keys={
+            'norm.weight': dict(decay_mult=0.),
+            'pos_embed': dict(decay_mult=0.),
+            'cls_token': dict(decay_mult=0.),
+        }))

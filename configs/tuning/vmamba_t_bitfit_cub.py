@@ -1,0 +1,4 @@
+# Biases, norms and head train.
+_base_ = '../_base_/tuning_cub.py'
+
+model = dict(backbone=dict(trainable=['biases', 'norms']))

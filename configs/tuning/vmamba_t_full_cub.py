@@ -1,0 +1,5 @@
+# Everything trains.
+_base_ = '../_base_/tuning_cub.py'
+
+model = dict(backbone=dict(drop_path_rate=.2))
+optim_wrapper = dict(optimizer=dict(lr=1e-4))

@@ -1,0 +1,4 @@
+# The head alone trains.
+_base_ = '../_base_/tuning_cub.py'
+
+model = dict(backbone=dict(trainable=[]))

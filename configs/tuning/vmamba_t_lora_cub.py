@@ -1,0 +1,18 @@
+# Low-rank changes of the scan's projections, and the head, train.
+_base_ = '../_base_/tuning_cub.py'
+
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type='LoRAModel',
+        module=dict(
+            type='mmadaptor.VMamba',
+            arch='tiny',
+            out_indices=(3, ),
+            init_cfg=dict(
+                type='Pretrained',
+                checkpoint='checkpoints/vmamba_t_imagenet.pth',
+                prefix='backbone.')),
+        alpha=16,
+        rank=8,
+        targets=[dict(type=r'.*mixer\.(in_proj|x_proj|out_proj)')]))

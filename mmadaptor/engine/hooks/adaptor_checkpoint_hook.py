@@ -1,0 +1,87 @@
+"""Checkpoints of what was tuned, without the frozen base that it stands on."""
+
+from mmengine.hooks import EMAHook, Hook
+from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch import nn
+
+from mmadaptor.registry import HOOKS
+
+from ..errors import InputError
+from ..tuned import NOTED, base_state, complete, count_trainable, identity
+
+
+@HOOKS.register_module()
+class AdaptorCheckpointHook(Hook):
+    """Saves what trains alone, and loads it over the base it was trained on.
+
+    The base is what the config's `init_cfg=dict(type='Pretrained', ...)`
+    loads. A checkpoint has the fingerprints of both, and both are checked. The
+    log says how much of the model trains.
+    """
+
+    # StrictLoadHook has to find the checkpoint complete.
+    priority = 'HIGHEST'
+
+    def before_train(self, runner: Runner) -> None:
+        """Logs what trains, and checks that the optimizer has nothing else.
+
+        Args:
+            runner: The runner of the training.
+
+        Raises:
+            InputError: The optimizer has frozen parameters, or there is an
+                EMAHook, whose copy of the base would be saved.
+        """
+        trainable, total = count_trainable(_bare(runner))
+        print_log(
+            f'Trainable: {trainable:,} of {total:,} parameters '
+            f'({100 * trainable / total:.3f} %).', 'current')
+        if any(isinstance(hook, EMAHook) for hook in runner.hooks):
+            raise InputError('AdaptorCheckpointHook and EMAHook exclude each '
+                             'other: an averaged model has a base of its own.')
+        # The wrapper's own groups have one more, which is not the model's.
+        groups = runner.optim_wrapper.optimizer.param_groups
+        frozen = sum(not p.requires_grad for group in groups
+                     for p in group['params'])
+        if frozen:
+            raise InputError(
+                f'The optimizer holds {frozen} frozen parameters. Give '
+                'optim_wrapper a paramwise_cfg, such as '
+                'dict(bypass_duplicate=True): with one mmengine leaves them '
+                'out.')
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Takes the base out, and notes both fingerprints.
+
+        Args:
+            runner: The runner whose model is saved.
+            checkpoint: What will be saved, which is changed.
+        """
+        base = base_state(_bare(runner))
+        tuned = {name: value for name, value in checkpoint['state_dict'].items()
+                 if name not in base}
+        checkpoint['state_dict'] = tuned
+        checkpoint['meta'][NOTED] = dict(
+            base=identity(base), tuned=identity(tuned))
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Completes what was tuned with the base.
+
+        Args:
+            runner: The runner whose model takes the weights.
+            checkpoint: What the file holds, which is changed. One that was not
+                saved by this hook is left as it is.
+
+        Raises:
+            DamagedFileError: What was tuned is not what was saved.
+            CheckpointMismatchError: The base is another one.
+        """
+        source = runner.cfg.get('load_from') or 'The checkpoint'
+        complete(_bare(runner), checkpoint, source)
+
+
+def _bare(runner: Runner) -> nn.Module:
+    model = runner.model
+    return model.module if is_model_wrapper(model) else model

@@ -1,0 +1,126 @@
+"""What a tuned model is made of: what trained, and the base it stands on."""
+
+import hashlib
+from collections.abc import Mapping
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmengine.runner.checkpoint import CheckpointLoader
+from torch import Tensor, nn
+
+from mmadaptor.registry import MODELS
+
+from .checkpoint import load_strict
+from .errors import CheckpointMismatchError, DamagedFileError
+
+NOTED = 'tuning'
+
+
+def count_trainable(model: nn.Module) -> tuple[int, int]:
+    """Count parameters; shared ones count once.
+
+    Args:
+        model: Any module.
+
+    Returns:
+        The numbers that train, and all of them.
+    """
+    parameters = list(model.parameters())
+    return (sum(p.numel() for p in parameters if p.requires_grad),
+            sum(p.numel() for p in parameters))
+
+
+def base_state(model: nn.Module) -> dict[str, Tensor]:
+    """What tuning leaves as it is: the base that a tuned model stands on.
+
+    Args:
+        model: Any module.
+
+    Returns:
+        By name the frozen parameters, and the buffers that are saved of
+        modules whose own parameters are all frozen.
+    """
+    state = {}
+    for prefix, module in model.named_modules():
+        own = dict(module.named_parameters(recurse=False))
+        state.update((f'{prefix}.{name}'.lstrip('.'), value.detach())
+                     for name, value in own.items() if not value.requires_grad)
+        if own and not any(p.requires_grad for p in own.values()):
+            state.update(
+                (f'{prefix}.{name}'.lstrip('.'), value)
+                for name, value in module.named_buffers(recurse=False)
+                if name not in module._non_persistent_buffers_set)
+    return state
+
+
+def identity(state: Mapping[str, Tensor]) -> str:
+    """A fingerprint of weights: names, types, shapes and every bit.
+
+    Args:
+        state: The weights by name, in any order, on any device.
+
+    Returns:
+        16 hexadecimal digits of a SHA-256.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        value = state[name].detach().cpu().contiguous()
+        digest.update(f'{name} {value.dtype} {tuple(value.shape)}'.encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]
+
+
+def complete(model: nn.Module, checkpoint: dict, source: str) -> None:
+    """Put the base into a checkpoint of what was tuned.
+
+    Args:
+        model: Stands on its base, or loads it now: a test leaves that out.
+        checkpoint: What the file holds, which is changed. One that was not
+            saved by AdaptorCheckpointHook is left as it is.
+        source: Where it comes from, for the errors.
+
+    Raises:
+        DamagedFileError: What was tuned is not what was saved.
+        CheckpointMismatchError: The base is another one.
+    """
+    noted = checkpoint.get('meta', {}).get(NOTED)
+    if noted is None:
+        return
+    tuned = checkpoint['state_dict']
+    found = identity(tuned)
+    if found != noted['tuned']:
+        raise DamagedFileError(
+            f'{source} was changed after it was saved: expected weights with '
+            f'the fingerprint {noted["tuned"]}, got {found}.')
+    if not getattr(model, 'is_init', False):
+        model.init_weights()
+    base = base_state(model)
+    found = identity(base)
+    if found != noted['base']:
+        raise CheckpointMismatchError(
+            f'{source} was tuned on another base: expected frozen weights with '
+            f'the fingerprint {noted["base"]}, got {found}. The base is what '
+            "the config's init_cfg=dict(type='Pretrained', ...) loads.")
+    checkpoint['state_dict'] = {**base, **tuned}
+
+
+def load_model(cfg: Config, path: str) -> nn.Module:
+    """Builds a config's model and loads a checkpoint, strictly.
+
+    Args:
+        cfg: The config.
+        path: The checkpoint; one of adaptors alone is completed with its base.
+
+    Returns:
+        The model.
+
+    Raises:
+        InputError: The checkpoint is missing, damaged, or of another model.
+    """
+    init_default_scope(cfg.get('default_scope', 'mmadaptor'))
+    checkpoint = CheckpointLoader.load_checkpoint(path, 'cpu')
+    model = MODELS.build(cfg.model)
+    complete(model, checkpoint, path)
+    load_strict(model, checkpoint.get('state_dict', checkpoint), path)
+    return model

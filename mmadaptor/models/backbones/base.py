@@ -1,0 +1,94 @@
+"""What the backbones have in common: strict starts, tuning, deployment."""
+
+from collections.abc import Callable, Sequence
+
+from mmengine.model import BaseModule
+
+from mmadaptor.engine.checkpoint import load_backbone
+
+from ..layers import AdaptorS
+from ..tuning import keep_frozen_in_eval, share_adaptors, train_only
+
+
+class AdaptableBackbone(BaseModule):
+    """A backbone whose blocks may carry adaptors.
+
+    A subclass builds its layers and then calls `finish`.
+
+    Args:
+        trainable: What trains: None for everything, or a list of
+            `'adaptors'`, `'norms'` and `'biases'`, and the rest is frozen and
+            stays in evaluation mode; an empty list is a linear probe.
+        init_cfg: mmengine's initialisation config. `Pretrained` is strict.
+    """
+
+    optional_keys: Sequence[str] = ()
+    """Patterns of what a pretrained file may lack."""
+
+    def __init__(self,
+                 trainable: Sequence[str] | None = None,
+                 init_cfg: dict | list[dict] | None = None) -> None:
+        super().__init__(init_cfg)
+        self.trainable = trainable
+
+    def finish(self, adaptors: dict | None) -> None:
+        """Share adaptors where that is asked for, and freeze what is frozen.
+
+        Args:
+            adaptors: The backbone's argument of that name.
+
+        Raises:
+            ValueError: For what is not there to be shared or trained.
+        """
+        share_adaptors(self, (adaptors or {}).get('share', False))
+        if self.trainable is not None:
+            train_only(self, self.trainable)
+        self._freeze_stages()
+
+    def _freeze_stages(self) -> None:
+        """Fix the parameters that `frozen_stages` names."""
+        raise NotImplementedError
+
+    def train(self, mode: bool = True) -> 'AdaptableBackbone':
+        """Set the training mode; what is frozen stays in evaluation mode.
+
+        Args:
+            mode: Whether to train.
+
+        Returns:
+            The backbone.
+        """
+        super().train(mode)
+        if self.trainable is not None:
+            keep_frozen_in_eval(self)
+        self._freeze_stages()
+        return self
+
+    def init_weights(self) -> None:
+        """Load the pretrained file if `init_cfg` names one, strictly.
+
+        Without one, parameters keep what they were constructed with.
+        """
+        if self.is_init:
+            return
+        configs = self.init_cfg or []
+        configs = [configs] if isinstance(configs, dict) else configs
+        pretrained = [c for c in configs if c['type'] == 'Pretrained']
+        self.init_cfg = [c for c in configs if c['type'] != 'Pretrained']
+        super().init_weights()
+        self.init_cfg = configs
+        for config in pretrained:
+            load_backbone(self, config, optional=self.optional_keys)
+
+    def _of_adaptor_s(self, change: Callable[[AdaptorS], None]) -> None:
+        for module in self.modules():
+            if isinstance(module, AdaptorS):
+                change(module)
+
+    def switch_to_deploy(self) -> None:
+        """Merge each Adaptor-S's kernels for inference; see there."""
+        self._of_adaptor_s(AdaptorS.switch_to_deploy)
+
+    def switch_to_train(self) -> None:
+        """Undo `switch_to_deploy`."""
+        self._of_adaptor_s(AdaptorS.switch_to_train)

@@ -1,0 +1,202 @@
+"""BiMamba: the token mixer of Vim, with room for the two adaptors."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModule, trunc_normal_init
+from torch import Tensor, nn
+
+from mmadaptor.ops import selective_scan
+
+from .adaptor_s import AdaptorS
+from .adaptor_t import AdaptorT
+from .class_token import insert_class_token, split_class_token
+from .ss2d import at_least_float32, start_scan
+
+DIRECTIONS = 2
+
+
+class BiMamba(BaseModule):
+    """A selective scan of a sequence, forth and back, between two projections.
+
+    The sequence is the patches of a map, row by row, with the class token in
+    its middle. Project to scanned channels and a gate, convolve causally,
+    predict the scan's step and coefficients from each token, scan, and average
+    the directions, each with weights of its own.
+
+    Adaptors see the map of patches, where the class token has no place: neither
+    is it looked up, nor convolved. It gains the mean of what the patches gain.
+
+    Args:
+        channels: Channels of input and output, C.
+        d_state: States of each scanned channel, N.
+        expand: Scanned channels per channel: D = expand C.
+        d_conv: Width of the causal convolution.
+        dt_rank: Rank of the step's projection, R. Default: C / 16, rounded up.
+        temporal: :class:`AdaptorT`'s arguments. None: no Adaptor-T.
+        spatial: :class:`AdaptorS`'s arguments. None: no Adaptor-S.
+        init_cfg: mmengine's initialisation config.
+
+    Source:
+        Vision Mamba (arXiv 2401.09417), bidirectional block. The adaptors in
+        it are our choice, as is that Adaptor-T looks up the readouts C . h of
+        other tokens and not their N states: N times less to gather.
+    """
+
+    def __init__(self,
+                 channels: int,
+                 d_state: int = 16,
+                 expand: int = 2,
+                 d_conv: int = 4,
+                 dt_rank: int | None = None,
+                 temporal: dict | None = None,
+                 spatial: dict | None = None,
+                 init_cfg: dict | None = None) -> None:
+        super().__init__(init_cfg)
+        inner = channels * expand
+        self.d_state = d_state
+        self.dt_rank = dt_rank or math.ceil(channels / 16)
+        self.in_proj = nn.Linear(channels, 2 * inner, bias=False)
+        # The backward direction's channels follow the forward one's. Of a
+        # sequence as a map of one row, for 1-D convolutions are slower.
+        self.conv = nn.Conv2d(
+            DIRECTIONS * inner, DIRECTIONS * inner, (1, d_conv),
+            groups=DIRECTIONS * inner, padding=(0, d_conv - 1))
+        self.x_weight = nn.Parameter(
+            torch.empty(DIRECTIONS, self.dt_rank + 2 * d_state, inner))
+        self.dt_weight = nn.Parameter(
+            torch.empty(DIRECTIONS, inner, self.dt_rank))
+        self.dt_bias = nn.Parameter(torch.empty(DIRECTIONS, inner))
+        self.A_log = nn.Parameter(torch.empty(DIRECTIONS, inner, d_state))
+        self.D = nn.Parameter(torch.empty(DIRECTIONS, inner))
+        self.temporal = self.spatial = None
+        if temporal is not None:
+            self.temporal = AdaptorT(inner, **temporal)
+        if spatial is not None:
+            self.spatial = AdaptorS(inner, **spatial)
+        self.out_proj = nn.Linear(inner, channels, bias=False)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Vim's initialisation."""
+        for projection in (self.in_proj, self.out_proj):
+            trunc_normal_init(projection, std=.02)
+        nn.init.trunc_normal_(self.x_weight, std=.02)
+        start_scan(self)
+
+    def scan_arguments(self, u: Tensor) -> dict[str, Tensor]:
+        """What the scan needs, predicted from the sequence.
+
+        Args:
+            u: The sequence and its reverse, `(B, L, 2 D)`.
+
+        Returns:
+            The arguments of :func:`mmadaptor.ops.selective_scan`, with two
+            groups of channels, one a direction.
+        """
+        predicted = torch.stack([
+            F.linear(half, weight)
+            for half, weight in zip(u.chunk(2, dim=-1), self.x_weight,
+                                    strict=True)
+        ], dim=1)  # (B, 2, L, R + 2 N)
+        step, B, C = predicted.transpose(2, 3).split(
+            [self.dt_rank, self.d_state, self.d_state], dim=2)
+        delta = torch.einsum('bkrl,kdr->blkd', step, self.dt_weight)
+        return dict(
+            u=u.transpose(1, 2), delta=delta.flatten(2).transpose(1, 2),
+            A=-at_least_float32(self.A_log.flatten(0, 1)).exp(), B=B, C=C,
+            D=at_least_float32(self.D.flatten()),
+            delta_bias=at_least_float32(self.dt_bias.flatten()),
+            delta_softplus=True)
+
+    def both_ways(self, x: Tensor) -> Tensor:
+        """The sequence and its reverse, convolved.
+
+        Args:
+            x: The sequence, `(B, L, D)`.
+
+        Returns:
+            `(B, L, 2 D)`; the second half of the channels is reversed.
+        """
+        u = torch.cat([x, x.flip(1)], dim=-1)
+        row = u.transpose(1, 2).unsqueeze(2)  # (B, 2 D, 1, L)
+        convolved = self.conv(row)[..., :x.shape[1]]
+        return F.silu(convolved).squeeze(2).transpose(1, 2)
+
+    def forward(self, x: Tensor, height: int, width: int) -> Tensor:
+        """Mix the tokens of a sequence.
+
+        Args:
+            x: The sequence, `(B, height * width + 1, C)`, the class token at
+                index `height * width // 2`.
+            height: Rows of patches.
+            width: Columns of patches.
+
+        Returns:
+            `(B, L, C)`.
+        """
+        x, gate = self.in_proj(x).chunk(2, dim=-1)  # (B, L, D) each
+        arguments = self.scan_arguments(self.both_ways(x))
+        scanned = selective_scan(**arguments)
+        forth, back = in_order(scanned)
+        y = forth + back
+        if self.temporal is not None or self.spatial is not None:
+            y = self.adapt(y, scanned, arguments, height, width)
+        return self.out_proj(y / DIRECTIONS * F.silu(gate))
+
+    def adapt(self, y: Tensor, scanned: Tensor, arguments: dict[str, Tensor],
+              height: int, width: int) -> Tensor:
+        """Add what the adaptors see on the map of patches.
+
+        Args:
+            y: The sum over the directions, `(B, L, D)`.
+            scanned: The scan's output, `(B, 2 D, L)`.
+            arguments: The scan's.
+            height: Rows of patches.
+            width: Columns of patches.
+
+        Returns:
+            `(B, L, D)`.
+        """
+        patches, class_token = split_class_token(y)
+        before = after = patches.unflatten(1, (height, width))  # (B, H, W, D)
+        if self.temporal is not None:
+            readouts = self.readouts(scanned, arguments, height, width)
+            after = after + self.temporal(readouts).to(after.dtype)
+        if self.spatial is not None:
+            after = self.spatial(after)
+        patches = after.flatten(1, 2)  # (B, H W, D)
+        gained = (after - before).flatten(1, 2).mean(dim=1, keepdim=True)
+        return insert_class_token(patches, class_token + gained)
+
+    def readouts(self, scanned: Tensor, arguments: dict[str, Tensor],
+                 height: int, width: int) -> Tensor:
+        """What the patches' states say: the scan's output without its skip.
+
+        Args:
+            scanned: The scan's output, `(B, 2 D, L)`.
+            arguments: The scan's.
+            height: Rows of patches.
+            width: Columns of patches.
+
+        Returns:
+            `(B, H, W, 2, D, 1)`, in float32 at least.
+        """
+        skip = arguments['D'][:, None] * arguments['u']
+        said = torch.stack(in_order(at_least_float32(scanned) - skip), dim=2)
+        patches, _ = split_class_token(said)
+        return patches.unflatten(1, (height, width)).unsqueeze(-1)
+
+
+def in_order(directions: Tensor) -> tuple[Tensor, Tensor]:
+    """Both directions in the order of the sequence.
+
+    Args:
+        directions: `(B, 2 D, L)`, the second half reversed.
+
+    Returns:
+        The forward and the backward direction, `(B, L, D)` each.
+    """
+    forth, back = directions.transpose(1, 2).chunk(2, dim=-1)
+    return forth, back.flip(1)

@@ -1,0 +1,5 @@
+"""The registered necks."""
+
+from .simple_feature_pyramid import SimpleFeaturePyramid
+
+__all__ = ['SimpleFeaturePyramid']

@@ -1,0 +1,178 @@
+"""The pictures, by matplotlib."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from torch import Tensor
+
+from .decay import decay_maps, directions
+from .receptive_field import radius_of
+from .record import Record
+
+INCHES, DOT = 3.2, 300
+COLOR = '#d1495b'
+# Fields are shown down to this share of their largest value.
+FLOOR = 1e-6
+# At least so many pixels of the map are shown around a token.
+AROUND = 3
+
+
+@dataclass
+class Scene:
+    """A token of a block's map, on the image.
+
+    Args:
+        record: The block's.
+        image: As the network sees it, before it is padded, `(H, W, 3)`, RGB.
+        padded: Height and width of what the network gets.
+        token: Row and column on the block's map.
+    """
+
+    record: Record
+    image: np.ndarray
+    padded: tuple[int, int]
+    token: tuple[int, int]
+
+    def on_image(self, places: np.ndarray) -> np.ndarray:
+        """Where places of the map are on the image.
+
+        Args:
+            places: `(..., 2)`, whole numbers being pixel centres.
+
+        Returns:
+            The same in pixels of the image.
+        """
+        size = np.array(self.record.locations.shape[1:3])
+        return (places + .5) * np.array(self.padded) / size - .5
+
+    @property
+    def here(self) -> np.ndarray:
+        """The token's row and column on the image."""
+        return self.on_image(np.array(self.token))
+
+    @property
+    def places(self) -> np.ndarray:
+        """Where it looks, `(K, S, P, 2)`."""
+        locations = self.record.locations[(0, *self.token)]
+        return self.on_image(locations.cpu().numpy())
+
+    @property
+    def reach(self) -> float:
+        """Half the side of a square around the token with all its places."""
+        pixel = self.on_image(np.ones(2)) - self.on_image(np.zeros(2))
+        farthest = np.abs(self.places - self.here).max()
+        return float(max(1.3 * farthest, AROUND * pixel.max()))
+
+
+def draw_memory(scene: Scene, title: str) -> Figure:
+    """Where a token looks, by sequence and direction, over what decays.
+
+    Args:
+        scene: The token.
+        title: Of the picture.
+
+    Returns:
+        A row of pictures for each sequence, around the token, with a dot for
+        each place whose area is its weight; then the whole image under the
+        plain scan's decay, with a frame where the rows above are.
+    """
+    names = directions(scene.record)
+    sequences = scene.places.shape[1]
+    figure = Figure(
+        figsize=(INCHES * len(names), INCHES * (sequences + 1) + .5),
+        layout='constrained')
+    grid = figure.subplots(sequences + 1, len(names), squeeze=False)
+    for k, name in enumerate(names):
+        grid[0, k].set_title(name)
+        for s in range(sequences):
+            _draw_places(grid[s, k], scene, k, s)
+    for s in range(sequences):
+        grid[s, 0].set_ylabel(f'sequence {s}')
+    _draw_decay(grid[-1], scene)
+    grid[-1, 0].set_ylabel('left by the plain scan')
+    figure.suptitle(title)
+    return figure
+
+
+def _bare(axes: Axes, image: np.ndarray, **how: float) -> None:
+    axes.imshow(image, **how)
+    axes.set_xticks([])
+    axes.set_yticks([])
+
+
+def _mark(axes: Axes, place: np.ndarray) -> None:
+    for color, width in (('white', 4), ('black', 2)):
+        axes.plot(place[1], place[0], '+', color=color, markersize=13,
+                  markeredgewidth=width, zorder=4)
+
+
+def _draw_places(axes: Axes, scene: Scene, k: int, s: int) -> None:
+    """One direction and sequence."""
+    places, here, reach = scene.places[k, s], scene.here, scene.reach
+    weights = scene.record.weights[(0, *scene.token, k, s)].cpu().numpy()
+    _bare(axes, scene.image, alpha=.6)
+    for place, weight in zip(places, weights, strict=True):
+        axes.plot([here[1], place[1]], [here[0], place[0]], color=COLOR)
+        axes.annotate(f'{weight:.2f}', place[::-1], xytext=(8, 6), fontsize=8,
+                      textcoords='offset points', annotation_clip=True)
+    axes.scatter(places[:, 1], places[:, 0], s=DOT * weights, color=COLOR,
+                 edgecolor='white', zorder=3)
+    _mark(axes, here)
+    axes.set_xlim(here[1] - reach, here[1] + reach)
+    axes.set_ylim(here[0] + reach, here[0] - reach)
+    edge = np.array(scene.image.shape[:2]) - .5
+    outside = ((places < -.5) | (places > edge)).any(axis=1).sum()
+    if outside:
+        axes.set_xlabel(f'{outside} of {len(places)} places outside')
+
+
+def _draw_decay(row: np.ndarray, scene: Scene) -> None:
+    here, reach = scene.here, scene.reach
+    extent = (-.5, scene.padded[1] - .5, scene.padded[0] - .5, -.5)
+    maps = decay_maps(scene.record, scene.token).numpy()
+    for axes, left in zip(row, maps, strict=True):
+        _bare(axes, scene.image.mean(axis=2), cmap='gray')
+        shown = axes.imshow(left, extent=extent, cmap='magma', vmin=0, vmax=1,
+                            alpha=.75)
+        axes.add_patch(Rectangle(here[::-1] - reach, 2 * reach, 2 * reach,
+                                 fill=False, color='white'))
+        axes.set_xlim(-.5, scene.image.shape[1] - .5)
+        axes.set_ylim(scene.image.shape[0] - .5, -.5)
+        _mark(axes, here)
+    row[-1].figure.colorbar(shown, ax=row[-1], shrink=.8)
+
+
+def draw_fields(fields: Mapping[str, Tensor], image: np.ndarray,
+                title: str) -> Figure:
+    """Effective receptive fields side by side, on one logarithmic scale.
+
+    Args:
+        fields: `(H, W)` by the name to show; each sums to 1.
+        image: As :class:`Scene` takes it.
+        title: Of the picture.
+
+    Returns:
+        The image and the fields, each with the radius of the disc as large as
+        the pixels that hold half of it.
+    """
+    figure = Figure(figsize=(INCHES * (len(fields) + 1) + .8, INCHES + .9),
+                    layout='constrained')
+    grid = figure.subplots(1, len(fields) + 1)
+    _bare(grid[0], image)
+    grid[0].set_title('image', fontsize=9)
+    top = max(float(field.max()) for field in fields.values())
+    norm = LogNorm(top * FLOOR, top)
+    height, width = image.shape[:2]
+    for axes, (name, field) in zip(grid[1:], fields.items(), strict=True):
+        shown = field[:height, :width].clamp(min=top * FLOOR).numpy()
+        _bare(axes, shown, norm=norm, cmap='magma')
+        axes.set_title(f'{name}: half within {radius_of(field):.1f} px',
+                       fontsize=9)
+    figure.colorbar(grid[-1].images[0], ax=grid[-1], shrink=.8)
+    figure.suptitle(title)
+    return figure

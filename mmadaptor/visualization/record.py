@@ -1,0 +1,96 @@
+"""What a backbone's scans and Adaptor-Ts do with an image."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmadaptor.models.layers import SS2D, BiMamba
+
+
+@dataclass
+class Record:
+    """What one block did.
+
+    Args:
+        mixer: The block's token mixer.
+        arguments: Its scan's arguments.
+        locations: Where each token looked, `(B, H, W, K, S, P, 2)`, (row,
+            column) in pixels of the map.
+        weights: With which weights, `(B, H, W, K, S, P)`.
+    """
+
+    mixer: SS2D | BiMamba
+    arguments: dict[str, Tensor]
+    locations: Tensor | None = None
+    weights: Tensor | None = None
+
+
+def remembering_mixers(backbone: nn.Module) -> dict[str, SS2D | BiMamba]:
+    """The token mixers with an Adaptor-T.
+
+    Args:
+        backbone: A backbone, or a model with one.
+
+    Returns:
+        By their path, in the order of the network.
+    """
+    return {
+        path: module for path, module in backbone.named_modules()
+        if isinstance(module, (SS2D, BiMamba)) and module.temporal is not None
+    }
+
+
+@contextmanager
+def _listening(owner: nn.Module, name: str,
+               tell: Callable[[Any], None]) -> Iterator[None]:
+    """Tell what a method returns, each time it is called."""
+    method = getattr(owner, name)
+
+    def listened(*args: Any, **kwargs: Any) -> Any:
+        result = method(*args, **kwargs)
+        tell(result)
+        return result
+
+    setattr(owner, name, listened)
+    try:
+        yield
+    finally:
+        delattr(owner, name)
+
+
+@torch.no_grad()
+def record_memory(backbone: nn.Module, images: Tensor) -> dict[str, Record]:
+    """Run a backbone and note what its Adaptor-Ts look up.
+
+    Args:
+        backbone: The backbone.
+        images: `(B, in_channels, H, W)`.
+
+    Returns:
+        A record by the path of each mixer with an Adaptor-T.
+    """
+    records = {}
+
+    def note_scan(path: str, mixer: nn.Module, arguments: dict) -> None:
+        records[path] = Record(mixer, arguments)
+
+    def note_places(looked_up: tuple[Tensor, Tensor, Tensor]) -> None:
+        # A shared adaptor belongs to the block whose scan came last.
+        last = list(records.values())[-1]
+        _, last.locations, last.weights = looked_up
+
+    mixers = remembering_mixers(backbone)
+    with ExitStack() as stack:
+        for path, mixer in mixers.items():
+            stack.enter_context(_listening(
+                mixer, 'scan_arguments',
+                lambda result, path=path, mixer=mixer: note_scan(
+                    path, mixer, result)))
+        for adaptor in {mixer.temporal for mixer in mixers.values()}:
+            stack.enter_context(_listening(adaptor, 'look_up', note_places))
+        backbone(images)
+    return records

@@ -1,0 +1,147 @@
+"""Boosters start as their base; rates and shares are as the configs say."""
+import gc
+import pathlib
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.runner import Runner
+from test_configs import small, write_pictures
+
+from mmadaptor.engine.errors import InputError
+from mmadaptor.engine.tuned import count_trainable
+
+ROOT = pathlib.Path(__file__).parents[2] / 'configs'
+
+
+@pytest.fixture(autouse=True)
+def collected():
+    """Runners refer to themselves: without this every model stays in memory."""
+    yield
+    gc.collect()
+
+
+def read(name):
+    cfg = Config.fromfile(ROOT / f'{name}.py')
+    init_default_scope(cfg.default_scope)
+    return cfg
+
+
+def optimizer_of(cfg, model):
+    from mmengine.optim import build_optim_wrapper
+    return build_optim_wrapper(model, cfg.optim_wrapper).optimizer
+
+
+@pytest.mark.parametrize('name, base', [
+    ('vmamba_t_booster_imagenet', 'vmamba_t_imagenet'),
+    ('vim_ti_booster_imagenet', 'vim_ti_imagenet')])
+def test_a_booster_starts_as_its_pretrained_base(name, base, tmp_path):
+    """Bit for bit, by the config's own load_from; rates are ten to one."""
+    torch.manual_seed(1)
+    plain = MODELS.build(read(base).model).eval()
+    with torch.no_grad():
+        for p in plain.parameters():
+            p.add_(torch.randn_like(p) * .02)
+    cfg = read(name)
+    assert cfg.load_from == f'checkpoints/{base}.pth'
+    path = tmp_path / f'{base}.pth'
+    torch.save(dict(state_dict=plain.state_dict()), path)
+    cfg.update(load_from=str(path), work_dir=str(tmp_path), train_dataloader=None,
+               train_cfg=None, val_dataloader=None, val_cfg=None,
+               val_evaluator=None, test_dataloader=None, test_cfg=None,
+               test_evaluator=None, param_scheduler=None)
+    wrapper = cfg.pop('optim_wrapper')
+    runner = Runner.from_cfg(cfg)
+    runner.call_hook('before_run')
+    runner.load_or_resume()
+    boosted = runner.model.eval()
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(boosted(images), plain(images))
+    cfg.optim_wrapper = wrapper
+    names = {id(p): n for n, p in boosted.named_parameters()}
+    for group in optimizer_of(cfg, boosted).param_groups:
+        for p in group['params']:
+            key = names[id(p)]
+            adaptor = '.temporal.' in key or '.spatial.' in key
+            assert group['lr'] == pytest.approx(1e-3 if adaptor else 1e-4), key
+            flat = p.ndim == 1 or 'alpha' in key
+            if adaptor:
+                assert group['weight_decay'] == (0 if flat else .05), key
+    state = plain.state_dict()
+    state.pop('head.fc.bias')
+    torch.save(dict(state_dict=state), path)
+    with pytest.raises(InputError, match=r'1 missing:\s+head.fc.bias'):
+        runner._has_loaded = False
+        runner.load_or_resume()
+
+
+def test_rates_of_the_detector():
+    cfg = read('mask_rcnn_vmamba_t_booster_coco')
+    cfg.model.backbone.init_cfg = None
+    model = MODELS.build(cfg.model)
+    names = {id(p): n for n, p in model.named_parameters()}
+    for group in optimizer_of(cfg, model).param_groups:
+        for p in group['params']:
+            key = names[id(p)]
+            adaptor = '.temporal.' in key or '.spatial.' in key
+            assert group['lr'] == pytest.approx(1e-3 if adaptor else 1e-4), key
+
+
+WAYS = ['adaptors', 'bitfit', 'full', 'linear', 'lora']
+
+
+def test_the_ways_are_all():
+    assert [p.stem for p in sorted((ROOT / 'tuning').glob('*.py'))] == [
+        f'vmamba_t_{way}_cub' for way in WAYS]
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    """Two pictures as CUB-200 has them."""
+    root = tmp_path_factory.mktemp('data')
+    cub = root / 'CUB_200_2011'
+    for file, values in dict(
+            images=write_pictures(cub / 'images'), image_class_labels=(1, 2),
+            train_test_split=(1, 1)).items():
+        lines = [f'{i + 1} {value}' for i, value in enumerate(values)]
+        (cub / f'{file}.txt').write_text('\n'.join(lines))
+    return root
+
+
+@pytest.mark.parametrize('way', WAYS)
+def test_ways_of_tuning(way, data, tmp_path):
+    """Each trains its head, and of the backbone what it says."""
+    cfg = Config(small(read(f'tuning/vmamba_t_{way}_cub').to_dict(), data))
+    cfg.work_dir = str(tmp_path)
+    cfg.train_dataloader.update(
+        num_workers=0, batch_size=2, collate_fn=dict(type='default_collate'))
+    for crop in cfg.train_dataloader.dataset.pipeline:
+        if crop.type in ('Resize', 'RandomCrop'):
+            crop.update({k: 64 for k in ('scale', 'crop_size') if k in crop})
+    runner = Runner.from_cfg(cfg)
+    model = runner.model
+    runner._train_loop = runner.build_train_loop(cfg.train_cfg)
+    runner.optim_wrapper = runner.build_optim_wrapper(cfg.optim_wrapper)
+    schedulers = runner.build_param_scheduler(cfg.param_scheduler)
+    assert max(s.end for s in schedulers) >= runner._train_loop.max_epochs == 100
+    trained, total = count_trainable(model)
+    head = 769 * 200
+    expected = dict(
+        # Widths 96 to 768: predictors (24 D + 24), gamma and 3 (9 + 1) D.
+        adaptors=sum(24 * d + 24 + d + 30 * d for d in (96, 192, 384, 768)),
+        full=total - head, linear=0)
+    if way in expected:
+        assert trained - head == expected[way]
+    else:
+        assert 0 < trained - head < .02 * total
+    held = {id(p) for g in runner.optim_wrapper.optimizer.param_groups
+            for p in g['params']}
+    assert held == {id(p) for p in model.parameters() if p.requires_grad}
+    before = {n: p.clone() for n, p in model.named_parameters()}
+    losses = model.train_step(
+        next(iter(runner.train_dataloader)), runner.optim_wrapper)
+    assert torch.isfinite(losses['loss'])
+    for name, p in model.named_parameters():
+        assert p.requires_grad or torch.equal(p, before[name]), name

@@ -1,0 +1,88 @@
+"""What trains, what rests in evaluation mode, what is shared."""
+import pytest
+import torch
+from test_vmamba import SMALL
+
+from mmadaptor.models import Vim, VMamba
+from mmadaptor.models.layers import AdaptorS, AdaptorT
+
+BOTH = dict(temporal={}, spatial={})
+DEEP = {**SMALL, 'depths': (1, 1, 2, 1)}
+
+
+def trainable(model):
+    return {n for n, p in model.named_parameters() if p.requires_grad}
+
+
+@pytest.mark.parametrize('backbone, arguments', [
+    (VMamba, dict(arch=SMALL)),
+    (Vim, dict(arch=dict(embed_dims=16, depth=2), img_size=32))])
+def test_parts(backbone, arguments):
+    def of(*parts):
+        return trainable(backbone(**arguments, adaptors=BOTH, trainable=parts))
+
+    every = {n for n, _ in backbone(**arguments, adaptors=BOTH).named_parameters()}
+    assert trainable(backbone(**arguments, adaptors=BOTH)) == every
+    assert of() == set()
+    adaptors = {n for n in every if '.temporal.' in n or '.spatial.' in n}
+    assert adaptors and of('adaptors') == adaptors
+    norms = {n for n in every if 'norm' in n or 'downsample_layers.0.1' in n
+             or 'downsample_layers.0.4' in n
+             or any(f'downsample_layers.{i}.1' in n for i in (1, 2, 3))}
+    assert of('norms') == norms
+    assert of('norms', 'adaptors') == norms | adaptors
+    biases = {n for n in every if n.endswith('bias')}
+    assert any('dt_bias' in n for n in biases)
+    assert of('biases') == biases
+
+
+def test_frozen_parts_stay_in_evaluation_mode():
+    model = VMamba(SMALL, drop_path_rate=.5, adaptors=BOTH,
+                   norm_cfg=dict(type='LN'), trainable=['adaptors']).train()
+    block = model.stages[3][0]
+    assert block.mixer.temporal.training and block.mixer.spatial.training
+    assert not block.drop_path.training and not block.mlp.training
+    assert not block.norm1.training and not model.downsample_layers.training
+    images = torch.randn(2, 3, 64, 64)
+    for a, b in zip(model(images), model.eval()(images)):
+        assert torch.equal(a, b)
+    assert not VMamba(SMALL, trainable=[]).train().training
+
+
+def test_only_adaptors_get_gradients_and_learn():
+    torch.manual_seed(0)
+    model = VMamba(SMALL, adaptors=BOTH, trainable=['adaptors'])
+    sum(m.square().mean() for m in model(torch.randn(1, 3, 64, 64))).backward()
+    with_gradient = {n for n, p in model.named_parameters() if p.grad is not None}
+    assert with_gradient == trainable(model)
+
+
+def test_sharing_by_width():
+    model = VMamba(DEEP, adaptors={**BOTH, 'share': True})
+    first, second = model.stages[2]
+    assert first.mixer.temporal is second.mixer.temporal
+    assert first.mixer.spatial is second.mixer.spatial
+    assert model.stages[1][0].mixer.temporal.channels == 32
+    kinds = [type(m) for m in model.modules() if isinstance(m, (AdaptorT, AdaptorS))]
+    assert kinds.count(AdaptorT) == kinds.count(AdaptorS) == 4
+    assert set(model.state_dict()) == set(VMamba(DEEP, adaptors=BOTH).state_dict())
+
+
+def test_sharing_across_unequal_widths_is_named():
+    with pytest.raises(ValueError, match=(
+            r'stages.1.0.mixer.temporal: expected 16 channels, those of '
+            r'stages.0.0.mixer.temporal, got 32')):
+        VMamba(SMALL, adaptors={**BOTH, 'share': 'all'})
+    model = Vim(dict(embed_dims=16, depth=3), adaptors={**BOTH, 'share': 'all'})
+    assert len({id(b.mixer.temporal) for b in model.layers}) == 1
+
+
+@pytest.mark.parametrize('arguments, message', [
+    (dict(trainable=['heads']), r"list of \['adaptors'.*got \['heads'\]"),
+    (dict(trainable='norms'), r"must be a list.*got 'norms'"),
+    (dict(trainable=['adaptors']), 'asks for the adaptors of VMamba, which has none'),
+    (dict(adaptors={**BOTH, 'share': 'some'}), r"`share`.*got 'some'"),
+])
+def test_wrong_arguments_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        VMamba(SMALL, **arguments)

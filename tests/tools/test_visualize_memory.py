@@ -1,0 +1,71 @@
+"""The pictures by one command, and what it refuses."""
+import runpy
+import sys
+
+import pytest
+import torch
+from jobs import ROOT, refusal, write_coco, write_config
+from mmengine.config import Config
+
+from mmadaptor.models import Vim
+from mmadaptor.registry import MODELS
+
+CONFIG = '''
+default_scope = 'mmpretrain'
+model = dict(
+    type='ImageClassifier',
+    data_preprocessor=dict(num_classes=2, mean=[128.] * 3, std=[64.] * 3),
+    backbone=dict(
+        type='mmadaptor.Vim', arch=dict(embed_dims=16, depth=2), img_size=64,
+        adaptors={adaptors}),
+    head=dict(type='LinearClsHead', num_classes=2, in_channels=16))
+test_dataloader = dict(dataset=dict(pipeline=[
+    dict(type='LoadImageFromFile'), dict(type='PackInputs')]))
+'''
+
+
+@pytest.fixture
+def job(tmp_path):
+    write_coco(tmp_path / 'data', images=1)
+    return job_with(tmp_path, 'dict(temporal=dict(), spatial=dict())')
+
+
+def job_with(folder, adaptors):
+    config = write_config(folder, CONFIG, adaptors=adaptors)
+    from mmengine.registry import init_default_scope
+    init_default_scope('mmpretrain')
+    model = MODELS.build(Config.fromfile(config).model)
+    assert isinstance(model.backbone, Vim)
+    torch.save(dict(state_dict=model.state_dict()), folder / 'weights.pth')
+    return [folder / 'data' / 'val' / '0.png', config, folder / 'weights.pth']
+
+
+def test_pictures(job, tmp_path, monkeypatch, capsys):
+    path = ROOT / 'tools' / 'visualize_memory.py'
+    monkeypatch.setattr(sys, 'argv', [str(path), *map(str, job), '--tokens', '0,0',
+                                      '.9,.5', '--out-dir', str(tmp_path / 'out')])
+    runpy.run_path(str(path), run_name='__main__')
+    said = capsys.readouterr().out
+    # 48 x 64 pixels are 3 x 4 patches.
+    assert 'layers.1, token (0, 0) of 3 x 4' in said
+    assert 'layers.1, token (2, 2) of 3 x 4' in said
+    assert sorted(p.name for p in (tmp_path / 'out').iterdir()) == [
+        'memory_0.png', 'memory_1.png', 'receptive_field_0.png',
+        'receptive_field_1.png']
+
+
+@pytest.mark.parametrize('arguments, message', [
+    (['--tokens', '3,4'], '--tokens 3,4: expected ROW,COLUMN'),
+    (['--tokens', 'x'], '--tokens x: expected ROW,COLUMN'),
+    (['--block', 'layers.7'], '--block layers.7: expected a block with an '
+     'Adaptor-T, one of layers.0, layers.1'),
+])
+def test_wrong_arguments_are_named(job, arguments, message, monkeypatch):
+    assert message in refusal(monkeypatch, 'visualize_memory', *job, *arguments)
+
+
+def test_a_missing_image_and_a_plain_backbone(job, tmp_path, monkeypatch):
+    assert 'nowhere.png: no such image' in refusal(
+        monkeypatch, 'visualize_memory', tmp_path / 'nowhere.png', *job[1:])
+    plain = job_with(tmp_path, 'dict(spatial=dict())')
+    assert 'no Adaptor-T' in refusal(monkeypatch, 'visualize_memory', *plain)

@@ -1,0 +1,168 @@
+"""What the pictures show, as numbers."""
+import math
+
+import numpy as np
+import pytest
+import torch
+from test_mamba_adaptor import perturbed
+
+from mmadaptor.models import Vim, VMamba
+from mmadaptor.ops.cross_scan.reference import pixel_orders
+from mmadaptor.visualization import (
+    Scene,
+    decay_maps,
+    draw_fields,
+    draw_memory,
+    receptive_field,
+    record_memory,
+    without_adaptors,
+)
+from mmadaptor.visualization.receptive_field import radius_of
+
+ARCH = dict(embed_dims=16, depths=(1, 1, 2, 1), d_state=2, ssm_ratio=1.)
+BOTH = dict(temporal={}, spatial={}, share=True)
+
+
+@pytest.fixture(scope='module')
+def vmamba():
+    return perturbed(VMamba(ARCH, adaptors=BOTH))
+
+
+@pytest.fixture(scope='module')
+def vim():
+    return perturbed(Vim(dict(embed_dims=16, depth=2), img_size=64, adaptors=BOTH))
+
+
+@pytest.fixture(scope='module')
+def images():
+    torch.manual_seed(0)
+    return torch.randn(1, 3, 40, 64)
+
+
+def test_every_block_has_its_record(vmamba, images):
+    """Those that share an adaptor too."""
+    records = record_memory(vmamba, images)
+    assert list(records) == ['stages.0.0.mixer', 'stages.1.0.mixer', 'stages.2.0.mixer',
+                             'stages.2.1.mixer', 'stages.3.0.mixer']
+    first, second = records['stages.2.0.mixer'], records['stages.2.1.mixer']
+    assert first.mixer.temporal is second.mixer.temporal
+    assert first.locations.shape == (1, 3, 4, 4, 2, 4, 2)
+    assert not torch.equal(first.locations, second.locations)
+    torch.testing.assert_close(first.weights.sum(-1), torch.ones(1, 3, 4, 4, 2))
+    assert 'look_up' not in vars(first.mixer.temporal)
+
+
+def test_decay_of_a_map_by_loops(vmamba, images):
+    record = record_memory(vmamba, images)['stages.1.0.mixer']
+    maps, token = decay_maps(record, (2, 3)), (2, 3)
+    a = {k: v.detach() for k, v in record.arguments.items() if torch.is_tensor(v)}
+    steps = torch.nn.functional.softplus(a['delta'] + a['delta_bias'])[0]
+    for k, order in enumerate(pixel_orders(5, 8)):
+        left, after = 1., True
+        for pixel in reversed(order):
+            if pixel == token:
+                after = False
+            value = 0. if after else float(torch.as_tensor(left).mean())
+            assert maps[k][pixel] == pytest.approx(value, rel=1e-4)
+            if not after:
+                left = left * (steps[pixel][k, :, None] * a['A'][k]).exp()
+
+
+def test_decay_of_a_sequence_by_its_states(vim, images):
+    """A state put in at one patch, and nothing after, decays by the map's value."""
+    record = record_memory(vim, images)['layers.1.mixer']
+    maps = decay_maps(record, (1, 2))
+    assert maps.shape == (2, 3, 4)
+    order = pixel_orders(3, 4)[0]
+    order.insert(6, None)
+    a = {k: v.detach() for k, v in record.arguments.items() if torch.is_tensor(v)}
+    steps = torch.nn.functional.softplus(
+        a['delta'] + a['delta_bias'][:, None])[0].double()
+    for k, walk in enumerate((order, order[::-1])):
+        own = slice(k * 32, k * 32 + 32)
+        source, end = walk.index((1, 2)) - 3, walk.index((1, 2))
+        product = (steps[own, source + 1:end + 1].sum(1)[:, None]
+                   * a['A'][own].double()).exp().mean()
+        assert maps[k][walk[source]] == pytest.approx(float(product), rel=1e-4)
+        assert maps[k][1, 2] == 1
+        for pixel in walk[end + 1:]:
+            assert pixel is None or maps[k][pixel] == 0
+
+
+class Local(torch.nn.Module):
+    """A 3x3 convolution, channels last."""
+
+    def __init__(self):
+        super().__init__()
+        self.block = torch.nn.Conv2d(3, 4, 3, padding=1)
+        self.block.register_forward_hook(lambda m, i, o: o.permute(0, 2, 3, 1))
+
+    def forward(self, x):
+        return self.block(x)
+
+
+def test_receptive_field_of_a_convolution():
+    field = receptive_field(Local(), torch.randn(2, 3, 8, 9), 'block', (4, 2), (8, 9))
+    expected = torch.zeros(8, 9, dtype=torch.bool)
+    expected[3:6, 1:4] = True
+    assert torch.equal(field > 0, expected)
+    assert field.sum() == pytest.approx(1)
+
+
+def test_receptive_field_of_a_patch(vim, images):
+    """In the first block's input a patch depends on its own pixels alone."""
+    with torch.no_grad():
+        vim.layers[0].mixer.out_proj.weight, kept = (
+            torch.nn.Parameter(torch.zeros(16, 32)), vim.layers[0].mixer.out_proj.weight)
+    for token in ((0, 1), (2, 0)):
+        field = receptive_field(vim, images, 'layers.0', token, (3, 4))
+        rows, columns = field.nonzero().T
+        assert rows.min() // 16 == min(rows.max() // 16, 2) == token[0]
+        assert columns.min() // 16 == columns.max() // 16 == token[1]
+    vim.layers[0].mixer.out_proj.weight = kept
+
+
+def test_without_adaptors(vmamba, images):
+    before = vmamba(images)
+    plain = VMamba(ARCH).eval()
+    plain.load_state_dict({k: v for k, v in vmamba.state_dict().items()
+                           if 'temporal' not in k and 'spatial' not in k})
+    with without_adaptors(vmamba):
+        for a, b in zip(vmamba(images), plain(images)):
+            assert torch.equal(a, b)
+    for a, b in zip(vmamba(images), before):
+        assert torch.equal(a, b)
+
+
+def test_radius():
+    field = torch.zeros(20, 20)
+    field[:2, :5] = .1
+    assert radius_of(field, .95) == pytest.approx(math.sqrt(10 / math.pi))
+    assert radius_of(field, .45) == pytest.approx(math.sqrt(5 / math.pi))
+
+
+def test_places_on_the_image(vim, images):
+    record = record_memory(vim, images)['layers.0.mixer']
+    scene = Scene(record, np.zeros((40, 64, 3), np.uint8), (48, 64), (1, 2))
+    assert scene.here.tolist() == [23.5, 39.5]
+    record.locations[:] = torch.tensor([1., 3.])
+    assert scene.places[1, 0, 2].tolist() == [23.5, 55.5]
+    assert scene.reach == 48  # three patches, for the places are nearer
+
+
+@pytest.mark.parametrize('name', ['vmamba', 'vim'])
+def test_pictures(name, images, request, tmp_path):
+    backbone = request.getfixturevalue(name)
+    records = record_memory(backbone, images)
+    path, record = next(iter(records.items()))
+    size = tuple(record.locations.shape[1:3])
+    image = np.full((40, 64, 3), 128, np.uint8)
+    figure = draw_memory(Scene(record, image, (40, 64), (0, 2)), 'memory')
+    directions = record.locations.shape[3]
+    assert len(figure.axes) == 3 * directions + 1
+    assert 'places outside' in figure.axes[0].get_xlabel()
+    fields = dict(plain=receptive_field(
+        backbone, images, path.removesuffix('.mixer'), (0, 2), size))
+    for drawn in (figure, draw_fields(fields, image, 'field')):
+        drawn.savefig(tmp_path / 'picture.png')
+        assert (tmp_path / 'picture.png').stat().st_size > 5000

@@ -1,0 +1,104 @@
+"""Converts published VMamba and Vim checkpoints to ours, and back.
+
+Usage: python tools/convert_checkpoint.py --from vmamba|vim SRC DST
+       python tools/convert_checkpoint.py --to vmamba|vim SRC DST
+"""
+
+import argparse
+import io
+
+import torch
+
+import mmadaptor
+from mmadaptor.engine.errors import InputError
+from mmadaptor.engine.hooks.safe_checkpoint_hook import AtomicLocalBackend
+from mmadaptor.engine.job import run
+from mmadaptor.engine.published import FAMILIES, Converter
+from mmadaptor.engine.safe_loading import peek
+from mmadaptor.registry import MODELS
+
+
+def parse_args() -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    way = parser.add_mutually_exclusive_group(required=True)
+    way.add_argument(
+        '--from',
+        dest='source_family',
+        choices=FAMILIES,
+        help='SRC is as published, a classifier, detector or segmentor')
+    way.add_argument(
+        '--to',
+        dest='target_family',
+        choices=FAMILIES,
+        help='DST will be as published; SRC is ours, without adaptors')
+    parser.add_argument('src', help='checkpoint, which is read weights-only')
+    parser.add_argument('dst', help='checkpoint to write')
+    return parser.parse_args()
+
+
+def read_state(path: str) -> dict[str, torch.Tensor]:
+    """Reads a state dict, bare or as `model` or `state_dict` of a file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its tensors by name.
+
+    Raises:
+        InputError: It holds none.
+    """
+    content = peek(path)
+    key = next((k for k in ('model', 'state_dict') if k in content), None)
+    state = content if key is None else content[key]
+    if not isinstance(state, dict) or not state or not all(
+            isinstance(value, torch.Tensor) for value in state.values()):
+        raise InputError(
+            f'{path}: expected tensors by name, as they are or under `model` '
+            f'or `state_dict`, got {", ".join(map(str, list(content)[:5]))}')
+    others = [k for k in content if k != key] if key else []
+    if others:
+        print(f'{path}: taking `{key}`, leaving out {", ".join(others)}.')
+    return state
+
+
+def named(arguments: dict, family: str) -> dict:
+    """The backbone's arguments, its `arch` by name if it has one.
+
+    Args:
+        arguments: As inferred.
+        family: The family.
+
+    Returns:
+        The arguments.
+    """
+    settings = MODELS.get(FAMILIES[family].backbone).arch_settings
+    names = [n for n, arch in settings.items() if arch == arguments['arch']]
+    return {**arguments, 'arch': names[0] if names else arguments['arch']}
+
+
+def main() -> None:
+    """Converts."""
+    args = parse_args()
+    family = args.source_family or args.target_family
+    published = args.source_family is not None
+    state = read_state(args.src)
+    converter = Converter(family, state, published)
+    converted = (converter.to_ours() if published else
+                 converter.to_published())
+    arguments = named(converter.arguments, family)
+    meta = dict(
+        mmadaptor_version=mmadaptor.__version__, converted_from=args.src,
+        backbone=FAMILIES[family].backbone, arguments=arguments)
+    key = 'state_dict' if published or not converter.classifier else 'model'
+    buffer = io.BytesIO()
+    torch.save({key: converted, 'meta': meta}, buffer)
+    AtomicLocalBackend().put(buffer.getvalue(), args.dst)
+    kind = 'classifier' if converter.classifier else 'detector or segmentor'
+    print(f'{args.dst}: a {kind}, {FAMILIES[family].backbone} with {arguments};'
+          f' {len(state)} tensors read, {len(converted)} written.')
+
+
+if __name__ == '__main__':
+    run(main)

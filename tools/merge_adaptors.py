@@ -1,0 +1,46 @@
+"""Writes one whole checkpoint from adaptors alone and their base.
+
+Usage: python tools/merge_adaptors.py CONFIG CHECKPOINT DST
+
+The toolboxes' inference calls, such as mmdet's init_detector, load no base.
+"""
+
+import argparse
+import io
+
+import torch
+
+from mmadaptor.engine.hooks.safe_checkpoint_hook import AtomicLocalBackend
+from mmadaptor.engine.job import add_common_arguments, load_config, run
+from mmadaptor.engine.safe_loading import peek
+from mmadaptor.engine.tuned import NOTED, base_state, load_model
+
+
+def parse_args() -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument(
+        'config', help="config file, whose init_cfg names the base's file")
+    parser.add_argument('checkpoint', help='checkpoint of adaptors alone')
+    parser.add_argument('dst', help='checkpoint to write')
+    add_common_arguments(parser)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Merges."""
+    args = parse_args()
+    cfg = load_config(args)
+    model = load_model(cfg, args.checkpoint)
+    meta = dict(peek(args.checkpoint).get('meta', {}))
+    meta.pop(NOTED, None)
+    # LoRAModel's state dict leaves its base out.
+    weights = {**base_state(model), **model.state_dict()}
+    buffer = io.BytesIO()
+    torch.save(dict(meta=meta, state_dict=weights), buffer)
+    AtomicLocalBackend().put(buffer.getvalue(), args.dst)
+    print(f'{args.dst}: {len(weights)} tensors.')
+
+
+if __name__ == '__main__':
+    run(main)

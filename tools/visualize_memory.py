@@ -1,0 +1,188 @@
+"""Draws where Adaptor-T looks, what the scan forgets, and receptive fields.
+
+Usage: python tools/visualize_memory.py IMAGE CONFIG CHECKPOINT
+"""
+
+import argparse
+import os
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from mmengine.dataset import Compose, pseudo_collate
+from mmengine.registry import init_default_scope
+
+from mmadaptor.engine.errors import InputError
+from mmadaptor.engine.job import add_common_arguments, load_config, run
+from mmadaptor.engine.tuned import load_model
+from mmadaptor.visualization import (
+    Scene,
+    draw_fields,
+    draw_memory,
+    receptive_field,
+    record_memory,
+    without_adaptors,
+)
+
+LOADERS = ('Annotation', 'Label')
+
+
+def parse_args() -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('image', help='image file')
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument(
+        '--tokens',
+        nargs='+',
+        default=['0.5,0.5'],
+        metavar='ROW,COLUMN',
+        help='the tokens to draw, as fractions of the height and the width')
+    parser.add_argument(
+        '--block',
+        help='path of the block in the backbone, such as stages.2.0 (default: '
+        'the last one of the largest map with an Adaptor-T)')
+    parser.add_argument(
+        '--out-dir', default='memory', help='folder for the pictures')
+    add_common_arguments(parser)
+    return parser.parse_args()
+
+
+def parse_token(text: str) -> tuple[float, float]:
+    """Reads a token of the command line.
+
+    Args:
+        text: `ROW,COLUMN`.
+
+    Returns:
+        Both, from 0 to 1.
+
+    Raises:
+        InputError: It is no such pair.
+    """
+    try:
+        row, column = (float(part) for part in text.split(','))
+    except ValueError:
+        row = column = -1.
+    if not (0 <= row <= 1 and 0 <= column <= 1):
+        raise InputError(f'--tokens {text}: expected ROW,COLUMN as fractions '
+                         'from 0 to 1, such as 0.5,0.25')
+    return row, column
+
+
+def read_image(path: str, pipeline: list[dict]) -> dict:
+    """Runs an image through a config's test pipeline.
+
+    Args:
+        path: The image.
+        pipeline: The pipeline; what loads labels is left out.
+
+    Returns:
+        A sample.
+
+    Raises:
+        InputError: There is no such file.
+    """
+    if not os.path.isfile(path):
+        raise InputError(f'{path}: no such image file.')
+    steps = [step for step in pipeline
+             if not any(name in step['type'] for name in LOADERS)]
+    return Compose(steps)(dict(img_path=path, img_id=0))
+
+
+def choose_block(records: dict, asked: str | None) -> str:
+    """The path of the mixer to draw.
+
+    Args:
+        records: Of all blocks with an Adaptor-T.
+        asked: The block asked for, if any.
+
+    Returns:
+        A key of `records`.
+
+    Raises:
+        InputError: There is no such block, or none at all.
+    """
+    if not records:
+        raise InputError("The config's backbone has no Adaptor-T: give it "
+                         'adaptors=dict(temporal=dict(...)).')
+    if asked is None:
+        largest = max(r.locations.shape[1:3].numel() for r in records.values())
+        return [path for path, record in records.items()
+                if record.locations.shape[1:3].numel() == largest][-1]
+    if f'{asked}.mixer' not in records:
+        blocks = [path.removesuffix('.mixer') for path in records]
+        raise InputError(f'--block {asked}: expected a block with an '
+                         f'Adaptor-T, one of {", ".join(blocks)}')
+    return f'{asked}.mixer'
+
+
+def nearest(fractions: tuple[float, float], image: Sequence[int],
+            inputs: Sequence[int], size: Sequence[int]) -> tuple[int, int]:
+    """The token at a place of the image.
+
+    Args:
+        fractions: Of the image's height and width.
+        image: Height, width, and more, of the image.
+        inputs: The shape of the network's input, which may be padded.
+        size: Rows and columns of the map.
+
+    Returns:
+        Row and column on the map.
+    """
+    place = np.array(fractions) * image[:2] * size / inputs[-2:]
+    row, column = np.minimum(place.astype(int), np.array(size) - 1)
+    return int(row), int(column)
+
+
+def both_fields(backbone: torch.nn.Module, inputs: torch.Tensor, block: str,
+                token: tuple[int, int], size: tuple[int, int]) -> dict:
+    """Receptive fields without and with the adaptors.
+
+    Args:
+        backbone: The backbone.
+        inputs: `(1, 3, H, W)`.
+        block: The block's path.
+        token: Row and column on its map.
+        size: Rows and columns of its map.
+
+    Returns:
+        `(H, W)` by the name to show.
+    """
+    with without_adaptors(backbone):
+        plain = receptive_field(backbone, inputs, block, token, size)
+    adapted = receptive_field(backbone, inputs, block, token, size)
+    return {'without adaptors': plain, 'with adaptors': adapted}
+
+
+def main() -> None:
+    """Draws."""
+    args = parse_args()
+    tokens = [parse_token(text) for text in args.tokens]
+    cfg = load_config(args)
+    init_default_scope(cfg.get('default_scope', 'mmadaptor'))
+    sample = read_image(args.image, cfg.test_dataloader.dataset.pipeline)
+    model = load_model(cfg, args.checkpoint).eval()
+    inputs = model.data_preprocessor(pseudo_collate([sample]))['inputs']
+    seen = sample['inputs'].permute(1, 2, 0).numpy()[..., ::-1]  # RGB
+    records = record_memory(model.backbone, inputs)
+    path = choose_block(records, args.block)
+    block, record = path.removesuffix('.mixer'), records[path]
+    size = tuple(record.locations.shape[1:3])
+    os.makedirs(args.out_dir, exist_ok=True)
+    for number, fractions in enumerate(tokens):
+        scene = Scene(record, seen, tuple(inputs.shape[-2:]),
+                      nearest(fractions, seen.shape, inputs.shape, size))
+        title = f'{block}, token {scene.token} of {size[0]} x {size[1]}'
+        draw_memory(scene, title).savefig(
+            f'{args.out_dir}/memory_{number}.png')
+        fields = both_fields(model.backbone, inputs, block, scene.token, size)
+        draw_fields(fields, seen, title).savefig(
+            f'{args.out_dir}/receptive_field_{number}.png')
+        print(f'{title}: {args.out_dir}/memory_{number}.png, '
+              f'{args.out_dir}/receptive_field_{number}.png')
+
+
+if __name__ == '__main__':
+    run(main)
