@@ -98,28 +98,6 @@ def load_config(args: argparse.Namespace) -> Config:
     return cfg
 
 
-def read_config(path: str) -> Config:
-    """Reads a config.
-
-    Args:
-        path: The file.
-
-    Returns:
-        The config.
-
-    Raises:
-        InputError: The file is missing or broken.
-    """
-    if not os.path.isfile(path):
-        raise InputError(f'{path}: no such config file.')
-    try:
-        return Config.fromfile(path)
-    except (SyntaxError, NameError, FileNotFoundError, ImportError) as error:
-        raise InputError(
-            f'{path} cannot be read: {type(error).__name__}: {error}'
-        ) from error
-
-
 def _collate_for_mmpretrain(cfg: Config) -> None:
     """Mmpretrain's models take stacked batches, which its configs leave out."""
     if cfg.get('default_scope') != 'mmpretrain':
