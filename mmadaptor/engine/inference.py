@@ -21,9 +21,11 @@ from .loading import GuardedLoading
 
 EXTENSIONS = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff', '.ppm',
               '.pgm')
-VISUALIZERS = dict(mmdet='DetLocalVisualizer', mmseg='SegLocalVisualizer')
-# Pictures are not to be so small that a label hides them.
-DRAWN_CLASSES = 256
+VISUALIZERS = dict(
+    mmdet=dict(type='DetLocalVisualizer'),
+    mmseg=dict(type='SegLocalVisualizer', alpha=.5))
+# A smaller picture would be hidden by the names that are written into it.
+ROOM_FOR_NAMES = 256
 
 
 def find_pictures(sources: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -115,7 +117,7 @@ class Demo:
         self.score_thr = score_thr
         if self.scope in VISUALIZERS:
             # Nothing but the pictures is to be written.
-            cfg.visualizer = {'type': VISUALIZERS[self.scope],
+            cfg.visualizer = {**VISUALIZERS[self.scope],
                               **cfg.get('visualizer', {}), 'vis_backends': None}
         self.inferencer = _inferencer(
             cfg, self.scope, checkpoint, device or get_device())
@@ -159,11 +161,13 @@ class Demo:
                 picture, rgb, result['predictions'][0],
                 pred_score_thr=self.score_thr, **shown)
         elif self.scope == 'mmseg':
-            visualizer.add_datasample(picture, rgb, result, **shown)
+            visualizer.add_datasample(
+                picture, rgb, result,
+                with_labels=min(rgb.shape[:2]) >= ROOM_FOR_NAMES, **shown)
         else:
             visualizer.visualize_cls(
                 rgb, result[0], classes=self.inferencer.classes,
-                resize=max(DRAWN_CLASSES, min(rgb.shape[:2])), **shown)
+                resize=max(ROOM_FOR_NAMES, min(rgb.shape[:2])), **shown)
 
 
 def _inferencer(cfg: Config, scope: str | None, checkpoint: str,
