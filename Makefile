@@ -11,13 +11,14 @@ OPS := cross_scan memory_select selective_scan
 SANITIZED := build/sanitized
 SANITIZERS := -fsanitize=address,undefined -fno-sanitize=vptr -fno-sanitize-recover=undefined
 
-.PHONY: help env demo transfer test lint sanitize clean
+.PHONY: help env demo transfer test test-cuda lint sanitize clean
 
 help:
 	@echo 'make demo   set up .venv, train a detector on the embedded dataset, test'
 	@echo '            it and draw; TASK=seg a segmentor, TASK=cls a classifier'
 	@echo 'make transfer  detector and segmentor from scratch and from a classifier'
 	@echo 'make test   set up .venv and pass the tests'
+	@echo 'make test-cuda   pass the tests of the ops that need a GPU'
 	@echo 'make lint   check the sources'
 	@echo 'make sanitize   pass the tests of the CPU ops under AddressSanitizer and UBSan'
 	@echo 'make env    set up .venv alone (PYTHON=python3.x to choose the Python)'
@@ -38,6 +39,9 @@ transfer: env
 
 test: env
 	$(BIN)/python -m pytest
+
+test-cuda: env
+	$(BIN)/python -m pytest -m cuda -rs tests/ops
 
 lint: env
 	$(BIN)/ruff check .

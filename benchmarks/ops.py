@@ -1,7 +1,9 @@
-"""Times the ops: `python -m benchmarks.ops [--device cpu] [--json FILE]`.
+"""Times the ops: `python -m benchmarks.ops [--device cuda] [--json FILE]`.
 
-E, the unit, is one `torch.exp` over a tensor of delta's size. It is timed in
-turn with every row, so that what else the machine does hits both alike.
+E, the unit on a CPU, is one `torch.exp` over a tensor of delta's size. It is
+timed in turn with every row, so that what else the machine does hits both
+alike. On a GPU (`benchmarks/ops_cuda.py`) it is a copy of the bytes that a pass
+has to move at least.
 
 Freed memory is kept by the process, unless `--trim` is given: by default glibc
 gives it back to the system, more or less often as chance lays out the heap, and
@@ -23,7 +25,7 @@ import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks import composition
+from benchmarks import composition, ops_cuda
 from mmadaptor import ops
 
 LENGTH, SIDE, CHANNELS, DIRECTIONS = 3136, 56, 96, 4
@@ -234,7 +236,7 @@ def commit() -> str:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--device', choices=['cpu'], default='cpu')
+    parser.add_argument('--device', choices=['cpu', 'cuda'], default='cpu')
     parser.add_argument('--dtype', nargs='+', default=['float32'],
                         choices=['float32', 'bfloat16', 'float16'])
     parser.add_argument('--threads', type=int, default=2)
@@ -244,6 +246,9 @@ def main() -> None:
     parser.add_argument('--trim', action='store_true',
                         help='let freed memory go back to the system')
     args = parser.parse_args()
+    if args.device == 'cuda':
+        ops_cuda.main(args.repeats, args.only, args.json)
+        return
     kept = not args.trim and keep_memory()
     torch.set_num_threads(args.threads)
     about = dict(
