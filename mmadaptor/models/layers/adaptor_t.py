@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
+import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
@@ -146,11 +147,18 @@ class AdaptorT(BaseModule):
         pixels, tokens = tokens.shape[:3], tokens.flatten(0, 2)  # (B H W, K, D)
         if self.offsets is None:
             offsets = self.ring.expand(*tokens.shape[:2], *by_place, 2)
+            weights = self.coefficients(tokens)
         else:
-            offsets = self.offsets(tokens).unflatten(-1, (*by_place, 2))
-        weights = self.coefficients(tokens).unflatten(-1, by_place)
+            # One product for both predictors: the tokens are read once.
+            both = F.linear(
+                tokens,
+                torch.cat([self.offsets.weight, self.coefficients.weight]),
+                torch.cat([self.offsets.bias, self.coefficients.bias]))
+            offsets, weights = both.tensor_split(
+                (self.offsets.out_features, ), dim=-1)
+            offsets = offsets.unflatten(-1, (*by_place, 2))
         offsets = offsets.unflatten(0, pixels)  # (B, H, W, K, S, P, 2)
-        weights = weights.unflatten(0, pixels)
+        weights = weights.unflatten(-1, by_place).unflatten(0, pixels)
         return grid + self.granularity * offsets, weights.softmax(dim=-1)
 
     def forward(self, states: Tensor, C: Tensor) -> Tensor:
