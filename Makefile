@@ -7,12 +7,13 @@ OPS := cross_scan memory_select selective_scan
 SANITIZED := build/sanitized
 SANITIZERS := -fsanitize=address,undefined -fno-sanitize=vptr -fno-sanitize-recover=undefined
 
-.PHONY: help env demo test lint sanitize clean
+.PHONY: help env demo test test-cuda lint sanitize clean
 
 help:
 	@echo 'make demo   set up .venv, train a detector on the embedded dataset,'
 	@echo '            test it and draw its detections: in $(DEMO)'
 	@echo 'make test   set up .venv and pass the tests'
+	@echo 'make test-cuda   pass the tests of the ops that need a GPU'
 	@echo 'make lint   check the sources'
 	@echo 'make sanitize   pass the tests of the CPU ops under AddressSanitizer and UBSan'
 	@echo 'make env    set up .venv alone (PYTHON=python3.x to choose the Python)'
@@ -30,6 +31,9 @@ demo: env
 
 test: env
 	$(BIN)/python -m pytest
+
+test-cuda: env
+	$(BIN)/python -m pytest -m cuda -rs tests/ops
 
 lint: env
 	$(BIN)/ruff check .

@@ -12,6 +12,17 @@ import pytest
 from emulation import build
 
 HERE = pathlib.Path(__file__).parent
+DEFINITION = 'definition and not float16'
+# Few processors: the directions one after the other, their sum on the chip; in
+# blocks of 16 channels if there is no room for 32; or in memory. Many: a map of
+# each direction, and paths in segments. And another order of the threads.
+DEVICES = {
+    'sum on the chip': {},
+    '16 channels': dict(EMULATION_SHARED_BYTES='20500'),
+    'sum in memory': dict(EMULATION_SHARED_BYTES='9000'),
+    'segments': dict(EMULATION_PROCESSORS='64'),
+    'last thread first': dict(EMULATION_BACKWARDS='1'),
+}
 
 
 @pytest.fixture(scope='session')
@@ -28,21 +39,36 @@ def run_tests(library, name, selected, environment):
         UBSAN_OPTIONS='halt_on_error=1', **environment)
     done = subprocess.run(
         [sys.executable, '-m', 'pytest', '-x', '-k', selected, str(HERE / name)],
-        env=environment, capture_output=True, text=True, timeout=500)
+        env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]
     assert 'passed' in done.stdout
 
 
-@pytest.mark.parametrize('environment', [{}, {'EMULATION_BACKWARDS': '1'}],
-                         ids=['', 'last thread first'])
-def test_readout(library, environment):
-    run_tests(library, 'test_cross_scan.py', 'readout', environment)
+@pytest.mark.parametrize('device', DEVICES)
+def test_cross_scan(library, device):
+    run_tests(library, 'test_cross_scan.py',
+              f'{DEFINITION} or bit and not threads or one_output', DEVICES[device])
 
 
-@pytest.mark.parametrize('environment', [
-    {}, {'EMULATION_BACKWARDS': '1'}, {'EMULATION_SHARED_BYTES': '9500'}],
+@pytest.mark.parametrize('device', ['sum on the chip', 'segments', 'last thread first'])
+def test_selective_scan(library, device):
+    run_tests(library, 'test_selective_scan.py',
+              f'{DEFINITION} or nan or last_state', DEVICES[device])
+
+
+def test_torch_finds_nothing_else(library):
+    """Strides, float16, gradcheck, opcheck, autocast, wrong input."""
+    run_tests(library, 'test_cross_scan.py',
+              'strides or flipped or check or autocast or named or refused or float16',
+              {})
+    run_tests(library, 'test_selective_scan.py',
+              'strides or flipped or check or autocast or named or float16', {})
+
+
+@pytest.mark.parametrize('device', [
+    {}, dict(EMULATION_BACKWARDS='1'), dict(EMULATION_SHARED_BYTES='9500')],
     ids=['', 'last thread first', 'narrow bands'])
-def test_memory_select(library, environment):
+def test_memory_select(library, device):
     run_tests(library, 'test_memory_select.py',
               'definition or finite or outside or hand_computed or repeats or '
-              'strides', environment)
+              'strides', device)

@@ -8,25 +8,30 @@
 
 namespace mmadaptor::cuda {
 
-constexpr int kSteps = 8;         // of a thread in a tile
+// Steps of a thread in a tile; with double half as many, for want of registers.
+constexpr int steps_of(size_t wide) { return wide == sizeof(double) ? 4 : 8; }
+template <typename W>
+constexpr int kSteps = steps_of(sizeof(W));
+
+// Threads of a block at most, so that each has registers enough.
+constexpr int most_threads(size_t wide, bool backward) {
+  return backward || wide == sizeof(double) ? 256 : 512;
+}
+
 constexpr int64_t kMostStates = 256;
 
-// Of a block, so that a thread has registers enough.
-constexpr int most_threads(size_t wide) { return wide == sizeof(double) ? 256 : 512; }
-constexpr int kMostBackwardThreads = 256;
-
 // A block takes `lanes` channels of one group, or of the groups that share, and
-// walks their path tile by tile. Its threads are lanes x pieces: a piece is kSteps
-// steps in a row, and all pieces together are a tile.
+// walks their path tile by tile. Its threads are lanes x pieces: a piece is `steps`
+// steps in a row, and all pieces together are a tile, a multiple of kChunk steps.
 struct ScanPlan {
-  int lanes = 32, pieces = 8;
+  int lanes = 32, pieces = 8, steps = 8;
   int sharing = 1;            // groups that a block walks one after the other
   int blocks = 1;             // of channels in a group
   int segments = 1;           // of a path, each for a block of its own
   int segment = 0;            // steps of one, whole tiles
   bool sums_in_shared = false;  // the sum over the groups that share is on the chip
 
-  MMADAPTOR_EVERYWHERE int tile() const { return pieces * kSteps; }
+  MMADAPTOR_EVERYWHERE int tile() const { return pieces * steps; }
   MMADAPTOR_EVERYWHERE int threads() const { return lanes * pieces; }
   int64_t parts(const ScanView& v) const { return v.batch * segments * pieces; }
 
@@ -42,29 +47,33 @@ struct ScanPlan {
 };
 
 // A function of the shapes and the device alone: so are the bits of the results.
-inline ScanPlan plan_scan(const ScanView& v, size_t wide, int most_threads,
-                          const Target& target) {
+inline ScanPlan plan_scan(const ScanView& v, size_t wide, bool backward, const Target& target) {
+  const int most = most_threads(wide, backward);
+  // The backward pass leaves room for a second block, which has registers too.
+  const size_t room = target.shared_bytes / (backward ? 2 : 1);
   ScanPlan plan;
+  plan.steps = steps_of(wide);
+  const int least_pieces = static_cast<int>(kChunk) / plan.steps;
   const auto fits = [&](int lanes, int pieces) {
     plan.lanes = lanes;
     plan.pieces = pieces;
-    return plan.shared_bytes(v, wide) <= target.shared_bytes;
+    return plan.threads() <= most && plan.shared_bytes(v, wide) <= room;
   };
-  const bool many = v.batch * divide_up(v.channels, plan.lanes) >= target.processors;
-  if (v.crosses && many) {
-    plan.sharing = v.groups;
+  if (v.crosses && v.batch * divide_up(v.channels, 32) >= target.processors) {
+    plan.sharing = static_cast<int>(v.groups);
     plan.sums_in_shared = true;
-    if (!fits(32, 8) && !fits(16, most_threads / 16)) plan.sums_in_shared = false;
+    plan.sums_in_shared = fits(32, least_pieces) || fits(16, most / 16);
   }
-  if (!plan.sums_in_shared && !fits(32, 8)) fits(16, 16);
-  plan.blocks = divide_up(v.channels, plan.lanes);
+  if (!plan.sums_in_shared && !fits(32, least_pieces)) fits(16, least_pieces);
+  plan.blocks = static_cast<int>(divide_up(v.channels, plan.lanes));
   const int64_t tiles = divide_up(v.length(), plan.tile());
   if (plan.sharing == 1) {
     const int64_t taken = std::max<int64_t>(v.batch, 1) * v.groups * plan.blocks;
-    plan.segments = std::clamp<int64_t>(2 * target.processors / taken, 1, tiles);
+    plan.segments =
+        static_cast<int>(std::clamp<int64_t>(2 * target.processors / taken, 1, tiles));
   }
-  plan.segment = divide_up(tiles, plan.segments) * plan.tile();
-  plan.segments = divide_up(v.length(), plan.segment);
+  plan.segment = static_cast<int>(divide_up(tiles, plan.segments)) * plan.tile();
+  plan.segments = static_cast<int>(divide_up(v.length(), plan.segment));
   return plan;
 }
 

@@ -5,11 +5,9 @@
 
 namespace mmadaptor::cuda {
 
-// The sums of kSteps numbers over each group of `lanes` (16 or 32) lanes of a warp:
-// a lane gives away half of what it has and keeps the sums of the other half, and so
-// on, so that 8 sums cost 8 or 9 shuffles. A lane ends with the sum that is sum_of it.
-template <int kept, typename W>
-__device__ __forceinline__ void halve(W (&x)[kSteps], int lane, int mask) {
+// A lane keeps half of its numbers, summed with another lane's.
+template <int kept, typename W, int count>
+__device__ __forceinline__ void halve(W (&x)[count], int lane, int mask) {
   const bool upper = lane & mask;
 #pragma unroll
   for (int i = 0; i < kept; ++i) {
@@ -18,18 +16,23 @@ __device__ __forceinline__ void halve(W (&x)[kSteps], int lane, int mask) {
   }
 }
 
-template <typename W>
-__device__ __forceinline__ W lane_sum(W (&x)[kSteps], int lane, int lanes) {
-  static_assert(kSteps == 8, "three halvings leave one");
-  halve<4>(x, lane, lanes / 2);
-  halve<2>(x, lane, lanes / 4);
-  halve<1>(x, lane, lanes / 8);
+// The sums of 8 or 4 numbers over each group of `lanes` (16 or 32) lanes of a warp: a
+// lane gives away half of what it has and keeps the sums of the other half, and so on,
+// so that 8 sums cost 8 or 9 shuffles. A lane ends with the sum that is sum_of it.
+template <typename W, int count>
+__device__ __forceinline__ W lane_sum(W (&x)[count], int lane, int lanes) {
+  int mask = lanes / 2;
+  if constexpr (count == 8) halve<4>(x, lane, mask), mask /= 2;
+  halve<2>(x, lane, mask);
+  halve<1>(x, lane, mask / 2);
   W sum = x[0];
-  for (int mask = lanes / 16; mask > 0; mask /= 2) sum += __shfl_xor_sync(kAllLanes, sum, mask);
+  for (mask /= 4; mask > 0; mask /= 2) sum += __shfl_xor_sync(kAllLanes, sum, mask);
   return sum;
 }
 
-__device__ __forceinline__ int sum_of(int lane, int lanes) { return lane / (lanes / kSteps); }
+__device__ __forceinline__ int sum_of(int lane, int lanes, int count) {
+  return lane / (lanes / count);
+}
 
 // The walk of a thread back over one path, from the last tile to the first. In each
 // the pieces tell one another how they change a state on the way forth and a
@@ -44,15 +47,14 @@ struct BackwardWalk {
   const int group;
   W* const carry;      // [2][states][lanes]: the gradients after a tile, and before it
   W* const summaries;  // [2][pieces][3][lanes]
-  int turn = 0;        // which of the two summaries
+  int turn = 0;        // which of the two
   W kept_A = 0;        // the gradient of A, if there is one state
 
   // Of the tile at hand.
-  W u[kSteps], step[kSteps], slope[kSteps], grad_y[kSteps], grad_drive[kSteps], grad_step[kSteps];
-  W y[gated ? kSteps : 1], gate_slope[gated ? kSteps : 1];
-  W steps_sum = 0, all_steps = 0;
-  int tile = 0, count = 0, sum_at = 0;  // where the sum that this lane ends with goes
-  bool sum_is_there = false;
+  W step[kSteps<W>], drive[kSteps<W>], grad_y[kSteps<W>], grad_drive[kSteps<W>], grad_step[kSteps<W>];
+  W y[gated ? kSteps<W> : 1], gate_slope[gated ? kSteps<W> : 1];
+  W all_steps = 0;  // of the segment, if it is looked for
+  int tile = 0, count = 0;
 
   __device__ __forceinline__ W rate(int n) const { return A(n) * W(kLog2E); }
   __device__ __forceinline__ W A(int n) const {
@@ -69,107 +71,98 @@ struct BackwardWalk {
     const ScanPlan& plan = extra.plan;
     const int tiles = static_cast<int>(divide_up(place.end - place.start, plan.tile()));
     tile = place.start + (tiles - 1) * plan.tile();
-    Route route(v, group, plan.tile(), tile + place.piece * kSteps);
-    const Sum<T> sum(place, extra, grads.u, group, sums);
-    const W bias = parameter<W>(v.delta_bias, place.row(v, group));
-    const W D = parameter<W>(v.D, place.row(v, group));
+    Route route(v, group, plan.tile(), tile + place.piece * kSteps<W>);
     for (int n = place.piece; n < v.states; n += plan.pieces) *carried(0, n) = entering(n);
     W grad_D = 0, grad_bias = 0;
     for (int parity = 0; tile >= place.start; tile -= plan.tile(), parity ^= 1) {
-      const Pixel pixel = route.pixel();
+      count = place.active ? place.steps(tile, kSteps<W>) : 0;
+      prepare(route.pixel());
+      for (int n = 0; n < v.states; ++n) state(n, anew(route.pixel()), parity);
+      const Pixel pixel = anew(route.pixel());
       route.tile_before();
-      count = place.active ? place.steps(tile) : 0;
-      prepare(pixel, bias, D);
-      all_steps += steps_sum;
-      for (int n = 0; n < v.states; ++n) state(n, pixel, parity);
       if (extra.finds_segments) continue;
-      finish_inputs(D, grad_D, grad_bias);
+      finish_inputs(pixel, grad_D, grad_bias);
       write<T>(place.of<T>(grads.delta, group), stride(grads.delta), grad_step, pixel, count);
-      sum.add(grad_drive, pixel, count, first, last);
+      Sum<T>(place, extra, grads.u, group, sums).add(grad_drive, pixel, count, first, last);
       if constexpr (gated) close_gate(pixel);
     }
     __syncthreads();
     finish(grad_D, grad_bias, divide_up(place.end - place.start, plan.tile()) % 2);
   }
 
-  __device__ __forceinline__ void prepare(Pixel pixel, W bias, W D) {
-    read_wide<T>(u, place.of<T>(v.u, group), stride(v.u), pixel, count);
+  __device__ __forceinline__ void prepare(Pixel pixel) {
+    const W bias = parameter<W>(v.delta_bias, place.row(v, group));
+    const W D = parameter<W>(v.D, place.row(v, group));
+    read_wide<T>(drive, place.of<T>(v.u, group), stride(v.u), pixel, count);
     read_wide<T>(step, place.of<T>(v.delta, group), stride(v.delta), pixel, count);
     if (v.reads_out)
       read_wide<T>(grad_y, place.of<T>(grads.y, group), stride(grads.y), pixel, count);
-    steps_sum = 0;
 #pragma unroll
-    for (int i = 0; i < kSteps; ++i) {
+    for (int i = 0; i < kSteps<W>; ++i) {
       if (!v.reads_out) grad_y[i] = 0;
       const W before = step[i] + bias;
-      slope[i] = 1;
-      step[i] = i < count ? (v.delta_softplus ? softplus(before, &slope[i]) : before) : W(0);
+      step[i] = i < count ? (v.delta_softplus ? softplus(before) : before) : W(0);
+      if constexpr (gated) y[i] = D * drive[i];
+      drive[i] *= step[i];
       grad_drive[i] = grad_step[i] = 0;
-      steps_sum += step[i];
+      if (extra.finds_segments) all_steps += step[i];
     }
-    if constexpr (gated) open_gate(pixel, D);
-    const int lanes = extra.plan.lanes, mine = sum_of(place.lane, lanes);
-    sum_is_there = mine < place.steps(tile) && place.lane % (lanes / kSteps) == 0;
-#pragma unroll
-    for (int i = 0; i < kSteps; ++i) {
-      if (i == mine) sum_at = pixel.at;
-      pixel.next();
-    }
+    if constexpr (gated) open_gate(pixel);
   }
 
   // The incoming gradient, taken back through the gate y silu(z).
-  __device__ __forceinline__ void open_gate(const Pixel& pixel, W D) {
+  __device__ __forceinline__ void open_gate(const Pixel& pixel) {
     read_wide<T>(gate_slope, place.of<T>(v.z, group), stride(v.z), pixel, count);
 #pragma unroll
-    for (int i = 0; i < kSteps; ++i) {
+    for (int i = 0; i < kSteps<W>; ++i) {
       const W z = gate_slope[i], on = sigmoid(z);
       gate_slope[i] = grad_y[i] * on * (z * (W(1) - on) + W(1));
       grad_y[i] *= z * on;
-      y[i] = D * u[i];
     }
   }
 
   __device__ __forceinline__ void close_gate(const Pixel& pixel) {
 #pragma unroll
-    for (int i = 0; i < kSteps; ++i) y[i] *= gate_slope[i];
+    for (int i = 0; i < kSteps<W>; ++i) y[i] *= gate_slope[i];
     write<T>(place.of<T>(grads.z, group), stride(grads.z), y, pixel, count);
   }
 
   __device__ __forceinline__ void state(int n, const Pixel& pixel, int parity) {
     const W rate = this->rate(n);
-    W decay[kSteps], input[kSteps], B[kSteps], incoming[kSteps];
+    W decay[kSteps<W>], input[kSteps<W>], B[kSteps<W>], incoming[kSteps<W>];
     read_wide<T>(B, place.of<T>(v.B, group) + n * v.B.state, stride(v.B), pixel, count);
-    read_incoming(incoming, n, pixel);
-    W h = 0, grad = 0;
+    read_incoming(incoming, n, anew(pixel));
+    W h = 0, grad = 0, through = 1;
 #pragma unroll
-    for (int i = 0; i < kSteps; ++i) {
+    for (int i = 0; i < kSteps<W>; ++i) {
       decay[i] = exp2_of(step[i] * rate);
-      h = decay[i] * h + step[i] * u[i] * B[i];
+      through *= decay[i];
+      h = decay[i] * h + drive[i] * B[i];
     }
 #pragma unroll
-    for (int i = kSteps - 1; i >= 0; --i) grad = decay[i] * (incoming[i] + grad);
-    exchange(n, exp2_of(steps_sum * rate), h, grad, parity);
+    for (int i = kSteps<W> - 1; i >= 0; --i) grad = decay[i] * (incoming[i] + grad);
+    exchange(n, through, h, grad, parity);
     if (extra.finds_segments) {
       if (place.piece == 0) *carried(parity ^ 1, n) = decay_through(decay, incoming, grad);
       return;
     }
-    W before[kSteps], sums[kSteps];
+    W before[kSteps<W>], sums[kSteps<W>];
 #pragma unroll
-    for (int i = 0; i < kSteps; ++i) {
+    for (int i = 0; i < kSteps<W>; ++i) {
       before[i] = h;
-      h = decay[i] * h + step[i] * u[i] * B[i];
+      h = decay[i] * h + drive[i] * B[i];
       sums[i] = grad_y[i] * h;
     }
-    if (v.reads_out) add_coefficient(grads.C, grads.C_part, v.C_varies, n, sums);
+    if (v.reads_out) add_coefficient(grads.C, grads.C_part, v.C_varies, n, pixel, sums);
     if constexpr (gated) add_readout(n, pixel, before, h);
     W grad_A = 0;
     const W A = this->A(n);
 #pragma unroll
-    for (int i = kSteps - 1; i >= 0; --i) {
+    for (int i = kSteps<W> - 1; i >= 0; --i) {
       const W here = incoming[i] + grad;
       grad = decay[i] * here;
       grad_drive[i] += here * B[i];
-      sums[i] = here * step[i] * u[i];
+      sums[i] = here * drive[i];
       const W exponent = grad * before[i];
       grad_A += exponent * step[i];
       grad_step[i] += exponent * A;
@@ -177,19 +170,19 @@ struct BackwardWalk {
     if (place.piece == 0) *carried(parity ^ 1, n) = grad;
     if (v.states == 1) kept_A += grad_A;
     else accumulate(grads.A, n, grad_A);
-    add_coefficient(grads.B, grads.B_part, v.B_varies, n, sums);
+    add_coefficient(grads.B, grads.B_part, v.B_varies, n, pixel, sums);
   }
 
   // What a state's own readout, and its return, add to its gradient.
-  __device__ __forceinline__ void read_incoming(W (&incoming)[kSteps], int n, const Pixel& pixel) {
+  __device__ __forceinline__ void read_incoming(W (&incoming)[kSteps<W>], int n, const Pixel& pixel) {
     if (v.gives_states)
       read_wide<W>(incoming, place.of<W>(grads.h, group) + n * grads.h.state, stride(grads.h),
                    pixel, count);
     if (v.reads_out) {
-      W C[kSteps];
+      W C[kSteps<W>];
       read_wide<T>(C, place.of<T>(v.C, group) + n * v.C.state, stride(v.C), pixel, count);
 #pragma unroll
-      for (int i = 0; i < kSteps; ++i)
+      for (int i = 0; i < kSteps<W>; ++i)
         incoming[i] = C[i] * grad_y[i] + (v.gives_states ? incoming[i] : W(0));
     }
   }
@@ -207,8 +200,8 @@ struct BackwardWalk {
     grad = *carried(parity, n);
     for (int c = pieces - 1; c > place.piece; --c)
       grad = summary[3 * c * lanes] * grad + summary[(3 * c + 2) * lanes];
-    constexpr int kPieces = kChunk / kSteps;
-    const int kept = (tile + place.piece * kSteps) / kChunk;
+    constexpr int kPieces = kChunk / kSteps<W>;
+    const int kept = (tile + place.piece * kSteps<W>) / kChunk;
     h = count > 0 ? static_cast<const W*>(grads.checkpoints)[place.entry(
                         v, group, place.batch * v.chunks() + kept, n)]
                   : W(0);
@@ -216,34 +209,36 @@ struct BackwardWalk {
       h = summary[3 * c * lanes] * h + summary[(3 * c + 1) * lanes];
   }
 
-  __device__ __forceinline__ W decay_through(const W (&decay)[kSteps], const W (&incoming)[kSteps],
+  __device__ __forceinline__ W decay_through(const W (&decay)[kSteps<W>], const W (&incoming)[kSteps<W>],
                                              W grad) const {
 #pragma unroll
-    for (int i = kSteps - 1; i >= 0; --i) grad = decay[i] * (incoming[i] + grad);
+    for (int i = kSteps<W> - 1; i >= 0; --i) grad = decay[i] * (incoming[i] + grad);
     return grad;
   }
 
-  __device__ __forceinline__ void add_readout(int n, const Pixel& pixel, const W (&before)[kSteps],
+  __device__ __forceinline__ void add_readout(int n, const Pixel& pixel, const W (&before)[kSteps<W>],
                                               W last) {
-    W C[kSteps];
+    W C[kSteps<W>];
     read_wide<T>(C, place.of<T>(v.C, group) + n * v.C.state, stride(v.C), pixel, count);
 #pragma unroll
-    for (int i = 0; i < kSteps; ++i) y[i] += C[i] * (i + 1 < kSteps ? before[i + 1] : last);
+    for (int i = 0; i < kSteps<W>; ++i) y[i] += C[i] * (i + 1 < kSteps<W> ? before[i + 1] : last);
   }
 
   // The gradient of B or C at one state: a sum over channels, or over time.
   __device__ __forceinline__ void add_coefficient(const Strided& to, int64_t block_part,
-                                                  bool varies, int n, W (&terms)[kSteps]) const {
+                                                  bool varies, int n, const Pixel& pixel,
+                                                  W (&terms)[kSteps<W>]) const {
     if (varies) {
-      const W sum = lane_sum(terms, place.lane, extra.plan.lanes);
-      if (sum_is_there)
+      const int lanes = extra.plan.lanes, step = sum_of(place.lane, lanes, kSteps<W>);
+      const W sum = lane_sum(terms, place.lane, lanes);
+      if (place.lane % (lanes / kSteps<W>) == 0 && step < place.steps(tile, kSteps<W>))
         static_cast<W*>(to.data)[place.block * block_part + place.batch * to.batch +
                                  group * to.group + n * to.state +
-                                 static_cast<int64_t>(sum_at) * to.column] = sum;
+                                 static_cast<int64_t>(pixel.after(step)) * to.column] = sum;
     } else {
       W sum = 0;
 #pragma unroll
-      for (int i = 0; i < kSteps; ++i) sum += terms[i];
+      for (int i = 0; i < kSteps<W>; ++i) sum += terms[i];
       accumulate(to.data, n, sum);
     }
   }
@@ -258,11 +253,18 @@ struct BackwardWalk {
     return tile + extra.plan.tile() >= place.end;
   }
 
-  // From the gradients of drive and step to those of u and delta, in place.
-  __device__ __forceinline__ void finish_inputs(W D, W& grad_D, W& grad_bias) {
+  // From the gradients of drive and step to those of u and delta, in place. Reading
+  // u and delta again costs less than keeping them while the states are walked.
+  __device__ __forceinline__ void finish_inputs(const Pixel& pixel, W& grad_D, W& grad_bias) {
+    const W bias = parameter<W>(v.delta_bias, place.row(v, group));
+    const W D = parameter<W>(v.D, place.row(v, group));
+    W u[kSteps<W>], before[kSteps<W>];
+    read_wide<T>(u, place.of<T>(v.u, group), stride(v.u), pixel, count);
+    read_wide<T>(before, place.of<T>(v.delta, group), stride(v.delta), pixel, count);
 #pragma unroll
-    for (int i = 0; i < kSteps; ++i) {
-      grad_step[i] = (grad_step[i] + u[i] * grad_drive[i]) * slope[i];
+    for (int i = 0; i < kSteps<W>; ++i) {
+      grad_step[i] += u[i] * grad_drive[i];
+      if (v.delta_softplus) grad_step[i] *= sigmoid(before[i] + bias);
       grad_drive[i] = step[i] * grad_drive[i] + D * grad_y[i];
       grad_D += u[i] * grad_y[i];
       if (i < count) grad_bias += grad_step[i];
@@ -293,8 +295,18 @@ struct BackwardWalk {
   }
 };
 
+// Blocks for whose registers a multiprocessor has room, as far as none is spilled:
+// sm_80 lacks 3 for a second.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
 template <typename T, bool gated>
-__global__ void __launch_bounds__(kMostBackwardThreads)
+constexpr int kBlocksAtOnce = gated || sizeof(T) == sizeof(double) ? 1 : 2;
+#else
+template <typename T, bool gated>
+constexpr int kBlocksAtOnce = 1;
+#endif
+
+template <typename T, bool gated>
+__global__ void __launch_bounds__(most_threads(sizeof(Wide<T>), true), (kBlocksAtOnce<T, gated>))
     scan_backward_kernel(const ScanView v, const ScanGradients grads, const ScanExtra extra) {
   using W = Wide<T>;
   const ScanPlan& plan = extra.plan;

@@ -23,8 +23,7 @@ class PreparedPlan {
                       "selective scan on CUDA: a map must have fewer than ", kMostSteps,
                       " pixels, and fewer numbers from one to the next, got ", v.length(), " and ",
                       largest_stride(v));
-    const size_t wide = wide_options.dtype().itemsize();
-    extra.plan = plan_scan(v, wide, backward ? kMostBackwardThreads : most_threads(wide), target);
+    extra.plan = plan_scan(v, wide_options.dtype().itemsize(), backward, target);
     const ScanPlan& plan = extra.plan;
     if (plan.segments == 1) return;
     steps_ = at::empty({plan.segments, v.batch, v.all_channels()}, wide_options);

@@ -18,10 +18,10 @@ struct ForwardWalk {
   const int group;
   W* const carry;      // [2][states][lanes]: before a tile, and before the next
   W* const summaries;  // [2][pieces][2][lanes]
-  int turn = 0;        // which of the two summaries
+  int turn = 0;        // which of the two
 
   // Of the tile at hand.
-  W step[kSteps], drive[kSteps], y[kSteps], steps_sum = 0;
+  W step[kSteps<W>], drive[kSteps<W>], y[kSteps<W>], steps_sum = 0;
   int count = 0;
 
   __device__ __forceinline__ W rate(int n) const {
@@ -33,15 +33,15 @@ struct ForwardWalk {
 
   __device__ void run(bool first, bool last, W* sums) {
     const ScanPlan& plan = extra.plan;
-    Route route(v, group, plan.tile(), place.start + place.piece * kSteps);
+    Route route(v, group, plan.tile(), place.start + place.piece * kSteps<W>);
     const T *u = place.of<T>(v.u, group), *delta = place.of<T>(v.delta, group);
     const Sum<T> sum(place, extra, out.y, group, sums);
     const W bias = parameter<W>(v.delta_bias, place.row(v, group));
     const W D = parameter<W>(v.D, place.row(v, group));
     for (int n = place.piece; n < v.states; n += plan.pieces) *carried(0, n) = entering(n);
-    T next_u[kSteps], next_delta[kSteps];
+    T next_u[kSteps<W>], next_delta[kSteps<W>];
     W all_steps = 0;
-    int next_count = place.active ? place.steps(place.start) : 0, parity = 0;
+    int next_count = place.active ? place.steps(place.start, kSteps<W>) : 0, parity = 0;
     read(next_u, u, stride(v.u), route.pixel(), next_count);
     read(next_delta, delta, stride(v.delta), route.pixel(), next_count);
     for (int tile = place.start; tile < place.end; tile += plan.tile()) {
@@ -50,10 +50,10 @@ struct ForwardWalk {
       all_steps += steps_sum;
       const Pixel pixel = route.pixel();
       route.next_tile();
-      next_count = place.active ? place.steps(tile + plan.tile()) : 0;
+      next_count = place.active ? place.steps(tile + plan.tile(), kSteps<W>) : 0;
       read(next_u, u, stride(v.u), route.pixel(), next_count);
       read(next_delta, delta, stride(v.delta), route.pixel(), next_count);
-      for (int n = 0; n < v.states; ++n) state(n, tile, pixel, parity);
+      for (int n = 0; n < v.states; ++n) state(n, tile, anew(pixel), parity);
       parity ^= 1;
       if (v.reads_out && !extra.finds_segments) {
         gate(pixel);
@@ -64,11 +64,11 @@ struct ForwardWalk {
     finish(parity, all_steps);
   }
 
-  __device__ __forceinline__ void prepare(const T (&raw_u)[kSteps], const T (&raw_delta)[kSteps],
+  __device__ __forceinline__ void prepare(const T (&raw_u)[kSteps<W>], const T (&raw_delta)[kSteps<W>],
                                           W bias, W D) {
     steps_sum = 0;
 #pragma unroll
-    for (int i = 0; i < kSteps; ++i) {
+    for (int i = 0; i < kSteps<W>; ++i) {
       const W x = widen(raw_u[i]), before = widen(raw_delta[i]) + bias;
       step[i] = i < count ? (v.delta_softplus ? softplus(before) : before) : W(0);
       drive[i] = step[i] * x;
@@ -80,15 +80,15 @@ struct ForwardWalk {
   __device__ __forceinline__ void state(int n, int tile, const Pixel& pixel, int parity) {
     const int lanes = extra.plan.lanes, pieces = extra.plan.pieces;
     const W rate = this->rate(n);
-    W decay[kSteps], input[kSteps], h = 0;
+    W decay[kSteps<W>], input[kSteps<W>], h = 0;
     read_wide<T>(input, place.of<T>(v.B, group) + n * v.B.state, stride(v.B), pixel, count);
 #pragma unroll
-    for (int i = 0; i < kSteps; ++i) {
+    for (int i = 0; i < kSteps<W>; ++i) {
       decay[i] = exp2_of(step[i] * rate);
       input[i] *= drive[i];
       h = decay[i] * h + input[i];
     }
-    W* summary = summaries + turn * pieces * 2 * lanes + place.lane;
+    W* const summary = summaries + turn * pieces * 2 * lanes + place.lane;
     turn ^= 1;
     summary[(2 * place.piece) * lanes] = exp2_of(steps_sum * rate);
     summary[(2 * place.piece + 1) * lanes] = h;
@@ -96,30 +96,30 @@ struct ForwardWalk {
     h = *carried(parity, n);
     for (int c = 0; c < place.piece; ++c)
       h = summary[2 * c * lanes] * h + summary[(2 * c + 1) * lanes];
-    const int first = tile + place.piece * kSteps;
+    const int first = tile + place.piece * kSteps<W>;
     if (count > 0 && first % kChunk == 0 && !extra.finds_segments)
       static_cast<W*>(out.checkpoints)[place.entry(
           v, group, place.batch * v.chunks() + first / kChunk, n)] = h;
 #pragma unroll
-    for (int i = 0; i < kSteps; ++i) input[i] = h = decay[i] * h + input[i];
+    for (int i = 0; i < kSteps<W>; ++i) input[i] = h = decay[i] * h + input[i];
     if (place.piece == pieces - 1) *carried(parity ^ 1, n) = h;
     if (extra.finds_segments) return;
     if (v.gives_states)
       write<W>(place.of<W>(out.h, group) + n * out.h.state, stride(out.h), input, pixel, count);
     if (v.reads_out) {
-      W C[kSteps];
+      W C[kSteps<W>];
       read_wide<T>(C, place.of<T>(v.C, group) + n * v.C.state, stride(v.C), pixel, count);
 #pragma unroll
-      for (int i = 0; i < kSteps; ++i) y[i] += C[i] * input[i];
+      for (int i = 0; i < kSteps<W>; ++i) y[i] += C[i] * input[i];
     }
   }
 
   __device__ __forceinline__ void gate(const Pixel& pixel) {
     if (!v.z.data) return;
-    W z[kSteps];
+    W z[kSteps<W>];
     read_wide<T>(z, place.of<T>(v.z, group), stride(v.z), pixel, count);
 #pragma unroll
-    for (int i = 0; i < kSteps; ++i) y[i] *= z[i] * sigmoid(z[i]);
+    for (int i = 0; i < kSteps<W>; ++i) y[i] *= z[i] * sigmoid(z[i]);
   }
 
   // The state before the segment.
@@ -143,7 +143,7 @@ struct ForwardWalk {
 };
 
 template <typename T>
-__global__ void __launch_bounds__(most_threads(sizeof(Wide<T>)))
+__global__ void __launch_bounds__(most_threads(sizeof(Wide<T>), false))
     scan_kernel(const ScanView v, const ScanResults out, const ScanExtra extra) {
   using W = Wide<T>;
   const ScanPlan& plan = extra.plan;

@@ -42,12 +42,10 @@ __device__ __forceinline__ float log1p_unit(float e) {
   return q * e;
 }
 
-// log(1 + e^x) and, for the backward pass, its slope.
+// log(1 + e^x).
 template <typename W>
-__device__ __forceinline__ W softplus(W x, W* slope = nullptr) {
-  const W magnitude = x < W(0) ? -x : x;
-  const W small = exp2_of(magnitude * W(-kLog2E));  // e^-|x|
-  if (slope) *slope = (x < W(0) ? small : W(1)) / (W(1) + small);
+__device__ __forceinline__ W softplus(W x) {
+  const W small = exp2_of((x < W(0) ? x : -x) * W(kLog2E));  // e^-|x|
   return (x > W(0) ? x : W(0)) + log1p_unit(small);
 }
 
@@ -93,9 +91,9 @@ struct Place {
   }
 
   // How many of a piece's steps there are, in the tile that starts at `tile`.
-  __device__ __forceinline__ int steps(int tile) const {
-    const int left = end - tile - piece * kSteps;
-    return left < 0 ? 0 : left < kSteps ? left : kSteps;
+  __device__ __forceinline__ int steps(int tile, int most) const {
+    const int left = end - tile - piece * most;
+    return left < 0 ? 0 : left < most ? left : most;
   }
 };
 
@@ -111,6 +109,12 @@ struct Pixel {
       at += turn;
     }
   }
+
+  __device__ __forceinline__ int after(int steps) const {
+    int later = at + steps * step;
+    for (int past = inner + steps - run; past >= 0; past -= run) later += turn;
+    return later;
+  }
 };
 
 // From a pixel to the next in memory; a row's is width times that.
@@ -118,6 +122,15 @@ __device__ __forceinline__ int stride(const Strided& t) { return static_cast<int
 
 __device__ __forceinline__ int64_t offset(const Pixel& pixel, int stride) {
   return static_cast<int64_t>(pixel.at) * stride;
+}
+
+// The same, but for the compiler, which would else keep where each step of B and C is
+// in registers over all states, and spill others.
+__device__ __forceinline__ Pixel anew(Pixel pixel) {
+#ifdef __CUDA_ARCH__
+  asm volatile("" : "+r"(pixel.at), "+r"(pixel.inner));
+#endif
+  return pixel;
 }
 
 // The first pixel of a thread's piece, from tile to tile. A path is runs of pixels:
@@ -167,31 +180,31 @@ class Route {
 };
 
 // `count` steps of a map; zeros after them.
-template <typename T>
-__device__ __forceinline__ void read(T (&to)[kSteps], const T* from, int stride, Pixel pixel,
+template <typename T, int steps>
+__device__ __forceinline__ void read(T (&to)[steps], const T* from, int stride, Pixel pixel,
                                      int count) {
 #pragma unroll
-  for (int i = 0; i < kSteps; ++i) {
+  for (int i = 0; i < steps; ++i) {
     to[i] = i < count ? from[offset(pixel, stride)] : T{};
     pixel.next();
   }
 }
 
-template <typename T>
-__device__ __forceinline__ void read_wide(Wide<T> (&to)[kSteps], const T* from, int64_t stride,
-                                          Pixel pixel, int count) {
+template <typename T, typename W, int steps>
+__device__ __forceinline__ void read_wide(W (&to)[steps], const T* from, int stride, Pixel pixel,
+                                          int count) {
 #pragma unroll
-  for (int i = 0; i < kSteps; ++i) {
-    to[i] = i < count ? widen(from[offset(pixel, stride)]) : Wide<T>(0);
+  for (int i = 0; i < steps; ++i) {
+    to[i] = i < count ? widen(from[offset(pixel, stride)]) : W(0);
     pixel.next();
   }
 }
 
-template <typename T>
-__device__ __forceinline__ void write(T* to, int stride, const Wide<T> (&from)[kSteps],
-                                      Pixel pixel, int count) {
+template <typename T, typename W, int steps>
+__device__ __forceinline__ void write(T* to, int stride, const W (&from)[steps], Pixel pixel,
+                                      int count) {
 #pragma unroll
-  for (int i = 0; i < kSteps; ++i) {
+  for (int i = 0; i < steps; ++i) {
     if (i < count) to[offset(pixel, stride)] = narrow<T>(from[i]);
     pixel.next();
   }
@@ -226,10 +239,10 @@ struct Sum {
     if (result.data) total = place.of<T>(result, group);
   }
 
-  __device__ __forceinline__ void add(const W (&values)[kSteps], Pixel pixel, int count,
+  __device__ __forceinline__ void add(const W (&values)[kSteps<W>], Pixel pixel, int count,
                                       bool first, bool last) const {
 #pragma unroll
-    for (int i = 0; i < kSteps; ++i) {
+    for (int i = 0; i < kSteps<W>; ++i) {
       if (i < count) {
         W value = values[i];
         if (!first) value += sum[offset(pixel, sum_stride)];
