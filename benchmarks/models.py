@@ -141,7 +141,7 @@ def measure(names: list[str], repeats: int) -> list[dict]:
 
 PARTS = {
     'GEMMs': ('addmm', '::mm', 'bmm', 'linear', 'matmul'),
-    'ops': ('mmadaptor::', ),
+    'ops': ('mmadaptor', ),
     'LayerNorm': ('layer_norm', ),
     'convolutions': ('conv', ),
     'GELU, SiLU': ('gelu', 'silu'),

@@ -40,7 +40,7 @@ def gradients(function, inputs):
     result = function(**inputs)
     generator = torch.Generator().manual_seed(1)
     weight = torch.randn(result.shape, generator=generator,
-                         dtype=torch.float64).to(result.dtype)
+                         dtype=torch.float64).to(result)
     grads = torch.autograd.grad(result, list(inputs.values()), weight)
     return dict(zip(['memory', *inputs], [result, *grads]))
 

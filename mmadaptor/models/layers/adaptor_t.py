@@ -39,10 +39,11 @@ def full_precision(device: torch.device) -> AbstractContextManager:
     return torch.autocast(device.type, enabled=False)
 
 
-def _predict(layer: nn.Linear, tokens: Tensor) -> Tensor:
+def _predict(tokens: Tensor, *layers: nn.Linear) -> Tensor:
     """In the tokens' precision, also in a model cast to half precision."""
-    return F.linear(tokens, layer.weight.to(tokens.dtype),
-                    layer.bias.to(tokens.dtype))
+    weight = torch.cat([layer.weight for layer in layers])
+    bias = torch.cat([layer.bias for layer in layers])
+    return F.linear(tokens, weight.to(tokens.dtype), bias.to(tokens.dtype))
 
 
 class AdaptorT(BaseModule):
@@ -154,12 +155,15 @@ class AdaptorT(BaseModule):
         pixels, tokens = tokens.shape[:3], tokens.flatten(0, 2)  # (B H W, K, D)
         if self.offsets is None:
             offsets = self.ring.expand(*tokens.shape[:2], *by_place, 2)
+            weights = _predict(tokens, self.coefficients)
         else:
-            offsets = _predict(self.offsets, tokens)
+            # One product for both predictors: the tokens are read once.
+            both = _predict(tokens, self.offsets, self.coefficients)
+            offsets, weights = both.tensor_split(
+                (self.offsets.out_features, ), dim=-1)
             offsets = offsets.unflatten(-1, (*by_place, 2))
-        weights = _predict(self.coefficients, tokens).unflatten(-1, by_place)
         offsets = offsets.unflatten(0, pixels)  # (B, H, W, K, S, P, 2)
-        weights = weights.unflatten(0, pixels)
+        weights = weights.unflatten(-1, by_place).unflatten(0, pixels)
         return grid + self.granularity * offsets, weights.softmax(dim=-1)
 
     def forward(self, states: Tensor, C: Tensor | None = None) -> Tensor:

@@ -1,0 +1,67 @@
+"""memory_select on a GPU against the CPU; see test_cuda.py."""
+import pytest
+import torch
+from test_memory_select import SIZES, gradients, make
+
+from mmadaptor.ops import memory_select
+
+pytestmark = [
+    pytest.mark.cuda,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU'),
+]
+LARGE = [(2, 56, 56, 4, 96, 1, 2, 4), (1, 50, 80, 4, 384, 1, 2, 4)]
+TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-4}
+
+
+def on_gpu(inputs):
+    return {name: t.detach().cuda().requires_grad_() for name, t in inputs.items()}
+
+
+@pytest.mark.parametrize('dtype', TOLERANCE, ids=str)
+@pytest.mark.parametrize('size', [*SIZES, *LARGE], ids=str)
+def test_it_equals_the_cpu(size, dtype):
+    inputs = make(*size, dtype)
+    expected = gradients(memory_select, inputs)
+    actual = gradients(memory_select, on_gpu(inputs))
+    for name, b in expected.items():
+        a = actual[name]
+        assert a.device.type == 'cuda' and a.dtype == dtype
+        scale = max(b.abs().max().item(), 1.) if b.numel() else 1.
+        torch.testing.assert_close(
+            a.cpu(), b, rtol=0, atol=TOLERANCE[dtype] * scale,
+            msg=lambda text, name=name: f'{name}: {text}')
+
+
+@pytest.mark.parametrize('size', LARGE, ids=str)
+def test_repeats_are_equal_bit_for_bit(size):
+    results = []
+    for _ in range(2):
+        inputs = on_gpu(make(*size, torch.float32))
+        memory = memory_select(**inputs)
+        results.append([memory, *torch.autograd.grad(
+            memory.square().sum(), list(inputs.values()))])
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+def test_a_graph_captures_forward_and_backward():
+    inputs = on_gpu(make(*LARGE[0], torch.float32))
+    weight = torch.randn(inputs['states'].shape, device='cuda')
+
+    def step():
+        memory = memory_select(**inputs)
+        return [memory, *torch.autograd.grad(
+            memory, list(inputs.values()), weight)]
+
+    side = torch.cuda.Stream()
+    with torch.cuda.stream(side):
+        step()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = step()
+    with torch.no_grad():
+        inputs['states'].normal_()
+        inputs['locations'][0, 0, 0, 0, 0, 0, 0] = float('nan')
+    graph.replay()
+    for a, b in zip(captured, step(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0, equal_nan=True)
