@@ -52,7 +52,7 @@ sanitize: env
 		LDFLAGS='$(SANITIZERS)' $(BIN)/python setup.py --quiet build \
 		--build-base $(SANITIZED) --build-lib $(SANITIZED)/lib
 	cd $(SANITIZED)/lib && PYTHONPATH='$(CURDIR)' ASAN_OPTIONS=detect_leaks=0 \
-		LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so)" \
+		LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
 		'$(CURDIR)/$(BIN)/python' -m pytest \
 		$(OPS:%='$(CURDIR)/tests/ops/test_%.py')
 
