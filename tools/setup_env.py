@@ -21,7 +21,7 @@ PYTHON = VENV / 'bin' / 'python'
 LOCK = ROOT / 'requirements' / 'lock.txt'
 
 # Rough guesses for 2 cores, which the time left on show starts from.
-SECONDS = dict(tools=15, torch=200, packages=60, mmcv=600, mmadaptor=60)
+SECONDS = dict(tools=15, torch=200, packages=60, mmcv=600, mmadaptor=110)
 
 
 class SetupError(Exception):
