@@ -247,7 +247,7 @@ def main() -> None:
                         help='let freed memory go back to the system')
     args = parser.parse_args()
     if args.device == 'cuda':
-        ops_cuda.main(args.repeats, args.only, args.json)
+        ops_cuda.main(args.repeats, args.only, args.json, commit())
         return
     kept = not args.trim and keep_memory()
     torch.set_num_threads(args.threads)

@@ -6,7 +6,6 @@ those that go out. A copy of n bytes reads and writes n/2 of them.
 """
 import json
 import statistics
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -109,19 +108,17 @@ def measure(shape: tuple[int, ...], dtype: torch.dtype, repeats: int) -> dict:
         step_of_copy=step_copy / step_ms)
 
 
-def main(repeats: int, only: str, target: Path | None) -> None:
+def main(repeats: int, only: str, target: Path | None, commit: str) -> None:
     """Print the table.
 
     Args:
         repeats: Rounds of each row.
         only: Rows whose op has this in its name.
         target: Where to write the numbers, if anywhere.
+        commit: Of the working tree, for the record.
     """
     if not torch.cuda.is_available():
         raise SystemExit('--device cuda: torch finds no GPU here.')
-    commit = subprocess.run(
-        ['git', 'describe', '--always', '--dirty=+'], capture_output=True,
-        text=True, cwd=Path(__file__).parent).stdout.strip() or 'unknown'
     about = dict(gpu=torch.cuda.get_device_name(), repeats=repeats,
                  torch=torch.__version__, cuda=torch.version.cuda,
                  commit=commit)

@@ -7,7 +7,7 @@ come in three pairs, and each pair is told apart by a cue of its own kind:
 
 | classes           | told apart by              | the cue is found           |
 |-------------------|----------------------------|----------------------------|
-| disc_on, disc_off | the lamp in the disc's     | 16 to 100 pixels from the  |
+| disc_on, disc_off | the lamp in the disc's     | 16 pixels or more from the |
 |                   | rows, lit or not; the      | disc, at a side of the     |
 |                   | discs are alike            | picture                    |
 | rows, columns     | the way of stripes 2 to 3  | in any 10 pixels of the    |
