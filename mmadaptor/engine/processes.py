@@ -1,5 +1,6 @@
 """Jobs of several processes, also where there is no accelerator."""
 
+import gc
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -86,11 +87,14 @@ def join_processes(cfg: Config) -> None:
 def leave_processes() -> None:
     """Leaves the processes of a job that is done.
 
-    Threads of a group that is still there as Python ends may abort it. A job
+    The group's threads drop tensors when they come to it, and abort the process
+    if Python is ending by then. They end with the group, which the runner's
+    model holds too, and the runner is in cycles: hence the collection. A job
     that failed does not come here: the group could wait for the others.
     """
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
+        gc.collect()
 
 
 def _takes_device_ids(wrapper: Mapping) -> bool:

@@ -15,7 +15,12 @@ from mmengine.registry import MODEL_WRAPPERS, MODELS, init_default_scope
 from mmadaptor.engine import processes
 from mmadaptor.engine.errors import InputError
 from mmadaptor.engine.job import load_config
-from mmadaptor.engine.processes import TOLD, check_launcher, join_processes
+from mmadaptor.engine.processes import (
+    TOLD,
+    check_launcher,
+    join_processes,
+    leave_processes,
+)
 
 CONFIG = (pathlib.Path(__file__).parents[2] / 'configs' /
           'mask_rcnn_mamba_adaptor_b0_shapes.py')
@@ -105,6 +110,26 @@ def test_accelerators_are_left_to_mmengine(alone):
     join_processes(cfg)
     assert 'model_wrapper_cfg' not in cfg
     assert not torch.distributed.is_initialized()
+
+
+def threads_of_gloo():
+    names = pathlib.Path('/proc/self/task').glob('*/comm')
+    return sum('gloo' in name.read_text() for name in names)
+
+
+def test_nothing_of_the_group_outlives_the_job(alone):
+    """Its threads would drop tensors, and abort, while Python ends."""
+    before = threads_of_gloo()
+    cfg = Config(dict(launcher='pytorch'))
+    join_processes(cfg)
+    # As a runner's: a wrapper that holds the group, and a cycle that holds it.
+    runner = dict(model=MODEL_WRAPPERS.build(
+        dict(cfg.model_wrapper_cfg, module=torch.nn.Linear(2, 1))))
+    runner['hook'] = runner
+    del runner
+    assert threads_of_gloo() > before
+    leave_processes()
+    assert threads_of_gloo() == before
 
 
 class HalfUsed(BaseModel):
