@@ -35,7 +35,7 @@ demo: env
 	@echo 'Pictures of the predictions: $(DEMO)/pictures'
 
 transfer: env
-	$(BIN)/python -m benchmarks.transfer
+	$(BIN)/python -m benchmarks.study transfer
 
 test: env
 	$(BIN)/python -m pytest

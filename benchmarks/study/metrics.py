@@ -1,0 +1,27 @@
+"""The metrics that the toolboxes print and do not return."""
+
+from mmseg.evaluation import IoUMetric
+from mmseg.registry import METRICS
+from torch import Tensor
+
+
+@METRICS.register_module()
+class ClasswiseIoU(IoUMetric):
+    """mmseg's metric, with the IoU of each class beside their mean."""
+
+    def compute_metrics(self, results: list[tuple[Tensor, ...]]) -> dict:
+        """The metrics of all pictures.
+
+        Args:
+            results: Of each, the pixels by class of the intersection, the
+                union, the prediction and the label.
+
+        Returns:
+            The metrics, in per cent.
+        """
+        metrics = super().compute_metrics(results)
+        intersection, union = (sum(part[i] for part in results) for i in (0, 1))
+        for name, value in zip(self.dataset_meta['classes'],
+                               100 * intersection / union, strict=True):
+            metrics[f'IoU_{name}'] = value.item()
+        return metrics

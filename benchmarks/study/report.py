@@ -1,0 +1,110 @@
+"""What came out of a study, as a table and as a picture."""
+
+from pathlib import Path
+from statistics import mean, stdev
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from .run import Run
+from .studies import Column, Study
+
+Records = dict[Run, list[dict]]
+
+
+def values(records: list[dict], column: Column) -> list[float]:
+    """A column's values.
+
+    Args:
+        records: A run's, by seed.
+        column: The column.
+
+    Returns:
+        Its points, or nothing where the run has no such metric.
+    """
+    try:
+        return [column(record['metrics']) for record in records]
+    except KeyError:
+        return []
+
+
+def spread(points: list[float]) -> str:
+    """Mean and standard deviation.
+
+    Args:
+        points: By seed.
+
+    Returns:
+        Such as `51.3 ± 0.4`.
+    """
+    if len(points) < 2:
+        return ''.join(f'{point:.1f}' for point in points)
+    return f'{mean(points):.1f} ± {stdev(points):.1f}'
+
+
+def share(record: dict) -> float:
+    """The share of a model that trains.
+
+    Args:
+        record: Of a run.
+
+    Returns:
+        The share in per cent.
+    """
+    return 100 * record['trainable'] / record['total']
+
+
+def table(study: Study, records: Records) -> str:
+    """The results as a markdown table.
+
+    Args:
+        study: The study.
+        records: Of each of its runs, by seed.
+
+    Returns:
+        The table.
+    """
+    heads = ['run', 'backbone', *study.columns]
+    if study.share:
+        heads.insert(2, 'trains')
+    rows = []
+    for run, of_run in records.items():
+        cells = [run.name, f'{of_run[0]["backbone"] / 1e6:.3f} M']
+        if study.share:
+            cells.append(f'{share(of_run[0]):.1f} %')
+        rows.append(cells + [
+            spread(values(of_run, column)) for column in study.columns.values()
+        ])
+    lines = [heads, ['---'] * len(heads), *rows]
+    return '\n'.join(f'| {" | ".join(cells)} |' for cells in lines)
+
+
+def draw(study: Study, records: Records, path: Path) -> None:
+    """Draws every column: the seeds as dots, their mean as a line.
+
+    Args:
+        study: The study.
+        records: Of each of its runs, by seed.
+        path: The picture.
+    """
+    columns = list(study.columns.items())
+    size = 3.2 * len(columns) + 1.5, .34 * len(records) + 1.6
+    figure = Figure(figsize=size, layout='constrained')
+    plots = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
+    figure.suptitle(study.title)
+    for plot, (title, column) in zip(plots, columns, strict=True):
+        for place, of_run in enumerate(records.values()):
+            points = values(of_run, column)
+            plot.plot(points, np.full(len(points), place), 'o', color='C0',
+                      alpha=.6)
+            if points:
+                plot.plot([mean(points)] * 2, [place - .3, place + .3],
+                          color='C1')
+        plot.set_xlabel(title)
+        plot.grid(axis='x', alpha=.3)
+    plots[0].set_yticks(range(len(records)), [
+        f'{run.name} ({share(of_run[0]):.1f} %)' if study.share else run.name
+        for run, of_run in records.items()
+    ])
+    plots[0].invert_yaxis()
+    figure.savefig(path, dpi=120)
