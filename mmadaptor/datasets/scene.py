@@ -122,7 +122,7 @@ class Scene:
         return layer.kind
 
     def alone(self, layer: Layer) -> 'Scene':
-        """The scene with one labelled shape; its clutter and its lamps stay.
+        """The scene with nothing but one shape and the lamps.
 
         Args:
             layer: The shape that stays.
@@ -130,9 +130,7 @@ class Scene:
         Returns:
             A new scene.
         """
-        layers = [one for one in self.layers
-                  if one is layer or not one.is_target]
-        return Scene(self.background, self.lamps, layers)
+        return Scene(self.background, self.lamps, [layer])
 
 
 def shape_distance(layer: Layer, u: np.ndarray, v: np.ndarray) -> np.ndarray:

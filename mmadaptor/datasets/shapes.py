@@ -30,9 +30,9 @@ One set of pictures has three forms of labels, in the layout of COCO's own:
     masks/{train,val}/000000.png              classes by pixel: 0 background,
                                               else the category's id
     classes/{train,val}/CLASS/000000_0.png    a class a picture: each labelled
-                                              shape once, in its own scene
-                                              without the others; lamps, clutter
-                                              and background stay
+                                              shape once, over its background
+                                              with its lamps, all others left
+                                              out
     shapes.json                               the stamp: how it was made
 
 `CLASSES` is in alphabetical order, which is how class folders are
@@ -58,7 +58,7 @@ from .labels import CLASSES, annotate, instances
 from .sampling import sample_scene
 from .scene import SIZE, Scene, visible_masks
 
-VERSION = 3  # raise it with any change of the pictures or of the files
+VERSION = 4  # raise it with any change of the pictures or of the files
 STAMP = 'shapes.json'
 SPLITS = ('train', 'val')
 

@@ -256,12 +256,11 @@ def test_class_folders(root):
             assert len(list((folder / name).iterdir())) == len(labels)
 
 
-def test_single_label_picture_keeps_lamps_and_clutter(root):
+def test_single_label_picture_keeps_its_lamps_alone(root):
     scene = shapes.make_scene(0, 'train', 1)
     target = next(layer for layer in scene.layers if layer.is_target)
     alone = scene.alone(target)
-    assert [layer for layer in alone.layers if layer.is_target] == [target]
-    assert len(alone.layers) > 1
+    assert alone.layers == [target] and alone.lamps == scene.lamps
     path = root / f'classes/train/{scene.label(target)}/000001_0.png'
     np.testing.assert_array_equal(
         cv2.imread(str(path))[..., ::-1], picture(alone))
