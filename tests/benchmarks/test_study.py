@@ -1,0 +1,117 @@
+"""The studies: that their runs can be built, and what is made of records."""
+
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+
+pytest.importorskip('mmdet')
+pytest.importorskip('mmseg')
+pytest.importorskip('mmpretrain')
+
+from benchmarks.study import report, run
+from benchmarks.study.studies import (
+    ABLATION,
+    BOOSTER,
+    PARTS,
+    STUDIES,
+    TUNING,
+    Study,
+    average,
+)
+from mmadaptor.engine.pretrained import drop_pretrained, find_pretrained
+from mmadaptor.engine.tuned import count_trainable
+
+RUNS = {f'{name}, {one.name}': one
+        for name, study in STUDIES.items() for one in study.runs}
+
+
+def config_of(one, tmp_path, checkpoint='x.pth'):
+    path = tmp_path / 'config.py'
+    one.make_config(tmp_path, 7, checkpoint).dump(path)
+    return Config.fromfile(path)
+
+
+@pytest.mark.parametrize('name', RUNS)
+def test_every_run_builds_from_what_it_writes(name, tmp_path):
+    one = RUNS[name]
+    cfg = config_of(one, tmp_path)
+    assert cfg.randomness.seed == 7 and cfg.work_dir == str(tmp_path)
+    begins = [cfg.get('load_from'), *dict(find_pretrained(cfg.model)).values()]
+    assert ('x.pth' in begins) == (one.after is not None)
+    init_default_scope(cfg.default_scope)
+    drop_pretrained(cfg.model)  # which LoRAModel loads as it is built
+    model = MODELS.build(cfg.model)
+    trainable, total = count_trainable(model)
+    assert (trainable < total) == (one in TUNING.runs[1:])
+
+
+def test_runs_of_a_study_have_folders_of_their_own():
+    for study in STUDIES.values():
+        runs = {*study.runs, *(one.after for one in study.runs if one.after)}
+        assert len({one.folder(Path(), 0) for one in runs}) == len(runs)
+
+
+def test_variants_differ_by_what_they_are_called(tmp_path):
+    plain, places = (config_of(ABLATION.runs[i], tmp_path) for i in (0, 6))
+    assert plain.model.backbone.get('adaptors') is None
+    assert places.model.backbone.adaptors == dict(temporal=dict(places=8))
+    raised = config_of(BOOSTER.runs[2], tmp_path)
+    assert set(raised.model.backbone.adaptors) == {'temporal', 'spatial'}
+    assert raised.train_cfg.max_epochs == raised.param_scheduler[1].T_max == 2
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """Records at once instead of trainings, in the order they are asked for."""
+    names = []
+
+    def launch(one, out, seed, threads, before):
+        names.append((one.name, seed))
+        start = before.result()['checkpoint'] if before else ''
+        return dict(checkpoint=f'{start}{one.name}.{seed} ', metrics={})
+
+    monkeypatch.setattr(run, 'launch', launch)
+    return names
+
+
+def test_a_base_is_trained_once_a_seed_and_first(trained, tmp_path):
+    records = run.run_all(BOOSTER.runs, tmp_path, seeds=2, jobs=1)
+    assert trained == [(one.name, seed) for seed in (0, 1)
+                       for one in BOOSTER.runs]
+    assert records[BOOSTER.runs[1]][1]['checkpoint'] == (
+        'base.1 base, trained on.1 ')
+
+
+def test_a_failed_run_names_its_log(tmp_path):
+    broken = run.Run('broken', 'mamba_adaptor_b0_shapes',
+                     {'model.backbone.arch': 'b9'})
+    with pytest.raises(RuntimeError, match=r'broken, seed 0.*output\.txt'):
+        run.run_all((broken, ), tmp_path, seeds=1, jobs=1)
+    assert 'b9' in (tmp_path / 'broken/0/output.txt').read_text()
+
+
+RECORDS = {
+    PARTS.runs[2]: [
+        dict(metrics={'a': .5, 'b': .7}, backbone=1e6, trainable=1, total=4),
+        dict(metrics={'a': .6, 'b': .8}, backbone=1e6, trainable=1, total=4)],
+    PARTS.runs[3]: [
+        dict(metrics={'c': 9.}, backbone=2e6, trainable=4, total=4)],
+}
+STUDY = Study('A title', tuple(RECORDS), dict(
+    both=average('a', 'b', points=100), other=average('c')), share=True)
+
+
+def test_table():
+    assert report.table(STUDY, RECORDS).splitlines() == [
+        '| run | backbone | trains | both | other |',
+        '| --- | --- | --- | --- | --- |',
+        '| scan | 1.000 M | 25.0 % | 65.0 ± 7.1 |  |',
+        '| scan, both adaptors | 2.000 M | 100.0 % |  | 9.0 |',
+    ]
+
+
+def test_plot(tmp_path):
+    report.draw(STUDY, RECORDS, tmp_path / 'plot.png')
+    assert (tmp_path / 'plot.png').stat().st_size > 10000
