@@ -10,11 +10,11 @@ import io
 import torch
 
 import mmadaptor
+from mmadaptor.engine.checkpoints.published import FAMILIES, Converter
+from mmadaptor.engine.checkpoints.safe_loading import peek
 from mmadaptor.engine.errors import InputError
 from mmadaptor.engine.hooks.safe_checkpoint_hook import AtomicLocalBackend
 from mmadaptor.engine.job import run
-from mmadaptor.engine.published import FAMILIES, Converter
-from mmadaptor.engine.safe_loading import peek
 from mmadaptor.registry import MODELS
 
 

@@ -9,6 +9,7 @@ from mmengine.config import Config
 from rich.progress import track
 
 import mmadaptor.engine  # noqa: F401  (registers safe loaders)
+from mmadaptor.engine.checks.preflight import check_model
 from mmadaptor.engine.errors import InputError
 from mmadaptor.engine.inference import (
     Demo,
@@ -18,7 +19,6 @@ from mmadaptor.engine.inference import (
     places_for,
 )
 from mmadaptor.engine.job import read_config, run
-from mmadaptor.engine.preflight import check_model
 
 
 def parse_args() -> argparse.Namespace:

@@ -10,10 +10,10 @@ import io
 
 import torch
 
+from mmadaptor.engine.checkpoints.safe_loading import peek
+from mmadaptor.engine.checkpoints.tuned import NOTED, base_state, load_model
 from mmadaptor.engine.hooks.safe_checkpoint_hook import AtomicLocalBackend
 from mmadaptor.engine.job import add_common_arguments, load_config, run
-from mmadaptor.engine.safe_loading import peek
-from mmadaptor.engine.tuned import NOTED, base_state, load_model
 
 
 def parse_args() -> argparse.Namespace:

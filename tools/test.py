@@ -9,6 +9,7 @@ import os
 from mmengine.config import Config
 
 import mmadaptor.engine  # noqa: F401  (registers hooks and safe loaders)
+from mmadaptor.engine.checks.preflight import check_test
 from mmadaptor.engine.errors import InputError
 from mmadaptor.engine.job import (
     add_common_arguments,
@@ -17,7 +18,6 @@ from mmadaptor.engine.job import (
     make_data,
     run,
 )
-from mmadaptor.engine.preflight import check_test
 
 
 def parse_args() -> argparse.Namespace:

@@ -13,7 +13,10 @@ from mmengine.logging import print_log
 
 import mmadaptor.engine  # noqa: F401  (registers hooks and safe loaders)
 from mmadaptor.engine.amp import lower_on_cpu
-from mmadaptor.engine.checkpoint import find_resumable
+from mmadaptor.engine.checkpoints.pretrained import drop_pretrained
+from mmadaptor.engine.checkpoints.safe_loading import peek
+from mmadaptor.engine.checkpoints.strict import find_resumable
+from mmadaptor.engine.checks.preflight import check_training
 from mmadaptor.engine.errors import InputError
 from mmadaptor.engine.job import (
     ADAPTORS_ALONE,
@@ -24,9 +27,6 @@ from mmadaptor.engine.job import (
     make_data,
     run,
 )
-from mmadaptor.engine.preflight import check_training
-from mmadaptor.engine.pretrained import drop_pretrained
-from mmadaptor.engine.safe_loading import peek
 
 
 def parse_args() -> argparse.Namespace:

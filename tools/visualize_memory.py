@@ -12,9 +12,9 @@ import torch
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import init_default_scope
 
+from mmadaptor.engine.checkpoints.tuned import load_model
 from mmadaptor.engine.errors import InputError
 from mmadaptor.engine.job import add_common_arguments, load_config, run
-from mmadaptor.engine.tuned import load_model
 from mmadaptor.visualization import (
     Scene,
     draw_fields,

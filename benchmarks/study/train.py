@@ -12,9 +12,9 @@ from mmengine.logging import MessageHub
 
 from benchmarks.ops import commit
 from benchmarks.study.run import RECORD
+from mmadaptor.engine.checkpoints.tuned import count_trainable
+from mmadaptor.engine.checks.preflight import check_training
 from mmadaptor.engine.job import build_runner, load_config, make_data, run
-from mmadaptor.engine.preflight import check_training
-from mmadaptor.engine.tuned import count_trainable
 
 
 def last_metrics(messages: MessageHub) -> dict[str, float]:

@@ -1,7 +1,8 @@
 """Hooks, and what the tools do before and around mmengine's runner."""
 
 from .amp import CPUAmpOptimWrapper
-from .checkpoint import load_backbone
+from .checkpoints.safe_loading import register_safe_loaders
+from .checkpoints.strict import load_backbone
 from .errors import InputError
 from .flop_handles import register_flop_handles
 from .hooks import (
@@ -13,7 +14,6 @@ from .hooks import (
     StrictLoadHook,
 )
 from .loading import GuardedLoading
-from .safe_loading import register_safe_loaders
 
 register_flop_handles()
 register_safe_loaders()

@@ -15,7 +15,7 @@ from mmengine.registry import DefaultScope
 from mmengine.runner.checkpoint import CheckpointLoader
 from PIL import Image
 
-from .checkpoint import load_strict
+from .checkpoints.strict import load_strict
 from .errors import InputError
 from .loading import GuardedLoading
 

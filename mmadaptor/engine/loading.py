@@ -11,9 +11,9 @@ from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 
 from mmadaptor.registry import TRANSFORMS
 
-from .dataset_checks import class_names, leaves
+from .checks.datasets import class_names, leaves
+from .checks.masks import IGNORED, is_sixteen_bit, mask_problem
 from .errors import DamagedFileError, InputError
-from .mask_checks import IGNORED, is_sixteen_bit, mask_problem
 from .options import find_class
 
 # A file that is cut, empty or of another format; which one depends on the

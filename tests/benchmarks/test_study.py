@@ -20,8 +20,11 @@ from benchmarks.study.studies import (
     Study,
     average,
 )
-from mmadaptor.engine.pretrained import drop_pretrained, find_pretrained
-from mmadaptor.engine.tuned import count_trainable
+from mmadaptor.engine.checkpoints.pretrained import (
+    drop_pretrained,
+    find_pretrained,
+)
+from mmadaptor.engine.checkpoints.tuned import count_trainable
 
 RUNS = {f'{name}, {one.name}': one
         for name, study in STUDIES.items() for one in study.runs}

@@ -9,8 +9,8 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 from test_configs import small, write_pictures
 
+from mmadaptor.engine.checkpoints.tuned import count_trainable
 from mmadaptor.engine.errors import InputError
-from mmadaptor.engine.tuned import count_trainable
 
 ROOT = pathlib.Path(__file__).parents[2] / 'configs'
 

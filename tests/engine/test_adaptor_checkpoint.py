@@ -8,8 +8,8 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
+from mmadaptor.engine.checkpoints.tuned import base_state, identity
 from mmadaptor.engine.errors import InputError
-from mmadaptor.engine.tuned import base_state, identity
 from mmadaptor.models import VMamba
 
 SMALL = dict(embed_dims=16, depths=(1, 1, 2, 1), d_state=1, ssm_ratio=1.)

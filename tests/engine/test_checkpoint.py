@@ -5,7 +5,7 @@ import shutil
 import pytest
 import torch
 
-from mmadaptor.engine.checkpoint import (
+from mmadaptor.engine.checkpoints.strict import (
     find_resumable,
     load_backbone,
     load_strict,
@@ -124,7 +124,7 @@ def cut(path):
 def test_truncated_newest_is_named_and_skipped(stem, tmp_path, monkeypatch):
     save_run(tmp_path, [8, 9, 10], stem)
     said = []
-    monkeypatch.setattr('mmadaptor.engine.checkpoint.print_log',
+    monkeypatch.setattr('mmadaptor.engine.checkpoints.strict.print_log',
                         lambda message, *_: said.append(message))
     assert find_resumable(str(tmp_path)) == str(tmp_path / f'{stem}10.pth')
     assert not said

@@ -7,9 +7,9 @@ from mmengine.config import Config
 from PIL import Image
 
 from mmadaptor.datasets import CLASSES, SEGMENTATION_CLASSES, make_shapes
+from mmadaptor.engine.checks.masks import mask_problem
+from mmadaptor.engine.checks.preflight import check_test, check_training
 from mmadaptor.engine.errors import InputError
-from mmadaptor.engine.mask_checks import mask_problem
-from mmadaptor.engine.preflight import check_test, check_training
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def test_masks_without_pictures_are_noted_and_stop_nothing(
         seg, root, monkeypatch):
     (root / 'val' / '2.png').unlink()
     said = []
-    monkeypatch.setattr('mmadaptor.engine.preflight.print_log',
+    monkeypatch.setattr('mmadaptor.engine.checks.preflight.print_log',
                         lambda message, *_: said.append(message))
     check_training(seg)
     assert len(said) == 1

@@ -7,13 +7,13 @@ import torch
 from jobs import DETECTOR, ROOT, write_coco, write_config
 from mmengine.config import Config
 
-from mmadaptor.engine.errors import InputError
-from mmadaptor.engine.preflight import check_test, check_training
-from mmadaptor.engine.pretrained import (
+from mmadaptor.engine.checkpoints.pretrained import (
     drop_pretrained,
     find_pretrained,
     how_to_make,
 )
+from mmadaptor.engine.checks.preflight import check_test, check_training
+from mmadaptor.engine.errors import InputError
 
 pytest.importorskip('mmdet')
 
@@ -134,7 +134,7 @@ def test_left_out_categories_are_noted_and_stop_nothing(cfg, monkeypatch):
     cfg.train_dataloader.dataset.dataset.metainfo = dict(classes=('disc', ))
     cfg.model.bbox_head.num_classes = 1
     said = []
-    monkeypatch.setattr('mmadaptor.engine.preflight.print_log',
+    monkeypatch.setattr('mmadaptor.engine.checks.preflight.print_log',
                         lambda message, *_: said.append(message))
     check_training(cfg)
     assert len(said) == 2

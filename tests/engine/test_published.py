@@ -17,8 +17,8 @@ from reference_models import (
     weights,
 )
 
+from mmadaptor.engine.checkpoints.published import Converter
 from mmadaptor.engine.errors import InputError
-from mmadaptor.engine.published import Converter
 from mmadaptor.models import Vim, VMamba
 
 SHAPES = pathlib.Path(__file__).parents[1] / 'models' / 'backbones'

@@ -13,12 +13,12 @@ from mmengine.model import PretrainedInit
 from mmengine.runner import load_checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader
 
+from mmadaptor.engine.checkpoints.safe_loading import FORCE_WEIGHTS_ONLY, peek
 from mmadaptor.engine.errors import (
     DamagedFileError,
     InputError,
     UnsafeCheckpointError,
 )
-from mmadaptor.engine.safe_loading import FORCE_WEIGHTS_ONLY, peek
 
 
 class Planted:

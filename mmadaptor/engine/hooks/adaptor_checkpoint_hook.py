@@ -8,8 +8,14 @@ from torch import nn
 
 from mmadaptor.registry import HOOKS
 
+from ..checkpoints.tuned import (
+    NOTED,
+    base_state,
+    complete,
+    count_trainable,
+    identity,
+)
 from ..errors import InputError
-from ..tuned import NOTED, base_state, complete, count_trainable, identity
 
 
 @HOOKS.register_module()

@@ -11,7 +11,7 @@ from mmengine.runner import Runner
 
 from mmadaptor.registry import HOOKS
 
-from ..checkpoint import load_strict
+from ..checkpoints.strict import load_strict
 
 
 @HOOKS.register_module()

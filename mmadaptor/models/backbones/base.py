@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from mmengine.model import BaseModule
 
-from mmadaptor.engine.checkpoint import load_backbone
+from mmadaptor.engine.checkpoints.strict import load_backbone
 
 from ..layers import AdaptorS
 from ..tuning import keep_frozen_in_eval, share_adaptors, train_only

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ..options import default_of
 from .coco_file import missing_files
-from .options import default_of
 from .report import Report
 
 IGNORED = 255

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from mmadaptor.registry import MODELS
 
-from .checkpoint import Mismatch
-from .errors import CheckpointMismatchError, InputError
+from ..errors import CheckpointMismatchError, InputError
+from .strict import Mismatch
 
 Shape = tuple[int, ...]
 BACKBONE, HEAD = 'backbone.', 'head.fc.'

@@ -9,12 +9,12 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.logging import print_log
 
-from .dataset_checks import check_data
-from .errors import InputError
-from .job import ADAPTORS_ALONE, has_hook
-from .pretrained import find_pretrained, how_to_make
+from ..checkpoints.pretrained import find_pretrained, how_to_make
+from ..checkpoints.safe_loading import peek
+from ..errors import InputError
+from ..job import ADAPTORS_ALONE, has_hook
+from .datasets import check_data
 from .report import Report
-from .safe_loading import peek
 
 EXTRAS = {'mmdet': 'det', 'mmseg': 'seg', 'mmpretrain': 'cls'}
 TASKS = {

@@ -20,7 +20,7 @@ import torch
 from mmengine.runner import checkpoint as mmengine_checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader
 
-from .errors import DamagedFileError, InputError, UnsafeCheckpointError
+from ..errors import DamagedFileError, InputError, UnsafeCheckpointError
 
 # torch obeys this one even where a caller asks for full unpickling.
 FORCE_WEIGHTS_ONLY = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'

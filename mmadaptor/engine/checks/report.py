@@ -2,7 +2,7 @@
 
 import os
 
-from .errors import InputError
+from ..errors import InputError
 
 
 class Report:

@@ -12,7 +12,7 @@ from mmengine.logging import print_log
 from mmengine.model.weight_init import update_init_info
 from mmengine.runner.checkpoint import CheckpointLoader
 
-from .errors import CheckpointMismatchError, DamagedFileError, InputError
+from ..errors import CheckpointMismatchError, DamagedFileError, InputError
 from .safe_loading import peek
 
 SHOWN = 5

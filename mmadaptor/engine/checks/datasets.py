@@ -6,10 +6,10 @@ from typing import Any
 
 from mmengine.config import Config
 
-from .class_folder_checks import check_class_folders
+from ..options import argument_names, find_class
+from .class_folders import check_class_folders
 from .coco_file import missing_files, read_coco
-from .mask_checks import check_masks
-from .options import argument_names, find_class
+from .masks import check_masks
 from .report import Report
 
 HOW_TO_GET = {

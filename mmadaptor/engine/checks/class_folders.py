@@ -4,8 +4,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from ..options import default_of
 from .coco_file import missing_files
-from .options import default_of
 from .report import Report
 
 

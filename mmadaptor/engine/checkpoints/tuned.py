@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from mmadaptor.registry import MODELS
 
-from .checkpoint import load_strict
-from .errors import CheckpointMismatchError, DamagedFileError
+from ..errors import CheckpointMismatchError, DamagedFileError
+from .strict import load_strict
 
 NOTED = 'tuning'
 

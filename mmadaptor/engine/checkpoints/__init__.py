@@ -1,0 +1,1 @@
+"""Checkpoints: read safely, loaded strictly, converted, completed."""

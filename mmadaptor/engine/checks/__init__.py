@@ -1,0 +1,1 @@
+"""What is checked of a job before anything long starts."""
