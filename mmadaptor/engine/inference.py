@@ -16,6 +16,7 @@ from mmengine.runner.checkpoint import CheckpointLoader
 from PIL import Image
 
 from .checkpoints.strict import load_strict
+from .checkpoints.tuned import complete
 from .errors import InputError
 from .loading import GuardedLoading
 
@@ -99,7 +100,8 @@ class Demo:
 
     Args:
         cfg: The config of a model of mmdet, mmseg or mmpretrain.
-        checkpoint: Its checkpoint; read weights-only, and strictly.
+        checkpoint: Its checkpoint; read weights-only, and strictly. One of
+            adaptors alone is completed with its base.
         device: Where it runs; default: an accelerator if there is one.
         score_thr: Boxes of lower scores are not drawn.
 
@@ -121,8 +123,10 @@ class Demo:
                               **cfg.get('visualizer', {}), 'vis_backends': None}
         self.inferencer = _inferencer(
             cfg, self.scope, checkpoint, device or get_device())
-        weights = CheckpointLoader.load_checkpoint(checkpoint, 'cpu')
-        weights = weights.get('state_dict', weights)
+        # The inferencer took what fits and left the rest as it was.
+        content = CheckpointLoader.load_checkpoint(checkpoint, 'cpu')
+        complete(self.inferencer.model, content, checkpoint)
+        weights = content.get('state_dict', content)
         load_strict(
             self.inferencer.model,
             {re.sub(r'^module\.', '', k): v for k, v in weights.items()},

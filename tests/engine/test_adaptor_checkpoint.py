@@ -10,6 +10,7 @@ from mmengine.runner import Runner
 
 from mmadaptor.engine.checkpoints.tuned import base_state, identity
 from mmadaptor.engine.errors import InputError
+from mmadaptor.engine.inference import Demo
 from mmadaptor.models import VMamba
 
 SMALL = dict(embed_dims=16, depths=(1, 1, 2, 1), d_state=1, ssm_ratio=1.)
@@ -99,6 +100,15 @@ def test_the_optimizer_and_the_log(root, tuned):
     log = next((root / 'tuned').glob('*/*.log')).read_text()
     assert (f'Trainable: {some:,} of {total:,} parameters '
             f'({100 * some / total:.3f} %)') in log
+
+
+def test_pictures_are_drawn_by_the_tuned_model_on_its_base(root, tuned):
+    cfg = config(root, root / 'demo', **TUNED)
+    checkpoint = root / 'tuned' / 'epoch_1.pth'
+    demo = Demo(cfg, str(checkpoint), device='cpu')
+    shown = demo.inferencer.model.state_dict()
+    for name, value in tuned.model.state_dict().items():
+        assert torch.equal(shown[name], value), name
 
 
 def reloaded(root, work_dir, checkpoint, train=False, **changes):
