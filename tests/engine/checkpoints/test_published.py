@@ -21,7 +21,7 @@ from mmadaptor.engine.checkpoints.published import Converter
 from mmadaptor.engine.errors import InputError
 from mmadaptor.models import Vim, VMamba
 
-SHAPES = pathlib.Path(__file__).parents[1] / 'models' / 'backbones'
+SHAPES = pathlib.Path(__file__).parents[2] / 'models' / 'backbones'
 VMAMBA = dict(dims=8, depths=(1, 2, 1, 1), states=2, ratio=2, classes=5)
 VIM = dict(dims=8, depth=3, tokens=9, patch=8, states=3, classes=5)
 
@@ -139,7 +139,7 @@ def convert(monkeypatch, *arguments):
     """Runs the tool in this process."""
     import runpy
     import sys
-    path = pathlib.Path(__file__).parents[2] / 'tools' / 'convert_checkpoint.py'
+    path = pathlib.Path(__file__).parents[3] / 'tools' / 'convert_checkpoint.py'
     monkeypatch.setattr(sys, 'argv', [str(path), *map(str, arguments)])
     runpy.run_path(str(path), run_name='__main__')
 
