@@ -9,6 +9,8 @@ CONFIG := $(or $(CONFIG_$(TASK)),$(error TASK must be det, seg or cls, got $(TAS
 DEMO := work_dirs/demo_$(TASK)
 OPS := cross_scan memory_select selective_scan
 SANITIZED := build/sanitized
+# A process a core; each file in one of them, whose fixtures are made once.
+PARALLEL := -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 SANITIZERS := -fsanitize=address,undefined -fno-sanitize=vptr -fno-sanitize-recover=undefined
 
 .PHONY: help env demo transfer test test-cuda lint sanitize clean
@@ -38,7 +40,7 @@ transfer: env
 	$(BIN)/python -m benchmarks.study transfer
 
 test: env
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 test-cuda: env
 	$(BIN)/python -m pytest -m cuda -rs tests/ops

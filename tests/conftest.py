@@ -3,8 +3,24 @@ import os
 import pathlib
 import sys
 
+HERE = pathlib.Path(__file__).parent
+# In several processes these start first, the longest at the head, so that none
+# is left alone with one of them at the end.
+LONGEST = (
+    'ops/test_cuda_emulation.py', 'test_end_to_end.py', 'configs/test_configs.py',
+    'models/test_compile.py', 'tools/test_train.py', 'ops/test_cuda_compiles.py',
+    'tools/test_distributed.py', 'configs/test_booster_configs.py',
+    'tools/test_model_zoo.py')
+
 for folder in ('engine', 'ops', 'models', 'models/backbones'):
-    sys.path.insert(0, str(pathlib.Path(__file__).parent / folder))
+    sys.path.insert(0, str(HERE / folder))
+
+# Read as torch is imported, here and in the processes that tests start: more
+# threads than cores wait for each other most of the time.
+if 'PYTEST_XDIST_WORKER' in os.environ:
+    cores = len(os.sched_getaffinity(0))
+    workers = int(os.environ['PYTEST_XDIST_WORKER_COUNT'])
+    os.environ.setdefault('OMP_NUM_THREADS', str(max(cores // workers, 1)))
 
 # The CUDA kernels on an emulated device, in place of the CPU's own (see
 # ops/test_cuda_emulation.py).
@@ -13,3 +29,9 @@ if 'EMULATION_LIBRARY' in os.environ:
 
     import mmadaptor.ops  # noqa: F401
     torch.ops.load_library(os.environ['EMULATION_LIBRARY'])
+
+
+def pytest_collection_modifyitems(items):
+    if 'PYTEST_XDIST_WORKER' in os.environ:
+        order = {HERE / name: place for place, name in enumerate(LONGEST)}
+        items.sort(key=lambda item: order.get(item.path, len(order)))

@@ -16,7 +16,7 @@ COMPILER = os.environ.get('CXX', 'c++').split()
 COMMON = ['-std=c++17', '-fPIC', '-DMMADAPTOR_EMULATION', '-Wno-psabi']
 # The kernels are checked; what calls them includes torch, and is compiled as
 # quickly as can be.
-KERNEL = ['-O1', '-g', '-fno-omit-frame-pointer', '-fsanitize=address,undefined']
+KERNEL = ['-O1', '-g1', '-fno-omit-frame-pointer', '-fsanitize=address,undefined']
 CALLER = ['-O0', '-g0']
 
 
