@@ -55,7 +55,7 @@ sanitize: env
 		--build-base $(SANITIZED) --build-lib $(SANITIZED)/lib
 	cd $(SANITIZED)/lib && PYTHONPATH='$(CURDIR)' ASAN_OPTIONS=detect_leaks=0 \
 		LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
-		'$(CURDIR)/$(BIN)/python' -m pytest \
+		'$(CURDIR)/$(BIN)/python' -m pytest $(PARALLEL) \
 		$(OPS:%='$(CURDIR)/tests/ops/test_%.py')
 
 clean:
