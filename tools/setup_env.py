@@ -139,6 +139,25 @@ def fingerprint(*parts: str | pathlib.Path) -> str:
     return digest.hexdigest()
 
 
+class Stamp:
+    """A file in the environment that says what a step was done with.
+
+    Args:
+        name: The step's.
+        content: What it is to be done with.
+    """
+
+    def __init__(self, name: str, content: str) -> None:
+        self.path, self.content = VENV / f'{name}.stamp', content
+
+    def __bool__(self) -> bool:
+        return self.path.exists() and self.path.read_text() == self.content
+
+    def set(self) -> None:
+        """Say that the step is done."""
+        self.path.write_text(self.content)
+
+
 def precompile_torch_header() -> dict[str, str]:
     """Precompile torch's header, which each of mmcv's sources includes.
 
@@ -167,23 +186,36 @@ def precompile_torch_header() -> dict[str, str]:
     return plain if done.returncode else {'CFLAGS': f'-g0 -include {header}'}
 
 
-def install_packages() -> None:
-    """Everything of the lock file, mmcv compiled while the rest installs."""
-    Step('Build tools', 'tools',
-         install(*pinned('setuptools', 'wheel', 'ninja', 'psutil'))).wait()
-    torch = [r for r in pinned() if re.match(
+def torch_packages() -> list[str]:
+    """The lock file's torch and all that it needs."""
+    return [r for r in pinned() if re.match(
         r'(torch|triton|nvidia-|cuda-|numpy|pillow|filelock|fsspec|jinja2|'
         r'markupsafe|mpmath|networkx|sympy|typing.extensions)', r, re.I)]
+
+
+def install_packages() -> None:
+    """What the environment lacks, mmcv compiled while the rest installs."""
+    Step('Build tools', 'tools',
+         install(*pinned('setuptools', 'wheel', 'ninja', 'psutil'))).wait()
+    torch = torch_packages()
     Step('torch (0.5 GB, and its CUDA libraries, 2 GB)', 'torch',
          install(*torch)).wait()
-    # pip would take a wheel from its cache that was compiled for another torch.
-    mmcv = Step("Compiling mmcv's ops", 'mmcv',
-                pip('install', '--verbose', '--no-deps', '--no-cache-dir',
-                    '--no-build-isolation', *pinned('onedl-mmcv')),
-                env=precompile_torch_header(), progress=True)
+    compiled = Stamp('mmcv', fingerprint(*torch, *pinned('onedl-mmcv')))
+    # pip would take a wheel from its cache that was compiled for another torch,
+    # and leave one that is installed.
+    mmcv = None if compiled else Step(
+        "Compiling mmcv's ops", 'mmcv',
+        pip('install', '--verbose', '--no-deps', '--no-cache-dir',
+            '--force-reinstall', '--no-build-isolation',
+            *pinned('onedl-mmcv')),
+        env=precompile_torch_header(), progress=True)
     rest = set(pinned()) - set(torch) - set(pinned('onedl-mmcv'))
-    Step('The other packages', 'packages', install(*sorted(rest))).wait()
-    mmcv.wait()
+    try:
+        Step('The other packages', 'packages', install(*sorted(rest))).wait()
+    finally:
+        if mmcv:
+            mmcv.wait()
+            compiled.set()
 
 
 def check_installation() -> None:
@@ -206,25 +238,27 @@ def set_up() -> None:
     """Bring `.venv` up to the lock file and the sources."""
     check_machine()
     version = '.'.join(map(str, sys.version_info[:3]))
-    packages = fingerprint(LOCK, version)
-    stamp = VENV / 'packages.stamp'
-    if not (stamp.exists() and stamp.read_text() == packages):
+    made = Stamp('python', version)
+    if not made:
         print(f'Setting up {VENV} with Python {version}; the first time takes '
               'some minutes.', flush=True)
         subprocess.run([sys.executable, '-m', 'venv', '--clear', str(VENV)],
                        check=True)
+        made.set()
+    packages = Stamp('packages', fingerprint(LOCK))
+    if not packages:
         install_packages()
-        stamp.write_text(packages)
+        packages.set()
     sources = sorted(p for p in (ROOT / 'mmadaptor' / 'csrc').rglob('*')
                      if p.suffix in ('.h', '.cpp', '.cu', '.cuh'))
-    own = fingerprint(packages, ROOT / 'setup.py', ROOT / 'setup.cfg', *sources)
-    stamp = VENV / 'mmadaptor.stamp'
-    if not (stamp.exists() and stamp.read_text() == own):
+    own = Stamp('mmadaptor', fingerprint(
+        *torch_packages(), ROOT / 'setup.py', ROOT / 'setup.cfg', *sources))
+    if not own:
         Step("Compiling mmadaptor's ops", 'mmadaptor',
              pip('install', '--verbose', '--no-deps', '--no-build-isolation',
                  '--editable', str(ROOT)), progress=True).wait()
         check_installation()
-        stamp.write_text(own)
+        own.set()
 
 
 def main() -> None:
