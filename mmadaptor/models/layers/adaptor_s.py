@@ -77,9 +77,9 @@ class AdaptorS(BaseModule):
                 maps, self.merged, padding=max(self.dilations),
                 groups=len(self.merged)).permute(0, 2, 3, 1)
         # The scale goes into the small kernels rather than onto the large maps.
-        kernels = torch.cat([conv.weight for conv in self.convs], dim=1)
-        kernels = kernels.transpose(0, 1) * self.alpha[..., None, None]
-        # They stay wide in a model cast to half precision: (R, D, 3, 3).
+        kernels = torch.stack([conv.weight for conv in self.convs]).squeeze(2)
+        kernels = kernels * self.alpha[..., None, None]  # (R, D, 3, 3)
+        # As wide as the op's sums, also in a model cast to half precision.
         kernels = kernels.to(torch.promote_types(y.dtype, torch.float32))
         return dilated_depthwise(y, kernels, self.dilations)
 
