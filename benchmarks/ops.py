@@ -122,23 +122,26 @@ def memory_row() -> Row:
                ops.memory_select, inputs, {})
 
 
-def convolution_row(name: str, call: Callable[..., Tensor]) -> Row:
-    """Adaptor-S's convolutions at the same size.
+def convolution_row(name: str, call: Callable[..., Tensor], side: int,
+                    channels: int) -> Row:
+    """Adaptor-S's convolutions of eight images.
 
     Args:
         name: What the row is called.
         call: The op, or its composition.
+        side: Rows and columns.
+        channels: D.
 
     Returns:
         The row.
     """
     _normal.generator.manual_seed(0)
     dilations = (1, 2, 3)
+    shape = (8, side, side, channels)
     inputs = dict(
-        y=_normal(1, SIDE, SIDE, CHANNELS),
-        kernels=_normal(len(dilations), CHANNELS, 3, 3))
-    return Row(name, f'(1, {SIDE}, {SIDE}, {CHANNELS}) {dilations}', call,
-               inputs, dict(dilations=dilations))
+        y=_normal(*shape), kernels=_normal(len(dilations), channels, 3, 3))
+    return Row(name, f'{shape} dilations {dilations}', call, inputs,
+               dict(dilations=dilations))
 
 
 def rows() -> list[Row]:
@@ -152,8 +155,10 @@ def rows() -> list[Row]:
         map_row('composition of it', composition.cross_selective_scan, states,
                 {}))]
     convolutions = [
-        convolution_row('dilated_depthwise', ops.dilated_depthwise),
-        convolution_row('composition of it', dilated_depthwise)]
+        convolution_row(name, call, SIDE // scale, CHANNELS * scale)
+        for scale in (1, 2, 4, 8)  # of VMamba-T's stages
+        for name, call in (('dilated_depthwise', ops.dilated_depthwise),
+                           ('dilated by torch', dilated_depthwise))]
     return [*scans, *maps, memory_row(), *convolutions]
 
 
