@@ -27,6 +27,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks import composition, ops_cuda
 from mmadaptor import ops
+from mmadaptor.ops.dilated_depthwise.reference import dilated_depthwise
 
 LENGTH, SIDE, CHANNELS, DIRECTIONS = 3136, 56, 96, 4
 Inputs = dict[str, Tensor]
@@ -121,6 +122,28 @@ def memory_row() -> Row:
                ops.memory_select, inputs, {})
 
 
+def convolution_row(name: str, call: Callable[..., Tensor], side: int,
+                    channels: int) -> Row:
+    """Adaptor-S's convolutions of eight images.
+
+    Args:
+        name: What the row is called.
+        call: The op, or its composition.
+        side: Rows and columns.
+        channels: D.
+
+    Returns:
+        The row.
+    """
+    _normal.generator.manual_seed(0)
+    dilations = (1, 2, 3)
+    shape = (8, side, side, channels)
+    inputs = dict(
+        y=_normal(*shape), kernels=_normal(len(dilations), channels, 3, 3))
+    return Row(name, f'{shape} dilations {dilations}', call, inputs,
+               dict(dilations=dilations))
+
+
 def rows() -> list[Row]:
     """Every row of the table."""
     softplus = dict(delta_softplus=True)
@@ -131,7 +154,12 @@ def rows() -> list[Row]:
                 softplus),
         map_row('composition of it', composition.cross_selective_scan, states,
                 {}))]
-    return [*scans, *maps, memory_row()]
+    convolutions = [
+        convolution_row(name, call, SIDE // scale, CHANNELS * scale)
+        for scale in (1, 2, 4, 8)  # of VMamba-T's stages
+        for name, call in (('dilated_depthwise', ops.dilated_depthwise),
+                           ('dilated by torch', dilated_depthwise))]
+    return [*scans, *maps, memory_row(), *convolutions]
 
 
 def keep_memory() -> bool:
@@ -176,7 +204,7 @@ def measure(row: Row, dtype: torch.dtype, repeats: int) -> dict:
     Returns:
         The row's numbers by name.
     """
-    wide = ('A', 'D', 'delta_bias')
+    wide = ('A', 'D', 'delta_bias', 'kernels')
     inputs = {name: (t if name in wide else t.to(dtype)).requires_grad_()
               for name, t in row.inputs.items()}
 

@@ -63,6 +63,11 @@ class Check {
   at::Device device_;
 };
 
+// Results are contiguous, whatever the strides of the arguments.
+inline Tensor empty_contiguous(const Tensor& like) {
+  return at::empty_symint(like.sym_sizes(), like.options());
+}
+
 // float32 inside for everything but float64.
 inline at::ScalarType accumulate_type(at::ScalarType dtype) {
   return dtype == at::kDouble ? at::kDouble : at::kFloat;

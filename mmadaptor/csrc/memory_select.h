@@ -55,11 +55,6 @@ inline void check_map_fits(const Tensor& states) {
                     states.size(1), " x ", states.size(2));
 }
 
-// Results are contiguous, whatever the strides of the arguments.
-inline Tensor empty_contiguous(const Tensor& like) {
-  return at::empty_symint(like.sym_sizes(), like.options());
-}
-
 // Gradients of states, locations and weights.
 inline std::tuple<Tensor, Tensor, Tensor> empty_memory_select_gradients(const Tensor& states,
                                                                         const Tensor& locations,

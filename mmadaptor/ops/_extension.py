@@ -9,7 +9,8 @@ _HOW_TO_BUILD = ('build them with "pip install -e . --no-build-isolation" in '
 
 
 _OPS = ('selective_scan', 'selective_scan_states', 'cross_selective_scan',
-        'cross_selective_scan_states', 'cross_readout', 'memory_select')
+        'cross_selective_scan_states', 'cross_readout', 'memory_select',
+        'dilated_depthwise')
 
 
 def _load() -> str | None:

@@ -47,13 +47,19 @@ def _readout(states: Shape, *_: Any) -> int:
     return prod(states)
 
 
+def _dilated_depthwise(y: Shape, kernels: Shape, *_: Any) -> int:
+    """Nine taps for each dilation of each number, as torch has it."""
+    return 9 * kernels[0] * prod(y)
+
+
 MULTIPLY_ADDS: dict[str, Callable[..., int]] = dict(
     selective_scan=_scan,
     selective_scan_states=_scan,
     cross_selective_scan=_scan,
     cross_selective_scan_states=_scan,
     memory_select=_memory_select,
-    cross_readout=_readout)
+    cross_readout=_readout,
+    dilated_depthwise=_dilated_depthwise)
 """Of each op by name: a function of its arguments' shapes."""
 
 

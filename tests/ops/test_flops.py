@@ -6,6 +6,7 @@ from mmadaptor.ops import (
     cross_readout,
     cross_selective_scan,
     cross_selective_scan_states,
+    dilated_depthwise,
     memory_select,
     selective_scan,
     selective_scan_states,
@@ -48,6 +49,12 @@ def test_gather_and_readout():
         states.numel())
 
 
+def test_convolutions_of_three_dilations():
+    y, kernels = torch.randn(2, 3, 5, 6), torch.randn(3, 6, 3, 3)
+    assert counted(dilated_depthwise, y, kernels, (1, 2, 3)) == (
+        y.numel() * 3 * 9)  # dilations, taps
+
+
 def test_a_backward_pass_counts_twice():
     states = torch.randn(*TOKENS, CHANNELS, STATES, requires_grad=True)
     locations, weights = torch.ones(*TOKENS, 2, 3, 2), torch.ones(*TOKENS, 2, 3)
@@ -59,6 +66,7 @@ def test_a_backward_pass_counts_twice():
     for function, arguments in (
             (memory_select, (states, locations, weights)),
             (cross_readout, (states, B)),
+            (dilated_depthwise, (x, torch.randn(1, CHANNELS, 3, 3), [2])),
             (cross_selective_scan, (x, delta, A, B, B)),
             (cross_selective_scan_states, (x, delta, A, B)),
             (selective_scan, (u, u, A[0], fixed, fixed)),

@@ -8,31 +8,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-
-def depthwise(maps: Tensor, kernel: Tensor, dilation: int) -> Tensor:
-    """Convolve each channel with its own kernel; the size stays.
-
-    On a CPU a dilated one computes in float32. In bfloat16 the gradient that
-    torch 2.11 gives its kernel there, for maps that are channels last and some
-    30 pixels wide or more, has NaNs from memory that was never written; and it
-    takes twice the time.
-
-    Args:
-        maps: `(B, D, H, W)`.
-        kernel: `(D, 1, 3, 3)`.
-        dilation: The dilation.
-
-    Returns:
-        `(B, D, H, W)`.
-    """
-    settings = dict(padding=dilation, dilation=dilation, groups=len(kernel))
-    lowered = maps.dtype == torch.bfloat16 or (
-        maps.dtype == torch.float32 and torch.is_autocast_enabled('cpu'))
-    if maps.device.type == 'cpu' and dilation > 1 and lowered:
-        with torch.autocast('cpu', enabled=False):
-            seen = F.conv2d(maps.float(), kernel.float(), **settings)
-        return seen.to(maps.dtype)
-    return F.conv2d(maps, kernel, **settings)
+from mmadaptor.ops import dilated_depthwise
 
 
 class AdaptorS(BaseModule):
@@ -92,20 +68,20 @@ class AdaptorS(BaseModule):
         Raises:
             RuntimeError: In training mode after `switch_to_deploy`.
         """
-        maps = y.permute(0, 3, 1, 2)  # (B, D, H, W), a channels_last view
         if self.merged is not None:
             if self.training:
                 raise RuntimeError('AdaptorS is switched to deploy and cannot '
                                    'be trained: call switch_to_train() first')
+            maps = y.permute(0, 3, 1, 2)  # (B, D, H, W), a channels_last view
             return F.conv2d(
                 maps, self.merged, padding=max(self.dilations),
                 groups=len(self.merged)).permute(0, 2, 3, 1)
         # The scale goes into the small kernels rather than onto the large maps.
-        for conv, alpha in zip(self.convs, self.alpha, strict=True):
-            kernel = conv.weight * alpha[:, None, None, None]
-            seen = depthwise(maps, kernel, conv.dilation[0])
-            y = y + seen.permute(0, 2, 3, 1)
-        return y
+        kernels = torch.stack([conv.weight for conv in self.convs]).squeeze(2)
+        kernels = kernels * self.alpha[..., None, None]  # (R, D, 3, 3)
+        # As wide as the op's sums, also in a model cast to half precision.
+        kernels = kernels.to(torch.promote_types(y.dtype, torch.float32))
+        return dilated_depthwise(y, kernels, self.dilations)
 
     @torch.no_grad()
     def merged_kernel(self) -> Tensor:

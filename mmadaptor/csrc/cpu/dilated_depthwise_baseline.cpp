@@ -1,0 +1,4 @@
+// dilated_depthwise for any processor: 16-byte vectors, as SSE2 and NEON have them.
+#define MMADAPTOR_ISA baseline
+#define MMADAPTOR_VECTOR_BYTES 16
+#include "dilated_depthwise_impl.h"

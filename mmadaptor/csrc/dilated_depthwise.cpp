@@ -1,0 +1,29 @@
+// dilated_depthwise's schemas, and the shapes of its results (for fake tensors).
+// Under autocast nothing is cast: it takes y as wide as it is.
+#include "dilated_depthwise.h"
+
+#include <torch/library.h>
+
+namespace mmadaptor {
+
+TORCH_LIBRARY_FRAGMENT(mmadaptor, m) {
+  m.def("dilated_depthwise(Tensor y, Tensor kernels, int[] dilations) -> Tensor");
+  m.def(
+      "dilated_depthwise_backward(Tensor grad, Tensor y, Tensor kernels, int[] dilations) -> "
+      "(Tensor, Tensor)");
+}
+
+TORCH_LIBRARY_IMPL(mmadaptor, Meta, m) {
+  m.impl("dilated_depthwise",
+         [](const Tensor& y, const Tensor& kernels, at::IntArrayRef dilations) {
+           check_dilated_depthwise("dilated_depthwise", y, kernels, dilations);
+           return empty_contiguous(y);
+         });
+  m.impl("dilated_depthwise_backward", [](const Tensor& grad, const Tensor& y,
+                                          const Tensor& kernels, at::IntArrayRef dilations) {
+    check_dilated_depthwise_gradient(grad, y, kernels, dilations);
+    return empty_dilated_depthwise_gradients(y, kernels);
+  });
+}
+
+}  // namespace mmadaptor

@@ -1,0 +1,26 @@
+"""The definition: torch's own depthwise convolutions, one for each dilation."""
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def dilated_depthwise(y: Tensor, kernels: Tensor,
+                      dilations: Sequence[int]) -> Tensor:
+    """The sum; see :func:`mmadaptor.ops.dilated_depthwise`.
+
+    Args:
+        y: `(B, H, W, D)`.
+        kernels: `(R, D, 3, 3)`.
+        dilations: R numbers.
+
+    Returns:
+        `(B, H, W, D)`.
+    """
+    maps = y.permute(0, 3, 1, 2)  # (B, D, H, W), a channels_last view
+    kernels = kernels.to(y.dtype).unsqueeze(2)  # (R, D, 1, 3, 3)
+    for kernel, r in zip(kernels, dilations, strict=True):
+        seen = F.conv2d(maps, kernel, padding=r, dilation=r, groups=len(kernel))
+        y = y + seen.permute(0, 2, 3, 1)
+    return y
