@@ -43,6 +43,7 @@ def test_stock_detector(name):
                       out_indices=out_indices),
         neck=DETECTORS[name])))
     model = MODELS.build(cfg.model)
+    model.init_weights()  # before it DETR has memory that nobody wrote
     images = torch.randn(1, 3, 64, 64)
     losses = model.loss(images, [sample()])
     loss, _ = model.parse_losses(losses)
