@@ -134,8 +134,9 @@ def run_all(runs: tuple[Run, ...], out: Path, seeds: int,
                     launch, run, out, seed, threads, before)
             return started[run, seed]
 
+        # Those that wait for another last: they hold a job as they do.
         for seed in range(seeds):
-            for run in runs:
+            for run in sorted(runs, key=lambda run: run.after is not None):
                 start(run, seed)
     return {run: [started[run, seed].result() for seed in range(seeds)]
             for run in runs}
