@@ -37,7 +37,7 @@ demo: env
 	@echo 'Pictures of the predictions: $(DEMO)/pictures'
 
 transfer: env
-	$(BIN)/python -m benchmarks.study transfer
+	$(BIN)/python -m benchmarks.study transfer --seeds 1
 
 test: env
 	$(BIN)/python -m pytest $(PARALLEL)

@@ -88,11 +88,13 @@ def test_a_base_is_trained_once_a_seed_and_first(trained, tmp_path):
 
 
 def test_a_failed_run_names_its_log(tmp_path):
-    broken = run.Run('broken', 'mamba_adaptor_b0_shapes',
-                     {'model.backbone.arch': 'b9'})
+    missing = str(tmp_path / 'missing')
+    broken = run.Run('broken', 'mamba_adaptor_b0_shapes', {
+        'embedded_dataset': None,  # which would be made first
+        'train_dataloader.dataset.data_root': missing})
     with pytest.raises(RuntimeError, match=r'broken, seed 0.*output\.txt'):
         run.run_all((broken, ), tmp_path, seeds=1, jobs=1)
-    assert 'b9' in (tmp_path / 'broken/0/output.txt').read_text()
+    assert missing in (tmp_path / 'broken/0/output.txt').read_text()
 
 
 RECORDS = {
