@@ -1,20 +1,7 @@
 # The embedded run: a small Mask R-CNN, from scratch, in minutes on a CPU.
 _base_ = [
     '_base_/models/mask_rcnn_shapes.py', '_base_/datasets/shapes_instance.py',
-    '_base_/schedules/adamw.py', '_base_/default_runtime.py'
+    '_base_/schedules/shapes_4e.py', '_base_/default_runtime.py'
 ]
 
 model = dict(backbone=dict(arch='b0', drop_path_rate=0.))
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=4, val_interval=2)
-val_cfg = dict(type='ValLoop')
-test_cfg = dict(type='TestLoop')
-optim_wrapper = dict(
-    optimizer=dict(lr=1e-3, fused=True), clip_grad=dict(max_norm=5.))
-param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-2, by_epoch=False, end=200),
-    dict(
-        type='CosineAnnealingLR',
-        T_max=4,
-        eta_min=1e-5,
-        convert_to_iter_based=True)
-]

@@ -9,13 +9,31 @@ from .run import run_all
 from .studies import STUDIES
 
 
+def positive(text: str) -> int:
+    """Read a count; argparse names the argument if it is none.
+
+    Args:
+        text: What the user wrote.
+
+    Returns:
+        The number.
+
+    Raises:
+        ArgumentTypeError: It is not a whole number of 1 or more.
+    """
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(
+            f'expected a whole number of 1 or more, got {text!r}')
+    return int(text)
+
+
 def main() -> None:
     """Run what is missing, then print and write the tables."""
     parser = argparse.ArgumentParser(
         prog='python -m benchmarks.study', description=purpose)
     parser.add_argument('names', nargs='+', choices=list(STUDIES))
-    parser.add_argument('--seeds', type=int, default=3)
-    parser.add_argument('--jobs', type=int, default=2,
+    parser.add_argument('--seeds', type=positive, default=3)
+    parser.add_argument('--jobs', type=positive, default=2,
                         help='runs at a time, a thread each if more than one')
     parser.add_argument('--out', type=Path, default=Path('work_dirs/study'))
     args = parser.parse_args()

@@ -66,6 +66,18 @@ class Run:
         return cfg
 
 
+def config_of(folder: Path) -> Path:
+    """Where a training's config is: beside its folder; mmengine writes in it.
+
+    Args:
+        folder: The training's folder.
+
+    Returns:
+        The file.
+    """
+    return folder.with_suffix('.py')
+
+
 def _filled(node: Any, checkpoint: str) -> Any:
     if isinstance(node, dict):
         return {key: _filled(value, checkpoint) for key, value in node.items()}
@@ -74,7 +86,7 @@ def _filled(node: Any, checkpoint: str) -> Any:
 
 def launch(run: Run, out: Path, seed: int, threads: int,
            before: 'Future[dict] | None') -> dict:
-    """The record of a run, after its training if it is not there.
+    """The record of a run, after its training if none by this config is there.
 
     Args:
         run: The run.
@@ -91,9 +103,13 @@ def launch(run: Run, out: Path, seed: int, threads: int,
     """
     folder = run.folder(out, seed)
     checkpoint = before.result()['checkpoint'] if before else ''
-    if not (folder / RECORD).exists():
+    config = run.make_config(folder, seed, checkpoint).pretty_text
+    path = config_of(folder)
+    if not ((folder / RECORD).exists() and path.exists()
+            and path.read_text() == config):
         folder.mkdir(parents=True, exist_ok=True)
-        run.make_config(folder, seed, checkpoint).dump(folder / 'config.py')
+        (folder / RECORD).unlink(missing_ok=True)
+        path.write_text(config)
         log = folder / 'output.txt'
         with log.open('w') as output:
             result = subprocess.run(

@@ -25,8 +25,7 @@ class Study:
         runs: The rows of its table.
         columns: The columns of its table, in points: how to tell them from
             the metrics that a run recorded. A run may lack some.
-        share: Whether the share of the parameters that trains is a column too,
-            and what the plot is drawn against.
+        share: Whether the share of the parameters that trains is a column too.
         prepare: What makes its data, where the dataset itself is not enough.
     """
 

@@ -1,7 +1,7 @@
 """The process of one run: `python -m benchmarks.study.train FOLDER`.
 
-Trains as `tools/train.py` does, by the `config.py` in the folder, and leaves
-`record.json` there.
+Trains as `tools/train.py` does, by the config beside the folder, and leaves
+`record.json` in it.
 """
 
 import argparse
@@ -11,7 +11,7 @@ from pathlib import Path
 from mmengine.logging import MessageHub
 
 from benchmarks.ops import commit
-from benchmarks.study.run import RECORD
+from benchmarks.study.run import RECORD, config_of
 from mmadaptor.engine.checkpoints.tuned import count_trainable
 from mmadaptor.engine.checks.preflight import check_training
 from mmadaptor.engine.job import build_runner, load_config, make_data, run
@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument('folder', type=Path)
     folder = parser.parse_args().folder
     cfg = load_config(argparse.Namespace(
-        config=str(folder / 'config.py'), work_dir=str(folder), cfg_options={},
+        config=str(config_of(folder)), work_dir=str(folder), cfg_options={},
         launcher='none', local_rank=0))
     make_data(cfg)
     check_training(cfg)

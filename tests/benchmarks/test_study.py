@@ -1,5 +1,6 @@
 """The studies: that their runs can be built, and what is made of records."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,23 @@ def test_a_failed_run_names_its_log(tmp_path):
     with pytest.raises(RuntimeError, match=r'broken, seed 0.*output\.txt'):
         run.run_all((broken, ), tmp_path, seeds=1, jobs=1)
     assert missing in (tmp_path / 'broken/0/output.txt').read_text()
+
+
+def test_a_run_is_repeated_only_if_its_config_changed(monkeypatch, tmp_path):
+    started = []
+
+    def train(command, **_):
+        started.append(command[-1])
+        Path(command[-1], run.RECORD).write_text('{"metrics": {}}')
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(run.subprocess, 'run', train)
+    for epochs in (1, 1, 2):
+        one = run.Run('one', 'mamba_adaptor_b0_shapes',
+                      {'train_cfg.max_epochs': epochs})
+        run.run_all((one, ), tmp_path, seeds=1, jobs=1)
+    assert started == [str(tmp_path / 'one/0')] * 2
+    assert 'max_epochs=2' in (tmp_path / 'one/0.py').read_text()
 
 
 RECORDS = {

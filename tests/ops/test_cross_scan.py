@@ -1,8 +1,5 @@
 """The 2-D scan against its definition: explicit pixel orders."""
-import os
-import subprocess
-import sys
-
+import instruction_sets
 import pytest
 import torch
 
@@ -218,18 +215,9 @@ def test_expanded_and_flipped_inputs():
         reference.cross_selective_scan(**inputs, delta_softplus=True))
 
 
-@pytest.mark.parametrize('capability', ['default', 'avx2', 'avx512'])
+@instruction_sets.each
 def test_every_instruction_set(capability):
-    """The same tests where torch is told to use another instruction set."""
-    if os.environ.get('ATEN_CPU_CAPABILITY'):
-        pytest.skip('this is the subprocess')
-    if capability.upper() == torch.backends.cpu.get_cpu_capability():
-        pytest.skip('this process runs it already')
-    env = dict(os.environ, ATEN_CPU_CAPABILITY=capability)
-    done = subprocess.run(
-        [sys.executable, '-m', 'pytest', '-q', '-k', 'definition or bit',
-         __file__], env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-3000:]
+    instruction_sets.run_tests(capability, __file__, 'definition or bit')
 
 
 @pytest.mark.parametrize('height, width', [(3, 5), (8, 2)])

@@ -1,8 +1,5 @@
 """Depthwise convolutions of several dilations, against torch's one by one."""
-import os
-import subprocess
-import sys
-
+import instruction_sets
 import pytest
 import torch
 
@@ -153,19 +150,9 @@ def test_strides_do_not_matter():
         assert torch.equal(a, b)
 
 
-@pytest.mark.parametrize('capability', ['default', 'avx2', 'avx512'])
+@instruction_sets.each
 def test_every_instruction_set(capability):
-    """The same tests where torch is told to use another instruction set."""
-    if os.environ.get('ATEN_CPU_CAPABILITY'):
-        pytest.skip('this is the subprocess')
-    if capability.upper() == torch.backends.cpu.get_cpu_capability():
-        pytest.skip('this process runs it already')
-    done = subprocess.run(
-        [sys.executable, '-m', 'pytest', '-q', '-k',
-         'definition or bit or hand or half or strides', __file__],
-        env=dict(os.environ, ATEN_CPU_CAPABILITY=capability),
-        capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-3000:]
+    instruction_sets.run_tests(capability, __file__, 'definition or bit or hand or half or strides')
 
 
 def test_a_hand_computed_map():

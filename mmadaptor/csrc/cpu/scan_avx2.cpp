@@ -1,6 +1,4 @@
-// The scan for processors with AVX2, whatever the compiler's flags say. The
-// libraries are included before the flags change, so that none of their inline
-// functions is compiled for a processor that the machine may not have.
+// The scan for processors with AVX2: the libraries first, see target_avx2.h.
 #include <algorithm>
 #include <atomic>
 #include <memory>
@@ -11,23 +9,10 @@
 
 #if defined(__x86_64__)
 
-#include <immintrin.h>
-
-#define MMADAPTOR_ISA avx2
-#define MMADAPTOR_VECTOR_BYTES 32
-#if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
-#else
-#pragma GCC push_options
-#pragma GCC target("avx2,fma,f16c")
-#endif
+#include "target_avx2.h"
 
 #include "scan_impl.h"
 
-#if defined(__clang__)
-#pragma clang attribute pop
-#else
-#pragma GCC pop_options
-#endif
+#include "target_end.h"
 
 #endif  // __x86_64__
