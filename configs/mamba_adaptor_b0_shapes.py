@@ -5,7 +5,7 @@ _base_ = [
 ]
 
 model = dict(
-    backbone=dict(arch='b0', drop_path_rate=0.),
+    backbone=dict(arch='b0', drop_path_rate=0., scan_init='balanced'),
     head=dict(in_channels=256, num_classes=6),
     train_cfg=None)
 train_cfg = dict(by_epoch=True, max_epochs=2)

@@ -4,4 +4,4 @@ _base_ = [
     '_base_/schedules/shapes_4e.py', '_base_/default_runtime.py'
 ]
 
-model = dict(backbone=dict(arch='b0', drop_path_rate=0.))
+model = dict(backbone=dict(arch='b0', drop_path_rate=0., scan_init='balanced'))

@@ -11,7 +11,7 @@ sync_bn = None
 class_weight = [.05, 1., 1., 1., 1., 1., 1.]
 model = dict(
     data_preprocessor=dict(size=(128, 128)),
-    backbone=dict(arch='b0', drop_path_rate=0.),
+    backbone=dict(arch='b0', drop_path_rate=0., scan_init='balanced'),
     decode_head=dict(
         in_channels=[32, 64, 128, 256],
         channels=64,

@@ -39,8 +39,6 @@ def main() -> None:
     args = parser.parse_args()
     for name in args.names:
         study, out = STUDIES[name], args.out / name
-        if study.prepare:
-            study.prepare()
         records = run_all(study.runs, out, args.seeds, args.jobs)
         text = table(study, records)
         (out / 'table.md').write_text(text + '\n')

@@ -6,7 +6,6 @@ from statistics import mean
 
 from mmadaptor.models import MambaAdaptor
 
-from .classes import NEW, OLD, root_of, split_classes
 from .run import CHECKPOINT, Run
 
 DETECTOR = 'mask_rcnn_mamba_adaptor_b0_shapes'
@@ -26,14 +25,12 @@ class Study:
         columns: The columns of its table, in points: how to tell them from
             the metrics that a run recorded. A run may lack some.
         share: Whether the share of the parameters that trains is a column too.
-        prepare: What makes its data, where the dataset itself is not enough.
     """
 
     title: str
     runs: tuple[Run, ...]
     columns: Mapping[str, Column]
     share: bool = False
-    prepare: Callable[[], None] | None = None
 
 
 def average(*names: str, points: float = 1.) -> Column:
@@ -92,7 +89,8 @@ def b0(**settings: object) -> dict:
     """
     arch = dict(MambaAdaptor.arch_settings['b0'])
     return dict(
-        dict(type='mmadaptor.VMamba', arch=arch, drop_path_rate=0.), **settings)
+        dict(type='mmadaptor.VMamba', arch=arch, scan_init='balanced',
+             drop_path_rate=0.), **settings)
 
 
 def backbone(**settings: object) -> dict:
@@ -107,160 +105,188 @@ def backbone(**settings: object) -> dict:
     return {'model.backbone': dict(b0(**settings), _delete_=True)}
 
 
+def without_scan(options: dict) -> dict:
+    """The same options with a backbone that does not scan.
+
+    Args:
+        options: As `backbone` makes them.
+
+    Returns:
+        The options.
+    """
+    key, imports = 'model.backbone', 'custom_imports.imports'
+    return options | {
+        key: options[key] | dict(type='mmadaptor.ConvolutionalVMamba'),
+        imports: [*options.get(imports, ['mmadaptor']),
+                  'benchmarks.convolutional_vmamba']}
+
+
 PARTS = Study(
     'What each part gives a detector',
     (
         Run('untrained', DETECTOR, trained=False),
-        Run('no scan', DETECTOR, {
-            **backbone(type='mmadaptor.ConvolutionalVMamba'),
-            'custom_imports.imports': [
-                'mmadaptor', 'benchmarks.convolutional_vmamba']}),
+        Run('no scan', DETECTOR, without_scan(backbone())),
         Run('scan', DETECTOR, backbone()),
         Run('scan, both adaptors', DETECTOR),
     ),
     DETECTION | BY_PAIR)
 
 
-def adapted(name: str, **adaptors: dict) -> Run:
-    """A segmentor of the ablation.
+DIMS = (32, 64)
+TWO_STAGES = dict(
+    arch=dict(
+        embed_dims=DIMS[0], depths=(2, 2), d_state=1, ssm_ratio=1.),
+    out_indices=(0, 1))
+
+
+def segment(name: str, after: Run | None = None, scanning: bool = True,
+            **settings: object) -> Run:
+    """A small segmentor, for which far means far.
+
+    Two stages and a head that mixes no pixels: what lies further than their few
+    convolutions reach comes by the scan or the adaptors alone.
 
     Args:
         name: The run's.
-        adaptors: The backbone's.
+        after: The run that it goes on from, with adaptors added if it has some.
+        scanning: Whether its backbone scans.
+        settings: Its backbone's arguments.
 
     Returns:
         The run.
     """
-    return Run(name, SEGMENTOR, {
-        **for_epochs(2), **BY_CLASS, **backbone(adaptors=adaptors or None)})
+    head = dict(
+        type='FCNHead', _delete_=True, in_channels=DIMS, in_index=(0, 1),
+        input_transform='resize_concat', channels=64, num_convs=1,
+        kernel_size=1, concat_input=False, dropout_ratio=0., num_classes=7,
+        norm_cfg=dict(type='BN'), align_corners=False, init_cfg=None,
+        loss_decode=dict(
+            type='CrossEntropyLoss', class_weight=[.05] + [1.] * 6))
+    options = {
+        **for_epochs(3), **BY_CLASS, 'model.decode_head': head,
+        'model.auxiliary_head': None,
+        **backbone(**(TWO_STAGES | settings)),
+    }
+    if not scanning:
+        options = without_scan(options)
+    if after:
+        options |= {
+            'load_from': CHECKPOINT,
+            'custom_hooks': [
+                dict(type='mmadaptor.EpochSeedHook'),
+                dict(type='mmadaptor.StrictLoadHook',
+                     optional=[r'\.(temporal|spatial)\.'])],
+        }
+    return Run(name, SEGMENTOR, options, after)
 
+
+PLAIN = segment('none')
+BOTH = dict(temporal=dict(), spatial=dict())
+START = Study(
+    'What the scan gives a segmentor from scratch, by how it starts',
+    (
+        segment('no scan', scanning=False),
+        segment("scan, VMamba's start", scan_init='vmamba'),
+        segment('scan, balanced start'),
+    ),
+    SEGMENTATION)
 
 ABLATION = Study(
     'Which adaptors, and which kind of them, help a segmentor from scratch',
     (
-        adapted('none'),
-        adapted('T', temporal=dict()),
-        adapted('S', spatial=dict()),
-        adapted('T and S', temporal=dict(), spatial=dict()),
-        adapted('T, static places', temporal=dict(static=True)),
-        adapted('T, 2 places', temporal=dict(places=2)),
-        adapted('T, 8 places', temporal=dict(places=8)),
-        adapted('T, 1 sequence', temporal=dict(sequences=1)),
-        adapted('T, 4 sequences', temporal=dict(sequences=4)),
-        adapted('S, one scale', spatial=dict(dilations=(1, ))),
+        PLAIN,
+        *(segment(name, adaptors=adaptors) for name, adaptors in {
+            'T': dict(temporal=dict()),
+            'S': dict(spatial=dict()),
+            'T and S': BOTH,
+            'T, static places': dict(temporal=dict(static=True)),
+            'T, 1 place': dict(temporal=dict(places=1)),
+            'T, 2 places': dict(temporal=dict(places=2)),
+            'T, 8 places': dict(temporal=dict(places=8)),
+            'T, 1 sequence': dict(temporal=dict(sequences=1)),
+            'T, 4 sequences': dict(temporal=dict(sequences=4)),
+            'S, one scale': dict(spatial=dict(dilations=(1, ))),
+        }.items()),
     ),
     SEGMENTATION)
 
-PLAIN_BASE = Run('base', SEGMENTOR, {
-    **for_epochs(2), **BY_CLASS, **backbone()})
-
-
-def raised(name: str, **settings: object) -> Run:
-    """A segmentor that goes on from the plain base.
-
-    Args:
-        name: The run's.
-        settings: Its backbone's arguments.
-
-    Returns:
-        The run.
-    """
-    return Run(name, SEGMENTOR, {
-        **for_epochs(2), **BY_CLASS, **backbone(**settings),
-        'load_from': CHECKPOINT,
-        'custom_hooks': [
-            dict(type='mmadaptor.EpochSeedHook'),
-            dict(type='mmadaptor.StrictLoadHook',
-                 optional=[r'\.(temporal|spatial)\.'])],
-    }, after=PLAIN_BASE)
-
-
 BOOSTER = Study(
     'What adaptors give a trained base, against as much more training of it',
-    (PLAIN_BASE, raised('base, trained on'),
-     raised('base, trained on with adaptors',
-            adaptors=dict(temporal=dict(), spatial=dict()))),
+    (PLAIN, segment('base, trained on', PLAIN),
+     segment('base, trained on with adaptors', PLAIN, adaptors=BOTH)),
     SEGMENTATION)
 
 
-
-def classify(name: str, classes: tuple[str, ...], epochs: int, options: dict,
-             after: Run | None = None) -> Run:
-    """A classifier of some of the classes.
-
-    Args:
-        name: The run's.
-        classes: The classes.
-        epochs: Of its training.
-        options: What else is changed.
-        after: The run with whose backbone it begins.
-
-    Returns:
-        The run.
-    """
-    data = {f'{split}_dataloader.dataset': dict(
-        data_root=root_of(classes), metainfo=dict(classes=classes))
-        for split in ('train', 'val', 'test')}
-    return Run(name, CLASSIFIER, {
-        **for_epochs(epochs), **data, 'model.head.num_classes': len(classes),
-        'model.data_preprocessor.num_classes': len(classes), **options
-    }, after)
-
-
-OLD_BASE = classify('base', OLD, 2, backbone(out_indices=(3, )))
+OLD = ('background', 'columns', 'rows', 'star5', 'star6')
+NEW = ('background', 'disc_off', 'disc_on')
 BEGUN = dict(init_cfg=dict(
     type='Pretrained', checkpoint=CHECKPOINT, prefix='backbone.'))
 
 
-def tuned(name: str, rate: float, **settings: object) -> Run:
-    """The base, tuned to new classes.
+def segment_some(name: str, classes: tuple[str, ...], after: Run | None = None,
+                 options: dict | None = None, **settings: object) -> Run:
+    """The small segmentor of some of the classes; the others count as nothing.
 
     Args:
         name: The run's.
-        rate: Its learning rate.
+        classes: The classes.
+        after: The run with whose backbone it begins.
+        options: What else is changed.
         settings: Its backbone's arguments.
 
     Returns:
         The run.
     """
-    options = backbone(out_indices=(3, ), **BEGUN, **settings)
-    return transferred(name, rate, options)
+    data = {f'{split}_dataloader.dataset.metainfo': dict(classes=classes)
+            for split in ('train', 'val', 'test')}
+    head = 'model.decode_head'
+    changed = {
+        f'{head}.num_classes': len(classes),
+        f'{head}.loss_decode.class_weight': [.05] + [1.] * (len(classes) - 1),
+    }
+    plain = segment(name, **settings)
+    return Run(name, SEGMENTOR, {**plain.options, **data, **changed,
+                                 **(options or {})}, after)
 
 
-def transferred(name: str, rate: float, options: dict) -> Run:
-    """A classifier of the new classes.
+OLD_BASE = segment_some('base', OLD)
+
+
+def tuned(name: str, rate: float, options: dict | None = None,
+          **settings: object) -> Run:
+    """The base, tuned to the new classes.
 
     Args:
         name: The run's.
         rate: Its learning rate.
-        options: What makes its backbone.
+        options: What else is changed.
+        settings: Its backbone's arguments.
 
     Returns:
         The run.
     """
-    return classify(name, NEW, 4, {
+    return segment_some(name, NEW, OLD_BASE, {
         'optim_wrapper.optimizer.lr': rate,
-        'optim_wrapper.paramwise_cfg.bypass_duplicate': True, **options,
-    }, after=OLD_BASE)
+        'optim_wrapper.paramwise_cfg.bypass_duplicate': True, **(options or {}),
+    }, **BEGUN, **settings)
 
 
 LORA = {'model.backbone': dict(
-    _delete_=True, type='LoRAModel', alpha=16, rank=8,
+    _delete_=True, type='mmpretrain.LoRAModel', alpha=16, rank=8,
     targets=[dict(type=r'.*mixer\.(in_proj|x_proj|out_proj)')],
-    module=b0(out_indices=(3, ), **BEGUN))}
-BOTH = dict(temporal=dict(), spatial=dict())
+    module=b0(**TWO_STAGES, **BEGUN))}
 TUNING = Study(
-    'How well a classifier of new classes does by what of a base it tunes',
+    'How well a segmentor of new classes does by what of a base it tunes',
     (
-        tuned('everything', 5e-4),
-        tuned('head', 2e-3, trainable=[]),
-        tuned('biases and norms', 2e-3, trainable=['biases', 'norms']),
-        transferred('LoRA', 2e-3, LORA),
-        tuned('adaptors', 2e-3, trainable=['adaptors'], adaptors=BOTH),
-        tuned('shared adaptors', 2e-3, trainable=['adaptors'],
+        tuned('everything', 1e-3),
+        tuned('head', 4e-3, trainable=[]),
+        tuned('biases and norms', 4e-3, trainable=['biases', 'norms']),
+        tuned('LoRA', 4e-3, LORA),
+        tuned('adaptors', 4e-3, trainable=['adaptors'], adaptors=BOTH),
+        tuned('shared adaptors', 4e-3, trainable=['adaptors'],
               adaptors=dict(BOTH, share=True)),
     ),
-    {'top-1': average('accuracy/top1')}, share=True, prepare=split_classes)
+    {'discs, IoU': SEGMENTATION['discs, IoU']}, share=True)
 
 CLASSES = Run('classifier', CLASSIFIER)
 PRETRAINED = {f'model.backbone.init_cfg.{key}': value
@@ -277,5 +303,5 @@ TRANSFER = Study(
     ),
     DETECTION | {'mIoU': average('mIoU')})
 
-STUDIES = dict(parts=PARTS, ablation=ABLATION, booster=BOOSTER, tuning=TUNING,
-               transfer=TRANSFER)
+STUDIES = dict(parts=PARTS, start=START, ablation=ABLATION, booster=BOOSTER,
+               tuning=TUNING, transfer=TRANSFER)

@@ -16,6 +16,7 @@ from benchmarks.study.studies import (
     ABLATION,
     BOOSTER,
     PARTS,
+    START,
     STUDIES,
     TUNING,
     Study,
@@ -58,12 +59,21 @@ def test_runs_of_a_study_have_folders_of_their_own():
 
 
 def test_variants_differ_by_what_they_are_called(tmp_path):
-    plain, places = (config_of(ABLATION.runs[i], tmp_path) for i in (0, 6))
-    assert plain.model.backbone.get('adaptors') is None
-    assert places.model.backbone.adaptors == dict(temporal=dict(places=8))
-    raised = config_of(BOOSTER.runs[2], tmp_path)
+    named = {one.name: one for study in (ABLATION, BOOSTER, TUNING, START)
+             for one in study.runs}
+
+    def model_of(name):
+        return config_of(named[name], tmp_path).model
+
+    assert model_of('none').backbone.get('adaptors') is None
+    places = model_of('T, 8 places').backbone.adaptors
+    assert places == dict(temporal=dict(places=8))
+    assert model_of('no scan').backbone.type == 'mmadaptor.ConvolutionalVMamba'
+    assert model_of("scan, VMamba's start").backbone.scan_init == 'vmamba'
+    raised = config_of(named['base, trained on with adaptors'], tmp_path)
     assert set(raised.model.backbone.adaptors) == {'temporal', 'spatial'}
-    assert raised.train_cfg.max_epochs == raised.param_scheduler[1].T_max == 2
+    assert raised.train_cfg.max_epochs == raised.param_scheduler[1].T_max == 3
+    assert model_of('head').decode_head.num_classes == 3
 
 
 @pytest.fixture
@@ -85,7 +95,7 @@ def test_a_base_is_trained_once_a_seed_and_first(trained, tmp_path):
     assert trained == [(one.name, seed) for seed in (0, 1)
                        for one in BOOSTER.runs]
     assert records[BOOSTER.runs[1]][1]['checkpoint'] == (
-        'base.1 base, trained on.1 ')
+        'none.1 base, trained on.1 ')
 
 
 def test_a_failed_run_names_its_log(tmp_path):

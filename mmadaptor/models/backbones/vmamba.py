@@ -1,4 +1,4 @@
-"""VMamba: four stages of blocks that scan a map in four directions."""
+"""VMamba: stages of blocks that scan a map in four directions."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,6 @@ from ..layers import Downsample, VMambaBlock
 from .adaptors import adaptors_of_blocks
 from .base import AdaptableBackbone
 
-STAGES = 4
 ARCH_KEYS = {'embed_dims', 'depths', 'd_state', 'ssm_ratio'}
 
 
@@ -23,11 +22,11 @@ class VMamba(AdaptableBackbone):
 
     Args:
         arch: `'tiny'`, `'small'`, `'base'`, or a dict of `embed_dims` (of the
-            first stage; each further one doubles it), `depths` (blocks of the
-            four stages), `d_state` and `ssm_ratio`.
+            first stage; each further one doubles it), `depths` (blocks of each
+            stage, four by name), `d_state` and `ssm_ratio`.
         in_channels: Channels of the image.
         mlp_ratio: Hidden channels of each perceptron per channel.
-        out_indices: The stages whose maps are returned, 0 to 3.
+        out_indices: The stages whose maps are returned, from 0.
         frozen_stages: -1: none; 0: the stem; n: the stem and stages 1 to n.
         drop_path_rate: Of the last block; it grows from 0 block by block.
         with_cp: Whether to recompute blocks in the backward pass, which saves
@@ -41,12 +40,16 @@ class VMamba(AdaptableBackbone):
         trainable: What trains: None for everything, or a list of
             `'adaptors'`, `'norms'` and `'biases'`, and the rest is frozen and
             stays in evaluation mode; an empty list is a linear probe.
+        scan_init: `'vmamba'`, as published, or `'balanced'`, for trainings
+            from scratch too short for the scan to grow from its small start
+            (:class:`~mmadaptor.models.layers.SS2D`).
         init_cfg: mmengine's initialisation config. `Pretrained` is strict: its
             file holds every parameter but those of adaptors and output norms,
             and nothing else, or loading fails.
 
     Raises:
-        ValueError: For an unknown `arch`, stage, block or adaptor key.
+        ValueError: For an unknown `arch`, stage, block, adaptor key or
+            `scan_init`.
 
     Source:
         VMamba (arXiv 2401.10166); a norm for each output as in its detection
@@ -61,7 +64,7 @@ class VMamba(AdaptableBackbone):
         'base': dict(
             embed_dims=128, depths=(2, 2, 15, 2), d_state=1, ssm_ratio=2.),
     }
-    optional_keys = (r'stages\..*\.(temporal|spatial)\..*', r'norm[0-3]\..*')
+    optional_keys = (r'stages\..*\.(temporal|spatial)\..*', r'norm\d\..*')
     """Patterns of what a pretrained file may lack."""
 
     def __init__(self,
@@ -75,17 +78,19 @@ class VMamba(AdaptableBackbone):
                  norm_cfg: dict | None = None,
                  adaptors: dict | None = None,
                  trainable: Sequence[str] | None = None,
+                 scan_init: str = 'vmamba',
                  init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(trainable, init_cfg)
         arch = self._settings(arch)
+        depths = arch['depths']
         self.out_indices = tuple(out_indices)
         self.frozen_stages = frozen_stages
-        self._check_stages()
-        depths = arch['depths']
-        dims = [arch['embed_dims'] * 2**i for i in range(STAGES)]
+        self._check_stages(len(depths))
+        dims = [arch['embed_dims'] * 2**i for i in range(len(depths))]
         norm_cfg = norm_cfg or dict(type='LN')
         block = dict(mlp_ratio=mlp_ratio, with_cp=with_cp, norm_cfg=norm_cfg)
-        scan = dict(d_state=arch['d_state'], ssm_ratio=arch['ssm_ratio'])
+        scan = dict(d_state=arch['d_state'], ssm_ratio=arch['ssm_ratio'],
+                    scan_init=scan_init)
         last = max(sum(depths) - 1, 1)
         rates = (drop_path_rate * i / last for i in itertools.count())
 
@@ -124,18 +129,19 @@ class VMamba(AdaptableBackbone):
         if set(arch) != ARCH_KEYS:
             raise ValueError('`arch` as a dict must have the keys '
                              f'{sorted(ARCH_KEYS)}, got {sorted(arch)}')
-        if len(arch['depths']) != STAGES:
-            raise ValueError(f'`depths` must be {STAGES} numbers, one a stage, '
-                             f'got {tuple(arch["depths"])}')
+        depths = tuple(arch['depths'])
+        if not depths or min(depths) < 1:
+            raise ValueError('`depths` must be a number for each stage, 1 or '
+                             f'more, got {depths}')
         return arch
 
-    def _check_stages(self) -> None:
+    def _check_stages(self, stages: int) -> None:
         if (not self.out_indices
-                or not set(self.out_indices) <= set(range(STAGES))):
-            raise ValueError(f'`out_indices` must be some of 0 to {STAGES - 1}'
+                or not set(self.out_indices) <= set(range(stages))):
+            raise ValueError(f'`out_indices` must be some of 0 to {stages - 1}'
                              f', got {self.out_indices}')
-        if self.frozen_stages not in range(-1, STAGES + 1):
-            raise ValueError(f'`frozen_stages` must be -1 to {STAGES}, got '
+        if self.frozen_stages not in range(-1, stages + 1):
+            raise ValueError(f'`frozen_stages` must be -1 to {stages}, got '
                              f'{self.frozen_stages}')
 
     def _freeze_stages(self) -> None:

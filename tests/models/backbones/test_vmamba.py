@@ -48,6 +48,12 @@ def test_any_size(size):
         assert m.isfinite().all() and m.is_contiguous()
 
 
+def test_any_number_of_stages():
+    maps = VMamba({**SMALL, 'depths': (2, 1)}, out_indices=(1, ))(
+        torch.randn(1, 3, 16, 16))
+    assert [m.shape for m in maps] == [(1, 32, 2, 2)]
+
+
 def test_images_of_a_batch_do_not_meet():
     model, images = VMamba(SMALL).eval(), torch.randn(3, 3, 32, 40)
     for i, image in enumerate(images):
@@ -118,7 +124,12 @@ def test_it_is_found_from_mmdet_by_scope():
 @pytest.mark.parametrize('arguments, message', [
     (dict(arch='huge'), r"`arch` of VMamba must be one of .*got 'huge'"),
     (dict(arch=dict(embed_dims=8)), r"`arch` as a dict must have.*got \['embed"),
-    (dict(arch={**SMALL, 'depths': (1, 1)}), r'`depths` must be 4.*got \(1, 1\)'),
+    (dict(arch={**SMALL, 'depths': (1, 0)}),
+     r'`depths` must be a number for each stage, 1 or more, got \(1, 0\)'),
+    (dict(arch={**SMALL, 'depths': ()}), r'`depths` must be.*got \(\)'),
+    (dict(arch={**SMALL, 'depths': (1, 1)}),
+     r'`out_indices` must be some of 0 to 1, got \(0, 1, 2, 3\)'),
+    (dict(scan_init='even'), r"`scan_init` must be one of .*got 'even'"),
     (dict(out_indices=(4, )), r'`out_indices` must be some of 0 to 3, got \(4,\)'),
     (dict(out_indices=()), '`out_indices` must be some'),
     (dict(frozen_stages=5), '`frozen_stages` must be -1 to 4, got 5'),

@@ -42,6 +42,19 @@ def test_initialisation():
     assert mixer.in_proj.weight.std().item() == pytest.approx(.02, rel=.1)
 
 
+@pytest.mark.parametrize('channels', [32, 192])
+@pytest.mark.parametrize('scan_init, low, high', [
+    ('vmamba', 0, .002), ('balanced', .1, 2)])
+def test_the_scans_part_of_the_output(scan_init, low, high, channels):
+    torch.manual_seed(0)
+    mixer = SS2D(channels, scan_init=scan_init)
+    maps = mixer.in_proj(torch.randn(2, 28, 28, channels)).permute(0, 3, 1, 2)
+    x = F.silu(mixer.conv(maps)).permute(0, 2, 3, 1)
+    skipped = x * mixer.D.sum(dim=0)
+    scanned = mixer.scan(x) - skipped
+    assert low < scanned.std() / skipped.std() < high
+
+
 def test_inverse_softplus():
     value = torch.tensor([1e-4, 1e-2, 1., 30.])
     torch.testing.assert_close(F.softplus(inverse_softplus(value)), value)
