@@ -74,8 +74,10 @@ SEGMENTATION = {'mIoU': average('mIoU')} | {
     f'{pair}, IoU': average(*(f'IoU_{name}' for name in names))
     for pair, names in PAIRS.items()
 }
-BY_CLASS = {'val_evaluator.type': 'ClasswiseIoU',
-            'custom_imports.imports': ['mmadaptor', 'benchmarks.study.metrics']}
+BY_CLASS = {
+    'val_evaluator.type': 'ClasswiseIoU',
+    'custom_imports.imports': ['mmadaptor', 'benchmarks.study.by_class']
+}
 
 
 def b0(**settings: object) -> dict:
@@ -180,20 +182,13 @@ def segment(name: str, after: Run | None = None, scanning: bool = True,
     return Run(name, SEGMENTOR, options, after)
 
 
-PLAIN = segment('none')
+PLAIN = segment('scan')
 BOTH = dict(temporal=dict(), spatial=dict())
-START = Study(
-    'What the scan gives a segmentor from scratch, by how it starts',
+ABLATION = Study(
+    'What the scan and the adaptors give a segmentor from scratch',
     (
         segment('no scan', scanning=False),
         segment("scan, VMamba's start", scan_init='vmamba'),
-        segment('scan, balanced start'),
-    ),
-    SEGMENTATION)
-
-ABLATION = Study(
-    'Which adaptors, and which kind of them, help a segmentor from scratch',
-    (
         PLAIN,
         *(segment(name, adaptors=adaptors) for name, adaptors in {
             'T': dict(temporal=dict()),
@@ -205,6 +200,7 @@ ABLATION = Study(
             'T, 8 places': dict(temporal=dict(places=8)),
             'T, 1 sequence': dict(temporal=dict(sequences=1)),
             'T, 4 sequences': dict(temporal=dict(sequences=4)),
+            'T, far places': dict(temporal=dict(granularities=(4., 16.))),
             'S, one scale': dict(spatial=dict(dilations=(1, ))),
         }.items()),
     ),
@@ -237,8 +233,12 @@ def segment_some(name: str, classes: tuple[str, ...], after: Run | None = None,
     Returns:
         The run.
     """
-    data = {f'{split}_dataloader.dataset.metainfo': dict(classes=classes)
-            for split in ('train', 'val', 'test')}
+    data = {
+        f'{split}_dataloader.dataset.{key}': value
+        for split in ('train', 'val', 'test') for key, value in dict(
+            type='ShapesOfSomeClasses',
+            metainfo=dict(_delete_=True, classes=classes)).items()
+    }
     head = 'model.decode_head'
     changed = {
         f'{head}.num_classes': len(classes),
@@ -303,5 +303,5 @@ TRANSFER = Study(
     ),
     DETECTION | {'mIoU': average('mIoU')})
 
-STUDIES = dict(parts=PARTS, start=START, ablation=ABLATION, booster=BOOSTER,
-               tuning=TUNING, transfer=TRANSFER)
+STUDIES = dict(parts=PARTS, ablation=ABLATION, booster=BOOSTER, tuning=TUNING,
+               transfer=TRANSFER)

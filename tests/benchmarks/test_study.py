@@ -16,7 +16,6 @@ from benchmarks.study.studies import (
     ABLATION,
     BOOSTER,
     PARTS,
-    START,
     STUDIES,
     TUNING,
     Study,
@@ -59,13 +58,13 @@ def test_runs_of_a_study_have_folders_of_their_own():
 
 
 def test_variants_differ_by_what_they_are_called(tmp_path):
-    named = {one.name: one for study in (ABLATION, BOOSTER, TUNING, START)
+    named = {one.name: one for study in (ABLATION, BOOSTER, TUNING)
              for one in study.runs}
 
     def model_of(name):
         return config_of(named[name], tmp_path).model
 
-    assert model_of('none').backbone.get('adaptors') is None
+    assert model_of('scan').backbone.get('adaptors') is None
     places = model_of('T, 8 places').backbone.adaptors
     assert places == dict(temporal=dict(places=8))
     assert model_of('no scan').backbone.type == 'mmadaptor.ConvolutionalVMamba'
@@ -95,7 +94,7 @@ def test_a_base_is_trained_once_a_seed_and_first(trained, tmp_path):
     assert trained == [(one.name, seed) for seed in (0, 1)
                        for one in BOOSTER.runs]
     assert records[BOOSTER.runs[1]][1]['checkpoint'] == (
-        'none.1 base, trained on.1 ')
+        'scan.1 base, trained on.1 ')
 
 
 def test_a_failed_run_names_its_log(tmp_path):

@@ -77,7 +77,7 @@ def balance_scan(mixer: 'SS2D') -> None:
         mixer: The mixer.
 
     Source:
-        Our choice. Measured by `python -m benchmarks.study start`.
+        Our choice. Measured by `python -m benchmarks.study ablation`.
     """
     for projection in (mixer.in_proj, mixer.out_proj):
         trunc_normal_init(projection, std=projection.in_features**-.5)
