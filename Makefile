@@ -50,7 +50,7 @@ lint: env
 
 # In the folder of the sanitized package, so that it is the one imported.
 sanitize: env
-	FORCE_CUDA=0 CFLAGS='$(SANITIZERS) -fno-omit-frame-pointer' \
+	FORCE_CUDA=0 MMADAPTOR_CXX_ARGS='$(SANITIZERS) -O1 -fno-omit-frame-pointer' \
 		LDFLAGS='$(SANITIZERS)' $(BIN)/python setup.py --quiet build \
 		--build-base $(SANITIZED) --build-lib $(SANITIZED)/lib
 	cd $(SANITIZED)/lib && PYTHONPATH='$(CURDIR)' ASAN_OPTIONS=detect_leaks=0 \

@@ -6,6 +6,7 @@ and its nvcc is found; no GPU is needed. In the environment:
     FORCE_CUDA=1 or 0      build them, or fail; or leave them out
     CUDA_HOME              the toolkit, if it is not that of the nvcc in PATH
     TORCH_CUDA_ARCH_LIST   for which GPUs: "8.0;9.0+PTX"
+    MMADAPTOR_CXX_ARGS     more arguments of the C++ compiler, after ours
     MMCV_CUDA_ARGS         more arguments of nvcc, as mmcv's build reads them
 """
 import os
@@ -105,6 +106,7 @@ def get_extensions() -> list:
         '-Wno-psabi',
         # Said of GCC's own headers of AVX-512 intrinsics.
         '-Wno-maybe-uninitialized',
+        *os.environ.get('MMADAPTOR_CXX_ARGS', '').split(),
     ], nvcc=['-O3', *os.environ.get('MMCV_CUDA_ARGS', '').split()])
     return [
         (CUDAExtension if with_cuda else CppExtension)(

@@ -213,8 +213,6 @@ BOOSTER = Study(
     SEGMENTATION)
 
 
-OLD = ('background', 'columns', 'rows', 'star5', 'star6')
-NEW = ('background', 'disc_off', 'disc_on')
 BEGUN = dict(init_cfg=dict(
     type='Pretrained', checkpoint=CHECKPOINT, prefix='backbone.'))
 
@@ -225,7 +223,7 @@ def segment_some(name: str, classes: tuple[str, ...], after: Run | None = None,
 
     Args:
         name: The run's.
-        classes: The classes.
+        classes: The classes beside the background.
         after: The run with whose backbone it begins.
         options: What else is changed.
         settings: Its backbone's arguments.
@@ -233,61 +231,65 @@ def segment_some(name: str, classes: tuple[str, ...], after: Run | None = None,
     Returns:
         The run.
     """
-    data = {
-        f'{split}_dataloader.dataset.{key}': value
-        for split in ('train', 'val', 'test') for key, value in dict(
-            type='ShapesOfSomeClasses',
-            metainfo=dict(_delete_=True, classes=classes)).items()
-    }
+    metainfo = dict(_delete_=True, classes=('background', *classes))
+    dataset = dict(type='ShapesOfSomeClasses', metainfo=metainfo)
+    data = {f'{split}_dataloader.dataset.{key}': value
+            for split in ('train', 'val', 'test')
+            for key, value in dataset.items()}
     head = 'model.decode_head'
     changed = {
-        f'{head}.num_classes': len(classes),
-        f'{head}.loss_decode.class_weight': [.05] + [1.] * (len(classes) - 1),
+        f'{head}.num_classes': 1 + len(classes),
+        f'{head}.loss_decode.class_weight': [.05] + [1.] * len(classes),
     }
     plain = segment(name, **settings)
     return Run(name, SEGMENTOR, {**plain.options, **data, **changed,
                                  **(options or {})}, after)
 
 
-OLD_BASE = segment_some('base', OLD)
-
-
-def tuned(name: str, rate: float, options: dict | None = None,
-          **settings: object) -> Run:
-    """The base, tuned to the new classes.
-
-    Args:
-        name: The run's.
-        rate: Its learning rate.
-        options: What else is changed.
-        settings: Its backbone's arguments.
-
-    Returns:
-        The run.
-    """
-    return segment_some(name, NEW, OLD_BASE, {
-        'optim_wrapper.optimizer.lr': rate,
-        'optim_wrapper.paramwise_cfg.bypass_duplicate': True, **(options or {}),
-    }, **BEGUN, **settings)
-
-
 LORA = {'model.backbone': dict(
     _delete_=True, type='mmpretrain.LoRAModel', alpha=16, rank=8,
     targets=[dict(type=r'.*mixer\.(in_proj|x_proj|out_proj)')],
     module=b0(**TWO_STAGES, **BEGUN))}
-TUNING = Study(
-    'How well a segmentor of new classes does by what of a base it tunes',
-    (
-        tuned('everything', 1e-3),
-        tuned('head', 4e-3, trainable=[]),
-        tuned('biases and norms', 4e-3, trainable=['biases', 'norms']),
-        tuned('LoRA', 4e-3, LORA),
-        tuned('adaptors', 4e-3, trainable=['adaptors'], adaptors=BOTH),
-        tuned('shared adaptors', 4e-3, trainable=['adaptors'],
-              adaptors=dict(BOTH, share=True)),
-    ),
-    {'discs, IoU': SEGMENTATION['discs, IoU']}, share=True)
 
+
+def tuning(new: str) -> Study:
+    """The study of ways to tune a base to a pair of classes.
+
+    Args:
+        new: The pair, of `PAIRS`; the base is trained on the others.
+
+    Returns:
+        The study.
+    """
+    base = segment_some('base', tuple(
+        name for pair, names in PAIRS.items() if pair != new for name in names))
+
+    def tuned(name: str, rate: float, options: dict | None = None,
+              **settings: object) -> Run:
+        return segment_some(name, PAIRS[new], base, {
+            'optim_wrapper.optimizer.lr': rate,
+            'optim_wrapper.paramwise_cfg.bypass_duplicate': True,
+            **(options or {}),
+        }, **BEGUN, **settings)
+
+    column = f'{new}, IoU'
+    return Study(
+        f'How well a base learns {new} by what of it is tuned',
+        (
+            tuned('everything', 1e-3),
+            tuned('head', 4e-3, trainable=[]),
+            tuned('biases and norms', 4e-3, trainable=['biases', 'norms']),
+            tuned('LoRA', 4e-3, LORA),
+            tuned('adaptors', 4e-3, trainable=['adaptors'], adaptors=BOTH),
+            tuned('shared adaptors', 4e-3, trainable=['adaptors'],
+                  adaptors=dict(BOTH, share=True)),
+            tuned('adaptors and norms', 4e-3, trainable=['adaptors', 'norms'],
+                  adaptors=BOTH),
+        ),
+        {column: SEGMENTATION[column]}, share=True)
+
+
+TUNING = {f'tuning_{new}': tuning(new) for new in ('discs', 'stripes')}
 CLASSES = Run('classifier', CLASSIFIER)
 PRETRAINED = {f'model.backbone.init_cfg.{key}': value
               for key, value in BEGUN['init_cfg'].items()}
@@ -303,5 +305,5 @@ TRANSFER = Study(
     ),
     DETECTION | {'mIoU': average('mIoU')})
 
-STUDIES = dict(parts=PARTS, ablation=ABLATION, booster=BOOSTER, tuning=TUNING,
+STUDIES = dict(parts=PARTS, ablation=ABLATION, booster=BOOSTER, **TUNING,
                transfer=TRANSFER)
