@@ -165,7 +165,8 @@ def segment(name: str, after: Run | None = None, scanning: bool = True,
         loss_decode=dict(
             type='CrossEntropyLoss', class_weight=[.05] + [1.] * 6))
     options = {
-        **for_epochs(3), **BY_CLASS, 'model.decode_head': head,
+        **for_epochs(5), **BY_CLASS, 'optim_wrapper.optimizer.lr': 2e-3,
+        'model.decode_head': head,
         'model.auxiliary_head': None,
         **backbone(**(TWO_STAGES | settings)),
     }
@@ -190,20 +191,25 @@ ABLATION = Study(
         segment('no scan', scanning=False),
         segment("scan, VMamba's start", scan_init='vmamba'),
         PLAIN,
-        *(segment(name, adaptors=adaptors) for name, adaptors in {
-            'T': dict(temporal=dict()),
-            'S': dict(spatial=dict()),
-            'T and S': BOTH,
-            'T, static places': dict(temporal=dict(static=True)),
-            'T, 1 place': dict(temporal=dict(places=1)),
-            'T, 2 places': dict(temporal=dict(places=2)),
-            'T, 8 places': dict(temporal=dict(places=8)),
-            'T, 1 sequence': dict(temporal=dict(sequences=1)),
-            'T, 4 sequences': dict(temporal=dict(sequences=4)),
-            'T, far places': dict(temporal=dict(granularities=(4., 16.))),
-            'S, one scale': dict(spatial=dict(dilations=(1, ))),
-        }.items()),
+        segment('scan, T', adaptors=dict(temporal=dict())),
+        segment('scan, S', adaptors=dict(spatial=dict())),
+        segment('scan, T and S', adaptors=BOTH),
     ),
+    SEGMENTATION)
+
+VARIANTS = Study(
+    'Which kind of adaptor helps; those of `ablation` have learned places, '
+    'four in each of two sequences, and three scales',
+    tuple(segment(name, adaptors=adaptors) for name, adaptors in {
+        'T, static places': dict(temporal=dict(static=True)),
+        'T, 1 place': dict(temporal=dict(places=1)),
+        'T, 2 places': dict(temporal=dict(places=2)),
+        'T, 8 places': dict(temporal=dict(places=8)),
+        'T, 1 sequence': dict(temporal=dict(sequences=1)),
+        'T, 4 sequences': dict(temporal=dict(sequences=4)),
+        'T, far places': dict(temporal=dict(granularities=(4., 16.))),
+        'S, one scale': dict(spatial=dict(dilations=(1, ))),
+    }.items()),
     SEGMENTATION)
 
 BOOSTER = Study(
@@ -305,5 +311,5 @@ TRANSFER = Study(
     ),
     DETECTION | {'mIoU': average('mIoU')})
 
-STUDIES = dict(parts=PARTS, ablation=ABLATION, booster=BOOSTER, **TUNING,
-               transfer=TRANSFER)
+STUDIES = dict(parts=PARTS, ablation=ABLATION, variants=VARIANTS,
+               booster=BOOSTER, **TUNING, transfer=TRANSFER)

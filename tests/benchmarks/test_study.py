@@ -18,6 +18,7 @@ from benchmarks.study.studies import (
     PARTS,
     STUDIES,
     TUNING,
+    VARIANTS,
     Study,
     average,
 )
@@ -59,7 +60,8 @@ def test_runs_of_a_study_have_folders_of_their_own():
 
 
 def test_variants_differ_by_what_they_are_called(tmp_path):
-    named = {one.name: one for study in (ABLATION, BOOSTER, TUNING['tuning_discs'])
+    named = {one.name: one for study in (
+        ABLATION, VARIANTS, BOOSTER, TUNING['tuning_discs'])
              for one in study.runs}
 
     def model_of(name):
@@ -72,7 +74,7 @@ def test_variants_differ_by_what_they_are_called(tmp_path):
     assert model_of("scan, VMamba's start").backbone.scan_init == 'vmamba'
     raised = config_of(named['base, trained on with adaptors'], tmp_path)
     assert set(raised.model.backbone.adaptors) == {'temporal', 'spatial'}
-    assert raised.train_cfg.max_epochs == raised.param_scheduler[1].T_max == 3
+    assert raised.train_cfg.max_epochs == raised.param_scheduler[1].T_max == 5
     assert model_of('head').decode_head.num_classes == 3
 
 
