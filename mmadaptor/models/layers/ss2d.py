@@ -68,8 +68,8 @@ def balance_scan(mixer: 'SS2D') -> None:
 
     The scan's part of the output is a product of B, C and the input, which are
     all small under VMamba's initialisation: one 10000th of what `D` lets pass,
-    and after a thousand steps of training still less than a 100th, so that a
-    short training from scratch never uses the scan. Here the projections and
+    and after 750 steps of training still less than a 100th, so that a short
+    training from scratch never uses the scan. Here the projections and
     the convolution keep the variance of what they read, and B and C have three
     times the deviation of their input: both parts are then of one size.
 
