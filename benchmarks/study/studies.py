@@ -197,9 +197,10 @@ ABLATION = Study(
     ),
     SEGMENTATION)
 
+# Beside those of `ABLATION`, which have learned places, four in each of two
+# sequences, and three scales.
 VARIANTS = Study(
-    'Which kind of adaptor helps; those of `ablation` have learned places, '
-    'four in each of two sequences, and three scales',
+    'Which kind of adaptor helps',
     tuple(segment(name, adaptors=adaptors) for name, adaptors in {
         'T, static places': dict(temporal=dict(static=True)),
         'T, 1 place': dict(temporal=dict(places=1)),
@@ -296,6 +297,7 @@ def tuning(new: str) -> Study:
 
 
 TUNING = {f'tuning_{new}': tuning(new) for new in ('discs', 'stripes')}
+
 CLASSES = Run('classifier', CLASSIFIER)
 PRETRAINED = {f'model.backbone.init_cfg.{key}': value
               for key, value in BEGUN['init_cfg'].items()}

@@ -64,20 +64,22 @@ def start_scan(mixer: nn.Module) -> None:
 
 @torch.no_grad()
 def balance_scan(mixer: 'SS2D') -> None:
-    """Scale a mixer's layers so that its scan takes part at once.
+    """Draw a mixer's layers so that its scan takes part at once.
 
     The scan's part of the output is a product of B, C and the input, which are
     all small under VMamba's initialisation: one 10000th of what `D` lets pass,
-    and after 750 steps of training still less than a 100th, so that a short
-    training from scratch never uses the scan. Here the projections and
-    the convolution keep the variance of what they read, and B and C have three
-    times the deviation of their input: both parts are then of one size.
+    and after 750 steps of a small segmentor's training still less than a 100th,
+    so that a short training from scratch never uses the scan. Here the
+    projections and the convolution keep the variance of what they read, and B
+    and C are three times their input (root mean square): both parts are then
+    of one size.
 
     Args:
         mixer: The mixer.
 
     Source:
-        Our choice. Measured by `python -m benchmarks.study ablation`.
+        Our choice. What it gives: `python -m benchmarks.study ablation`, in
+        docs/studies.md.
     """
     for projection in (mixer.in_proj, mixer.out_proj):
         trunc_normal_init(projection, std=projection.in_features**-.5)
