@@ -1,0 +1,40 @@
+import numpy as np
+from scenes import discs, lamp_pixels, scenes
+
+from mmadaptor.datasets.sampling import MIN_PIXELS
+from mmadaptor.datasets.scene import (
+    LAMP_DISTANCE,
+    LAMP_HEIGHT,
+    layer_mask,
+    visible_masks,
+)
+
+
+def test_discs_are_far_from_the_lamps_and_in_the_rows_of_one():
+    seen = 0
+    for scene in scenes():
+        column = np.nonzero(lamp_pixels(scene.lamps)[0])[0]
+        for disc in discs(scene):
+            rows, columns = np.nonzero(layer_mask(disc))
+            assert abs(columns[:, None] - column).min() >= LAMP_DISTANCE
+            assert rows.min() // LAMP_HEIGHT == rows.max() // LAMP_HEIGHT
+            seen += 1
+    assert seen > 60
+
+
+def test_half_of_the_discs_are_on_at_any_place_and_of_any_look():
+    found = [(scene.label(disc) == 'disc_on', disc.centre[0], disc.radius)
+             for scene in scenes(400) for disc in discs(scene)]
+    is_on, *properties = (np.array(values) for values in zip(
+        *found, strict=True))
+    assert abs(is_on.mean() - .5) < .05
+    for values in properties:
+        assert abs(np.corrcoef(is_on, values)[0, 1]) < .08
+
+
+def test_three_to_six_shapes_in_sight():
+    for scene in scenes():
+        visible = [mask.sum() for layer, mask in zip(
+            scene.layers, visible_masks(scene)) if layer.is_target]
+        assert 3 <= len(visible) <= 6
+        assert min(visible) >= MIN_PIXELS
