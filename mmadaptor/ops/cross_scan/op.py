@@ -6,6 +6,11 @@ import torch
 from torch import Tensor
 
 from mmadaptor.ops import _extension
+from mmadaptor.ops._gradients import (
+    present,
+    register_gradient,
+    register_states_gradient,
+)
 
 
 def cross_selective_scan(x: Tensor,
@@ -113,11 +118,6 @@ def cross_readout(states: Tensor, C: Tensor) -> Tensor:
     return torch.ops.mmadaptor.cross_readout(states, C)
 
 
-def _present(gradient: Tensor, argument: Tensor | None) -> Tensor | None:
-    """The op returns an empty tensor where there was no argument."""
-    return None if argument is None else gradient
-
-
 def _scan_setup(ctx: Any, inputs: tuple, output: tuple) -> None:
     *tensors, ctx.delta_softplus, return_states = inputs
     ctx.set_materialize_grads(False)
@@ -136,45 +136,13 @@ def _scan_backward(ctx: Any, grad_y: Tensor | None,
         grad_y = torch.zeros_like(tensors[0])
     gradients = torch.ops.mmadaptor.cross_selective_scan_backward(
         grad_y, grad_states, *tensors, ctx.delta_softplus, checkpoints)
-    return (*map(_present, gradients, tensors), None, None)
+    return (*map(present, gradients, tensors), None, None)
 
 
-def _states_setup(ctx: Any, inputs: tuple, output: tuple) -> None:
-    *tensors, ctx.delta_softplus = inputs
-    ctx.set_materialize_grads(False)
-    checkpoints = output[1]
-    ctx.mark_non_differentiable(checkpoints)
-    ctx.save_for_backward(*tensors, checkpoints)
-
-
-def _states_backward(ctx: Any, grad_states: Tensor | None, _: None) -> tuple:
-    *tensors, checkpoints = ctx.saved_tensors
-    if grad_states is None:
-        return (None, ) * 6
-    gradients = torch.ops.mmadaptor.cross_selective_scan_states_backward(
-        grad_states, *tensors, ctx.delta_softplus, checkpoints)
-    return (*map(_present, gradients, tensors), None)
-
-
-def _readout_setup(ctx: Any, inputs: tuple, output: Tensor) -> None:
-    ctx.save_for_backward(*inputs)
-
-
-def _readout_backward(ctx: Any, grad_y: Tensor) -> tuple:
-    return torch.ops.mmadaptor.cross_readout_backward(
-        grad_y, *ctx.saved_tensors)
-
-
+register_states_gradient('cross_selective_scan_states')
+register_gradient('cross_readout')
 if _extension.PROBLEM is None:
     torch.library.register_autograd(
         'mmadaptor::cross_selective_scan',
         _scan_backward,
         setup_context=_scan_setup)
-    torch.library.register_autograd(
-        'mmadaptor::cross_selective_scan_states',
-        _states_backward,
-        setup_context=_states_setup)
-    torch.library.register_autograd(
-        'mmadaptor::cross_readout',
-        _readout_backward,
-        setup_context=_readout_setup)

@@ -1,11 +1,10 @@
 """Adaptor-T's gather: the public function and its gradients."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from mmadaptor.ops import _extension
+from mmadaptor.ops._gradients import register_gradient
 
 
 def memory_select(states: Tensor, locations: Tensor,
@@ -44,15 +43,4 @@ def memory_select(states: Tensor, locations: Tensor,
     return torch.ops.mmadaptor.memory_select(states, locations, weights)
 
 
-def _setup(ctx: Any, inputs: tuple, output: Tensor) -> None:
-    ctx.save_for_backward(*inputs)
-
-
-def _backward(ctx: Any, grad_memory: Tensor) -> tuple[Tensor, ...]:
-    return torch.ops.mmadaptor.memory_select_backward(grad_memory,
-                                                      *ctx.saved_tensors)
-
-
-if _extension.PROBLEM is None:
-    torch.library.register_autograd(
-        'mmadaptor::memory_select', _backward, setup_context=_setup)
+register_gradient('memory_select')

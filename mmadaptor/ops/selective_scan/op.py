@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from mmadaptor.ops import _extension
+from mmadaptor.ops._gradients import present, register_states_gradient
 
 
 def selective_scan(
@@ -102,11 +103,6 @@ def selective_scan_states(u: Tensor,
     return states
 
 
-def _present(gradient: Tensor, argument: Tensor | None) -> Tensor | None:
-    """The op returns an empty tensor where there was no argument."""
-    return None if argument is None else gradient
-
-
 def _scan_setup(ctx: Any, inputs: tuple, output: tuple) -> None:
     *tensors, ctx.delta_softplus = inputs
     ctx.set_materialize_grads(False)
@@ -124,32 +120,12 @@ def _scan_backward(ctx: Any, grad_y: Tensor | None,
         grad_y = torch.zeros_like(tensors[0])
     gradients = torch.ops.mmadaptor.selective_scan_backward(
         grad_y, grad_last_state, *tensors, ctx.delta_softplus, checkpoints)
-    return (*map(_present, gradients, tensors), None)
+    return (*map(present, gradients, tensors), None)
 
 
-def _states_setup(ctx: Any, inputs: tuple, output: tuple) -> None:
-    *tensors, ctx.delta_softplus = inputs
-    ctx.set_materialize_grads(False)
-    checkpoints = output[1]
-    ctx.mark_non_differentiable(checkpoints)
-    ctx.save_for_backward(*tensors, checkpoints)
-
-
-def _states_backward(ctx: Any, grad_states: Tensor | None, _: None) -> tuple:
-    *tensors, checkpoints = ctx.saved_tensors
-    if grad_states is None:
-        return (None, ) * 6
-    gradients = torch.ops.mmadaptor.selective_scan_states_backward(
-        grad_states, *tensors, ctx.delta_softplus, checkpoints)
-    return (*map(_present, gradients, tensors), None)
-
-
+register_states_gradient('selective_scan_states')
 if _extension.PROBLEM is None:
     torch.library.register_autograd(
         'mmadaptor::selective_scan',
         _scan_backward,
         setup_context=_scan_setup)
-    torch.library.register_autograd(
-        'mmadaptor::selective_scan_states',
-        _states_backward,
-        setup_context=_states_setup)
