@@ -5,7 +5,7 @@ train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=4, val_interval=2)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 optim_wrapper = dict(
-    optimizer=dict(lr=1e-3, fused=True), clip_grad=dict(max_norm=5.))
+    optimizer=dict(lr=2e-3, fused=True), clip_grad=dict(max_norm=5.))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-2, by_epoch=False, end=200),
     dict(
