@@ -165,7 +165,7 @@ def segment(name: str, after: Run | None = None, scanning: bool = True,
         loss_decode=dict(
             type='CrossEntropyLoss', class_weight=[.05] + [1.] * 6))
     options = {
-        **for_epochs(5), **BY_CLASS, 'optim_wrapper.optimizer.lr': 2e-3,
+        **for_epochs(5), **BY_CLASS,
         'model.decode_head': head,
         'model.auxiliary_head': None,
         **backbone(**(TWO_STAGES | settings)),
