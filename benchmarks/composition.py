@@ -1,12 +1,15 @@
-"""The 2-D scan as everyone else does it: copies, the 1-D scan, and a merge.
+"""What the fused ops are measured against: the same by simpler ops.
 
-The baseline that the fused op is measured against.
+The 2-D scan as everyone else does it: copies, the 1-D scan, and a merge.
+Adaptor-T's pass as torch's softmax, the gather and the readout.
 """
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from mmadaptor.ops import selective_scan
+from mmadaptor.ops import cross_readout, memory_select, selective_scan
 
 
 def _scan_order(maps: Tensor) -> Tensor:
@@ -61,3 +64,30 @@ def cross_selective_scan(x: Tensor, delta: Tensor, A: Tensor, B: Tensor,
         delta_softplus=True)
     y = y.transpose(1, 2).unflatten(2, (4, -1))  # (B, L, 4, D)
     return _image_order(y, height, width).sum(dim=3)
+
+
+def memory_readout(values: Tensor, predicted: Tensor,
+                   granularities: Sequence[float],
+                   coefficients: Tensor) -> Tensor:
+    """See :func:`mmadaptor.ops.memory_readout`.
+
+    Args:
+        values: `(B, H, W, K, D)`.
+        predicted: `(B, H, W, K, 3 S P)`.
+        granularities: S numbers.
+        coefficients: `(B, H, W, K)`.
+
+    Returns:
+        `(B, H, W, D)`.
+    """
+    height, width = values.shape[1:3]
+    groups, numbers = len(granularities), predicted.shape[-1]
+    offsets, logits = predicted.split([numbers // 3 * 2, numbers // 3], dim=-1)
+    pixels = torch.cartesian_prod(torch.arange(height), torch.arange(width))
+    grid = pixels.to(predicted).view(height, width, 1, 1, 1, 2)
+    granularity = predicted.new_tensor(granularities)[:, None, None]
+    memory = memory_select(
+        values.unsqueeze(-1),
+        grid + granularity * offsets.unflatten(-1, (groups, -1, 2)),
+        logits.unflatten(-1, (groups, -1)).softmax(dim=-1))
+    return cross_readout(memory, coefficients.unsqueeze(-1))

@@ -122,6 +122,27 @@ def memory_row() -> Row:
                ops.memory_select, inputs, {})
 
 
+def readout_row(name: str, call: Callable[..., Tensor]) -> Row:
+    """Adaptor-T in one pass, for eight images, places as it has them.
+
+    Args:
+        name: What the row is called.
+        call: The op, or its composition.
+
+    Returns:
+        The row.
+    """
+    _normal.generator.manual_seed(0)
+    groups, places = 2, 4
+    pixels = (8, SIDE, SIDE, DIRECTIONS)
+    inputs = dict(
+        values=_normal(*pixels, CHANNELS),
+        predicted=_normal(*pixels, 3 * groups * places),
+        coefficients=_normal(*pixels))
+    return Row(name, f'{(*pixels, CHANNELS)} S=2 P=4', call, inputs,
+               dict(granularities=[1., 2.]))
+
+
 def convolution_row(name: str, call: Callable[..., Tensor], side: int,
                     channels: int) -> Row:
     """Adaptor-S's convolutions of eight images.
@@ -159,7 +180,9 @@ def rows() -> list[Row]:
         for scale in (1, 2, 4, 8)  # of VMamba-T's stages
         for name, call in (('dilated_depthwise', ops.dilated_depthwise),
                            ('dilated by torch', dilated_depthwise))]
-    return [*scans, *maps, memory_row(), *convolutions]
+    readouts = [readout_row('memory_readout', ops.memory_readout),
+                readout_row('by memory_select', composition.memory_readout)]
+    return [*scans, *maps, memory_row(), *readouts, *convolutions]
 
 
 def keep_memory() -> bool:
@@ -291,7 +314,7 @@ def main() -> None:
     results = []
     for row in rows():
         for dtype in args.dtype if args.only in row.op else ():
-            if row.op == 'memory_select' and dtype != 'float32':
+            if 'memory' in row.op and dtype != 'float32':
                 continue
             results.append(measure(row, getattr(torch, dtype), args.repeats))
             print(line(results[-1]), flush=True)

@@ -49,10 +49,10 @@ inline void check_memory_select_gradient(const Tensor& grad_memory, const Tensor
 
 // A map's pixels are counted in 32 bits. Not asked of fake tensors, whose sizes it
 // would bound.
-inline void check_map_fits(const Tensor& states) {
-  TORCH_CHECK_VALUE(states.size(1) * states.size(2) < std::numeric_limits<int32_t>::max(),
-                    "memory_select: `states` must have fewer than 2^31 - 1 pixels a map, got ",
-                    states.size(1), " x ", states.size(2));
+inline void check_map_fits(const char* argument, const Tensor& map) {
+  TORCH_CHECK_VALUE(map.size(1) * map.size(2) < std::numeric_limits<int32_t>::max(), argument,
+                    " must have fewer than 2^31 - 1 pixels a map, got ", map.size(1), " x ",
+                    map.size(2));
 }
 
 // Gradients of states, locations and weights.

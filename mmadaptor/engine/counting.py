@@ -19,7 +19,8 @@ from .errors import InputError
 SIZES = dict(mmdet=(800, 1280), mmseg=(512, 2048), mmpretrain=(224, 224))
 EMBEDDED_SIZE = (128, 128)
 ROIS = 1000
-OURS = ('selective_scan', 'memory_select', 'cross_readout', 'dilated_depthwise')
+OURS = ('selective_scan', 'memory_select', 'memory_readout', 'cross_readout',
+        'dilated_depthwise')
 
 
 class _Regions(nn.Module):

@@ -9,12 +9,19 @@ from mmengine.analysis.jit_handles import get_shape
 from mmadaptor.ops.flops import MULTIPLY_ADDS
 
 
+def _shape(argument: torch._C.Value) -> list:
+    """A tensor's shape, or a list's elements, of which the number counts."""
+    if argument.type().kind() == 'ListType':
+        return list(argument.node().inputs())
+    return get_shape(argument)
+
+
 def _handle(count: Callable[..., int]) -> Callable[[list, list], int]:
     """From a function of shapes to one of a traced call's arguments."""
 
     def handle(inputs: list[torch._C.Value],
                outputs: list[torch._C.Value]) -> int:
-        return count(*map(get_shape, inputs))
+        return count(*map(_shape, inputs))
 
     return handle
 

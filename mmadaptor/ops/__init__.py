@@ -7,11 +7,12 @@ from .cross_scan import (
                          cross_selective_scan_states,
 )
 from .dilated_depthwise import dilated_depthwise
+from .memory_readout import memory_readout
 from .memory_select import memory_select
 from .selective_scan import selective_scan, selective_scan_states
 
 __all__ = [
     'cross_readout', 'cross_selective_scan', 'cross_selective_scan_states',
-    'dilated_depthwise', 'memory_select', 'selective_scan',
+    'dilated_depthwise', 'memory_readout', 'memory_select', 'selective_scan',
     'selective_scan_states'
 ]

@@ -10,7 +10,7 @@ _HOW_TO_BUILD = ('build them with "pip install -e . --no-build-isolation" in '
 
 _OPS = ('selective_scan', 'selective_scan_states', 'cross_selective_scan',
         'cross_selective_scan_states', 'cross_readout', 'memory_select',
-        'dilated_depthwise')
+        'memory_readout', 'dilated_depthwise')
 
 
 def _load() -> str | None:

@@ -43,6 +43,13 @@ def _memory_select(states: Shape, locations: Shape, weights: Shape) -> int:
     return 4 * weights[-1] * prod(states)
 
 
+def _memory_readout(values: Shape, predicted: Shape, granularities: Any,
+                    coefficients: Shape) -> int:
+    """The gather and the readout."""
+    places = predicted[-1] // (3 * len(granularities))
+    return (4 * places + 1) * prod(values)
+
+
 def _readout(states: Shape, *_: Any) -> int:
     return prod(states)
 
@@ -58,6 +65,7 @@ MULTIPLY_ADDS: dict[str, Callable[..., int]] = dict(
     cross_selective_scan=_scan,
     cross_selective_scan_states=_scan,
     memory_select=_memory_select,
+    memory_readout=_memory_readout,
     cross_readout=_readout,
     dilated_depthwise=_dilated_depthwise)
 """Of each op by name: a function of its arguments' shapes."""

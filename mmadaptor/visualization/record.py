@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmadaptor.models.layers import SS2D, BiMamba
+from mmadaptor.models.layers import SS2D, AdaptorT, BiMamba
 
 
 @dataclass
@@ -78,10 +78,10 @@ def record_memory(backbone: nn.Module, images: Tensor) -> dict[str, Record]:
     def note_scan(path: str, mixer: nn.Module, arguments: dict) -> None:
         records[path] = Record(mixer, arguments)
 
-    def note_places(looked_up: tuple[Tensor, Tensor, Tensor]) -> None:
+    def note_places(adaptor: AdaptorT, predicted: Tensor) -> None:
         # A shared adaptor belongs to the block whose scan came last.
         last = list(records.values())[-1]
-        _, last.locations, last.weights = looked_up
+        last.locations, last.weights = adaptor.locate(predicted)
 
     mixers = remembering_mixers(backbone)
     with ExitStack() as stack:
@@ -91,6 +91,8 @@ def record_memory(backbone: nn.Module, images: Tensor) -> dict[str, Record]:
                 lambda result, path=path, mixer=mixer: note_scan(
                     path, mixer, result)))
         for adaptor in {mixer.temporal for mixer in mixers.values()}:
-            stack.enter_context(_listening(adaptor, 'look_up', note_places))
+            stack.enter_context(_listening(
+                adaptor, 'predict',
+                lambda result, adaptor=adaptor: note_places(adaptor, result)))
         backbone(images)
     return records

@@ -16,6 +16,15 @@ def forget_what_was_compiled():
     torch.compiler.reset()
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """With more, eager linear layers are convolutions, compiled ones are not."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def step(function, model, images):
     """The maps, and the gradients of image and parameters by name."""
     images = images.clone().requires_grad_()

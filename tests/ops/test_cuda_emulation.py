@@ -79,6 +79,13 @@ def test_memory_select(library, device):
               'strides', device)
 
 
+def test_memory_readout(library):
+    """The composition on a device, its kernels those of memory_select."""
+    run_tests(library, 'test_memory_readout.py',
+              'definition or finite or outside or hand_computed or repeats or '
+              'strides or named or check', {})
+
+
 def test_dilated_depthwise(library):
     """torch's own convolutions; those of a CPU, which has NaNs in bfloat16."""
     run_tests(library, 'test_dilated_depthwise.py',

@@ -1,9 +1,10 @@
-"""memory_select on a GPU against the CPU; see test_cuda.py."""
+"""memory_select and memory_readout on a GPU against the CPU; see test_cuda.py."""
 import pytest
+import test_memory_readout
 import torch
 from test_memory_select import SIZES, gradients, make
 
-from mmadaptor.ops import memory_select
+from mmadaptor.ops import memory_readout, memory_select
 
 pytestmark = [
     pytest.mark.cuda,
@@ -14,22 +15,37 @@ TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-4}
 
 
 def on_gpu(inputs):
-    return {name: t.detach().cuda().requires_grad_() for name, t in inputs.items()}
+    return {name: t.detach().cuda().requires_grad_() if torch.is_tensor(t) else t
+            for name, t in inputs.items()}
+
+
+def assert_equals_the_cpu(expected, actual, tolerance):
+    for name, b in expected.items():
+        a = actual[name]
+        assert a.device.type == 'cuda' and a.dtype == b.dtype
+        scale = max(b.abs().max().item(), 1.) if b.numel() else 1.
+        torch.testing.assert_close(
+            a.cpu(), b, rtol=0, atol=tolerance * scale,
+            msg=lambda text, name=name: f'{name}: {text}')
 
 
 @pytest.mark.parametrize('dtype', TOLERANCE, ids=str)
 @pytest.mark.parametrize('size', [*SIZES, *LARGE], ids=str)
 def test_it_equals_the_cpu(size, dtype):
     inputs = make(*size, dtype)
-    expected = gradients(memory_select, inputs)
-    actual = gradients(memory_select, on_gpu(inputs))
-    for name, b in expected.items():
-        a = actual[name]
-        assert a.device.type == 'cuda' and a.dtype == dtype
-        scale = max(b.abs().max().item(), 1.) if b.numel() else 1.
-        torch.testing.assert_close(
-            a.cpu(), b, rtol=0, atol=TOLERANCE[dtype] * scale,
-            msg=lambda text, name=name: f'{name}: {text}')
+    assert_equals_the_cpu(
+        gradients(memory_select, inputs),
+        gradients(memory_select, on_gpu(inputs)), TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize('dtype', TOLERANCE, ids=str)
+@pytest.mark.parametrize(
+    'size', [*test_memory_readout.SIZES, (2, 56, 56, 4, 96, 2, 4)], ids=str)
+def test_the_readout_equals_the_cpu(size, dtype):
+    inputs = test_memory_readout.make(*size, dtype)
+    of = test_memory_readout.gradients
+    assert_equals_the_cpu(of(memory_readout, inputs),
+                          of(memory_readout, on_gpu(inputs)), TOLERANCE[dtype])
 
 
 @pytest.mark.parametrize('size', LARGE, ids=str)

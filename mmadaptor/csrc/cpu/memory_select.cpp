@@ -8,8 +8,6 @@
 #include "memory_select_kernel.h"
 
 namespace mmadaptor {
-namespace {
-
 // torch's own choice, which ATEN_CPU_CAPABILITY=default|avx2|avx512 overrides.
 const MemorySelectKernels& memory_select_kernels() {
   static const MemorySelectKernels& kernels = []() -> const MemorySelectKernels& {
@@ -21,6 +19,8 @@ const MemorySelectKernels& memory_select_kernels() {
   }();
   return kernels;
 }
+
+namespace {
 
 // The kernels' view of the arguments, and what keeps its memory alive.
 struct PreparedMemorySelect {
@@ -37,11 +37,12 @@ struct PreparedMemorySelect {
     op.width = states.size(2);
     op.slices = weights.size(3) * weights.size(4);
     op.row = states.size(4) / weights.size(4) * states.size(5);
+    op.incoming_slices = op.slices;
     op.places = weights.size(5);
     op.states = states.const_data_ptr();
     op.locations = locations.const_data_ptr();
     op.weights = weights.const_data_ptr();
-    check_map_fits(states);
+    check_map_fits("memory_select: `states`", states);
   }
 };
 

@@ -1,4 +1,4 @@
-// memory_select for processors with AVX2 or more: the libraries first, see target_avx2.h.
+// memory_select and memory_readout for processors with AVX2 or more: the libraries first, see target_avx2.h.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -14,7 +14,7 @@
 
 #include "target_avx2.h"
 
-#include "memory_select_impl.h"
+#include "memory_readout_impl.h"
 
 #include "target_end.h"
 

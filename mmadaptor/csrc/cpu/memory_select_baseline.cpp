@@ -1,4 +1,4 @@
-// memory_select for any processor: 16-byte vectors, as SSE2 and NEON have them.
+// memory_select and memory_readout for any processor: 16-byte vectors, as SSE2 and NEON have them.
 #define MMADAPTOR_ISA baseline
 #define MMADAPTOR_VECTOR_BYTES 16
-#include "memory_select_impl.h"
+#include "memory_readout_impl.h"

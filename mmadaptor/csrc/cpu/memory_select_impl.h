@@ -13,12 +13,14 @@ MMADAPTOR_INLINE L load_lanes(const T* source) {
   return v;
 }
 
-// Tokens' rows from `at` on: N times L, which is a vector or one number.
-template <typename L, int N, typename T>
+// Tokens' rows from `at` on, added to what is there if asked for: N times L, which
+// is a vector or one number.
+template <bool add, typename L, int N, typename T>
 MMADAPTOR_INLINE void gather(const Places<T>& in, int64_t first, int64_t places, int64_t at,
                              T* out) {
   constexpr int step = sizeof(L) / sizeof(T);
   L sum[N] = {};
+  if constexpr (add) std::memcpy(sum, out + at, sizeof(sum));
   for (int64_t p = first; p < first + places; ++p)
 #pragma GCC unroll 4
     for (int tap = 0; tap < 4; ++tap) {
@@ -30,19 +32,19 @@ MMADAPTOR_INLINE void gather(const Places<T>& in, int64_t first, int64_t places,
   std::memcpy(out + at, sum, sizeof(sum));
 }
 
-template <typename T>
+template <bool add, typename T>
 MMADAPTOR_INLINE void gather_row(const MemorySelect& op, const Places<T>& in, int64_t token,
                                  T* out) {
   constexpr int width = Simd<T>::width;
   const int64_t first = token * op.places;
   int64_t at = 0;
   for (; at + 4 * width <= op.row; at += 4 * width)
-    gather<Vec<T>, 4>(in, first, op.places, at, out);
+    gather<add, Vec<T>, 4>(in, first, op.places, at, out);
   const int64_t rest = (op.row - at) / width;
-  if (rest == 3) gather<Vec<T>, 3>(in, first, op.places, at, out);
-  if (rest == 2) gather<Vec<T>, 2>(in, first, op.places, at, out);
-  if (rest == 1) gather<Vec<T>, 1>(in, first, op.places, at, out);
-  for (at += rest * width; at < op.row; ++at) gather<T, 1>(in, first, op.places, at, out);
+  if (rest == 3) gather<add, Vec<T>, 3>(in, first, op.places, at, out);
+  if (rest == 2) gather<add, Vec<T>, 2>(in, first, op.places, at, out);
+  if (rest == 1) gather<add, Vec<T>, 1>(in, first, op.places, at, out);
+  for (at += rest * width; at < op.row; ++at) gather<add, T, 1>(in, first, op.places, at, out);
 }
 
 template <typename T>
@@ -58,7 +60,7 @@ void forward(const MemorySelect& op, void* memory, int64_t begin, int64_t end) {
       T* map = states + tile.batch * op.pixels() * pixel_stride + tile.slice * op.row;
       places.read(op, tile, map, pixel_stride, outside.data());
       for (int64_t t = 0; t < tile.tokens; ++t)
-        gather_row(op, places, t, static_cast<T*>(memory) + tile.first_element(op, t));
+        gather_row<false>(op, places, t, static_cast<T*>(memory) + tile.first_element(op, t));
     }
   }
 }
@@ -94,6 +96,8 @@ class PackedSlice {
     count_ = std::min(op_.kBlock, op_.row - at);
     pitch_ = (count_ + width - 1) / width * width;
     offset_ = (batch * op_.pixels() * op_.slices + slice) * op_.row + at;
+    incoming_ = (batch * op_.pixels() * op_.incoming_slices + slice % op_.incoming_slices) *
+                    op_.row + at;
     const T* from = static_cast<const T*>(op_.states) + offset_;
     for (int64_t pixel = 0; pixel < op_.pixels(); ++pixel, from += pixel_stride()) {
       prefetch(from + kAhead * pixel_stride(), count_);
@@ -114,8 +118,9 @@ class PackedSlice {
 
   // A token's incoming gradient, filled up likewise.
   MMADAPTOR_INLINE const T* token(const T* incoming, int64_t pixel) {
-    const T* from = incoming + offset_ + pixel * pixel_stride();
-    prefetch(from + kAhead * pixel_stride(), count_);
+    const int64_t apart = op_.incoming_slices * op_.row;
+    const T* from = incoming + incoming_ + pixel * apart;
+    prefetch(from + kAhead * apart, count_);
     if (count_ == pitch_) return from;
     std::copy_n(from, count_, token_.data());
     return token_.data();
@@ -133,7 +138,7 @@ class PackedSlice {
 
   const MemorySelect& op_;
   const int64_t slot_;
-  int64_t count_, pitch_, offset_;
+  int64_t count_, pitch_, offset_, incoming_;
   std::vector<T> memory_, token_;
   T* map_;
 };
@@ -264,7 +269,5 @@ void backward_any(const MemorySelect& op, const MemorySelectGradients& grads, in
   else
     backward<float>(op, grads, begin, end);
 }
-
-const MemorySelectKernels memory_select_kernels = {forward_any, backward_any};
 
 }  // namespace mmadaptor::MMADAPTOR_ISA

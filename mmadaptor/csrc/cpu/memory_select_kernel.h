@@ -1,4 +1,5 @@
-// What the CPU kernels of memory_select are given, and which there are.
+// What the CPU kernels of memory_select and memory_readout are given, and which
+// there are.
 #pragma once
 
 #include <c10/core/ScalarType.h>
@@ -18,6 +19,9 @@ struct MemorySelect {
   int64_t row;     // D / S * N
   int64_t places;
   const void *states, *locations, *weights;
+  // How many slices the incoming gradient has at a pixel: as many as there are, or
+  // fewer, which the slices read in turn.
+  int64_t incoming_slices;
 
   int64_t pixels() const { return height * width; }
 
@@ -42,11 +46,38 @@ struct MemorySelectGradients {
   void *locations, *weights;
 };
 
-// Both work off tasks begin .. end-1.
+// memory_readout's places are predicted: at a token and direction lie the offsets
+// of all groups' places, two numbers each, and then their logits. `locations` and
+// `weights` are not used.
+struct MemoryReadout : MemorySelect {
+  int64_t groups;  // S; slices are directions times groups
+  const double* granularities;  // one a group
+  const void *predicted, *coefficients;
+
+  int64_t directions() const { return slices / groups; }
+  int64_t width_of_predicted() const { return 3 * groups * places; }
+  int64_t channels() const { return groups * row; }
+};
+
+struct MemoryReadoutGradients {
+  const void* y;  // incoming
+  void* values;
+  // Outgoing, one part for each block, and of the coefficients for each group too:
+  // (blocks, batch, ...) and (blocks, groups, batch, ...).
+  void *predicted, *coefficients;
+};
+
+// All work off tasks begin .. end-1.
 struct MemorySelectKernels {
   void (*forward)(const MemorySelect&, void* memory, int64_t begin, int64_t end);
   void (*backward)(const MemorySelect&, const MemorySelectGradients&, int64_t begin, int64_t end);
+  void (*readout)(const MemoryReadout&, void* y, int64_t begin, int64_t end);
+  void (*readout_backward)(const MemoryReadout&, const MemoryReadoutGradients&, int64_t begin,
+                           int64_t end);
 };
+
+// Those of this processor.
+const MemorySelectKernels& memory_select_kernels();
 
 #if defined(__x86_64__)
 namespace avx2 {

@@ -86,6 +86,13 @@ class Places {
         weight[to + p] = weights[from + p];
       }
     }
+    find(op, tile, map, pixel_stride, outside);
+  }
+
+  // The four pixels of each place whose row, column and weight are there.
+  template <typename Row>
+  MMADAPTOR_INLINE void find(const MemorySelect& op, const Tile& tile, Row* map,
+                             int64_t pixel_stride, Row* outside) {
     for (int64_t i = 0; i < size_; i += width) locate(op, i);
     const Index off = static_cast<Index>(op.pixels());
     for (int tap = 0; tap < 4; ++tap)

@@ -10,7 +10,7 @@ namespace mmadaptor::cuda {
 namespace {
 
 MemorySelect prepare(const Tensor& states, const Tensor& locations, const Tensor& weights) {
-  check_map_fits(states);
+  check_map_fits("memory_select: `states`", states);
   const int64_t groups = weights.size(4);
   return {states.size(0),
           states.size(1),

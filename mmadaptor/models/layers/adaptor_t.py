@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
-import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mmadaptor.ops import cross_readout, memory_select
+from mmadaptor.ops import cross_readout, memory_readout, memory_select
+
+from .pointwise import pointwise
 
 
 def ring(places: int) -> Tensor:
@@ -37,13 +38,6 @@ def full_precision(device: torch.device) -> AbstractContextManager:
     if device.type == 'meta':
         return nullcontext()
     return torch.autocast(device.type, enabled=False)
-
-
-def _predict(tokens: Tensor, *layers: nn.Linear) -> Tensor:
-    """In the tokens' precision, also in a model cast to half precision."""
-    weight = torch.cat([layer.weight for layer in layers])
-    bias = torch.cat([layer.bias for layer in layers])
-    return F.linear(tokens, weight.to(tokens.dtype), bias.to(tokens.dtype))
 
 
 class AdaptorT(BaseModule):
@@ -118,9 +112,7 @@ class AdaptorT(BaseModule):
             self.offsets = nn.Linear(channels, points * 2)
         self.coefficients = nn.Linear(channels, points)
         self.gamma = nn.Parameter(torch.full((channels, ), gamma_init))
-        self.register_buffer(
-            'granularity', torch.tensor(granularities).view(-1, 1, 1),
-            persistent=False)
+        self.granularities = [float(r) for r in granularities]
         self.register_buffer('ring', ring(places), persistent=False)
         self.reset_parameters()
 
@@ -134,37 +126,53 @@ class AdaptorT(BaseModule):
             bias = ring(self.places).repeat(self.sequences, 1).flatten()
             self.offsets.bias.data.copy_(bias)
 
-    def locate(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """The places each token looks at, and their weights.
+    def predict(self, tokens: Tensor) -> Tensor:
+        """What each token says of its places, by one product for all.
 
         Args:
             tokens: What the predictors read, `(B, H, W, K, D)`.
+
+        Returns:
+            Offsets from the token, `(S, P, 2)` in units of the granularity, and
+            logits, `(S, P)`, side by side: `(B, H, W, K, 3 S P)`.
+        """
+        layers = [self.coefficients]
+        if self.offsets is not None:
+            layers.insert(0, self.offsets)
+        # In the tokens' precision, also in a model cast to half precision.
+        predicted = pointwise(
+            tokens,
+            torch.cat([layer.weight for layer in layers]).to(tokens.dtype),
+            torch.cat([layer.bias for layer in layers]).to(tokens.dtype))
+        if self.offsets is None:
+            ring = self.ring.to(tokens.dtype).flatten().repeat(self.sequences)
+            predicted = torch.cat(
+                [ring.expand(*tokens.shape[:-1], -1), predicted], dim=-1)
+        return predicted
+
+    def locate(self, predicted: Tensor) -> tuple[Tensor, Tensor]:
+        """The places each token looks at, and their weights.
+
+        Args:
+            predicted: As `predict` returns it, `(B, H, W, K, 3 S P)`.
 
         Returns:
             Locations, `(B, H, W, K, S, P, 2)` as (row, column) in pixels, and
             weights that sum to 1 over P, `(B, H, W, K, S, P)`.
         """
         by_place = (self.sequences, self.places)
-        height, width = tokens.shape[1:3]
-        rows = torch.arange(height, device=tokens.device, dtype=tokens.dtype)
-        columns = torch.arange(width, device=tokens.device, dtype=tokens.dtype)
-        grid = torch.stack(torch.meshgrid(rows, columns, indexing='ij'), -1)
+        height, width = predicted.shape[1:3]
+        like = dict(device=predicted.device, dtype=predicted.dtype)
+        grid = torch.stack(torch.meshgrid(
+            torch.arange(height, **like), torch.arange(width, **like),
+            indexing='ij'), dim=-1)
         grid = grid[:, :, None, None, None]  # (H, W, 1, 1, 1, 2)
-        # Pixels in one dimension: that W divides W K is more than torch.export
-        # can tell of a width that it does not know.
-        pixels, tokens = tokens.shape[:3], tokens.flatten(0, 2)  # (B H W, K, D)
-        if self.offsets is None:
-            offsets = self.ring.expand(*tokens.shape[:2], *by_place, 2)
-            weights = _predict(tokens, self.coefficients)
-        else:
-            # One product for both predictors: the tokens are read once.
-            both = _predict(tokens, self.offsets, self.coefficients)
-            offsets, weights = both.tensor_split(
-                (self.offsets.out_features, ), dim=-1)
-            offsets = offsets.unflatten(-1, (*by_place, 2))
-        offsets = offsets.unflatten(0, pixels)  # (B, H, W, K, S, P, 2)
-        weights = weights.unflatten(-1, by_place).unflatten(0, pixels)
-        return grid + self.granularity * offsets, weights.softmax(dim=-1)
+        count = self.sequences * self.places
+        offsets, logits = predicted.split([2 * count, count], dim=-1)
+        offsets = offsets.unflatten(-1, (*by_place, 2))
+        granularity = predicted.new_tensor(self.granularities)[:, None, None]
+        return (grid + granularity * offsets,
+                logits.unflatten(-1, by_place).softmax(dim=-1))
 
     def forward(self, states: Tensor, C: Tensor | None = None) -> Tensor:
         """What the memory adds to the scan's output.
@@ -179,26 +187,21 @@ class AdaptorT(BaseModule):
         """
         # Half precision would round places to a quarter of a pixel or worse.
         with full_precision(states.device):
-            memory = memory_select(*self.look_up(states, C))
-        if C is None:
-            return self.gamma * memory.sum(dim=(3, 5))
-        return (self.gamma * cross_readout(memory, C)).to(C.dtype)
-
-    def look_up(self, states: Tensor,
-                C: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """What is looked up, where, and with which weights.
-
-        Args:
-            states: As `forward` takes them.
-            C: As `forward` takes it.
-
-        Returns:
-            The arguments of :func:`mmadaptor.ops.memory_select`.
-        """
-        if states.shape[-1] == 1:
-            tokens = states.squeeze(-1)  # (B, H, W, K, D)
-        else:
-            coefficients = C.to(states.dtype).flatten(0, 2).unsqueeze(-1)
-            tokens = states.flatten(0, 2) @ coefficients  # (B H W, K, D, 1)
-            tokens = tokens.squeeze(-1).unflatten(0, C.shape[:3])
-        return states, *self.locate(tokens)
+            if C is None:
+                coefficients = states.new_ones(states.shape[:4])
+            else:
+                coefficients = C.to(states.dtype)
+            if states.shape[-1] == 1:
+                values = states.squeeze(-1)
+                y = memory_readout(
+                    values, self.predict(values), self.granularities,
+                    coefficients.view(values.shape[:-1]))
+            else:
+                # What the token itself reads out, `(B H W, K, D, 1)`.
+                tokens = states.flatten(0, 2) @ (
+                    coefficients.flatten(0, 2).unsqueeze(-1))
+                tokens = tokens.squeeze(-1).unflatten(0, states.shape[:3])
+                memory = memory_select(
+                    states, *self.locate(self.predict(tokens)))
+                y = cross_readout(memory, coefficients)
+        return (self.gamma * y).to(states.dtype if C is None else C.dtype)

@@ -12,6 +12,7 @@ from mmadaptor.ops import cross_selective_scan
 
 from .adaptor_s import AdaptorS
 from .adaptor_t import AdaptorT
+from .pointwise import Pointwise
 
 DIRECTIONS = 4
 SCAN_INITS = ('vmamba', 'balanced')
@@ -136,10 +137,10 @@ class SS2D(BaseModule):
         self.d_state = d_state
         self.dt_rank = dt_rank or math.ceil(channels / 16)
         per_direction = self.dt_rank + 2 * d_state
-        self.in_proj = nn.Linear(channels, inner, bias=False)
+        self.in_proj = Pointwise(channels, inner, bias=False)
         self.conv = nn.Conv2d(
             inner, inner, 3, padding=1, groups=inner, bias=False)
-        self.x_proj = nn.Linear(inner, DIRECTIONS * per_direction, bias=False)
+        self.x_proj = Pointwise(inner, DIRECTIONS * per_direction, bias=False)
         self.dt_weight = nn.Parameter(
             torch.empty(DIRECTIONS, inner, self.dt_rank))
         self.dt_bias = nn.Parameter(torch.empty(DIRECTIONS, inner))
@@ -152,7 +153,7 @@ class SS2D(BaseModule):
             self.spatial = AdaptorS(inner, **spatial)
         norm_cfg = norm_cfg or dict(type='LN')
         self.norm = build_norm_layer(norm_cfg, inner)[1]
-        self.out_proj = nn.Linear(inner, channels, bias=False)
+        self.out_proj = Pointwise(inner, channels, bias=False)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -6,6 +6,7 @@ from mmengine.model import BaseModule, Sequential, trunc_normal_init
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from .pointwise import Pointwise
 from .ss2d import SS2D
 
 
@@ -59,7 +60,8 @@ class VMambaBlock(BaseModule):
         self.norm2 = build_norm_layer(norm_cfg, channels)[1]
         hidden = int(channels * mlp_ratio)
         self.mlp = Sequential(
-            nn.Linear(channels, hidden), nn.GELU(), nn.Linear(hidden, channels))
+            Pointwise(channels, hidden), nn.GELU(),
+            Pointwise(hidden, channels))
         self.drop_path = DropPath(drop_path_rate)
         for layer in (self.mlp[0], self.mlp[2]):
             trunc_normal_init(layer, std=.02)

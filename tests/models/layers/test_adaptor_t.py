@@ -49,7 +49,7 @@ def test_weights_of_two_places():
 def test_places_start_on_a_ring_of_each_granularity():
     adaptor = AdaptorT(4, sequences=2, places=4)
     tokens = torch.randn(1, 3, 5, 4, 4)
-    locations, weights = adaptor.locate(tokens)
+    locations, weights = adaptor.locate(adaptor.predict(tokens))
     assert locations.shape == (1, 3, 5, 4, 2, 4, 2)
     ring = torch.tensor([[0., 1.], [1., 0.], [0., -1.], [-1., 0.]])
     here = torch.tensor([2., 3.])
@@ -61,10 +61,11 @@ def test_places_start_on_a_ring_of_each_granularity():
 def test_static_places_do_not_depend_on_the_state():
     adaptor = AdaptorT(4, static=True)
     tokens = torch.randn(2, 3, 3, 4, 4)
-    locations, _ = adaptor.locate(tokens)
+    locations, _ = adaptor.locate(adaptor.predict(tokens))
     assert adaptor.offsets is None
     torch.testing.assert_close(locations[0], locations[1])
-    learned, _ = AdaptorT(4).locate(tokens)
+    other = AdaptorT(4)
+    learned, _ = other.locate(other.predict(tokens))
     torch.testing.assert_close(locations, learned)
 
 
@@ -74,7 +75,7 @@ def test_several_states_are_predicted_from_the_readout():
     torch.nn.init.normal_(adaptor.offsets.weight)
     states, C = torch.randn(1, 3, 4, 4, 4, 3), torch.randn(1, 3, 4, 4, 3)
     tokens = (states * C.unsqueeze(4)).sum(-1)
-    locations, weights = adaptor.locate(tokens)
+    locations, weights = adaptor.locate(adaptor.predict(tokens))
     memory = reference.memory_select(states, locations, weights)
     torch.testing.assert_close(
         adaptor(states, C), (memory * C.unsqueeze(4)).sum(dim=(3, 5)))
