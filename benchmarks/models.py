@@ -150,8 +150,17 @@ PARTS = {
 }
 
 
-def part_of(operator: str) -> str:
-    """The part of `PARTS` that an operator belongs to; its own name if none."""
+def part_of(operator: str, shapes: list[list[int]]) -> str:
+    """The part of `PARTS` that an operator belongs to; its own name if none.
+
+    Args:
+        operator: Its name.
+        shapes: Its inputs' shapes: a convolution with a kernel of one pixel is
+            a matrix product.
+    """
+    if 'conv' in operator and any(
+            len(shape) == 4 and shape[2:] == [1, 1] for shape in shapes):
+        return 'GEMMs'
     for part, patterns in PARTS.items():
         if any(pattern in operator for pattern in patterns):
             return part
@@ -168,13 +177,14 @@ def shares(call: Callable[[], None], repeats: int) -> dict[str, float]:
     Returns:
         Shares by part, the largest first; those under a hundredth are one.
     """
-    with profile(
-            activities=[ProfilerActivity.CPU], acc_events=True) as profiler:
+    with profile(activities=[ProfilerActivity.CPU], record_shapes=True,
+                 acc_events=True) as profiler:
         for _ in range(repeats):
             call()
     parts = Counter()
-    for event in profiler.key_averages():
-        parts[part_of(event.key)] += event.self_cpu_time_total
+    for event in profiler.key_averages(group_by_input_shape=True):
+        parts[part_of(event.key, event.input_shapes)] += (
+            event.self_cpu_time_total)
     total = sum(parts.values())
     result = Counter()
     for part, microseconds in parts.items():
