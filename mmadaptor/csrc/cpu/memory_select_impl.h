@@ -26,24 +26,34 @@ MMADAPTOR_INLINE void gather(const Places<T>& in, int64_t first, int64_t places,
     for (int tap = 0; tap < 4; ++tap) {
       const T* from = in.rows[4 * p + tap] + at;
       const T share = in.share(tap, p);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
       for (int i = 0; i < N; ++i) sum[i] += load_lanes<L>(from + i * step) * share;
     }
   std::memcpy(out + at, sum, sizeof(sum));
 }
 
+// The same for `count` vectors, fewer than N.
+template <bool add, int N, typename T>
+MMADAPTOR_INLINE void gather_vectors(const Places<T>& in, int64_t first, int64_t places,
+                                     int64_t at, int64_t count, T* out) {
+  if constexpr (N > 1) {
+    if (count == N - 1)
+      gather<add, Vec<T>, N - 1>(in, first, places, at, out);
+    else
+      gather_vectors<add, N - 1>(in, first, places, at, count, out);
+  }
+}
+
 template <bool add, typename T>
 MMADAPTOR_INLINE void gather_row(const MemorySelect& op, const Places<T>& in, int64_t token,
                                  T* out) {
-  constexpr int width = Simd<T>::width;
+  constexpr int width = Simd<T>::width, most = 8;  // sums that fit into registers
   const int64_t first = token * op.places;
   int64_t at = 0;
-  for (; at + 4 * width <= op.row; at += 4 * width)
-    gather<add, Vec<T>, 4>(in, first, op.places, at, out);
+  for (; at + most * width <= op.row; at += most * width)
+    gather<add, Vec<T>, most>(in, first, op.places, at, out);
   const int64_t rest = (op.row - at) / width;
-  if (rest == 3) gather<add, Vec<T>, 3>(in, first, op.places, at, out);
-  if (rest == 2) gather<add, Vec<T>, 2>(in, first, op.places, at, out);
-  if (rest == 1) gather<add, Vec<T>, 1>(in, first, op.places, at, out);
+  gather_vectors<add, most>(in, first, op.places, at, rest, out);
   for (at += rest * width; at < op.row; ++at) gather<add, T, 1>(in, first, op.places, at, out);
 }
 
