@@ -188,14 +188,14 @@ class AdaptorT(BaseModule):
         # Half precision would round places to a quarter of a pixel or worse.
         with full_precision(states.device):
             if C is None:
-                coefficients = states.new_ones(states.shape[:4])
+                coefficients = states.new_ones(*states.shape[:4], 1)
             else:
                 coefficients = C.to(states.dtype)
             if states.shape[-1] == 1:
                 values = states.squeeze(-1)
                 y = memory_readout(
                     values, self.predict(values), self.granularities,
-                    coefficients.view(values.shape[:-1]))
+                    coefficients.squeeze(-1))
             else:
                 # What the token itself reads out, `(B H W, K, D, 1)`.
                 tokens = states.flatten(0, 2) @ (

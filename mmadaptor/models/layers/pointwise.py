@@ -9,8 +9,8 @@ def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """A linear layer at every pixel of a map.
 
     On a CPU it is a 1x1 convolution, which torch gives to oneDNN where a matrix
-    product goes to MKL: on an AMD processor a tenth of a model's time, forward
-    and backward, on two threads. With one thread torch convolves by itself, and
+    product goes to MKL: on an AMD processor that saves an eighth of b2's time,
+    forward and backward. With one thread torch convolves by itself, slower, and
     what is compiled or exported is best left a product.
 
     Args:
@@ -22,7 +22,8 @@ def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         `(B, H, W, ..., C')`.
     """
     if (x.device.type != 'cpu' or x.dtype == torch.float64
-            or torch.compiler.is_compiling() or torch.get_num_threads() == 1):
+            or torch.compiler.is_compiling() or torch.get_num_threads() == 1
+            or not torch.backends.mkldnn.is_available()):
         # Pixels in one dimension: that W divides W K is more than torch.export
         # can tell of a width that it does not know.
         return F.linear(x.flatten(0, 2), weight, bias).unflatten(
