@@ -82,12 +82,12 @@ def test_memory_select(library, device):
 def test_memory_readout(library):
     """The composition on a device, its kernels those of memory_select."""
     run_tests(library, 'test_memory_readout.py',
-              'definition or finite or outside or hand_computed or repeats or '
-              'strides or named or check', {})
+              'definition or finite or outside or hand_computed or strides or '
+              'named or opcheck', {})
 
 
 def test_dilated_depthwise(library):
     """torch's own convolutions; those of a CPU, which has NaNs in bfloat16."""
     run_tests(library, 'test_dilated_depthwise.py',
               'definition and not float16 or hand_computed or outside or leave or '
-              'check or named', {})
+              'opcheck or named', {})
