@@ -12,7 +12,7 @@ train_cfg = dict(by_epoch=True, max_epochs=2)
 val_cfg = dict()
 test_cfg = dict()
 optim_wrapper = dict(
-    optimizer=dict(lr=1e-3, fused=True), clip_grad=dict(max_norm=5.))
+    optimizer=dict(lr=5e-4, fused=True), clip_grad=dict(max_norm=5.))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-2, by_epoch=False, end=200),
     dict(
