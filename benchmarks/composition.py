@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mmadaptor.ops import cross_readout, memory_select, selective_scan
+from mmadaptor.ops.memory_readout import find_places
 
 
 def _scan_order(maps: Tensor) -> Tensor:
@@ -80,14 +81,6 @@ def memory_readout(values: Tensor, predicted: Tensor,
     Returns:
         `(B, H, W, D)`.
     """
-    height, width = values.shape[1:3]
-    groups, numbers = len(granularities), predicted.shape[-1]
-    offsets, logits = predicted.split([numbers // 3 * 2, numbers // 3], dim=-1)
-    pixels = torch.cartesian_prod(torch.arange(height), torch.arange(width))
-    grid = pixels.to(predicted).view(height, width, 1, 1, 1, 2)
-    granularity = predicted.new_tensor(granularities)[:, None, None]
     memory = memory_select(
-        values.unsqueeze(-1),
-        grid + granularity * offsets.unflatten(-1, (groups, -1, 2)),
-        logits.unflatten(-1, (groups, -1)).softmax(dim=-1))
+        values.unsqueeze(-1), *find_places(predicted, granularities))
     return cross_readout(memory, coefficients.unsqueeze(-1))

@@ -11,10 +11,11 @@ import argparse
 from dataclasses import dataclass
 
 import torch
-from mmengine.runner import load_checkpoint
 from torch import Tensor, nn
 
+from mmadaptor.engine.checkpoints.tuned import load_model
 from mmadaptor.engine.checks.preflight import check_training
+from mmadaptor.engine.errors import InputError
 from mmadaptor.engine.job import (
     add_common_arguments,
     build_runner,
@@ -86,15 +87,20 @@ def main() -> None:
     make_data(cfg)
     check_training(cfg)
     runner = build_runner(cfg)
-    model = runner.model.eval()
     if args.checkpoint:
-        load_checkpoint(model, args.checkpoint, strict=True)
+        model = load_model(cfg, args.checkpoint)
     else:
+        model = runner.model
         model.init_weights()
+    model.eval()
     batch = next(iter(runner.build_dataloader(
         cfg.train_dataloader, seed=runner.seed)))
     images = model.data_preprocessor(batch)['inputs']
-    for path, share in shares(model.backbone, images).items():
+    found = shares(model.backbone, images)
+    if not found:
+        raise InputError(f'{args.config}: expected a backbone that scans maps, '
+                         f'got {type(model.backbone).__name__}.')
+    for path, share in found.items():
         mixer = model.backbone.get_submodule(path)
         scales = [f'{name} {scale.abs().mean():.3f}' for name, scale in (
             ('gamma', getattr(mixer.temporal, 'gamma', None)),

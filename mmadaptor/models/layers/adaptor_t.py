@@ -9,6 +9,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmadaptor.ops import cross_readout, memory_readout, memory_select
+from mmadaptor.ops.memory_readout import find_places
 
 from .pointwise import pointwise
 
@@ -136,18 +137,17 @@ class AdaptorT(BaseModule):
             Offsets from the token, `(S, P, 2)` in units of the granularity, and
             logits, `(S, P)`, side by side: `(B, H, W, K, 3 S P)`.
         """
-        layers = [self.coefficients]
-        if self.offsets is not None:
-            layers.insert(0, self.offsets)
+        layers = [layer for layer in (self.offsets, self.coefficients)
+                  if layer is not None]
         # In the tokens' precision, also in a model cast to half precision.
         predicted = pointwise(
             tokens,
             torch.cat([layer.weight for layer in layers]).to(tokens.dtype),
             torch.cat([layer.bias for layer in layers]).to(tokens.dtype))
         if self.offsets is None:
-            ring = self.ring.to(tokens.dtype).flatten().repeat(self.sequences)
-            predicted = torch.cat(
-                [ring.expand(*tokens.shape[:-1], -1), predicted], dim=-1)
+            places = self.ring.to(tokens.dtype).repeat(self.sequences, 1)
+            places = places.flatten().expand(*tokens.shape[:-1], -1)
+            predicted = torch.cat([places, predicted], dim=-1)
         return predicted
 
     def locate(self, predicted: Tensor) -> tuple[Tensor, Tensor]:
@@ -160,19 +160,7 @@ class AdaptorT(BaseModule):
             Locations, `(B, H, W, K, S, P, 2)` as (row, column) in pixels, and
             weights that sum to 1 over P, `(B, H, W, K, S, P)`.
         """
-        by_place = (self.sequences, self.places)
-        height, width = predicted.shape[1:3]
-        like = dict(device=predicted.device, dtype=predicted.dtype)
-        grid = torch.stack(torch.meshgrid(
-            torch.arange(height, **like), torch.arange(width, **like),
-            indexing='ij'), dim=-1)
-        grid = grid[:, :, None, None, None]  # (H, W, 1, 1, 1, 2)
-        count = self.sequences * self.places
-        offsets, logits = predicted.split([2 * count, count], dim=-1)
-        offsets = offsets.unflatten(-1, (*by_place, 2))
-        granularity = predicted.new_tensor(self.granularities)[:, None, None]
-        return (grid + granularity * offsets,
-                logits.unflatten(-1, by_place).softmax(dim=-1))
+        return find_places(predicted, self.granularities)
 
     def forward(self, states: Tensor, C: Tensor | None = None) -> Tensor:
         """What the memory adds to the scan's output.

@@ -1,5 +1,6 @@
-"""Adaptor-T's gather: a few places of the state map for each token."""
+"""Adaptor-T in one pass: from what is predicted to what memory adds."""
 
 from .op import memory_readout
+from .places import find_places
 
-__all__ = ['memory_readout']
+__all__ = ['find_places', 'memory_readout']

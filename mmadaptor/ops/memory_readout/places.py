@@ -1,0 +1,33 @@
+"""What the predicted numbers of Adaptor-T stand for, in plain torch."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def find_places(predicted: Tensor,
+                granularities: Sequence[float]) -> tuple[Tensor, Tensor]:
+    """The places that each token looks at, and their weights.
+
+    Args:
+        predicted: Offsets and logits, `(B, H, W, K, 3 S P)`, as
+            :func:`mmadaptor.ops.memory_readout` takes them.
+        granularities: The unit of each group's offsets in pixels, S numbers.
+
+    Returns:
+        Locations, `(B, H, W, K, S, P, 2)` as (row, column) in pixels, and
+        weights that sum to 1 over P, `(B, H, W, K, S, P)`: the arguments of
+        :func:`mmadaptor.ops.memory_select`.
+    """
+    height, width = predicted.shape[1:3]
+    groups, count = len(granularities), predicted.shape[-1] // 3
+    like = dict(device=predicted.device, dtype=predicted.dtype)
+    grid = torch.stack(torch.meshgrid(
+        torch.arange(height, **like), torch.arange(width, **like),
+        indexing='ij'), dim=-1)
+    grid = grid[:, :, None, None, None]  # (H, W, 1, 1, 1, 2)
+    offsets, logits = predicted.split([2 * count, count], dim=-1)
+    granularity = predicted.new_tensor(granularities)[:, None, None]
+    return (grid + granularity * offsets.unflatten(-1, (groups, -1, 2)),
+            logits.unflatten(-1, (groups, -1)).softmax(dim=-1))
