@@ -5,6 +5,7 @@
 #include <torch/library.h>
 
 #include "../memory_select.h"
+#include "../scan_tensors.h"
 #include "memory_select_kernel.h"
 
 namespace mmadaptor {
@@ -58,23 +59,16 @@ std::tuple<Tensor, Tensor, Tensor> memory_readout_backward(const Tensor& grad_y,
       empty_memory_readout_gradients(values, predicted, coefficients);
   const PreparedMemoryReadout prepared(values, predicted, granularities, coefficients);
   const Tensor incoming = grad_y.contiguous();
-  // A part belongs to one task, and their sum has one order.
-  const auto parts = [](const Tensor& t, int64_t count) {
-    return count == 1 ? t : at::empty({count, t.numel()}, t.options());
-  };
-  const auto add_up = [](const Tensor& parts, const Tensor& t) {
-    if (!parts.is_same(t)) t.copy_(parts.sum(0).view_as(t));
-  };
   const int64_t blocks = prepared.op.blocks();
-  const Tensor predicted_parts = parts(grad_predicted, blocks),
-               coefficients_parts = parts(grad_coefficients, blocks * prepared.op.groups);
+  Parts predicted_parts(grad_predicted, blocks, values.scalar_type());
+  Parts coefficients_parts(grad_coefficients, blocks * prepared.op.groups, values.scalar_type());
   const MemoryReadoutGradients grads{incoming.const_data_ptr(), grad_values.data_ptr(),
-                                     predicted_parts.data_ptr(), coefficients_parts.data_ptr()};
+                                     predicted_parts.data(), coefficients_parts.data()};
   at::parallel_for(0, prepared.op.backward_tasks(), 1, [&](int64_t begin, int64_t end) {
     memory_select_kernels().readout_backward(prepared.op, grads, begin, end);
   });
-  add_up(predicted_parts, grad_predicted);
-  add_up(coefficients_parts, grad_coefficients);
+  predicted_parts.add_up();
+  coefficients_parts.add_up();
   return {grad_values, grad_predicted, grad_coefficients};
 }
 

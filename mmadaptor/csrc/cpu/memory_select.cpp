@@ -5,9 +5,11 @@
 #include <ATen/Version.h>
 #include <torch/library.h>
 
+#include "../scan_tensors.h"
 #include "memory_select_kernel.h"
 
 namespace mmadaptor {
+
 // torch's own choice, which ATEN_CPU_CAPABILITY=default|avx2|avx512 overrides.
 const MemorySelectKernels& memory_select_kernels() {
   static const MemorySelectKernels& kernels = []() -> const MemorySelectKernels& {
@@ -66,19 +68,15 @@ std::tuple<Tensor, Tensor, Tensor> memory_select_backward(const Tensor& grad_mem
   const PreparedMemorySelect prepared(states, locations, weights);
   const Tensor incoming = grad_memory.contiguous();
   const int64_t blocks = prepared.op.blocks();
-  const auto parts = [&](const Tensor& t) {
-    return blocks == 1 ? t : at::empty({blocks, t.numel()}, t.options());
-  };
-  const Tensor locations_parts = parts(grad_locations), weights_parts = parts(grad_weights);
+  Parts locations_parts(grad_locations, blocks, states.scalar_type());
+  Parts weights_parts(grad_weights, blocks, states.scalar_type());
   const MemorySelectGradients grads{incoming.const_data_ptr(), grad_states.data_ptr(),
-                                    locations_parts.data_ptr(), weights_parts.data_ptr()};
+                                    locations_parts.data(), weights_parts.data()};
   at::parallel_for(0, prepared.op.backward_tasks(), 1, [&](int64_t begin, int64_t end) {
     memory_select_kernels().backward(prepared.op, grads, begin, end);
   });
-  if (blocks > 1) {
-    grad_locations.copy_(locations_parts.sum(0).view_as(grad_locations));
-    grad_weights.copy_(weights_parts.sum(0).view_as(grad_weights));
-  }
+  locations_parts.add_up();
+  weights_parts.add_up();
   return {grad_states, grad_locations, grad_weights};
 }
 
