@@ -32,6 +32,7 @@ def check_data(cfg: Config, split: str, report: Report) -> None:
     scope = cfg.get('default_scope')
     loader = cfg.get(f'{split}_dataloader')
     if isinstance(loader, dict):
+        _check_numbers(f'{split}_dataloader', loader, report)
         for key, node in leaves(loader.get('dataset'),
                                 f'{split}_dataloader.dataset'):
             _check_dataset(key, node, find_class(node['type'], scope),
@@ -44,6 +45,14 @@ def check_data(cfg: Config, split: str, report: Report) -> None:
             index = f'.{i}' if listed else ''
             _check_annotations(f'{split}_evaluator{index}.ann_file', path,
                                report)
+
+
+def _check_numbers(key: str, loader: Mapping, report: Report) -> None:
+    for name, least in (('batch_size', 1), ('num_workers', 0)):
+        value = loader.get(name, least)
+        if type(value) is not int or value < least:
+            report.problem(f'{key}.{name} must be a whole number of {least} '
+                           f'or more, got {value!r}')
 
 
 def leaves(node: Any, key: str) -> Iterator[tuple[str, Mapping]]:

@@ -1,5 +1,5 @@
 """Pictures, classes and heads that fit one another, or are named."""
-
+import pytest
 from refusals import edit, problems
 
 from mmadaptor.datasets import CLASSES, SEGMENTATION_CLASSES, make_shapes
@@ -62,6 +62,14 @@ def test_head_of_another_number_of_classes(det):
     text = problems(det)
     assert 'model.bbox_head.num_classes is 80' in text
     assert 'train_dataloader.dataset.dataset has 2 classes' in text
+
+
+@pytest.mark.parametrize('name, value, least', [
+    ('batch_size', 0, 1), ('batch_size', 2.5, 1), ('num_workers', -1, 0)])
+def test_numbers_of_a_loader(det, name, value, least):
+    det.train_dataloader[name] = value
+    assert (f'train_dataloader.{name} must be a whole number of {least} or more, '
+            f'got {value}') in problems(det)
 
 
 def test_a_root_that_is_not_there(seg, cls):
