@@ -106,6 +106,7 @@ def get_extensions() -> list:
         '-Wno-psabi',
         # Said of GCC's own headers of AVX-512 intrinsics.
         '-Wno-maybe-uninitialized',
+        *(['-DMMADAPTOR_WITH_CUDA'] if with_cuda else []),
         *os.environ.get('MMADAPTOR_CXX_ARGS', '').split(),
     ], nvcc=['-O3', *os.environ.get('MMCV_CUDA_ARGS', '').split()])
     return [

@@ -114,8 +114,15 @@ TORCH_LIBRARY_IMPL(mmadaptor, AutocastCUDA, m) {
 }  // namespace mmadaptor
 
 // Importing mmadaptor._ext loads the library, which registers the ops; the
-// module itself is empty.
+// module itself says only whether there are kernels for CUDA among them.
 PyMODINIT_FUNC PyInit__ext(void) {
-  static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_ext", nullptr, -1, nullptr};
-  return PyModule_Create(&module);
+  static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_ext", nullptr, -1, nullptr};
+  PyObject* module = PyModule_Create(&definition);
+#ifdef MMADAPTOR_WITH_CUDA
+  constexpr long with_cuda = 1;
+#else
+  constexpr long with_cuda = 0;
+#endif
+  if (module) PyModule_AddIntConstant(module, "with_cuda", with_cuda);
+  return module;
 }

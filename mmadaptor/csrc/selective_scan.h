@@ -46,10 +46,11 @@ inline void check_coefficients(const Check& check, const char* name, const Tenso
     check.shape(name, t, {channels, a.states()}, "(channels, states)");
   else if (t.dim() == 3)
     check.shape(name, t, {batch, a.states(), length}, "(batch, states, length)");
-  else if (t.dim() == 4)
+  else if (t.dim() == 4) {
+    check.not_empty(name, t, 1, "groups");
     check.shape(name, t, {batch, a.groups(), a.states(), length},
                 "(batch, groups, states, length)");
-  else
+  } else
     check.rank(name, t, 4,
                "(batch, groups, states, length), or 3 without groups, or 2 (channels, states)");
 }
@@ -107,9 +108,12 @@ inline void check_scan_gradient(const char* op, const ScanArguments& a, const Te
   const Check check(op, a.u);
   check.dtype("grad_y", grad_y, a.u.scalar_type(), "the dtype of `u`");
   check.shape("grad_y", grad_y, a.u.sym_sizes(), "(that of `u`)");
-  if (is_present(grad_last_state))
+  if (is_present(grad_last_state)) {
+    check.dtype("grad_last_state", *grad_last_state, accumulate_type(a.u.scalar_type()),
+                "that of `A`");
     check.shape("grad_last_state", *grad_last_state,
                 {a.u.sym_size(0), a.u.sym_size(1), a.states()}, "(batch, channels, states)");
+  }
   check_checkpoints(check, a, checkpoints);
 }
 

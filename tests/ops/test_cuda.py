@@ -10,11 +10,14 @@ import pytest
 import torch
 from cases import CASES
 from test_cross_scan import SIZES, TOLERANCE, make
+from test_dilated_depthwise import SIZES as MAPS
+from test_dilated_depthwise import make as make_map
 
 from mmadaptor.ops import (
     cross_readout,
     cross_selective_scan,
     cross_selective_scan_states,
+    dilated_depthwise,
     selective_scan,
     selective_scan_states,
 )
@@ -103,6 +106,14 @@ def test_readout(size):
     inputs = dict(states=torch.randn(*pixels, channels, states).requires_grad_(),
                   C=torch.randn(*pixels, states).requires_grad_())
     compare(cross_readout, inputs, torch.float32)
+
+
+@pytest.mark.parametrize('dtype', DTYPES, ids=str)
+@pytest.mark.parametrize('size, dilations', MAPS, ids=str)
+def test_dilated_depthwise(size, dilations, dtype):
+    y, kernels = make_map(size, dilations, dtype)
+    compare(lambda y, kernels: dilated_depthwise(y, kernels, dilations),
+            dict(y=y, kernels=kernels), dtype)
 
 
 @pytest.mark.parametrize('size', LARGE, ids=str)

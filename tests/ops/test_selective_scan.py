@@ -219,6 +219,8 @@ WRONG = {
                     r'`B` must have shape \[2, 1, 1, 7\].*got \[2, 1, 3, 7\]'),
     'groups': (dict(B=torch.ones(2, 4, 1, 7), C=torch.ones(2, 4, 1, 7)),
                r'groups of `B` and `C` must divide the 6 channels.*got 4'),
+    'no groups': (dict(B=torch.ones(2, 0, 1, 7), C=torch.ones(2, 0, 1, 7)),
+                  r'`B` has no groups, got shape \[2, 0, 1, 7\]'),
     'groups of C': (dict(C=torch.ones(2, 2, 1, 7)),
                     r'`C` must have shape \[2, 1, 1, 7\].*got \[2, 2, 1, 7\]'),
     'shape of D': (dict(D=torch.ones(7)), r'`D` must have shape \[6\].*got \[7\]'),
@@ -235,6 +237,16 @@ def test_wrong_input_is_named(change, message):
     inputs = {k: v.detach() for k, v in Case().inputs(torch.float32).items()}
     with pytest.raises((ValueError, RuntimeError), match=message):
         selective_scan(**{**inputs, **change}, delta_softplus=True)
+
+
+def test_a_wrong_gradient_is_named():
+    inputs = {k: v.detach() for k, v in Case().inputs(torch.float32).items()}
+    arguments = [inputs.get(name) for name in
+                 ('u', 'delta', 'A', 'B', 'C', 'D', 'z', 'delta_bias')]
+    y, last, checkpoints = torch.ops.mmadaptor.selective_scan(*arguments, True)
+    with pytest.raises(ValueError, match=r'`grad_last_state` must be Float \(that of `A`\)'):
+        torch.ops.mmadaptor.selective_scan_backward(
+            y, last.half(), *arguments, True, checkpoints)
 
 
 def test_without_the_library_the_call_says_how_to_build_it():

@@ -1,4 +1,5 @@
-// dilated_depthwise on a GPU: torch's own convolutions, one after the other.
+// dilated_depthwise on a GPU: torch's own convolutions, one after the other, in
+// float32 at least.
 #include "../dilated_depthwise.h"
 
 #include <torch/library.h>
@@ -16,20 +17,19 @@ using AsWideAsItIs = Autocast<at::kCUDA>::Below;
 Tensor channels_first(const Tensor& y) { return y.permute({0, 3, 1, 2}); }
 Tensor channels_last(const Tensor& maps) { return maps.permute({0, 2, 3, 1}); }
 
-// (dilations, channels, 1, 3, 3), in the type of the maps.
-Tensor weights(const Tensor& y, const Tensor& kernels) {
-  return kernels.to(y.scalar_type()).unsqueeze(2);
-}
+// In the kernels' type, which is that of the sums.
+Tensor widened(const Tensor& y, const Tensor& kernels) { return y.to(kernels.scalar_type()); }
 
 Tensor dilated_depthwise(const Tensor& y, const Tensor& kernels, at::IntArrayRef dilations) {
   check_dilated_depthwise("dilated_depthwise", y, kernels, dilations);
   const AsWideAsItIs guard;
-  const Tensor maps = channels_first(y), weight = weights(y, kernels);
-  Tensor out = y;
+  const Tensor wide = widened(y, kernels), maps = channels_first(wide),
+               weight = kernels.unsqueeze(2);  // (dilations, channels, 1, 3, 3)
+  Tensor out = wide;
   for (size_t i = 0; i < dilations.size(); ++i)
     out = out + channels_last(at::conv2d(maps, weight[static_cast<int64_t>(i)], {}, 1,
                                          dilations[i], dilations[i], y.size(3)));
-  return out.contiguous();
+  return out.to(y.scalar_type()).contiguous();
 }
 
 std::tuple<Tensor, Tensor> dilated_depthwise_backward(const Tensor& grad, const Tensor& y,
@@ -37,9 +37,10 @@ std::tuple<Tensor, Tensor> dilated_depthwise_backward(const Tensor& grad, const 
                                                       at::IntArrayRef dilations) {
   check_dilated_depthwise_gradient(grad, y, kernels, dilations);
   const AsWideAsItIs guard;
-  const Tensor maps = channels_first(y), grad_maps = channels_first(grad),
-               weight = weights(y, kernels), grad_kernels = empty_contiguous(kernels);
-  Tensor grad_y = grad;
+  const Tensor wide = widened(grad, kernels), grad_maps = channels_first(wide),
+               maps = channels_first(widened(y, kernels)), weight = kernels.unsqueeze(2),
+               grad_kernels = empty_contiguous(kernels);
+  Tensor grad_y = wide;
   for (size_t i = 0; i < dilations.size(); ++i) {
     const int64_t r = dilations[i], at = static_cast<int64_t>(i);
     const auto [grad_seen, grad_weight, none] = at::convolution_backward(
@@ -48,7 +49,7 @@ std::tuple<Tensor, Tensor> dilated_depthwise_backward(const Tensor& grad, const 
     grad_y = grad_y + channels_last(grad_seen);
     grad_kernels[at].copy_(grad_weight.squeeze(1));
   }
-  return {grad_y.contiguous(), grad_kernels};
+  return {grad_y.to(y.scalar_type()).contiguous(), grad_kernels};
 }
 
 }  // namespace
