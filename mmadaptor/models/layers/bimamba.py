@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mmadaptor.ops import selective_scan
 
 from .adaptor_s import AdaptorS
-from .adaptor_t import AdaptorT
+from .adaptor_t import AdaptorT, full_precision
 from .class_token import insert_class_token, split_class_token
 from .ss2d import at_least_float32, start_scan
 
@@ -138,8 +138,18 @@ class BiMamba(BaseModule):
         """
         x, gate = self.in_proj(x).chunk(2, dim=-1)  # (B, L, D) each
         arguments = self.scan_arguments(self.both_ways(x))
-        scanned = selective_scan(**arguments)
-        forth, back = in_order(scanned)
+        if self.temporal is None:
+            scanned = selective_scan(**arguments)
+        else:
+            # What the states say is what the output has beside its skip, which
+            # rounded to half precision is the rounding's noise.
+            arguments = {
+                name: at_least_float32(value) if name in ('u', 'delta', 'B', 'C')
+                else value for name, value in arguments.items()
+            }
+            with full_precision(x.device):
+                scanned = selective_scan(**arguments)
+        forth, back = in_order(scanned.to(gate.dtype))
         y = forth + back
         if self.temporal is not None or self.spatial is not None:
             y = self.adapt(y, scanned, arguments, height, width)
@@ -181,10 +191,10 @@ class BiMamba(BaseModule):
             width: Columns of patches.
 
         Returns:
-            `(B, H, W, 2, D, 1)`, in float32 at least.
+            `(B, H, W, 2, D, 1)`.
         """
         skip = arguments['D'][:, None] * arguments['u']
-        said = torch.stack(in_order(at_least_float32(scanned) - skip), dim=2)
+        said = torch.stack(in_order(scanned - skip), dim=2)
         patches, _ = split_class_token(said)
         return patches.unflatten(1, (height, width)).unsqueeze(-1)
 

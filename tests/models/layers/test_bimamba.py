@@ -7,6 +7,7 @@ from mmadaptor.models.layers.class_token import (
     insert_class_token,
     split_class_token,
 )
+from mmadaptor.ops.selective_scan.reference import selective_scan
 
 H, W = 3, 4
 
@@ -50,7 +51,6 @@ def test_the_memory_is_of_readouts():
     mixer(x, H, W)
     arguments = mixer.scan_arguments(
         mixer.both_ways(mixer.in_proj(x).chunk(2, dim=-1)[0]))
-    from mmadaptor.ops.selective_scan.reference import selective_scan
     said = selective_scan(**{**arguments, 'D': None}).unflatten(1, (2, -1))
     sequence = torch.stack([said[:, 0], said[:, 1].flip(-1)], 1)  # (1, 2, D, L)
     patches, _ = split_class_token(sequence.permute(0, 3, 1, 2))
@@ -86,7 +86,39 @@ def test_zero_adaptors_add_nothing_bit_for_bit():
     assert torch.equal(adapted(x, H, W), plain(x, H, W))
 
 
-def test_half_precision():
-    mixer = perturbed(temporal={}, spatial={}).bfloat16()
-    y = mixer(torch.randn(1, H * W + 1, 16).bfloat16(), H, W)
+@pytest.mark.parametrize('autocast', [False, True])
+def test_what_the_memory_reads_is_not_rounded(autocast):
+    """The skip, which bfloat16 rounds to a 256th, is a thousand times as large."""
+    mixer = perturbed(temporal=dict(gamma_init=1.), spatial={}).float()
+    with torch.no_grad():
+        mixer.D.fill_(10.)
+    x = torch.randn(1, H * W + 1, 16)
+    if not autocast:
+        mixer, x = mixer.bfloat16(), x.bfloat16()
+    seen = {}
+    mixer.temporal.register_forward_pre_hook(
+        lambda _, inputs: seen.update(readouts=inputs[0]))
+    with torch.autocast('cpu', torch.bfloat16, enabled=autocast):
+        y = mixer(x, H, W)
+        arguments = mixer.scan_arguments(
+            mixer.both_ways(mixer.in_proj(x).chunk(2, dim=-1)[0]))
     assert y.dtype == torch.bfloat16 and y.isfinite().all()
+    wide = {name: value.double() if isinstance(value, torch.Tensor) else value
+            for name, value in arguments.items()}
+    said = selective_scan(**{**wide, 'D': None}).unflatten(1, (2, -1))
+    sequence = torch.stack([said[:, 0], said[:, 1].flip(-1)], 1)
+    patches, _ = split_class_token(sequence.permute(0, 3, 1, 2))
+    expected = patches.unflatten(1, (H, W)).unsqueeze(-1)
+    torch.testing.assert_close(seen['readouts'].double(), expected, rtol=0,
+                               atol=2e-3 * expected.abs().max().item())
+
+
+def test_zero_adaptors_add_nothing_in_half_precision_either():
+    plain = perturbed().bfloat16()
+    adapted = perturbed(temporal={}, spatial={}).bfloat16()
+    with torch.no_grad():
+        adapted.load_state_dict(plain.state_dict(), strict=False)
+        adapted.temporal.gamma.zero_()
+        adapted.spatial.alpha.zero_()
+    x = torch.randn(2, H * W + 1, 16).bfloat16()
+    assert torch.equal(adapted(x, H, W), plain(x, H, W))
