@@ -151,8 +151,9 @@ def run_all(runs: tuple[Run, ...], out: Path, seeds: int,
             return started[run, seed]
 
         # Those that wait for another last: they hold a job as they do.
-        for seed in range(seeds):
-            for run in sorted(runs, key=lambda run: run.after is not None):
+        for run in sorted((*runs, *(run.after for run in runs if run.after)),
+                          key=lambda run: run.after is not None):
+            for seed in range(seeds):
                 start(run, seed)
     return {run: [started[run, seed].result() for seed in range(seeds)]
             for run in runs}

@@ -94,8 +94,8 @@ def trained(monkeypatch):
 
 def test_a_base_is_trained_once_a_seed_and_first(trained, tmp_path):
     records = run.run_all(BOOSTER.runs, tmp_path, seeds=2, jobs=1)
-    assert trained == [(one.name, seed) for seed in (0, 1)
-                       for one in BOOSTER.runs]
+    assert trained == [(one.name, seed) for one in BOOSTER.runs
+                       for seed in (0, 1)]
     assert records[BOOSTER.runs[1]][1]['checkpoint'] == (
         'scan.1 base, trained on.1 ')
 
