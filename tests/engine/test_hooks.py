@@ -134,7 +134,7 @@ def test_a_base_fits_its_booster_and_nothing_else(monkeypatch):
         base=torch.nn.Linear(2, 2), temporal=torch.nn.Linear(2, 2)))
     runner = SimpleNamespace(model=model, cfg=dict(load_from='base.pth'))
     hook, said = StrictLoadHook(optional=[r'^temporal\.']), []
-    monkeypatch.setattr('mmadaptor.engine.hooks.strict_load_hook.print_log',
+    monkeypatch.setattr('mmadaptor.engine.checkpoints.strict.print_log',
                         lambda text, *_: said.append(text))
     full = {k: torch.full_like(v, 3) for k, v in model.state_dict().items()}
     base = {k: v for k, v in full.items() if 'base' in k}
@@ -147,6 +147,19 @@ def test_a_base_fits_its_booster_and_nothing_else(monkeypatch):
     del base['base.bias']
     with pytest.raises(CheckpointMismatchError, match='missing:\n    base.bias'):
         hook.after_load_checkpoint(runner, dict(state_dict=base))
+
+
+def test_skipped_weights_leave_the_averages_too():
+    model = torch.nn.ModuleDict(dict(
+        base=torch.nn.Linear(2, 2), head=torch.nn.Linear(2, 2)))
+    runner = SimpleNamespace(model=model, cfg=dict(load_from='base.pth'))
+    full = {k: torch.full_like(v, 3) for k, v in model.state_dict().items()}
+    checkpoint = dict(state_dict=full, ema_state_dict={
+        'steps': torch.tensor(7), **{f'module.{k}': v for k, v in full.items()}})
+    StrictLoadHook(skip=[r'^head\.']).after_load_checkpoint(runner, checkpoint)
+    left = {'base.weight', 'base.bias'}
+    assert set(checkpoint['state_dict']) == left
+    assert set(checkpoint['ema_state_dict']) == {'steps', *(f'module.{k}' for k in left)}
 
 
 def test_curves_are_drawn_from_the_message_hub(tmp_path):

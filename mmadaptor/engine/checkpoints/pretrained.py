@@ -20,7 +20,7 @@ def find_pretrained(node: Any, path: str = 'model') -> Iterator[tuple]:
         from.
     """
     if isinstance(node, dict):
-        if _is_pretrained(node) and node.get('checkpoint'):
+        if is_pretrained(node) and node.get('checkpoint'):
             yield f'{path}.checkpoint', node['checkpoint']
         if isinstance(node.get('pretrained'), str):
             yield f'{path}.pretrained', node['pretrained']
@@ -60,8 +60,8 @@ def drop_pretrained(node: Any) -> None:
     if isinstance(node, dict):
         init_cfg = node.get('init_cfg')
         if isinstance(init_cfg, list):
-            node['init_cfg'] = [c for c in init_cfg if not _is_pretrained(c)]
-        elif _is_pretrained(init_cfg):
+            node['init_cfg'] = [c for c in init_cfg if not is_pretrained(c)]
+        elif is_pretrained(init_cfg):
             node['init_cfg'] = None
         if isinstance(node.get('pretrained'), str):
             node['pretrained'] = None
@@ -69,9 +69,18 @@ def drop_pretrained(node: Any) -> None:
         drop_pretrained(value)
 
 
-def _is_pretrained(node: Any) -> bool:
-    return isinstance(node, dict) and node.get('type') in ('Pretrained',
-                                                           PretrainedInit)
+def is_pretrained(node: Any) -> bool:
+    """Whether an `init_cfg` starts from a checkpoint.
+
+    Args:
+        node: Any part of a config.
+
+    Returns:
+        Whether it names mmengine's `Pretrained`, with its scope or without, or
+        its class.
+    """
+    return isinstance(node, dict) and node.get('type') in (
+        'Pretrained', 'mmengine.Pretrained', PretrainedInit)
 
 
 def _children(node: Any) -> Iterator[tuple]:

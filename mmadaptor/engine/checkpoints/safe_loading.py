@@ -24,6 +24,8 @@ from ..errors import DamagedFileError, InputError, UnsafeCheckpointError
 
 # torch obeys this one even where a caller asks for full unpickling.
 FORCE_WEIGHTS_ONLY = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
+# And refuses to load anything where a user has set this one as well.
+FORCE_UNPICKLING = 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'
 
 
 @contextlib.contextmanager
@@ -43,7 +45,8 @@ def weights_only(name: str) -> Iterator[None]:
     allowed = [
         *mmengine_checkpoint.get_torch_safe_globals(), argparse.Namespace
     ]
-    before = os.environ.get(FORCE_WEIGHTS_ONLY)
+    before = {name: os.environ.pop(name, None)
+              for name in (FORCE_WEIGHTS_ONLY, FORCE_UNPICKLING)}
     os.environ[FORCE_WEIGHTS_ONLY] = '1'
     try:
         with torch.serialization.safe_globals(allowed):
@@ -62,10 +65,9 @@ def weights_only(name: str) -> Iterator[None]:
             raise _damage(name, error) from error
         raise InputError(f'{name} cannot be read: {error}') from error
     finally:
-        if before is None:
-            del os.environ[FORCE_WEIGHTS_ONLY]
-        else:
-            os.environ[FORCE_WEIGHTS_ONLY] = before
+        del os.environ[FORCE_WEIGHTS_ONLY]
+        os.environ.update(
+            {name: value for name, value in before.items() if value is not None})
 
 
 def _refusal(name: str, error: Exception) -> InputError:

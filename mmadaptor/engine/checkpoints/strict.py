@@ -54,7 +54,8 @@ def _listed(what: str, names: Sequence[str]) -> str:
 def load_strict(module: torch.nn.Module,
                 state_dict: Mapping[str, torch.Tensor],
                 source: str,
-                optional: Sequence[str] = ()) -> None:
+                optional: Sequence[str] = (),
+                surplus: Sequence[str] = ()) -> list[str]:
     """Loads a state dict and accounts for every name in it.
 
     Args:
@@ -62,7 +63,11 @@ def load_strict(module: torch.nn.Module,
         state_dict: The weights, by the module's own names.
         source: Where they come from, for the error.
         optional: Regular expressions; a name that one of them is found in may
-            be missing on either side. Shapes have to agree all the same.
+            be missing in the state dict. Shapes have to agree all the same.
+        surplus: Regular expressions of names that only the state dict may have.
+
+    Returns:
+        The optional names that were missing.
 
     Raises:
         CheckpointMismatchError: Names are missing or left over, or shapes
@@ -93,7 +98,7 @@ def load_strict(module: torch.nn.Module,
             name for name in _required(keys.missing_keys, optional)
             if name not in misfits and 'num_batches_tracked' not in name
         ],
-        unexpected=_required(keys.unexpected_keys, optional),
+        unexpected=_required(keys.unexpected_keys, surplus),
         shapes=[(name, expected[name], got) for name, got in misfits.items()])
     if mismatch:
         raise CheckpointMismatchError(
@@ -101,6 +106,21 @@ def load_strict(module: torch.nn.Module,
             'the config that the checkpoint was trained with, or a checkpoint '
             'of this config.')
     _check_shared(module, state_dict, source)
+    return [name for name in keys.missing_keys if name not in
+            _required(keys.missing_keys, optional)]
+
+
+def note_absent(source: str, names: Sequence[str]) -> None:
+    """Says in the log which weights a checkpoint did not have.
+
+    Args:
+        source: Where the weights came from.
+        names: The weights that it lacks; nothing is said of none.
+    """
+    if names:
+        print_log(f'{source} lacks {len(names)} weights, such as {min(names)}, '
+                  'which stay as the model starts them.', 'current',
+                  logging.WARNING)
 
 
 def _check_shared(module: torch.nn.Module,
@@ -123,7 +143,8 @@ def _required(names: Sequence[str], optional: Sequence[str]) -> list[str]:
 
 def load_backbone(module: torch.nn.Module,
                   init_cfg: Mapping[str, Any],
-                  optional: Sequence[str] = ()) -> None:
+                  optional: Sequence[str] = (),
+                  surplus: Sequence[str] = ()) -> None:
     """Starts a module from `init_cfg=dict(type='Pretrained', ...)`, strictly.
 
     mmengine's own initialiser only logs what it could not load.
@@ -133,8 +154,9 @@ def load_backbone(module: torch.nn.Module,
         init_cfg: `checkpoint`, a path or address; `prefix`, the part of the
             checkpoint to take, such as `'backbone.'` (default all of it);
             `map_location` (default `'cpu'`).
-        optional: Regular expressions for names that may be missing on either
-            side, such as adaptors that a pretrained base does not have.
+        optional: Regular expressions for names that the checkpoint may lack,
+            such as adaptors; the log says which it did.
+        surplus: Regular expressions of names that only the checkpoint may have.
 
     Raises:
         InputError: The file or the prefix is missing.
@@ -148,10 +170,11 @@ def load_backbone(module: torch.nn.Module,
     if prefix:
         state_dict = _below(state_dict, prefix.rstrip('.') + '.', source)
     try:
-        load_strict(module, state_dict, source, optional)
+        absent = load_strict(module, state_dict, source, optional, surplus)
     except CheckpointMismatchError as error:
         hint = _prefix_hint(module, state_dict, prefix or '')
         raise CheckpointMismatchError(f'{error}{hint}') from error
+    note_absent(source, absent)
     if hasattr(module, '_params_init_info'):
         update_init_info(module, init_info=f'Pretrained: loaded from {source}')
 

@@ -1,17 +1,15 @@
 """A checkpoint of another model is an error, not a warning."""
 
-import logging
 import re
 from collections.abc import Sequence
 
 from mmengine.hooks import Hook
-from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from mmadaptor.registry import HOOKS
 
-from ..checkpoints.strict import load_strict
+from ..checkpoints.strict import load_strict, note_absent
 
 
 @HOOKS.register_module()
@@ -52,17 +50,19 @@ class StrictLoadHook(Hook):
             re.sub(r'^module\.', '', name): value
             for name, value in weights.items()
         }
-        for name in list(weights):
-            if any(re.search(pattern, name) for pattern in self.skip):
-                del weights[name]
+        skipped = [name for name in weights if self._skips(name)]
+        averages = checkpoint.get('ema_state_dict', {})
+        for name in skipped:
+            del weights[name]
+            # mmengine's EMAHook swaps the weights and their averages.
+            averages.pop(f'module.{name}', None)
         checkpoint['state_dict'] = weights
         model = runner.model
         model = model.module if is_model_wrapper(model) else model
         source = runner.cfg.get('load_from') or 'The checkpoint'
-        absent = [name for name in set(model.state_dict()) - set(weights)
-                  if any(re.search(p, name) for p in self.optional)]
-        if absent:
-            print_log(f'{source} lacks {len(absent)} weights, such as '
-                      f'{min(absent)}, which stay as the model starts them.',
-                      'current', logging.WARNING)
-        load_strict(model, weights, source, optional=self.skip + self.optional)
+        absent = load_strict(
+            model, weights, source, optional=self.skip + self.optional)
+        note_absent(source, [n for n in absent if not self._skips(n)])
+
+    def _skips(self, name: str) -> bool:
+        return any(re.search(pattern, name) for pattern in self.skip)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 from mmengine.model import BaseModule
 
+from mmadaptor.engine.checkpoints.pretrained import is_pretrained
 from mmadaptor.engine.checkpoints.strict import load_backbone
 
 from ..layers import AdaptorS
@@ -24,6 +25,8 @@ class AdaptableBackbone(BaseModule):
 
     optional_keys: Sequence[str] = ()
     """Patterns of what a pretrained file may lack."""
+    surplus_keys: Sequence[str] = ()
+    """Patterns of what it may have beside what the backbone has."""
 
     def __init__(self,
                  trainable: Sequence[str] | None = None,
@@ -73,12 +76,13 @@ class AdaptableBackbone(BaseModule):
             return
         configs = self.init_cfg or []
         configs = [configs] if isinstance(configs, dict) else configs
-        pretrained = [c for c in configs if c['type'] == 'Pretrained']
-        self.init_cfg = [c for c in configs if c['type'] != 'Pretrained']
+        pretrained = [c for c in configs if is_pretrained(c)]
+        self.init_cfg = [c for c in configs if not is_pretrained(c)]
         super().init_weights()
         self.init_cfg = configs
         for config in pretrained:
-            load_backbone(self, config, optional=self.optional_keys)
+            load_backbone(
+                self, config, self.optional_keys, self.surplus_keys)
 
     def _of_adaptor_s(self, change: Callable[[AdaptorS], None]) -> None:
         for module in self.modules():

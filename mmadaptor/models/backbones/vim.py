@@ -46,8 +46,8 @@ class Vim(AdaptableBackbone):
             one list of block indices in a list, for there is one stage.
         trainable: As :class:`~mmadaptor.models.VMamba` takes it.
         init_cfg: mmengine's initialisation config. `Pretrained` is strict:
-            its file holds every parameter but those of adaptors, and nothing
-            else, or loading fails.
+            its file holds every parameter and nothing else, or loading fails;
+            but it may lack adaptors.
 
     Raises:
         ValueError: For an unknown `arch`, `out_type`, block or adaptor key.
@@ -60,7 +60,7 @@ class Vim(AdaptableBackbone):
         'tiny': dict(embed_dims=192, depth=24),
         'small': dict(embed_dims=384, depth=24),
     }
-    optional_keys = (r'layers\..*\.(temporal|spatial)\..*', )
+    optional_keys = (r'^layers\..*\.(temporal|spatial)\.', )
 
     def __init__(self,
                  arch: str | dict = 'tiny',

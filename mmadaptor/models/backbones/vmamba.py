@@ -44,8 +44,8 @@ class VMamba(AdaptableBackbone):
             from scratch too short for the scan to grow from its small start
             (:class:`~mmadaptor.models.layers.SS2D`).
         init_cfg: mmengine's initialisation config. `Pretrained` is strict: its
-            file holds every parameter but those of adaptors and output norms,
-            and nothing else, or loading fails.
+            file holds every parameter and nothing else, or loading fails; but
+            it may lack adaptors, and have other output norms.
 
     Raises:
         ValueError: For an unknown `arch`, stage, block, adaptor key or
@@ -64,8 +64,8 @@ class VMamba(AdaptableBackbone):
         'base': dict(
             embed_dims=128, depths=(2, 2, 15, 2), d_state=1, ssm_ratio=2.),
     }
-    optional_keys = (r'stages\..*\.(temporal|spatial)\..*', r'norm\d\..*')
-    """Patterns of what a pretrained file may lack."""
+    optional_keys = (r'^stages\..*\.(temporal|spatial)\.', r'^norm\d\.')
+    surplus_keys = (r'^norm\d\.', )
 
     def __init__(self,
                  arch: str | dict = 'tiny',

@@ -56,10 +56,21 @@ def read_by_peek(path):
     return peek(str(path))
 
 
+@pytest.fixture(params=['', 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'], ids=['', 'forced'])
+def whatever_torch_is_told(request, monkeypatch):
+    """Also where a user's environment asks torch for full unpickling."""
+    if request.param:
+        monkeypatch.setenv(request.param, '1')
+    yield
+    if request.param:
+        assert os.environ[request.param] == '1'
+
+
 READERS = [read_by_loader, read_into_model, read_by_init, read_by_peek]
 
 
 @pytest.mark.parametrize('read', READERS)
+@pytest.mark.usefixtures('whatever_torch_is_told')
 def test_planted_object_is_refused_and_named(read, planted, tmp_path):
     with pytest.raises(UnsafeCheckpointError, match=re.escape(str(planted))):
         read(planted)
@@ -89,6 +100,7 @@ def test_every_scheme_of_mmengine_is_guarded():
     assert all(hasattr(loader, '__wrapped__') for loader in loaders)
 
 
+@pytest.mark.usefixtures('whatever_torch_is_told')
 def test_what_mmengine_saves_is_read(tmp_path):
     history = HistoryBuffer([1.0, 2.0], [1, 1])
     content = dict(

@@ -1,6 +1,7 @@
 """`Pretrained` is strict, but for adaptors and output norms."""
 import pytest
 import torch
+from mmengine.model import PretrainedInit
 from test_vmamba import SMALL
 
 import mmadaptor.engine  # noqa: F401
@@ -34,6 +35,35 @@ def test_adaptors_and_output_norms_may_be_missing(checkpoint):
             assert torch.equal(loaded[key.removeprefix('backbone.')], value)
     assert (loaded['stages.0.0.mixer.temporal.gamma'] == 0).all()
     assert (loaded['norm0.weight'] == 1).all()
+
+
+def test_what_is_missing_is_said(checkpoint, monkeypatch):
+    said = []
+    monkeypatch.setattr('mmadaptor.engine.checkpoints.strict.print_log',
+                        lambda text, *_: said.append(text))
+    built(checkpoint[0], VMamba, out_indices=(3, ))
+    assert said == []
+    built(checkpoint[0], VMamba)
+    assert len(said) == 1 and 'lacks 6 weights, such as norm0.bias' in said[0]
+
+
+@pytest.mark.parametrize('init', [dict(type='mmengine.Pretrained'), dict(type=PretrainedInit)], ids=str)
+def test_it_is_strict_by_whatever_name(checkpoint, init):
+    path, state = checkpoint
+    state.pop('backbone.stages.1.0.mixer.A_log')
+    torch.save(dict(state_dict=state), path)
+    model = VMamba(SMALL, init_cfg=dict(checkpoint=str(path), prefix='backbone.', **init))
+    with pytest.raises(Exception, match=r'1 missing:\s+stages.1.0.mixer.A_log'):
+        model.init_weights()
+
+
+def test_trained_adaptors_are_never_left_over(tmp_path):
+    both = MambaAdaptor(SMALL, out_indices=(3, ))
+    path = tmp_path / 'both.pth'
+    torch.save(dict(state_dict={f'backbone.{k}': v for k, v in both.state_dict().items()}), path)
+    for model, adaptors in ((VMamba, None), (MambaAdaptor, dict(temporal=dict()))):
+        with pytest.raises(Exception, match=r'unexpected:\s+stages.0.0.mixer.'):
+            built(path, model, adaptors=adaptors)
 
 
 @pytest.mark.parametrize('change, message', [
