@@ -101,6 +101,8 @@ def make_shapes(root: str | Path,
                              f'{least} or more, got {value!r}')
     wanted = dict(version=VERSION, train=train, val=val, seed=seed, size=SIZE)
     root = check_root(root)
+    if is_whole(root, wanted):
+        return root  # also where nothing can be written
     with locked(root):
         if not is_whole(root, wanted):
             build(root, wanted, workers or len(os.sched_getaffinity(0)))

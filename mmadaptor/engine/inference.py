@@ -85,7 +85,9 @@ def places_for(pictures: Sequence[str], folder: str) -> list[str]:
     for picture in pictures:
         place = os.path.join(
             folder, os.path.relpath(os.path.abspath(picture), above))
-        places.append(place if place.endswith('.png') else f'{place}.png')
+        if not place.endswith('.png') or place in places:
+            place += '.png'
+        places.append(place)
     originals = {os.path.realpath(p) for p in pictures}
     for place in places:
         if os.path.realpath(place) in originals:

@@ -11,6 +11,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from .errors import InputError
+from .extras import how_to_install
 from .loading import guard_loading
 from .options import merge_options
 from .processes import check_launcher, join_processes, leave_processes
@@ -65,7 +66,11 @@ def read_config(path: str) -> Config:
         raise InputError(f'{path}: no such config file.')
     try:
         return Config.fromfile(path)
-    except (SyntaxError, NameError, FileNotFoundError, ImportError) as error:
+    except (SyntaxError, NameError, OSError, ImportError, KeyError, TypeError,
+            ValueError, RuntimeError) as error:
+        missing = how_to_install(str(error).partition(' ')[0])
+        if isinstance(error, ModuleNotFoundError) and missing:
+            raise InputError(f'{path} needs {missing}') from error
         raise InputError(f'{path} cannot be read: {type(error).__name__}: '
                          f'{error}') from error
 
@@ -115,7 +120,7 @@ def make_data(cfg: Config) -> None:
         cfg: The config.
 
     Raises:
-        InputError: The folder is not free for it.
+        InputError: The folder is not free for it, or cannot be written to.
     """
     root = cfg.get('embedded_dataset')
     if root is None:
@@ -123,7 +128,7 @@ def make_data(cfg: Config) -> None:
     from mmadaptor.datasets import prepare
     try:
         prepare(root)
-    except (NotADirectoryError, FileExistsError) as error:
+    except OSError as error:
         raise InputError(f'embedded_dataset: {error}') from error
 
 

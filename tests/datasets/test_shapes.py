@@ -125,6 +125,14 @@ def test_second_call_does_nothing(root):
     assert times(root) == before
 
 
+def test_a_whole_dataset_needs_no_lock(tmp_path, monkeypatch):
+    """It may lie where nothing can be written."""
+    whole = make_shapes(tmp_path / 'set', 1, 1, workers=1)
+    monkeypatch.setattr('mmadaptor.datasets.shapes.locked',
+                        lambda root: pytest.fail('it was locked'))
+    assert prepare(whole) == whole
+
+
 def test_lost_file_and_other_numbers_make_it_anew(tmp_path):
     root = make_shapes(tmp_path / 'set', 2, 1, workers=1)
     lost = root / 'images/train/000001.png'

@@ -71,6 +71,19 @@ def test_broken_config_is_named(text, says, tmp_path):
     assert says in str(error.value)
 
 
+def test_config_and_checkpoint_in_the_wrong_order(tmp_path):
+    (tmp_path / 'epoch_1.pth').touch()
+    with pytest.raises(InputError, match=r'epoch_1\.pth cannot be read: OSError: Only'):
+        load_config(arguments(str(tmp_path / 'epoch_1.pth')))
+
+
+def test_a_toolbox_that_its_base_needs_is_ours_to_name(tmp_path, monkeypatch):
+    monkeypatch.setattr('mmengine.config.config.is_installed', lambda name: False)
+    path = write_config(tmp_path, '_base_ = "mmdet::_base_/default_runtime.py"')
+    with pytest.raises(InputError, match=r'needs mmdet, which is not installed.*".\[det\]"'):
+        load_config(arguments(path))
+
+
 def test_missing_config_is_named():
     with pytest.raises(InputError, match=r'none\.py: no such config file'):
         load_config(arguments('none.py'))

@@ -11,7 +11,7 @@ from mmadaptor.registry import MODELS
 SMALL = dict(embed_dims=16, depths=(1, 1, 1, 1), d_state=1, ssm_ratio=1.)
 DETECTORS = {
     'retinanet/retinanet_r50_fpn_1x_coco.py':
-    dict(in_channels=[16, 32, 64, 128]),
+    dict(in_channels=[32, 64, 128], start_level=0),
     'cascade_rcnn/cascade-mask-rcnn_r50_fpn_1x_coco.py':
     dict(in_channels=[16, 32, 64, 128]),
     'deformable_detr/deformable-detr_r50_16xb2-50e_coco.py':
@@ -37,7 +37,7 @@ def test_stock_detector(name):
     torch.manual_seed(0)
     init_default_scope('mmdet')
     cfg = Config.fromfile(Config._get_cfg_path(f'mmdet::{name}', '')[0])
-    out_indices = (1, 2, 3) if 'detr' in name else (0, 1, 2, 3)
+    out_indices = (0, 1, 2, 3) if 'cascade' in name else (1, 2, 3)
     cfg.merge_from_dict(dict(model=dict(
         backbone=dict(_delete_=True, type='mmadaptor.MambaAdaptor', arch=SMALL,
                       out_indices=out_indices),
@@ -50,5 +50,7 @@ def test_stock_detector(name):
     loss.backward()
     assert loss.isfinite()
     assert model.backbone.stages[0][0].mixer.A_log.grad.abs().sum() > 0
+    # So that a distributed job needs no `find_unused_parameters`.
+    assert [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
     result, = model.eval().predict(images, [sample()])
     assert result.pred_instances.bboxes.shape[1] == 4

@@ -137,6 +137,11 @@ def test_each_picture_is_drawn_once(tmp_path):
     assert places_for(found, 'out') == ['out/a.jpg.png', 'out/a.png']
 
 
+def test_each_drawing_has_a_place_of_its_own():
+    assert places_for(['in/a.jpg', 'in/a.jpg.png'], 'out') == [
+        'out/a.jpg.png', 'out/a.jpg.png.png']
+
+
 def test_a_drawing_never_replaces_a_picture(tmp_path):
     Image.new('RGB', (4, 4)).save(tmp_path / 'a.png')
     with pytest.raises(InputError, match='name another --out-dir'):

@@ -158,7 +158,13 @@ MMADAPTOR_INLINE void store_as(scalar_t* target, Vec<T> v, int count) {
 // several times as much.
 template <typename V, typename Pick, std::size_t... lane>
 MMADAPTOR_INLINE V shuffle(V a, V b, Pick, std::index_sequence<lane...>) {
+#if defined(__clang__) || __GNUC__ >= 12
   return __builtin_shufflevector(a, b, Pick::lane(static_cast<int>(lane))...);
+#else
+  using Index = std::conditional_t<sizeof(V) / sizeof...(lane) == 4, int32_t, int64_t>;
+  typedef Index Indices __attribute__((vector_size(sizeof(V))));
+  return __builtin_shuffle(a, b, Indices{Pick::lane(static_cast<int>(lane))...});
+#endif
 }
 
 template <typename Pick, typename T>

@@ -66,8 +66,7 @@ def weights_only(name: str) -> Iterator[None]:
         raise InputError(f'{name} cannot be read: {error}') from error
     finally:
         del os.environ[FORCE_WEIGHTS_ONLY]
-        os.environ.update(
-            {name: value for name, value in before.items() if value is not None})
+        os.environ.update({k: v for k, v in before.items() if v is not None})
 
 
 def _refusal(name: str, error: Exception) -> InputError:

@@ -12,11 +12,11 @@ from mmengine.logging import print_log
 from ..checkpoints.pretrained import find_pretrained, how_to_make
 from ..checkpoints.safe_loading import peek
 from ..errors import InputError
+from ..extras import how_to_install
 from ..job import ADAPTORS_ALONE, has_hook
 from .datasets import check_data
 from .report import Report
 
-EXTRAS = {'mmdet': 'det', 'mmseg': 'seg', 'mmpretrain': 'cls'}
 TASKS = {
     'mmdet': 'detection (mmdet)',
     'mmseg': 'segmentation (mmseg)',
@@ -95,9 +95,9 @@ def _check_task(cfg: Config, path: str, report: Report) -> None:
 
 def _check_job(cfg: Config, splits: tuple[str, ...], report: Report) -> None:
     scope = cfg.get('default_scope')
-    if scope in EXTRAS and importlib.util.find_spec(scope) is None:
-        report.problem(f'{scope} is not installed: pip install '
-                       f'"mmadaptor[{EXTRAS[scope]}]" --no-build-isolation')
+    missing = how_to_install(scope)
+    if missing and importlib.util.find_spec(scope) is None:
+        report.problem(f'the config needs {missing}')
     elif _is_first_process():
         for split in splits:
             check_data(cfg, split, report)

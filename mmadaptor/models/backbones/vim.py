@@ -37,7 +37,8 @@ class Vim(AdaptableBackbone):
         out_type: `'cls_token'`: vectors; `'featmap'`: maps of the patches.
         out_indices: The blocks whose output is returned; negative ones count
             from the end, and one may stand several times, for a pyramid made
-            of one map. The final norm is applied after the last block alone.
+            of one map. The final norm is applied after the last block alone;
+            blocks after the last of them are not run, and frozen.
         frozen_stages: -1: none; 0: the embeddings; n: them and n blocks.
         drop_path_rate: Of the last block; it grows from 0 block by block.
         with_cp: Whether to recompute blocks in the backward pass, which saves
@@ -124,6 +125,15 @@ class Vim(AdaptableBackbone):
                              f'{self.frozen_stages}')
 
     def _freeze_stages(self) -> None:
+        # A distributed job would wait for the gradients of what no output
+        # needs. Adaptors may be shared with what one does.
+        last = max(self.out_indices) + 1
+        needed = set(self.layers[:last].parameters())
+        unneeded = self.layers[last:]
+        for parameter in (*unneeded.parameters(),
+                          *(self.norm.parameters() if unneeded else ())):
+            if parameter not in needed:
+                parameter.requires_grad_(False)
         if self.frozen_stages < 0:
             return
         self.cls_token.requires_grad_(False)
@@ -160,7 +170,7 @@ class Vim(AdaptableBackbone):
         """
         x, size = self.embed(images)
         outputs = {}
-        for i, layer in enumerate(self.layers):
+        for i, layer in enumerate(self.layers[:max(self.out_indices) + 1]):
             x = layer(x, *size)
             if i in self.out_indices:
                 last = i == len(self.layers) - 1

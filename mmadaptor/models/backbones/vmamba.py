@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from mmcv.cnn import build_norm_layer
 from mmengine.model import ModuleList, Sequential
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from mmadaptor.registry import BACKBONES
 
@@ -26,12 +27,14 @@ class VMamba(AdaptableBackbone):
             stage, four by name), `d_state` and `ssm_ratio`.
         in_channels: Channels of the image.
         mlp_ratio: Hidden channels of each perceptron per channel.
-        out_indices: The stages whose maps are returned, from 0.
+        out_indices: The stages whose maps are returned, from 0. Those after
+            the last of them are not run, and frozen.
         frozen_stages: -1: none; 0: the stem; n: the stem and stages 1 to n.
         drop_path_rate: Of the last block; it grows from 0 block by block.
         with_cp: Whether to recompute blocks in the backward pass, which saves
             memory.
-        norm_cfg: The normalisation, over channels; the default is LayerNorm.
+        norm_cfg: The normalisation, over the channels of each pixel; the
+            default is LayerNorm.
         adaptors: None, or a dict of `temporal` (arguments of
             :class:`~mmadaptor.models.layers.AdaptorT`), `spatial` (those of
             :class:`~mmadaptor.models.layers.AdaptorS`), `blocks` (for each
@@ -49,7 +52,7 @@ class VMamba(AdaptableBackbone):
 
     Raises:
         ValueError: For an unknown `arch`, stage, block, adaptor key or
-            `scan_init`.
+            `scan_init`, or a norm of other dimensions.
 
     Source:
         VMamba (arXiv 2401.10166); a norm for each output as in its detection
@@ -88,6 +91,7 @@ class VMamba(AdaptableBackbone):
         self._check_stages(len(depths))
         dims = [arch['embed_dims'] * 2**i for i in range(len(depths))]
         norm_cfg = norm_cfg or dict(type='LN')
+        _check_norm(norm_cfg, dims[0])
         block = dict(mlp_ratio=mlp_ratio, with_cp=with_cp, norm_cfg=norm_cfg)
         scan = dict(d_state=arch['d_state'], ssm_ratio=arch['ssm_ratio'],
                     scan_init=scan_init)
@@ -145,10 +149,16 @@ class VMamba(AdaptableBackbone):
                              f'{self.frozen_stages}')
 
     def _freeze_stages(self) -> None:
-        """Fix the first stages' parameters; dropout and the like go off."""
+        """Fix the first stages' parameters; dropout and the like go off.
+
+        And those of stages that no output needs: a distributed job would wait
+        for their gradients.
+        """
         frozen = [self.downsample_layers[0]] if self.frozen_stages >= 0 else []
         for i in range(self.frozen_stages):
             frozen += [self.downsample_layers[i], self.stages[i]]
+        last = max(self.out_indices)
+        frozen += [*self.downsample_layers[last + 1:], *self.stages[last + 1:]]
         for module in frozen:
             module.eval()
             module.requires_grad_(False)
@@ -165,7 +175,7 @@ class VMamba(AdaptableBackbone):
         """
         x = images.permute(0, 2, 3, 1)  # (B, H, W, in_channels)
         maps = []
-        for i, stage in enumerate(self.stages):
+        for i, stage in enumerate(self.stages[:max(self.out_indices) + 1]):
             x = stage(self.downsample_layers[i](x))
             if i in self.out_indices:
                 out = getattr(self, f'norm{i}')(x)
@@ -173,3 +183,11 @@ class VMamba(AdaptableBackbone):
                 # without asking for strides.
                 maps.append(out.permute(0, 3, 1, 2).contiguous())
         return tuple(maps)
+
+
+def _check_norm(norm_cfg: dict, channels: int) -> None:
+    norm = build_norm_layer(norm_cfg, channels)[1]
+    if isinstance(norm, _NormBase | nn.GroupNorm):
+        raise ValueError('`norm_cfg` must name a norm over the last dimension, '
+                         f'such as LN, for maps are channels last, got '
+                         f'{norm_cfg}')

@@ -74,8 +74,9 @@ class AdaptorT(BaseModule):
         init_cfg: mmengine's initialisation config.
 
     Raises:
-        ValueError: If the sequences do not divide the channels, or there are
-            not as many granularities as sequences.
+        ValueError: If there is no sequence or no place, the sequences do not
+            divide the channels, or there are not as many granularities as
+            sequences.
 
     Source:
         Mamba-Adaptor (arXiv 2505.12685), Adaptor-T. The paper does not say how
@@ -95,6 +96,9 @@ class AdaptorT(BaseModule):
                  gamma_init: float = 0.,
                  init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg)
+        for name, count in (('sequences', sequences), ('places', places)):
+            if count < 1:
+                raise ValueError(f'`{name}` must be 1 or more, got {count}')
         if channels % sequences:
             raise ValueError(f'`sequences` must divide the {channels} channels '
                              f'of the scan, got {sequences}')

@@ -143,10 +143,8 @@ class BiMamba(BaseModule):
         else:
             # What the states say is what the output has beside its skip, which
             # rounded to half precision is the rounding's noise.
-            arguments = {
-                name: at_least_float32(value) if name in ('u', 'delta', 'B', 'C')
-                else value for name, value in arguments.items()
-            }
+            for name in ('u', 'delta', 'B', 'C'):
+                arguments[name] = at_least_float32(arguments[name])
             with full_precision(x.device):
                 scanned = selective_scan(**arguments)
         forth, back = in_order(scanned.to(gate.dtype))

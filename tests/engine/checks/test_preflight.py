@@ -72,7 +72,7 @@ def test_addresses_are_taken_as_they_are(det):
 
 def test_toolbox_that_is_not_installed(det, monkeypatch):
     monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
-    assert 'mmdet is not installed: pip install "mmadaptor[det]"' in problems(det)
+    assert 'the config needs mmdet, which is not installed' in problems(det)
 
 
 def test_other_processes_of_a_job_leave_the_data_to_the_first(det, root, monkeypatch):

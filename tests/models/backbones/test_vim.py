@@ -69,6 +69,16 @@ def test_out_indices_and_the_final_norm():
     assert not torch.allclose(first, last)
 
 
+def test_blocks_that_no_output_needs_are_not_run():
+    model = Vim(**SMALL, out_type='featmap', out_indices=(0, 1),
+                adaptors={**BOTH, 'share': True}).train()
+    model.layers[2].register_forward_pre_hook(lambda *_: pytest.fail('it ran'))
+    sum(m.sum() for m in model(torch.randn(1, 3, 64, 64))).backward()
+    learns = {n for n, p in model.named_parameters() if p.requires_grad}
+    assert learns == {n for n, p in model.named_parameters() if p.grad is not None}
+    assert 'layers.0.mixer.temporal.gamma' in learns
+
+
 def test_zero_adaptors_equal_vim_bit_for_bit():
     plain = perturbed(Vim(**SMALL))
     for adaptors in (BOTH, {**BOTH, 'share': True}):

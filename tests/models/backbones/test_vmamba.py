@@ -74,6 +74,15 @@ def test_out_indices_choose_normalised_maps():
     assert torch.equal(every(images)[1], first)
 
 
+def test_stages_that_no_output_needs_are_not_run():
+    model = VMamba(SMALL, out_indices=(0, 1)).train()
+    model.stages[2].register_forward_pre_hook(lambda *_: pytest.fail('it ran'))
+    sum(m.sum() for m in model(torch.randn(1, 3, 32, 32))).backward()
+    learns = {n for n, p in model.named_parameters() if p.requires_grad}
+    assert learns == {n for n, p in model.named_parameters() if p.grad is not None}
+    assert {n.split('.')[1] for n in learns if n.startswith('stages')} == {'0', '1'}
+
+
 @pytest.mark.parametrize('stages', [-1, 0, 2, 4])
 def test_frozen_stages(stages):
     model = VMamba(SMALL, frozen_stages=stages, drop_path_rate=.5).train()
@@ -133,6 +142,7 @@ def test_it_is_found_from_mmdet_by_scope():
     (dict(out_indices=(4, )), r'`out_indices` must be some of 0 to 3, got \(4,\)'),
     (dict(out_indices=()), '`out_indices` must be some'),
     (dict(frozen_stages=5), '`frozen_stages` must be -1 to 4, got 5'),
+    (dict(norm_cfg=dict(type='BN')), "`norm_cfg` must name a norm over the last .*'BN'"),
     (dict(adaptors=dict(memory={})), '`adaptors` must have keys'),
 ])
 def test_wrong_arguments_are_named(arguments, message):

@@ -101,6 +101,8 @@ def test_autocast_keeps_places_in_float32():
 
 @pytest.mark.parametrize('arguments, message', [
     (dict(sequences=3), '`sequences` must divide the 4 channels.*got 3'),
+    (dict(sequences=0), '`sequences` must be 1 or more, got 0'),
+    (dict(places=0), '`places` must be 1 or more, got 0'),
     (dict(granularities=[1.]), '`granularities` must be 2 numbers.*got'),
 ])
 def test_wrong_arguments_are_named(arguments, message):
