@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from mmadaptor.engine.checkpoints.pretrained import drop_pretrained
 from mmadaptor.engine.checkpoints.tuned import load_model
 from mmadaptor.engine.checks.preflight import check_training
 from mmadaptor.engine.errors import InputError
@@ -81,9 +82,13 @@ def main() -> None:
     parser.add_argument('config')
     parser.add_argument('checkpoint', nargs='?',
                         help='default: the network as it starts')
+    parser.add_argument('--from-scratch', action='store_true',
+                        help='leave out what the backbone would start from')
     add_common_arguments(parser)
     args = parser.parse_args()
     cfg = load_config(args)
+    if args.checkpoint or args.from_scratch:
+        drop_pretrained(cfg.model)
     make_data(cfg)
     check_training(cfg)
     runner = build_runner(cfg)

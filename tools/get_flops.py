@@ -14,6 +14,7 @@ from rich.table import Table
 import mmadaptor  # noqa: F401
 from mmadaptor.engine.counting import count, input_size
 from mmadaptor.engine.job import read_config, run
+from mmadaptor.engine.options import merge_options
 
 
 def parse_args() -> argparse.Namespace:
@@ -24,7 +25,8 @@ def parse_args() -> argparse.Namespace:
                         help="the image's size; by default 800 1280 for "
                         'detection, 512 2048 for segmentation, 224 224 for '
                         'classification, 128 128 for the embedded dataset')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction)
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction,
+                        default={}, metavar='KEY=VALUE')
     return parser.parse_args()
 
 
@@ -32,8 +34,7 @@ def main() -> None:
     """Build the config's model, count, print."""
     args = parse_args()
     config = read_config(args.config)
-    if args.cfg_options:
-        config.merge_from_dict(args.cfg_options)
+    merge_options(config, args.cfg_options)
     init_default_scope(config.get('default_scope', 'mmadaptor'))
     shape = args.shape or input_size(config)
     model = MODELS.build(config.model).eval()

@@ -9,12 +9,14 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import init_default_scope
 
 from mmadaptor.engine.checkpoints.tuned import load_model
 from mmadaptor.engine.errors import InputError
 from mmadaptor.engine.job import add_common_arguments, load_config, run
+from mmadaptor.engine.loading import guard_loading
 from mmadaptor.visualization import (
     Scene,
     draw_fields,
@@ -71,24 +73,30 @@ def parse_token(text: str) -> tuple[float, float]:
     return row, column
 
 
-def read_image(path: str, pipeline: list[dict]) -> dict:
+def read_image(path: str, cfg: Config) -> dict:
     """Runs an image through a config's test pipeline.
 
     Args:
         path: The image.
-        pipeline: The pipeline; what loads labels is left out.
+        cfg: The config; what loads labels is taken out of its pipeline.
 
     Returns:
         A sample.
 
     Raises:
-        InputError: There is no such file.
+        InputError: There is no such file, it is no image, or the config says
+            not how to read one.
     """
     if not os.path.isfile(path):
         raise InputError(f'{path}: no such image file.')
-    steps = [step for step in pipeline
-             if not any(name in step['type'] for name in LOADERS)]
-    return Compose(steps)(dict(img_path=path, img_id=0))
+    if not cfg.get('test_dataloader'):
+        raise InputError(f'{cfg.filename} has no test_dataloader, whose '
+                         'pipeline reads the image.')
+    dataset = cfg.test_dataloader.dataset
+    dataset.pipeline = [step for step in dataset.pipeline
+                        if not any(name in step['type'] for name in LOADERS)]
+    guard_loading(cfg)
+    return Compose(dataset.pipeline)(dict(img_path=path, img_id=0))
 
 
 def choose_block(records: dict, asked: str | None) -> str:
@@ -162,7 +170,7 @@ def main() -> None:
     tokens = [parse_token(text) for text in args.tokens]
     cfg = load_config(args)
     init_default_scope(cfg.get('default_scope', 'mmadaptor'))
-    sample = read_image(args.image, cfg.test_dataloader.dataset.pipeline)
+    sample = read_image(args.image, cfg)
     model = load_model(cfg, args.checkpoint).eval()
     inputs = model.data_preprocessor(pseudo_collate([sample]))['inputs']
     seen = sample['inputs'].permute(1, 2, 0).numpy()[..., ::-1]  # RGB

@@ -19,7 +19,7 @@ model = dict(
         type='mmadaptor.Vim', arch=dict(embed_dims=16, depth=2), img_size=64,
         adaptors={adaptors}),
     head=dict(type='LinearClsHead', num_classes=2, in_channels=16))
-test_dataloader = dict(dataset=dict(pipeline=[
+test_dataloader = dict(dataset=dict(type='CustomDataset', pipeline=[
     dict(type='LoadImageFromFile'), dict(type='PackInputs')]))
 '''
 
@@ -67,5 +67,8 @@ def test_wrong_arguments_are_named(job, arguments, message, monkeypatch):
 def test_a_missing_image_and_a_plain_backbone(job, tmp_path, monkeypatch):
     assert 'nowhere.png: no such image' in refusal(
         monkeypatch, 'visualize_memory', tmp_path / 'nowhere.png', *job[1:])
+    (tmp_path / 'text.png').write_text('no picture')
+    assert 'text.png cannot be read' in refusal(
+        monkeypatch, 'visualize_memory', tmp_path / 'text.png', *job[1:])
     plain = job_with(tmp_path, 'dict(spatial=dict())')
     assert 'no Adaptor-T' in refusal(monkeypatch, 'visualize_memory', *plain)

@@ -7,6 +7,8 @@ from typing import Any
 
 from mmengine.model import PretrainedInit
 
+PUBLISHED = ('vmamba', 'vim')
+
 
 def find_pretrained(node: Any, path: str = 'model') -> Iterator[tuple]:
     """Walks a model's config.
@@ -29,26 +31,31 @@ def find_pretrained(node: Any, path: str = 'model') -> Iterator[tuple]:
 
 
 def how_to_make(checkpoint: str, config: str | None) -> str:
-    """Says which training makes a checkpoint that is not there.
+    """Says which tools make a checkpoint that is not there.
 
     Args:
-        checkpoint: Its path; the config that makes it has the file's name, or
-            that of its folder.
+        checkpoint: Its path; the config that trains it has the file's name, or
+            that of its folder, and the converter knows names that begin with a
+            published model's.
         config: The config that starts from it. The other is looked for beside
             it.
 
     Returns:
-        A sentence; empty if there is no such config.
+        A sentence; empty if neither makes it.
     """
-    path = Path(checkpoint)
+    path, ways = Path(checkpoint), []
     for name in (path.stem, path.parent.name) if config else ():
         recipe = Path(config).with_name(f'{name}.py')
         if recipe.is_file():
             link = f', then link work_dirs/{name}/epoch_*.pth to it'
-            return (f'Make {checkpoint} by python tools/train.py '
-                    f'{os.path.relpath(recipe)}'
-                    f'{link if name == path.stem else ""}.')
-    return ''
+            ways.append(f'python tools/train.py {os.path.relpath(recipe)}'
+                        f'{link if name == path.stem else ""}')
+            break
+    family = path.stem.partition('_')[0]
+    if family in PUBLISHED:
+        ways.append(f'python tools/convert_checkpoint.py --from {family} '
+                    f'PUBLISHED {checkpoint}')
+    return f'Make {checkpoint} by {", or by ".join(ways)}.' if ways else ''
 
 
 def drop_pretrained(node: Any) -> None:

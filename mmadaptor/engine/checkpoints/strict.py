@@ -187,9 +187,11 @@ def _below(state_dict: Mapping[str, torch.Tensor], prefix: str,
     }
     if not below:
         roots = sorted({name.split('.')[0] + '.' for name in state_dict})
+        published = ('. Published weights are converted by tools/'
+                     'convert_checkpoint.py' if 'model' in state_dict else '')
         raise InputError(
             f"{source} has nothing under prefix '{prefix}'; its names begin "
-            f'with {", ".join(roots[:SHOWN])}')
+            f'with {", ".join(roots[:SHOWN])}{published}')
     return below
 
 

@@ -112,8 +112,9 @@ def _is_first_process() -> bool:
 
 
 def _check_load_from(cfg: Config, report: Report) -> None:
-    if cfg.get('load_from'):
-        _check_checkpoint(LOAD_FROM, cfg.load_from, report)
+    path = cfg.get('load_from')
+    if path and not _check_checkpoint(LOAD_FROM, path, report):
+        report.hint(how_to_make(path, cfg.filename))
 
 
 def _check_checkpoint(key: str, path: Any, report: Report) -> bool:
