@@ -183,6 +183,55 @@ def segment(name: str, after: Run | None = None, scanning: bool = True,
     return Run(name, SEGMENTOR, options, after)
 
 
+def corner(name: str, depth: int = 1, **settings: object) -> Run:
+    """A segmentor of `corners`, of one stage, whose convolutions do not reach.
+
+    Args:
+        name: The run's.
+        depth: Its blocks.
+        settings: Its backbone's arguments.
+
+    Returns:
+        The run.
+    """
+    arch = dict(embed_dims=DIMS[0], depths=(depth, ), d_state=1, ssm_ratio=1.)
+    pipeline = [dict(type='DrawCorners'), dict(type='PackSegInputs')]
+    train = dict(_delete_=True, type='Corners', pictures=2000, first=0,
+                 pipeline=pipeline)
+    val = dict(train, pictures=300, first=train['pictures'])
+    head = 'model.decode_head'
+    plain = segment(name, arch=arch, out_indices=(0, ), **settings)
+    return Run(name, SEGMENTOR, {
+        **plain.options, **for_epochs(6),
+        'embedded_dataset': None,
+        'train_dataloader.dataset': train,
+        'val_dataloader.dataset': val,
+        'test_dataloader.dataset': val,
+        'optim_wrapper.optimizer.lr': 4e-3,
+        'custom_imports.imports': [*BY_CLASS['custom_imports.imports'],
+                                   'benchmarks.study.corners'],
+        head: plain.options[head] | dict(
+            in_channels=DIMS[:1], in_index=(0, ), num_classes=3,
+            loss_decode=dict(type='CrossEntropyLoss',
+                             class_weight=[.05, 1., 1.])),
+    })
+
+
+CORNERS = Study(
+    'What a memory gives where the cue is in no row or column',
+    (
+        corner('scan'),
+        corner('scan, two blocks', depth=2),
+        corner('scan, S', adaptors=dict(spatial=dict())),
+        corner('scan, T, static places',
+               adaptors=dict(temporal=dict(static=True))),
+        corner('scan, T', adaptors=dict(temporal=dict())),
+        corner('scan, T and S',
+               adaptors=dict(temporal=dict(), spatial=dict())),
+    ),
+    {'discs, IoU': SEGMENTATION['discs, IoU']})
+
+
 PLAIN = segment('scan')
 BOTH = dict(temporal=dict(), spatial=dict())
 ABLATION = Study(
@@ -313,5 +362,5 @@ TRANSFER = Study(
     ),
     DETECTION | {'mIoU': average('mIoU')})
 
-STUDIES = dict(parts=PARTS, ablation=ABLATION, variants=VARIANTS,
-               booster=BOOSTER, **TUNING, transfer=TRANSFER)
+STUDIES = dict(parts=PARTS, ablation=ABLATION, corners=CORNERS,
+               variants=VARIANTS, booster=BOOSTER, **TUNING, transfer=TRANSFER)

@@ -24,10 +24,11 @@ def memory_readout(values: Tensor, predicted: Tensor,
         y = sum_k c_k sum_p w_p values_k(p)
 
     It is :func:`memory_select` and :func:`cross_readout` for states of one
-    number a channel, but on a CPU neither the memory nor places and weights
-    are ever written. The rules for a place that lies between pixels, outside of
-    the map or nowhere are those of :func:`memory_select`. Forward and backward
-    are deterministic, whatever the number of threads.
+    number a channel. On a CPU neither the memory nor places and weights are
+    ever written; on a GPU it is those two, and all of them are. The rules for a
+    place that lies between pixels, outside of the map or nowhere are those of
+    :func:`memory_select`. Forward and backward are deterministic, whatever the
+    number of threads.
 
     Args:
         values: Maps, `(B, H, W, K, D)`, one for each of K directions; float32
