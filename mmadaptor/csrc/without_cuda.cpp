@@ -1,7 +1,6 @@
 // What a build without CUDA says on a GPU, where torch would list all its backends.
 #ifndef MMADAPTOR_WITH_CUDA
 #include <torch/library.h>
-#include <torch/version.h>
 
 namespace mmadaptor {
 namespace {
