@@ -26,10 +26,10 @@ model = dict(
         mask_roi_extractor=dict(
             roi_layer=dict(sampling_ratio=1), out_channels=64),
         mask_head=dict(
-            num_convs=2, in_channels=64, conv_out_channels=64, num_classes=6)),
+            num_convs=1, in_channels=64, conv_out_channels=64, num_classes=6)),
     train_cfg=dict(
         rpn=dict(sampler=dict(num=64)),
         rpn_proposal=dict(nms_pre=200, max_per_img=100),
-        rcnn=dict(sampler=dict(num=32, pos_fraction=.5))),
+        rcnn=dict(sampler=dict(num=24, pos_fraction=.5))),
     test_cfg=dict(
         rpn=dict(nms_pre=200, max_per_img=100), rcnn=dict(max_per_img=50)))
