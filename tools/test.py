@@ -18,6 +18,7 @@ from mmadaptor.engine.job import (
     make_data,
     run,
 )
+from mmadaptor.visualization.enlarge import draw_large
 
 
 def parse_args() -> argparse.Namespace:
@@ -96,7 +97,10 @@ def main() -> None:
         dump_into(cfg, args.out)
     make_data(cfg)
     check_test(cfg)
-    build_runner(cfg).test()
+    runner = build_runner(cfg)
+    if args.show_dir and cfg.get('default_scope') == 'mmdet':
+        draw_large(runner.visualizer)
+    runner.test()
 
 
 if __name__ == '__main__':

@@ -16,7 +16,7 @@ from mmengine.registry import init_default_scope
 from mmadaptor.engine.checkpoints.tuned import load_model
 from mmadaptor.engine.errors import InputError
 from mmadaptor.engine.job import add_common_arguments, load_config, run
-from mmadaptor.engine.loading import guard_loading
+from mmadaptor.engine.loading import guard_loading, unguard_loading
 from mmadaptor.visualization import (
     Scene,
     draw_fields,
@@ -92,6 +92,7 @@ def read_image(path: str, cfg: Config) -> dict:
     if not cfg.get('test_dataloader'):
         raise InputError(f'{cfg.filename} has no test_dataloader, whose '
                          'pipeline reads the image.')
+    unguard_loading(cfg)  # or labels could not be told from pictures
     dataset = cfg.test_dataloader.dataset
     dataset.pipeline = [step for step in dataset.pipeline
                         if not any(name in step['type'] for name in LOADERS)]

@@ -15,10 +15,11 @@ from mmengine.registry import DefaultScope
 from mmengine.runner.checkpoint import CheckpointLoader
 from PIL import Image
 
+from ..visualization.enlarge import draw_large
 from .checkpoints.strict import load_strict
 from .checkpoints.tuned import complete
 from .errors import InputError
-from .loading import GuardedLoading
+from .loading import GuardedLoading, unguard_loading
 
 EXTENSIONS = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff', '.ppm',
               '.pgm')
@@ -119,6 +120,7 @@ class Demo:
                  score_thr: float = .3) -> None:
         self.scope = cfg.get('default_scope')
         self.score_thr = score_thr
+        unguard_loading(cfg)  # the inferencers look for the loader itself
         if self.scope in VISUALIZERS:
             # Nothing but the pictures is to be written.
             cfg.visualizer = {**VISUALIZERS[self.scope],
@@ -133,6 +135,8 @@ class Demo:
             self.inferencer.model,
             {re.sub(r'^module\.', '', k): v for k, v in weights.items()},
             checkpoint)
+        if self.scope == 'mmdet':
+            draw_large(self.inferencer.visualizer)
         self.read = GuardedLoading(dict(type='mmcv.LoadImageFromFile'))
 
     def draw(self, picture: str, place: str) -> None:

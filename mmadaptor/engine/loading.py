@@ -1,7 +1,7 @@
 """Pictures and masks that cannot be used are named as they are read."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import cv2
@@ -16,6 +16,7 @@ from .checks.masks import IGNORED, is_sixteen_bit, mask_problem
 from .errors import DamagedFileError, InputError
 from .options import find_class
 
+GUARD = 'mmadaptor.GuardedLoading'
 # A file that is cut, empty or of another format; which one depends on the
 # decoder.
 UNREADABLE = (OSError, AssertionError, cv2.error, SyntaxError, ValueError)
@@ -89,23 +90,40 @@ def guard_loading(cfg: Config) -> None:
         cfg: The config, whose pipelines are changed.
     """
     scope = cfg.get('default_scope')
+    for node in _read_by_pipelines(cfg):
+        cls = find_class(node['type'], scope)
+        node['pipeline'] = [
+            _guarded(step, node, cls, scope) for step in node['pipeline']
+        ]
+
+
+def unguard_loading(cfg: Config) -> None:
+    """Undoes `guard_loading`, which the config that a run leaves has behind it.
+
+    Args:
+        cfg: The config, whose pipelines are changed.
+    """
+    for node in _read_by_pipelines(cfg):
+        node['pipeline'] = [
+            step['transform'] if step['type'] == GUARD else step
+            for step in node['pipeline']
+        ]
+
+
+def _read_by_pipelines(cfg: Config) -> Iterator[dict]:
+    """The datasets' configs of all loaders."""
     for split in ('train', 'val', 'test'):
         loader = cfg.get(f'{split}_dataloader')
-        if not isinstance(loader, dict):
-            continue
-        for _, node in leaves(loader.get('dataset'), ''):
-            cls = find_class(node['type'], scope)
-            if isinstance(node.get('pipeline'), list):
-                node['pipeline'] = [
-                    _guarded(step, node, cls, scope)
-                    for step in node['pipeline']
-                ]
+        if isinstance(loader, dict):
+            for _, node in leaves(loader.get('dataset'), ''):
+                if isinstance(node.get('pipeline'), list):
+                    yield node
 
 
 def _guarded(step: Any, node: Mapping, dataset: Any, scope: str | None) -> Any:
     """A transform's config, or the same inside of a `GuardedLoading`."""
     cls = find_class(step['type'], scope) if isinstance(step, dict) else None
-    guard = dict(type='mmadaptor.GuardedLoading', transform=step)
+    guard = dict(type=GUARD, transform=step)
     if cls is LoadImageFromFile:
         return guard
     module = getattr(cls, '__module__', '')

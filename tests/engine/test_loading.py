@@ -19,7 +19,7 @@ from mmengine.registry import TRANSFORMS, init_default_scope
 from PIL import Image
 
 from mmadaptor.engine.errors import DamagedFileError, InputError
-from mmadaptor.engine.loading import guard_loading
+from mmadaptor.engine.loading import guard_loading, unguard_loading
 
 PIXELS = np.kron(
     np.random.default_rng(0).integers(0, 255, (5, 7, 3), np.uint8),
@@ -118,6 +118,7 @@ def test_masks_are_checked_as_they_are_loaded(masked):
 @pytest.mark.parametrize('text', [DETECTOR, CLASSIFIER])
 def test_pictures_of_the_other_tasks_are_guarded(text, tmp_path):
     cfg = Config.fromfile(write_config(tmp_path, text, data_root='data'))
+    before = cfg.to_dict()
     guard_loading(cfg)
     for split in ('train', 'test'):
         dataset = cfg[f'{split}_dataloader'].dataset
@@ -125,6 +126,8 @@ def test_pictures_of_the_other_tasks_are_guarded(text, tmp_path):
         assert steps[0] == dict(type='mmadaptor.GuardedLoading',
                                 transform=dict(type='LoadImageFromFile'))
         assert 'mmadaptor.GuardedLoading' not in [s['type'] for s in steps[1:]]
+    unguard_loading(cfg)
+    assert cfg.to_dict() == before
 
 
 def test_a_damaged_picture_ends_a_training_by_its_name(tmp_path):
