@@ -11,9 +11,8 @@ template <at::DeviceType device>
 struct Autocast {
   // While one of these lives, calls go to the op below autocast.
   struct Below {
-    c10::impl::ExcludeDispatchKeyGuard guard{device == at::kCPU
-                                                 ? c10::DispatchKey::AutocastCPU
-                                                 : c10::DispatchKey::AutocastCUDA};
+    c10::impl::ExcludeDispatchKeyGuard guard{device == at::kCPU ? c10::DispatchKey::AutocastCPU
+                                                                : c10::DispatchKey::AutocastCUDA};
   };
 
   static Tensor lower(const Tensor& t) {

@@ -20,10 +20,9 @@ class Check {
 
   void floating(const char* name, const Tensor& t) const {
     const auto dtype = t.scalar_type();
-    TORCH_CHECK_VALUE(dtype == at::kFloat || dtype == at::kDouble || dtype == at::kHalf ||
-                          dtype == at::kBFloat16,
-                      op_, ": `", name,
-                      "` must be float32, float64, float16 or bfloat16, got ", dtype);
+    TORCH_CHECK_VALUE(
+        dtype == at::kFloat || dtype == at::kDouble || dtype == at::kHalf || dtype == at::kBFloat16,
+        op_, ": `", name, "` must be float32, float64, float16 or bfloat16, got ", dtype);
   }
 
   void dtype(const char* name, const Tensor& t, at::ScalarType expected, const char* why) const {

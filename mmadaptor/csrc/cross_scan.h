@@ -52,8 +52,7 @@ inline void check_cross_scan(const char* op, const CrossArguments& a) {
   check.rank("x", a.x, 4, pixels);
   check.only_batch_empty("x", a.x, pixels);
   check.dtype("delta", a.delta, dtype, like_x);
-  check.shape("delta", a.delta, a.directed({a.channels()}),
-              "(batch, height, width, 4, channels)");
+  check.shape("delta", a.delta, a.directed({a.channels()}), "(batch, height, width, 4, channels)");
   check.dtype("A", a.A, accumulate, wide);
   check.rank("A", a.A, 3, "(4, channels, states)");
   check.not_empty("A", a.A, 2, "states");
@@ -89,8 +88,7 @@ inline void check_cross_gradients(const char* op, const CrossArguments& a,
                 "(batch, height, width, 4, channels, states)");
   }
   check.dtype("checkpoints", checkpoints, accumulate, "of the forward pass");
-  check.shape("checkpoints", checkpoints, a.checkpoints(),
-              "(batch, chunks x states x 4 channels)");
+  check.shape("checkpoints", checkpoints, a.checkpoints(), "(batch, chunks x states x 4 channels)");
 }
 
 inline Tensor empty_states(const CrossArguments& a) {
@@ -114,8 +112,7 @@ inline CrossGradients empty_cross_gradients(const CrossArguments& a) {
     return is_present(t) ? at::empty_symint(t->sym_sizes(), t->options())
                          : at::empty({0}, a.x.options());
   };
-  return {like(a.x), like(a.delta), like(a.A), like(a.B),
-          like(a.C), like(a.D),     like(a.delta_bias)};
+  return {like(a.x), like(a.delta), like(a.A), like(a.B), like(a.C), like(a.D), like(a.delta_bias)};
 }
 
 inline void check_readout(const char* op, const Tensor& states, const Tensor& C) {
@@ -134,9 +131,9 @@ inline void check_readout(const char* op, const Tensor& states, const Tensor& C)
 }
 
 inline Tensor empty_readout(const Tensor& states, const Tensor& C) {
-  return at::empty_symint({states.sym_size(0), states.sym_size(1), states.sym_size(2),
-                           states.sym_size(4)},
-                          C.options());
+  return at::empty_symint(
+      {states.sym_size(0), states.sym_size(1), states.sym_size(2), states.sym_size(4)},
+      C.options());
 }
 
 inline void check_readout_gradient(const char* op, const Tensor& grad_y, const Tensor& states,

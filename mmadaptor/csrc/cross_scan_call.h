@@ -22,8 +22,8 @@ inline Strided strided_coefficients(const Tensor& t) {  // (batch, height, width
 }
 
 inline Strided strided_states(const Tensor& t) {  // (batch, height, width, 4, channels, states)
-  return {t.data_ptr(), t.stride(0), t.stride(3), t.stride(4), t.stride(1), t.stride(2),
-          t.stride(5)};
+  return {t.data_ptr(), t.stride(0), t.stride(3), t.stride(4),
+          t.stride(1),  t.stride(2), t.stride(5)};
 }
 
 // What a device does: y, the states (if asked for) and the checkpoints.
@@ -32,25 +32,26 @@ using CrossForward = std::tuple<Tensor, Tensor, Tensor>(const CrossArguments&, b
 // And all gradients, for that of y, of the states, or of both.
 using CrossBackward = CrossGradients(const CrossArguments&, bool delta_softplus,
                                      const OptionalTensor& grad_y,
-                                     const OptionalTensor& grad_states,
-                                     const Tensor& checkpoints);
+                                     const OptionalTensor& grad_states, const Tensor& checkpoints);
 
 template <CrossForward forward, CrossBackward backward>
 struct CrossScanOps {
-  static std::tuple<Tensor, Tensor, Tensor> scan(
-      const Tensor& x, const Tensor& delta, const Tensor& A, const Tensor& B, const Tensor& C,
-      const OptionalTensor& D, const OptionalTensor& delta_bias, bool delta_softplus,
-      bool return_states) {
+  static std::tuple<Tensor, Tensor, Tensor> scan(const Tensor& x, const Tensor& delta,
+                                                 const Tensor& A, const Tensor& B, const Tensor& C,
+                                                 const OptionalTensor& D,
+                                                 const OptionalTensor& delta_bias,
+                                                 bool delta_softplus, bool return_states) {
     const OptionalTensor readout = C;
     const CrossArguments arguments{x, delta, A, B, readout, D, delta_bias};
     check_cross_scan("cross_selective_scan", arguments);
     return forward(arguments, delta_softplus, return_states);
   }
 
-  static CrossGradients scan_backward(
-      const Tensor& grad_y, const OptionalTensor& grad_states, const Tensor& x, const Tensor& delta,
-      const Tensor& A, const Tensor& B, const Tensor& C, const OptionalTensor& D,
-      const OptionalTensor& delta_bias, bool delta_softplus, const Tensor& checkpoints) {
+  static CrossGradients scan_backward(const Tensor& grad_y, const OptionalTensor& grad_states,
+                                      const Tensor& x, const Tensor& delta, const Tensor& A,
+                                      const Tensor& B, const Tensor& C, const OptionalTensor& D,
+                                      const OptionalTensor& delta_bias, bool delta_softplus,
+                                      const Tensor& checkpoints) {
     const OptionalTensor readout = C;
     const CrossArguments arguments{x, delta, A, B, readout, D, delta_bias};
     check_cross_gradients("cross_selective_scan_backward", arguments, grad_y, grad_states,

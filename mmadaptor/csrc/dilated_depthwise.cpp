@@ -19,11 +19,11 @@ TORCH_LIBRARY_IMPL(mmadaptor, Meta, m) {
            check_dilated_depthwise("dilated_depthwise", y, kernels, dilations);
            return empty_contiguous(y);
          });
-  m.impl("dilated_depthwise_backward", [](const Tensor& grad, const Tensor& y,
-                                          const Tensor& kernels, at::IntArrayRef dilations) {
-    check_dilated_depthwise_gradient(grad, y, kernels, dilations);
-    return empty_dilated_depthwise_gradients(y, kernels);
-  });
+  m.impl("dilated_depthwise_backward",
+         [](const Tensor& grad, const Tensor& y, const Tensor& kernels, at::IntArrayRef dilations) {
+           check_dilated_depthwise_gradient(grad, y, kernels, dilations);
+           return empty_dilated_depthwise_gradients(y, kernels);
+         });
 }
 
 }  // namespace mmadaptor

@@ -14,9 +14,11 @@ Tensor memory_readout_meta(const Tensor& values, const Tensor& predicted,
   return empty_memory_readout(values);
 }
 
-std::tuple<Tensor, Tensor, Tensor> memory_readout_backward_meta(
-    const Tensor& grad_y, const Tensor& values, const Tensor& predicted,
-    at::ArrayRef<double> granularities, const Tensor& coefficients) {
+std::tuple<Tensor, Tensor, Tensor> memory_readout_backward_meta(const Tensor& grad_y,
+                                                                const Tensor& values,
+                                                                const Tensor& predicted,
+                                                                at::ArrayRef<double> granularities,
+                                                                const Tensor& coefficients) {
   check_memory_readout_gradient(grad_y, values, predicted, granularities, coefficients);
   return empty_memory_readout_gradients(values, predicted, coefficients);
 }

@@ -28,8 +28,7 @@ inline void check_memory_readout(const char* op, const Tensor& values, const Ten
                     " channels of `values`");
   const char* like_values = "the dtype of `values`";
   check.dtype("predicted", predicted, dtype, like_values);
-  check.rank("predicted", predicted, 5,
-             "(batch, height, width, directions, 3 x groups x places)");
+  check.rank("predicted", predicted, 5, "(batch, height, width, directions, 3 x groups x places)");
   const auto numbers = predicted.sym_size(4);
   TORCH_CHECK_VALUE(numbers > 0 && numbers % (3 * groups) == 0, op,
                     ": `predicted` must have three numbers for each place of the ", groups,

@@ -28,34 +28,31 @@ TORCH_LIBRARY(mmadaptor, m) {
 }
 
 TORCH_LIBRARY_IMPL(mmadaptor, Meta, m) {
-  m.impl("selective_scan",
-         [](const Tensor& u, const Tensor& delta, const Tensor& A, const Tensor& B,
-            const Tensor& C, const OptionalTensor& D, const OptionalTensor& z,
-            const OptionalTensor& delta_bias, bool) {
-           const OptionalTensor readout = C;
-           const ScanArguments arguments{u, delta, A, B, readout, D, z, delta_bias};
-           check_scan("selective_scan", arguments);
-           return empty_scan_results(arguments);
-         });
-  m.impl("selective_scan_backward",
-         [](const Tensor& grad_y, const OptionalTensor& grad_last_state, const Tensor& u,
-            const Tensor& delta, const Tensor& A, const Tensor& B, const Tensor& C,
-            const OptionalTensor& D, const OptionalTensor& z, const OptionalTensor& delta_bias,
-            bool, const Tensor& checkpoints) {
-           const OptionalTensor readout = C;
-           const ScanArguments arguments{u, delta, A, B, readout, D, z, delta_bias};
-           check_scan_gradient("selective_scan_backward", arguments, grad_y, grad_last_state,
-                               checkpoints);
-           return empty_scan_gradients(arguments);
-         });
-  m.impl("selective_scan_states",
-         [](const Tensor& u, const Tensor& delta, const Tensor& A, const Tensor& B,
-            const OptionalTensor& delta_bias, bool) {
-           const OptionalTensor none;
-           const ScanArguments arguments{u, delta, A, B, none, none, none, delta_bias};
-           check_scan("selective_scan_states", arguments);
-           return empty_states_results(arguments);
-         });
+  m.impl("selective_scan", [](const Tensor& u, const Tensor& delta, const Tensor& A,
+                              const Tensor& B, const Tensor& C, const OptionalTensor& D,
+                              const OptionalTensor& z, const OptionalTensor& delta_bias, bool) {
+    const OptionalTensor readout = C;
+    const ScanArguments arguments{u, delta, A, B, readout, D, z, delta_bias};
+    check_scan("selective_scan", arguments);
+    return empty_scan_results(arguments);
+  });
+  m.impl("selective_scan_backward", [](const Tensor& grad_y, const OptionalTensor& grad_last_state,
+                                       const Tensor& u, const Tensor& delta, const Tensor& A,
+                                       const Tensor& B, const Tensor& C, const OptionalTensor& D,
+                                       const OptionalTensor& z, const OptionalTensor& delta_bias,
+                                       bool, const Tensor& checkpoints) {
+    const OptionalTensor readout = C;
+    const ScanArguments arguments{u, delta, A, B, readout, D, z, delta_bias};
+    check_scan_gradient("selective_scan_backward", arguments, grad_y, grad_last_state, checkpoints);
+    return empty_scan_gradients(arguments);
+  });
+  m.impl("selective_scan_states", [](const Tensor& u, const Tensor& delta, const Tensor& A,
+                                     const Tensor& B, const OptionalTensor& delta_bias, bool) {
+    const OptionalTensor none;
+    const ScanArguments arguments{u, delta, A, B, none, none, none, delta_bias};
+    check_scan("selective_scan_states", arguments);
+    return empty_states_results(arguments);
+  });
   m.impl("selective_scan_states_backward",
          [](const Tensor& grad_states, const Tensor& u, const Tensor& delta, const Tensor& A,
             const Tensor& B, const OptionalTensor& delta_bias, bool, const Tensor& checkpoints) {
@@ -76,10 +73,11 @@ struct Lowered : Autocast<device> {
   using Autocast<device>::lower;
   using Below = typename Autocast<device>::Below;
 
-  static std::tuple<Tensor, Tensor, Tensor> scan(
-      const Tensor& u, const Tensor& delta, const Tensor& A, const Tensor& B, const Tensor& C,
-      const OptionalTensor& D, const OptionalTensor& z, const OptionalTensor& delta_bias,
-      bool delta_softplus) {
+  static std::tuple<Tensor, Tensor, Tensor> scan(const Tensor& u, const Tensor& delta,
+                                                 const Tensor& A, const Tensor& B, const Tensor& C,
+                                                 const OptionalTensor& D, const OptionalTensor& z,
+                                                 const OptionalTensor& delta_bias,
+                                                 bool delta_softplus) {
     const Below below;
     static const auto op = c10::Dispatcher::singleton()
                                .findSchemaOrThrow("mmadaptor::selective_scan", "")

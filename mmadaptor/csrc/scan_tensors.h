@@ -27,7 +27,8 @@ class Parts {
     auto sizes = total.sizes().vec();
     sizes.insert(sizes.begin(), parts);
     parts_ = parts == 1 && total.scalar_type() == dtype
-        ? total.unsqueeze(0) : at::empty(sizes, total.options().dtype(dtype));
+                 ? total.unsqueeze(0)
+                 : at::empty(sizes, total.options().dtype(dtype));
   }
 
   void* data() const { return data_or_null(parts_); }
@@ -36,8 +37,10 @@ class Parts {
 
   void add_up() {
     if (!parts_.defined() || parts_.is_alias_of(total_)) return;
-    if (parts_.size(0) == 1) total_.copy_(parts_.select(0, 0));
-    else total_.copy_(parts_.sum(0));
+    if (parts_.size(0) == 1)
+      total_.copy_(parts_.select(0, 0));
+    else
+      total_.copy_(parts_.sum(0));
   }
 
  private:

@@ -65,7 +65,7 @@ struct ScanGradients {
   Strided y, h;            // incoming, as in ScanResults
   const void* last_state;  // incoming, may be null
   const void* checkpoints;
-  Strided u, delta, z;     // outgoing
+  Strided u, delta, z;  // outgoing
   // Outgoing, float or double. Each block of channels has a part of its own in
   // the gradients of a B and C that vary, so that the caller's sum over parts is
   // in one order always; where they do not vary, B and C are as A below.

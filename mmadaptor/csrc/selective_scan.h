@@ -80,8 +80,8 @@ inline void check_scan(const char* op, const ScanArguments& a) {
   if (a.B_varies() && a.C_varies())
     TORCH_CHECK_VALUE(a.groups() == (a.C->dim() == 4 ? a.C->sym_size(1) : c10::SymInt(1)) &&
                           a.groups() == (a.B.dim() == 4 ? a.B.sym_size(1) : c10::SymInt(1)),
-                      op, ": `B` and `C` must have the same groups, got shapes ",
-                      a.B.sym_sizes(), " and ", a.C->sym_sizes());
+                      op, ": `B` and `C` must have the same groups, got shapes ", a.B.sym_sizes(),
+                      " and ", a.C->sym_sizes());
   if (is_present(a.D)) {
     check.dtype("D", *a.D, accumulate, wide);
     check.shape("D", *a.D, {channels}, "(channels)");
@@ -102,8 +102,7 @@ inline void check_checkpoints(const Check& check, const ScanArguments& a, const 
 }
 
 inline void check_scan_gradient(const char* op, const ScanArguments& a, const Tensor& grad_y,
-                                const OptionalTensor& grad_last_state,
-                                const Tensor& checkpoints) {
+                                const OptionalTensor& grad_last_state, const Tensor& checkpoints) {
   check_scan(op, a);
   const Check check(op, a.u);
   check.dtype("grad_y", grad_y, a.u.scalar_type(), "the dtype of `u`");
@@ -111,14 +110,14 @@ inline void check_scan_gradient(const char* op, const ScanArguments& a, const Te
   if (is_present(grad_last_state)) {
     check.dtype("grad_last_state", *grad_last_state, accumulate_type(a.u.scalar_type()),
                 "that of `A`");
-    check.shape("grad_last_state", *grad_last_state,
-                {a.u.sym_size(0), a.u.sym_size(1), a.states()}, "(batch, channels, states)");
+    check.shape("grad_last_state", *grad_last_state, {a.u.sym_size(0), a.u.sym_size(1), a.states()},
+                "(batch, channels, states)");
   }
   check_checkpoints(check, a, checkpoints);
 }
 
-inline void check_states_gradient(const char* op, const ScanArguments& a,
-                                  const Tensor& grad_states, const Tensor& checkpoints) {
+inline void check_states_gradient(const char* op, const ScanArguments& a, const Tensor& grad_states,
+                                  const Tensor& checkpoints) {
   check_scan(op, a);
   const Check check(op, a.u);
   check.dtype("grad_states", grad_states, accumulate_type(a.u.scalar_type()), "that of `A`");
@@ -134,8 +133,8 @@ inline Tensor empty_checkpoints(const ScanArguments& a) {
 
 // y, the last state and the checkpoints.
 inline std::tuple<Tensor, Tensor, Tensor> empty_scan_results(const ScanArguments& a) {
-  auto last_state = at::empty_symint({a.u.sym_size(0), a.u.sym_size(1), a.states()},
-                                     a.accumulate_options());
+  auto last_state =
+      at::empty_symint({a.u.sym_size(0), a.u.sym_size(1), a.states()}, a.accumulate_options());
   return {at::empty_like(a.u), last_state, empty_checkpoints(a)};
 }
 
@@ -145,9 +144,10 @@ inline std::tuple<Tensor, Tensor> empty_states_results(const ScanArguments& a) {
   const auto batch = a.u.sym_size(0), channels = a.u.sym_size(1), length = a.u.sym_size(2);
   const auto options = a.accumulate_options();
   const bool channels_last = a.u.sym_stride(1) == 1 && a.u.sym_stride(2) != 1;
-  auto states = channels_last
-      ? at::empty_symint({batch, length, a.states(), channels}, options).permute({0, 3, 2, 1})
-      : at::empty_symint({batch, channels, a.states(), length}, options);
+  auto states =
+      channels_last
+          ? at::empty_symint({batch, length, a.states(), channels}, options).permute({0, 3, 2, 1})
+          : at::empty_symint({batch, channels, a.states(), length}, options);
   return {states, empty_checkpoints(a)};
 }
 
@@ -161,8 +161,14 @@ inline ScanGradientTuple empty_scan_gradients(const ScanArguments& a) {
     return is_present(t) ? at::empty_symint(t->sym_sizes(), t->options())
                          : at::empty({0}, a.u.options());
   };
-  return {at::empty_like(a.u), at::empty_like(a.delta), like(a.A), like(a.B), like(a.C),
-          like(a.D), is_present(a.z) ? at::empty_like(*a.z) : like(a.z), like(a.delta_bias)};
+  return {at::empty_like(a.u),
+          at::empty_like(a.delta),
+          like(a.A),
+          like(a.B),
+          like(a.C),
+          like(a.D),
+          is_present(a.z) ? at::empty_like(*a.z) : like(a.z),
+          like(a.delta_bias)};
 }
 
 }  // namespace mmadaptor

@@ -14,10 +14,10 @@ inline Strided strided(const Tensor& t, int64_t groups) {  // (batch, channels, 
   return {t.data_ptr(), t.stride(0), t.size(1) / groups * t.stride(1), t.stride(1), 0, t.stride(2)};
 }
 
-inline Strided strided_states(const Tensor& t, int64_t groups) {  // (batch, channels, states, length)
-  return {t.data_ptr(), t.stride(0), t.size(1) / groups * t.stride(1),
-          t.stride(1),  0,           t.stride(3),
-          t.stride(2)};
+inline Strided strided_states(const Tensor& t,
+                              int64_t groups) {  // (batch, channels, states, length)
+  return {t.data_ptr(), t.stride(0), t.size(1) / groups * t.stride(1), t.stride(1), 0,
+          t.stride(3),  t.stride(2)};
 }
 
 // B or C: (channels, states), (batch, states, length) or (batch, groups, states, length).
@@ -33,8 +33,10 @@ struct ScanOutputs {
   Tensor y, last_state, states, checkpoints;
 
   explicit ScanOutputs(const ScanArguments& a) {
-    if (is_present(a.C)) std::tie(y, last_state, checkpoints) = empty_scan_results(a);
-    else std::tie(states, checkpoints) = empty_states_results(a);
+    if (is_present(a.C))
+      std::tie(y, last_state, checkpoints) = empty_scan_results(a);
+    else
+      std::tie(states, checkpoints) = empty_states_results(a);
   }
 };
 
@@ -47,10 +49,11 @@ using ScanBackward = ScanGradientTuple(const ScanArguments&, bool delta_softplus
 
 template <ScanForward forward, ScanBackward backward>
 struct SelectiveScanOps {
-  static std::tuple<Tensor, Tensor, Tensor> scan(
-      const Tensor& u, const Tensor& delta, const Tensor& A, const Tensor& B, const Tensor& C,
-      const OptionalTensor& D, const OptionalTensor& z, const OptionalTensor& delta_bias,
-      bool delta_softplus) {
+  static std::tuple<Tensor, Tensor, Tensor> scan(const Tensor& u, const Tensor& delta,
+                                                 const Tensor& A, const Tensor& B, const Tensor& C,
+                                                 const OptionalTensor& D, const OptionalTensor& z,
+                                                 const OptionalTensor& delta_bias,
+                                                 bool delta_softplus) {
     const OptionalTensor readout = C;
     const ScanArguments arguments{u, delta, A, B, readout, D, z, delta_bias};
     check_scan("selective_scan", arguments);
@@ -68,11 +71,12 @@ struct SelectiveScanOps {
     return {outputs.states, outputs.checkpoints};
   }
 
-  static ScanGradientTuple scan_backward(
-      const Tensor& grad_y, const OptionalTensor& grad_last_state, const Tensor& u,
-      const Tensor& delta, const Tensor& A, const Tensor& B, const Tensor& C,
-      const OptionalTensor& D, const OptionalTensor& z, const OptionalTensor& delta_bias,
-      bool delta_softplus, const Tensor& checkpoints) {
+  static ScanGradientTuple scan_backward(const Tensor& grad_y,
+                                         const OptionalTensor& grad_last_state, const Tensor& u,
+                                         const Tensor& delta, const Tensor& A, const Tensor& B,
+                                         const Tensor& C, const OptionalTensor& D,
+                                         const OptionalTensor& z, const OptionalTensor& delta_bias,
+                                         bool delta_softplus, const Tensor& checkpoints) {
     const OptionalTensor readout = C;
     const ScanArguments arguments{u, delta, A, B, readout, D, z, delta_bias};
     check_scan_gradient("selective_scan_backward", arguments, grad_y, grad_last_state, checkpoints);

@@ -138,8 +138,8 @@ CrossGradients backward(const CrossArguments& a, bool delta_softplus, const Opti
 }
 
 Readout prepare_readout(const Tensor& h, const Tensor& C) {
-  return {h.scalar_type(), h.size(3), h.size(4), h.size(5), h.const_data_ptr(),
-          C.const_data_ptr(), nullptr, nullptr, nullptr, nullptr};
+  return {h.scalar_type(),    h.size(3), h.size(4), h.size(5), h.const_data_ptr(),
+          C.const_data_ptr(), nullptr,   nullptr,   nullptr,   nullptr};
 }
 
 constexpr int64_t kPixels = 64;  // the fewest that are worth a thread
@@ -150,10 +150,9 @@ Tensor cross_readout(const Tensor& states, const Tensor& C) {
   const Tensor y = empty_readout(h, wide_C);
   auto readout = prepare_readout(h, wide_C);
   readout.y = y.data_ptr();
-  at::parallel_for(0, wide_C.size(0) * wide_C.size(1) * wide_C.size(2), kPixels,
-                   [&](int64_t begin, int64_t end) {
-                     scan_kernels().readout(readout, begin, end);
-                   });
+  at::parallel_for(
+      0, wide_C.size(0) * wide_C.size(1) * wide_C.size(2), kPixels,
+      [&](int64_t begin, int64_t end) { scan_kernels().readout(readout, begin, end); });
   return y.to(C.scalar_type());
 }
 
@@ -167,10 +166,9 @@ std::tuple<Tensor, Tensor> cross_readout_backward(const Tensor& grad_y, const Te
   readout.grad_y = grad.const_data_ptr();
   readout.grad_h = grad_states.data_ptr();
   readout.grad_C = grad_C.data_ptr();
-  at::parallel_for(0, wide_C.size(0) * wide_C.size(1) * wide_C.size(2), kPixels,
-                   [&](int64_t begin, int64_t end) {
-                     scan_kernels().readout_backward(readout, begin, end);
-                   });
+  at::parallel_for(
+      0, wide_C.size(0) * wide_C.size(1) * wide_C.size(2), kPixels,
+      [&](int64_t begin, int64_t end) { scan_kernels().readout_backward(readout, begin, end); });
   return {grad_states, grad_C.to(C.scalar_type())};
 }
 

@@ -50,7 +50,9 @@ class Padded {
   static constexpr int width = Simd<T>::width;
 
   explicit Padded(const DilatedDepthwise& op)
-      : op_(op), above_(op.row_reach()), left_(op.column_reach()),
+      : op_(op),
+        above_(op.row_reach()),
+        left_(op.column_reach()),
         pitch_((std::min(op.width, op.kColumns) + 2 * left_) * width),
         memory_((std::min(op.height, op.kRows) + 2 * above_) * pitch_ + kAlignment / sizeof(T)) {
     const auto address = reinterpret_cast<std::uintptr_t>(memory_.data());
@@ -98,7 +100,7 @@ class Padded {
   T* pixels_;
 };
 
-constexpr int kRing = 8;  // taps of a dilation but its centre, and
+constexpr int kRing = 8;    // taps of a dilation but its centre, and
 constexpr int kCentre = 4;  // where that is among the nine
 
 // The kernels of a vector of channels, and where their taps lie in a padded patch.
@@ -243,9 +245,12 @@ void for_maps(c10::ScalarType dtype, const Visit& visit) {
   switch (dtype) {
     case c10::ScalarType::Double:
       return visit(static_cast<double*>(nullptr), static_cast<double*>(nullptr));
-    case c10::ScalarType::Half: return visit(sums, static_cast<c10::Half*>(nullptr));
-    case c10::ScalarType::BFloat16: return visit(sums, static_cast<c10::BFloat16*>(nullptr));
-    default: return visit(sums, sums);
+    case c10::ScalarType::Half:
+      return visit(sums, static_cast<c10::Half*>(nullptr));
+    case c10::ScalarType::BFloat16:
+      return visit(sums, static_cast<c10::BFloat16*>(nullptr));
+    default:
+      return visit(sums, sums);
   }
 }
 

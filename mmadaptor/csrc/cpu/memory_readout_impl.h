@@ -32,8 +32,8 @@ class PredictedPlaces {
         places.column[to + p] = column + granularity * offsets[2 * p + 1];
         softmax[to + p] = logits[p] - largest;
       }
-      coefficient[t] = static_cast<const T*>(op.coefficients)[
-          (tile.batch * op.pixels() + pixel) * op.directions() + direction];
+      coefficient[t] = static_cast<const T*>(
+          op.coefficients)[(tile.batch * op.pixels() + pixel) * op.directions() + direction];
     }
     for (int64_t i = 0; i < places.size(); i += Places<T>::width)
       store(&softmax[i], exp<T>(load(&softmax[i])));
@@ -54,8 +54,7 @@ class PredictedPlaces {
   static MMADAPTOR_INLINE Pointer offsets_at(const MemoryReadout& op, const Tile& tile, int64_t t,
                                              Pointer predicted) {
     const int64_t token = tile.batch * op.pixels() + tile.token + t;
-    return predicted +
-           (token * op.directions() + tile.slice / op.groups) * op.width_of_predicted();
+    return predicted + (token * op.directions() + tile.slice / op.groups) * op.width_of_predicted();
   }
   template <typename Pointer>
   static MMADAPTOR_INLINE Pointer logits_of(const MemoryReadout& op, int64_t group,
@@ -77,8 +76,7 @@ void readout(const MemoryReadout& op, void* y, int64_t begin, int64_t end) {
   for (int64_t task = begin; task < end; ++task) {
     Tile tile{task / op.tiles(), 0, task % op.tiles() * op.tile_tokens(), 0};
     tile.tokens = std::min(op.tile_tokens(), op.pixels() - tile.token);
-    T* const sums =
-        static_cast<T*>(y) + (tile.batch * op.pixels() + tile.token) * op.channels();
+    T* const sums = static_cast<T*>(y) + (tile.batch * op.pixels() + tile.token) * op.channels();
     std::fill_n(sums, tile.tokens * op.channels(), T(0));
     for (tile.slice = 0; tile.slice < op.slices; ++tile.slice) {
       T* map = values + tile.batch * op.pixels() * pixel_stride + tile.slice * op.row;
@@ -91,14 +89,13 @@ void readout(const MemoryReadout& op, void* y, int64_t begin, int64_t end) {
 }
 
 template <int N, typename T>
-void readout_backward_slice(const MemoryReadout& op, const MemoryReadoutGradients& grads,
-                            Tile tile, int64_t block, PackedSlice<T>& slice,
-                            PredictedPlaces<T>& in, T* products) {
+void readout_backward_slice(const MemoryReadout& op, const MemoryReadoutGradients& grads, Tile tile,
+                            int64_t block, PackedSlice<T>& slice, PredictedPlaces<T>& in,
+                            T* products) {
   const int64_t tokens = op.batch * op.pixels() * op.directions();
   const int64_t group = tile.slice % op.groups, direction = tile.slice / op.groups;
   const T granularity = static_cast<T>(op.granularities[group]);
-  T* const predicted =
-      static_cast<T*>(grads.predicted) + block * tokens * op.width_of_predicted();
+  T* const predicted = static_cast<T*>(grads.predicted) + block * tokens * op.width_of_predicted();
   T* const coefficients =
       static_cast<T*>(grads.coefficients) + (block * op.groups + group) * tokens;
   for (tile.token = 0; tile.token < op.pixels(); tile.token += op.tile_tokens()) {

@@ -1,4 +1,5 @@
-// memory_select and memory_readout for processors with AVX2 or more: the libraries first, see target_avx2.h.
+// memory_select and memory_readout for processors with AVX2 or more: the libraries first, see
+// target_avx2.h.
 #include <algorithm>
 #include <cmath>
 #include <cstring>

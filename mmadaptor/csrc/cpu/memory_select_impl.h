@@ -34,8 +34,8 @@ MMADAPTOR_INLINE void gather(const Places<T>& in, int64_t first, int64_t places,
 
 // The same for `count` vectors, fewer than N.
 template <bool add, int N, typename T>
-MMADAPTOR_INLINE void gather_vectors(const Places<T>& in, int64_t first, int64_t places,
-                                     int64_t at, int64_t count, T* out) {
+MMADAPTOR_INLINE void gather_vectors(const Places<T>& in, int64_t first, int64_t places, int64_t at,
+                                     int64_t count, T* out) {
   if constexpr (N > 1) {
     if (count == N - 1)
       gather<add, Vec<T>, N - 1>(in, first, places, at, out);
@@ -94,8 +94,10 @@ class PackedSlice {
   static constexpr int width = Simd<T>::width;
 
   explicit PackedSlice(const MemorySelect& op)
-      : op_(op), slot_((std::min(op.row, op.kBlock) + width - 1) / width * width),
-        memory_((op.pixels() + 1) * 2 * slot_ + kAlignment / sizeof(T)), token_(slot_) {
+      : op_(op),
+        slot_((std::min(op.row, op.kBlock) + width - 1) / width * width),
+        memory_((op.pixels() + 1) * 2 * slot_ + kAlignment / sizeof(T)),
+        token_(slot_) {
     const auto address = reinterpret_cast<std::uintptr_t>(memory_.data());
     map_ = memory_.data() + (-address % kAlignment) / sizeof(T);
   }
@@ -106,8 +108,8 @@ class PackedSlice {
     count_ = std::min(op_.kBlock, op_.row - at);
     pitch_ = (count_ + width - 1) / width * width;
     offset_ = (batch * op_.pixels() * op_.slices + slice) * op_.row + at;
-    incoming_ = (batch * op_.pixels() * op_.incoming_slices + slice % op_.incoming_slices) *
-                    op_.row + at;
+    incoming_ =
+        (batch * op_.pixels() * op_.incoming_slices + slice % op_.incoming_slices) * op_.row + at;
     const T* from = static_cast<const T*>(op_.states) + offset_;
     for (int64_t pixel = 0; pixel < op_.pixels(); ++pixel, from += pixel_stride()) {
       prefetch(from + kAhead * pixel_stride(), count_);
@@ -216,8 +218,7 @@ MMADAPTOR_INLINE void differentiate(Places<T>& places, const T* products) {
 
 template <int N, typename T>
 void backward_slice(const MemorySelect& op, const MemorySelectGradients& grads, Tile tile,
-                    int64_t block, PackedSlice<T>& slice, Places<T>& places,
-                    T* products) {
+                    int64_t block, PackedSlice<T>& slice, Places<T>& places, T* products) {
   const int64_t part = block * op.batch * op.pixels() * op.slices * op.places;
   T* locations = static_cast<T*>(grads.locations) + 2 * part;
   T* weights = static_cast<T*>(grads.weights) + part;

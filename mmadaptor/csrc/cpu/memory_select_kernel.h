@@ -50,7 +50,7 @@ struct MemorySelectGradients {
 // of all groups' places, two numbers each, and then their logits. `locations` and
 // `weights` are not used.
 struct MemoryReadout : MemorySelect {
-  int64_t groups;  // S; slices are directions times groups
+  int64_t groups;               // S; slices are directions times groups
   const double* granularities;  // one a group
   const void *predicted, *coefficients;
 

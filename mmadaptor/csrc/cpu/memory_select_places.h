@@ -65,7 +65,11 @@ class Places {
 
   explicit Places(const MemorySelect& op)
       : size_((op.tile_tokens() * op.places + width - 1) / width * width),
-        row(size_), column(size_), weight(size_), rows(4 * size_), pixel_(4 * size_),
+        row(size_),
+        column(size_),
+        weight(size_),
+        rows(4 * size_),
+        pixel_(4 * size_),
         share_(4 * size_) {}
 
   int64_t size() const { return size_; }

@@ -9,9 +9,17 @@ namespace mmadaptor::MMADAPTOR_ISA {
 template <typename T>
 struct BackwardScratch {
   BackwardScratch(int64_t states, int vectors)
-      : A(vectors * states), carry(vectors * states), grad_A(vectors * states),
-        grad_B(vectors * states), grad_C(vectors * states), grad_D(vectors), grad_bias(vectors),
-        B(states), C(states), B_sums(kSums * states), C_sums(kSums * states) {}
+      : A(vectors * states),
+        carry(vectors * states),
+        grad_A(vectors * states),
+        grad_B(vectors * states),
+        grad_C(vectors * states),
+        grad_D(vectors),
+        grad_bias(vectors),
+        B(states),
+        C(states),
+        B_sums(kSums * states),
+        C_sums(kSums * states) {}
   static constexpr int kSums = kChunk / Simd<T>::width;
   Vectors<T> A, carry, grad_A, grad_B, grad_C, grad_D, grad_bias;
   Coefficients<T> B, C;
@@ -39,17 +47,16 @@ struct BackwardWalk {
   static constexpr auto wide = c10::CppTypeToScalarType<T>::value;
 
   void run() {
-    const Strided* const tensors[kTensors] = {
-        &scan.u, &scan.delta, &scan.z,      &scan.B,  &scan.C,  &grads.y,
-        &grads.h, &grads.u,   &grads.delta, &grads.z, &grads.B, &grads.C};
+    const Strided* const tensors[kTensors] = {&scan.u,      &scan.delta, &scan.z,  &scan.B,
+                                              &scan.C,      &grads.y,    &grads.h, &grads.u,
+                                              &grads.delta, &grads.z,    &grads.B, &grads.C};
     Route<kTensors> route(scan, block.group, tensors, true);
     for (int v = 0; v < block.vectors<T>(); ++v) start(lanes_of<T>(scan, block, v), v);
     for (int64_t chunk = scan.chunks() - 1; chunk >= 0; --chunk) {
       route.enter(chunk);
       steps = route.steps();
       const bool at_first = chunk == scan.chunks() - 1;
-      if (scan.B_varies || at_first)
-        s.B.read(scan.B, scan.B_varies, block, route.now(kB), steps);
+      if (scan.B_varies || at_first) s.B.read(scan.B, scan.B_varies, block, route.now(kB), steps);
       if (reads_out && (scan.C_varies || at_first))
         s.C.read(scan.C, scan.C_varies, block, route.now(kC), steps);
       for (int64_t i = 0; i < BackwardScratch<T>::kSums * scan.states; ++i) {
@@ -68,9 +75,10 @@ struct BackwardWalk {
   void start(const Lanes& lanes, int v) {
     read_states(s.A, v, scan.A, lanes, scan.states);
     if (grads.last_state)
-      read_states(s.carry, v, static_cast<const T*>(grads.last_state) +
-                                  block.batch * scan.all_channels() * scan.states,
-                  lanes, scan.states);
+      read_states(
+          s.carry, v,
+          static_cast<const T*>(grads.last_state) + block.batch * scan.all_channels() * scan.states,
+          lanes, scan.states);
     else
       set_states(s.carry, v, scan.states, Vec<T>{});
     for (auto* sums : {&s.grad_A, &s.grad_B, &s.grad_C})
@@ -88,11 +96,9 @@ struct BackwardWalk {
     if (reads_out && !scan.C_varies)
       write_states(s.grad_C, v, static_cast<T*>(grads.C.data) + row * scan.states, lanes,
                    scan.states);
-    if (scan.D)
-      store_as<T>(static_cast<T*>(grads.D) + row + lanes.row, s.grad_D[v], lanes.count);
+    if (scan.D) store_as<T>(static_cast<T*>(grads.D) + row + lanes.row, s.grad_D[v], lanes.count);
     if (scan.delta_bias)
-      store_as<T>(static_cast<T*>(grads.delta_bias) + row + lanes.row, s.grad_bias[v],
-                  lanes.count);
+      store_as<T>(static_cast<T*>(grads.delta_bias) + row + lanes.row, s.grad_bias[v], lanes.count);
   }
 
   void write_sums(Vectors<T>& sums, const Strided& to, int64_t part, const Offsets& places) {
@@ -139,8 +145,10 @@ struct BackwardWalk {
     for (; n < scan.states; ++n) states<1>(lanes, v, chunk, n, route);
     finish_inputs(v, D);
     write(s.grad_step, scan.dtype, grad_delta);
-    if (first) write(s.grad_drive, scan.sum_dtype, grad_u);
-    else add(s.grad_drive, grad_u);
+    if (first)
+      write(s.grad_drive, scan.sum_dtype, grad_u);
+    else
+      add(s.grad_drive, grad_u);
     if (scan.z.data) close_gate(now(grads.z, kGradZ, scan.dtype));
   }
 
@@ -165,11 +173,10 @@ struct BackwardWalk {
                                const Route<kTensors>& route) {
     if constexpr (gives_states)
       for (int k = 0; k < count; ++k)
-        read(s.grad_states[k], wide,
-             window(grads.h, wide, lanes, route.now(kH), steps, n + k));
+        read(s.grad_states[k], wide, window(grads.h, wide, lanes, route.now(kH), steps, n + k));
     for (int k = 0; k < count; ++k)
-      s.h[k].set(0, load_as<T>(checkpoint<T>(grads.checkpoints, scan, lanes, chunk, n + k),
-                               lanes.count));
+      s.h[k].set(
+          0, load_as<T>(checkpoint<T>(grads.checkpoints, scan, lanes, chunk, n + k), lanes.count));
     const int64_t i = v * scan.states + n;
     forth<count>(v, n, i);
     back<count>(v, n, i);

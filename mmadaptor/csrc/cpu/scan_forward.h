@@ -76,9 +76,10 @@ struct ForwardWalk {
     }
     if (out.last_state)
       for (int v = 0; v < block.vectors<T>(); ++v)
-        write_states(s.h, v, static_cast<T*>(out.last_state) +
-                                 block.batch * scan.all_channels() * scan.states,
-                     lanes_of<T>(scan, block, v), scan.states);
+        write_states(
+            s.h, v,
+            static_cast<T*>(out.last_state) + block.batch * scan.all_channels() * scan.states,
+            lanes_of<T>(scan, block, v), scan.states);
   }
 
   void tile(const Lanes& lanes, int v, int64_t chunk, const Route<kTensors>& route) {
@@ -100,8 +101,10 @@ struct ForwardWalk {
     for (; n < scan.states; ++n) states<1>(lanes, v, chunk, n, route, D);
     if constexpr (reads_out) {
       gate(lanes, route);
-      if (first) write(s.y, scan.sum_dtype, y);
-      else add(s.y, y);
+      if (first)
+        write(s.y, scan.sum_dtype, y);
+      else
+        add(s.y, y);
     }
   }
 
@@ -115,8 +118,7 @@ struct ForwardWalk {
         v, n, scan.states, route.steps(), n == 0 ? s.in.u : s.y, n == 0 ? D : splat(T(1)), s);
     if constexpr (gives_states)
       for (int k = 0; k < count; ++k)
-        write(s.states[k], wide,
-              window(out.h, wide, lanes, route.now(kH), route.steps(), n + k));
+        write(s.states[k], wide, window(out.h, wide, lanes, route.now(kH), route.steps(), n + k));
   }
 
   void gate(const Lanes& lanes, const Route<kTensors>& route) {

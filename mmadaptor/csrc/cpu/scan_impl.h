@@ -67,7 +67,6 @@ void for_dtype(const Scan& scan, const Tensors& tensors, std::atomic<int64_t>& n
 }
 
 const ScanKernels scan_kernels = {for_dtype<Forward, ScanResults>,
-                                  for_dtype<Backward, ScanGradients>, read_out,
-                                  read_out_backward};
+                                  for_dtype<Backward, ScanGradients>, read_out, read_out_backward};
 
 }  // namespace mmadaptor::MMADAPTOR_ISA

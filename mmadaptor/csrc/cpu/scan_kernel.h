@@ -49,8 +49,8 @@ struct ScanKernels {
   void (*readout_backward)(const Readout&, int64_t begin, int64_t end);
 };
 
-#define MMADAPTOR_DECLARE_KERNELS(isa) \
-  namespace isa {                      \
+#define MMADAPTOR_DECLARE_KERNELS(isa)   \
+  namespace isa {                        \
   extern const ScanKernels scan_kernels; \
   }
 #if defined(__x86_64__)

@@ -69,12 +69,10 @@ void read_states(Vectors<T>& to, int vector, const void* tensor, const Lanes& la
 }
 
 template <typename T>
-void write_states(Vectors<T>& from, int vector, void* tensor, const Lanes& lanes,
-                  int64_t states) {
+void write_states(Vectors<T>& from, int vector, void* tensor, const Lanes& lanes, int64_t states) {
   T* to = static_cast<T*>(tensor) + lanes.row * states;
   for (int lane = 0; lane < lanes.count; ++lane)
-    for (int64_t n = 0; n < states; ++n)
-      to[lane * states + n] = from.at(vector * states + n)[lane];
+    for (int64_t n = 0; n < states; ++n) to[lane * states + n] = from.at(vector * states + n)[lane];
 }
 
 template <typename T>
@@ -128,8 +126,7 @@ MMADAPTOR_INLINE void locate(const Pixels& pixels, const Strided& tensor, Offset
   bool consecutive = true;
   for (int64_t t = 0; t < pixels.count; ++t)
     offsets.at[t] = pixels.row[t] * tensor.row + pixels.column[t] * tensor.column;
-  for (int64_t t = 1; t < pixels.count; ++t)
-    consecutive &= offsets.at[t] == offsets.at[0] + t;
+  for (int64_t t = 1; t < pixels.count; ++t) consecutive &= offsets.at[t] == offsets.at[0] + t;
   offsets.consecutive = consecutive;
 }
 
@@ -180,8 +177,12 @@ MMADAPTOR_INLINE Window window(const Strided& tensor, c10::ScalarType dtype, con
   const int item = dtype == c10::ScalarType::Double ? 3 : dtype == c10::ScalarType::Float ? 2 : 1;
   const int64_t element = lanes.batch * tensor.batch + lanes.group * tensor.group +
                           lanes.channel * tensor.channel + state * tensor.state;
-  return {static_cast<char*>(tensor.data) + (element << item), item, tensor.channel, &steps,
-          lanes.count, count};
+  return {static_cast<char*>(tensor.data) + (element << item),
+          item,
+          tensor.channel,
+          &steps,
+          lanes.count,
+          count};
 }
 
 // B or C over a chunk: of every state a row of numbers, one a step, if they vary,
@@ -192,10 +193,9 @@ class Coefficients {
   explicit Coefficients(int64_t states) : states_(states), values_(kBlockVectors * states) {}
 
   // Called once a chunk if they vary, else once a walk.
-  void read(const Strided& from, bool varies, const Block& block, const Offsets& steps,
-            int count) {
-    const T* data = static_cast<const T*>(from.data) + block.batch * from.batch +
-                    block.group * from.group;
+  void read(const Strided& from, bool varies, const Block& block, const Offsets& steps, int count) {
+    const T* data =
+        static_cast<const T*>(from.data) + block.batch * from.batch + block.group * from.group;
     varies_ = varies;
     if (!varies) {
       for (int i = 0; i < block.channels; ++i)
@@ -250,8 +250,10 @@ MMADAPTOR_INLINE auto rows(Coefficients<T>& from, Tile<T>* tiles, int vector, in
   using All = Coefficients<T>;
   Rows<std::conditional_t<shared, typename All::Shared, typename All::General>, count> rows;
   for (int k = 0; k < count; ++k) {
-    if constexpr (shared) rows.of[k] = from.shared(n + k);
-    else rows.of[k] = from.general(vector, n + k, tiles[k]);
+    if constexpr (shared)
+      rows.of[k] = from.shared(n + k);
+    else
+      rows.of[k] = from.general(vector, n + k, tiles[k]);
   }
   return rows;
 }
@@ -290,16 +292,14 @@ MMADAPTOR_INLINE void prepare_input(const Scan& scan, const Lanes& lanes, int st
 
 // Every block of the tasks that are left, walk by walk.
 template <typename Visit>
-MMADAPTOR_INLINE void each_walk(const Scan& scan, std::atomic<int64_t>& next,
-                                const Visit& visit) {
+MMADAPTOR_INLINE void each_walk(const Scan& scan, std::atomic<int64_t>& next, const Visit& visit) {
   for (int64_t task = next++; task < scan.tasks(); task = next++) {
     const int64_t index = task % scan.blocks(), set = task / scan.blocks();
     const int64_t sets = scan.groups / scan.sharing;
     const int64_t first = index * scan.block();
     const int channels = static_cast<int>(std::min(scan.block(), scan.channels - first));
     for (int64_t walk = 0; walk < scan.sharing; ++walk)
-      visit(Block{set / sets, set % sets * scan.sharing + walk, index, first, channels},
-            walk == 0);
+      visit(Block{set / sets, set % sets * scan.sharing + walk, index, first, channels}, walk == 0);
   }
 }
 

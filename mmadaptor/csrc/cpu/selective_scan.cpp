@@ -64,8 +64,10 @@ ScanOutputs forward(const ScanArguments& arguments, bool delta_softplus) {
   const Scan& scan = prepared.scan;
   ScanOutputs outputs(arguments);
   ScanResults results{};
-  if (scan.reads_out) results.y = strided(outputs.y, scan.groups);
-  else results.h = strided_states(outputs.states, scan.groups);
+  if (scan.reads_out)
+    results.y = strided(outputs.y, scan.groups);
+  else
+    results.h = strided_states(outputs.states, scan.groups);
   results.last_state = data_or_null(outputs.last_state);
   results.checkpoints = outputs.checkpoints.data_ptr();
   run(scan_kernels().forward, scan, results);
@@ -116,8 +118,6 @@ ScanGradientTuple backward(const ScanArguments& a, bool delta_softplus, const Te
 
 }  // namespace
 
-TORCH_LIBRARY_IMPL(mmadaptor, CPU, m) {
-  SelectiveScanOps<forward, backward>::implement(m);
-}
+TORCH_LIBRARY_IMPL(mmadaptor, CPU, m) { SelectiveScanOps<forward, backward>::implement(m); }
 
 }  // namespace mmadaptor

@@ -75,8 +75,7 @@ MMADAPTOR_INLINE Vec<float> widen(const c10::BFloat16* source) {
 MMADAPTOR_INLINE void narrow(c10::BFloat16* target, Vec<float> v) {
   const DoubleWords bits = (DoubleWords)v;
   const DoubleWords rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
-  const Words words =
-      __builtin_convertvector(v == v ? rounded : DoubleWords{} + 0x7fc0, Words);
+  const Words words = __builtin_convertvector(v == v ? rounded : DoubleWords{} + 0x7fc0, Words);
   std::memcpy(target, &words, sizeof(words));
 }
 
@@ -175,25 +174,19 @@ MMADAPTOR_INLINE Vec<T> shuffle(Vec<T> a, Vec<T> b) {
 // Within each quarter of four lanes: a0 b0 a1 b1 (half 0) or a2 b2 a3 b3 (half 1).
 template <int half, int width>
 struct Interleave {
-  static constexpr int lane(int i) {
-    return i / 4 * 4 + half * 2 + i % 4 / 2 + (i % 2) * width;
-  }
+  static constexpr int lane(int i) { return i / 4 * 4 + half * 2 + i % 4 / 2 + (i % 2) * width; }
 };
 
 // Within each quarter: a0 a1 b0 b1, or a2 a3 b2 b3.
 template <int half, int width>
 struct InterleavePairs {
-  static constexpr int lane(int i) {
-    return i / 4 * 4 + half * 2 + i % 2 + (i % 4 / 2) * width;
-  }
+  static constexpr int lane(int i) { return i / 4 * 4 + half * 2 + i % 2 + (i % 4 / 2) * width; }
 };
 
 // Within each quarter: a0 a2 b0 b2, or a1 a3 b1 b3.
 template <int odd, int width>
 struct EverySecond {
-  static constexpr int lane(int i) {
-    return i / 4 * 4 + i % 2 * 2 + odd + (i % 4 / 2) * width;
-  }
+  static constexpr int lane(int i) { return i / 4 * 4 + i % 2 * 2 + odd + (i % 4 / 2) * width; }
 };
 
 // Every second piece of `size` lanes of both, from the first or the second on.
@@ -265,8 +258,7 @@ MMADAPTOR_INLINE Vec<T> lane_sums(const Vec<T>* rows) {
     for (int i = 0; i < count / 2; ++i) {
       const Vec<T> a = rows[2 * i], b = rows[2 * i + 1];
       if constexpr (size == 4 && count * 4 > width)
-        half[i] = shuffle<EverySecond<0, width>, T>(a, b) +
-                  shuffle<EverySecond<1, width>, T>(a, b);
+        half[i] = shuffle<EverySecond<0, width>, T>(a, b) + shuffle<EverySecond<1, width>, T>(a, b);
       else
         half[i] = every_second_piece<0, T, size>(a, b) + every_second_piece<1, T, size>(a, b);
     }

@@ -100,8 +100,7 @@ void write_to(const Tile<T>& tile, scalar_t* data, const Window& to) {
       transpose<T>(square);
 #pragma GCC unroll 16
       for (int lane = 0; lane < width; ++lane)
-        if (lane < to.lanes)
-          put<adds, T>(data + lane * to.channel + at[step], square[lane], width);
+        if (lane < to.lanes) put<adds, T>(data + lane * to.channel + at[step], square[lane], width);
     }
   }
   for (; step < to.count; ++step)

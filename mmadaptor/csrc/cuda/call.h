@@ -28,8 +28,7 @@ inline Target current_target() {
   int shared = 0;
   C10_CUDA_CHECK(
       cudaDeviceGetAttribute(&target.processors, cudaDevAttrMultiProcessorCount, device));
-  C10_CUDA_CHECK(
-      cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
+  C10_CUDA_CHECK(cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
   target.shared_bytes = shared;
   return target;
 }
@@ -43,11 +42,16 @@ namespace mmadaptor::cuda {
 template <typename Visit>
 void for_element(c10::ScalarType dtype, const Visit& visit) {
   switch (dtype) {
-    case at::kFloat: return visit(static_cast<float*>(nullptr));
-    case at::kDouble: return visit(static_cast<double*>(nullptr));
-    case at::kHalf: return visit(static_cast<__half*>(nullptr));
-    case at::kBFloat16: return visit(static_cast<__nv_bfloat16*>(nullptr));
-    default: TORCH_INTERNAL_ASSERT(false, "no kernel for ", dtype);
+    case at::kFloat:
+      return visit(static_cast<float*>(nullptr));
+    case at::kDouble:
+      return visit(static_cast<double*>(nullptr));
+    case at::kHalf:
+      return visit(static_cast<__half*>(nullptr));
+    case at::kBFloat16:
+      return visit(static_cast<__nv_bfloat16*>(nullptr));
+    default:
+      TORCH_INTERNAL_ASSERT(false, "no kernel for ", dtype);
   }
 }
 

@@ -16,8 +16,16 @@ at::ScalarType kernel_dtype(const Tensor& states, const Tensor& C) {
 }
 
 Readout prepare(const Tensor& h, const Tensor& C) {
-  return {C.size(0) * C.size(1) * C.size(2), h.size(3), h.size(4), h.size(5), h.const_data_ptr(),
-          C.const_data_ptr(), nullptr, nullptr, nullptr, nullptr};
+  return {C.size(0) * C.size(1) * C.size(2),
+          h.size(3),
+          h.size(4),
+          h.size(5),
+          h.const_data_ptr(),
+          C.const_data_ptr(),
+          nullptr,
+          nullptr,
+          nullptr,
+          nullptr};
 }
 
 Tensor cross_readout(const Tensor& states, const Tensor& C) {
@@ -48,9 +56,8 @@ std::tuple<Tensor, Tensor> cross_readout_backward(const Tensor& grad_y, const Te
     readout.grad_y = grad.const_data_ptr();
     readout.grad_h = grad_states.data_ptr();
     readout.grad_C = grad_C.data_ptr();
-    for_element(dtype, [&](auto* type) {
-      launch_readout_backward(type, readout, current_target());
-    });
+    for_element(dtype,
+                [&](auto* type) { launch_readout_backward(type, readout, current_target()); });
     MMADAPTOR_LAUNCHED();
   }
   return {grad_states, grad_C.to(C.scalar_type())};

@@ -27,8 +27,8 @@ Tensor dilated_depthwise(const Tensor& y, const Tensor& kernels, at::IntArrayRef
                weight = kernels.unsqueeze(2);  // (dilations, channels, 1, 3, 3)
   Tensor out = wide;
   for (size_t i = 0; i < dilations.size(); ++i)
-    out = out + channels_last(at::conv2d(maps, weight[static_cast<int64_t>(i)], {}, 1,
-                                         dilations[i], dilations[i], y.size(3)));
+    out = out + channels_last(at::conv2d(maps, weight[static_cast<int64_t>(i)], {}, 1, dilations[i],
+                                         dilations[i], y.size(3)));
   return out.to(y.scalar_type()).contiguous();
 }
 
@@ -43,9 +43,9 @@ std::tuple<Tensor, Tensor> dilated_depthwise_backward(const Tensor& grad, const 
   Tensor grad_y = wide;
   for (size_t i = 0; i < dilations.size(); ++i) {
     const int64_t r = dilations[i], at = static_cast<int64_t>(i);
-    const auto [grad_seen, grad_weight, none] = at::convolution_backward(
-        grad_maps, maps, weight[at], std::nullopt, {1, 1}, {r, r}, {r, r}, false, {0, 0},
-        y.size(3), {true, true, false});
+    const auto [grad_seen, grad_weight, none] =
+        at::convolution_backward(grad_maps, maps, weight[at], std::nullopt, {1, 1}, {r, r}, {r, r},
+                                 false, {0, 0}, y.size(3), {true, true, false});
     grad_y = grad_y + channels_last(grad_seen);
     grad_kernels[at].copy_(grad_weight.squeeze(1));
   }

@@ -72,8 +72,8 @@ Three memory_readout_backward(const Tensor& grad_y, const Tensor& values, const 
   const auto [grad_states, grad_locations, grad_weights] = select_backward.call(
       grad_memory, composition.states, composition.locations, composition.weights);
   const Tensor grad_offsets = composition.granularity * grad_locations,
-               grad_logits = at::_softmax_backward_data(
-                   grad_weights, composition.weights, -1, values.scalar_type());
+               grad_logits = at::_softmax_backward_data(grad_weights, composition.weights, -1,
+                                                        values.scalar_type());
   return {grad_states.squeeze(-1), at::cat({grad_offsets.flatten(4), grad_logits.flatten(4)}, -1),
           grad_C.squeeze(-1)};
 }

@@ -62,9 +62,8 @@ std::tuple<Tensor, Tensor, Tensor> memory_select_backward(const Tensor& grad_mem
   if (grad_states.numel() > 0) {
     const MemorySelectGradients grads{incoming.const_data_ptr(), grad_states.data_ptr(),
                                       grad_locations.data_ptr(), grad_weights.data_ptr()};
-    for_states(h, [&](auto* type) {
-      launch_memory_select_backward(type, op, grads, current_target());
-    });
+    for_states(
+        h, [&](auto* type) { launch_memory_select_backward(type, op, grads, current_target()); });
     MMADAPTOR_LAUNCHED();
   }
   return results;

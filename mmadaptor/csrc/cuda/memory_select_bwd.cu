@@ -9,8 +9,8 @@ namespace mmadaptor::cuda {
 
 // From the products of four rows to the gradients: how the bilinear sample changes.
 template <typename T>
-__device__ __forceinline__ void differentiate(const Place<T>& place, const T* product,
-                                              T* location, T* weight) {
+__device__ __forceinline__ void differentiate(const Place<T>& place, const T* product, T* location,
+                                              T* weight) {
   const T down = place.row.part, right = place.column.part;
   const T above = product[0] + right * (product[1] - product[0]);
   const T below = product[2] + right * (product[3] - product[2]);
@@ -70,7 +70,7 @@ struct Hit {
 // The parts of the work: each is a band of pixels of one slice, and a part of its
 // row.
 struct Bands {
-  int64_t pixels, bands;       // of a band; of a map
+  int64_t pixels, bands;        // of a band; of a map
   int64_t channels, row_parts;  // of a part; of a row
 
   __host__ __device__ int64_t in_all(const MemorySelect& op) const {
@@ -216,8 +216,7 @@ __global__ void __launch_bounds__(kScatterThreads, 4)
       Hit<T> hit;
       hit.token = token;
       const bool there = token < tokens && first + token < op.pixels() && p < op.places;
-      const bool found =
-          there && look(op, band, band.place + (first + token) * places + p, hit);
+      const bool found = there && look(op, band, band.place + (first + token) * places + p, hit);
       const int count = gather_hits(memory, found, hit);
       const T* grad = static_cast<const T*>(grads.memory) + band.element + first * row;
       add_hits(memory, all, band, count, grad, row);
@@ -252,9 +251,9 @@ void launch_memory_select_backward(const T* type, const MemorySelect& op,
                                    const MemorySelectGradients& grads, const Target& target) {
   constexpr int kPiece = 16 / sizeof(T);
   const auto rows = RowGrid::over(op, type, op.states, grads.memory);
-  launch(rows.piece == 1 ? memory_select_places_kernel<T, 1>
-                         : memory_select_places_kernel<T, kPiece>,
-         rows.grid, rows.block, 0, target.stream, op, grads);
+  launch(
+      rows.piece == 1 ? memory_select_places_kernel<T, 1> : memory_select_places_kernel<T, kPiece>,
+      rows.grid, rows.block, 0, target.stream, op, grads);
   const Bands bands = plan_bands<T>(op, target);
   launch(memory_select_states_kernel<T>, dim3(static_cast<unsigned>(bands.in_all(op))),
          dim3(kScatterThreads), ScatterMemory<T>::bytes(bands.pixels, bands.channels),

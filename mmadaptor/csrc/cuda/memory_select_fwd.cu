@@ -35,8 +35,8 @@ void launch_memory_select(const T* type, const MemorySelect& op, void* memory,
                           const Target& target) {
   constexpr int kPiece = 16 / sizeof(T);
   const auto rows = RowGrid::over(op, type, op.states, memory);
-  launch(rows.piece == 1 ? memory_select_kernel<T, 1> : memory_select_kernel<T, kPiece>,
-         rows.grid, rows.block, 0, target.stream, op, static_cast<T*>(memory));
+  launch(rows.piece == 1 ? memory_select_kernel<T, 1> : memory_select_kernel<T, kPiece>, rows.grid,
+         rows.block, 0, target.stream, op, static_cast<T*>(memory));
 }
 
 template void launch_memory_select(const float*, const MemorySelect&, void*, const Target&);

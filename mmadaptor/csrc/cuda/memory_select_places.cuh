@@ -71,9 +71,7 @@ struct RowGrid {
   static RowGrid over(const MemorySelect& op, const T*, const void* a, const void* b) {
     constexpr int64_t kBytes = 16;
     constexpr int64_t kPiece = kBytes / sizeof(T);
-    const auto aligned = [](const void* p) {
-      return reinterpret_cast<uintptr_t>(p) % kBytes == 0;
-    };
+    const auto aligned = [](const void* p) { return reinterpret_cast<uintptr_t>(p) % kBytes == 0; };
     const int piece = op.row % kPiece == 0 && aligned(a) && aligned(b) ? kPiece : 1;
     int lanes = 1;
     while (lanes < kWarp && lanes * piece < op.row) lanes *= 2;

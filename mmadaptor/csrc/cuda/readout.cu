@@ -56,12 +56,12 @@ void launch_readout(const T*, const Readout& readout, const Target& target) {
 
 template <typename T>
 void launch_readout_backward(const T*, const Readout& readout, const Target& target) {
-  launch(readout_backward_kernel<T>, dim3(divide_up(readout.pixels, kPixels)),
-         dim3(kWarp, kPixels), 0, target.stream, readout);
+  launch(readout_backward_kernel<T>, dim3(divide_up(readout.pixels, kPixels)), dim3(kWarp, kPixels),
+         0, target.stream, readout);
 }
 
-#define MMADAPTOR_READOUT(T)                                                  \
-  template void launch_readout(const T*, const Readout&, const Target&);      \
+#define MMADAPTOR_READOUT(T)                                             \
+  template void launch_readout(const T*, const Readout&, const Target&); \
   template void launch_readout_backward(const T*, const Readout&, const Target&);
 MMADAPTOR_READOUT(float)
 MMADAPTOR_READOUT(double)

@@ -25,10 +25,10 @@ constexpr int64_t kMostStates = 256;
 // steps in a row, and all pieces together are a tile, a multiple of kChunk steps.
 struct ScanPlan {
   int lanes = 32, pieces = 8, steps = 8;
-  int sharing = 1;            // groups that a block walks one after the other
-  int blocks = 1;             // of channels in a group
-  int segments = 1;           // of a path, each for a block of its own
-  int segment = 0;            // steps of one, whole tiles
+  int sharing = 1;              // groups that a block walks one after the other
+  int blocks = 1;               // of channels in a group
+  int segments = 1;             // of a path, each for a block of its own
+  int segment = 0;              // steps of one, whole tiles
   bool sums_in_shared = false;  // the sum over the groups that share is on the chip
 
   MMADAPTOR_EVERYWHERE int tile() const { return pieces * steps; }
@@ -69,8 +69,7 @@ inline ScanPlan plan_scan(const ScanView& v, size_t wide, bool backward, const T
   const int64_t tiles = divide_up(v.length(), plan.tile());
   if (plan.sharing == 1) {
     const int64_t taken = std::max<int64_t>(v.batch, 1) * v.groups * plan.blocks;
-    plan.segments =
-        static_cast<int>(std::clamp<int64_t>(2 * target.processors / taken, 1, tiles));
+    plan.segments = static_cast<int>(std::clamp<int64_t>(2 * target.processors / taken, 1, tiles));
   }
   plan.segment = static_cast<int>(divide_up(tiles, plan.segments)) * plan.tile();
   plan.segments = static_cast<int>(divide_up(v.length(), plan.segment));

@@ -51,7 +51,8 @@ struct BackwardWalk {
   W kept_A = 0;        // the gradient of A, if there is one state
 
   // Of the tile at hand.
-  W step[kSteps<W>], drive[kSteps<W>], grad_y[kSteps<W>], grad_drive[kSteps<W>], grad_step[kSteps<W>];
+  W step[kSteps<W>], drive[kSteps<W>], grad_y[kSteps<W>], grad_drive[kSteps<W>],
+      grad_step[kSteps<W>];
   W y[gated ? kSteps<W> : 1], gate_slope[gated ? kSteps<W> : 1];
   W all_steps = 0;  // of the segment, if it is looked for
   int tile = 0, count = 0;
@@ -168,13 +169,16 @@ struct BackwardWalk {
       grad_step[i] += exponent * A;
     }
     if (place.piece == 0) *carried(parity ^ 1, n) = grad;
-    if (v.states == 1) kept_A += grad_A;
-    else accumulate(grads.A, n, grad_A);
+    if (v.states == 1)
+      kept_A += grad_A;
+    else
+      accumulate(grads.A, n, grad_A);
     add_coefficient(grads.B, grads.B_part, v.B_varies, n, pixel, sums);
   }
 
   // What a state's own readout, and its return, add to its gradient.
-  __device__ __forceinline__ void read_incoming(W (&incoming)[kSteps<W>], int n, const Pixel& pixel) {
+  __device__ __forceinline__ void read_incoming(W (&incoming)[kSteps<W>], int n,
+                                                const Pixel& pixel) {
     if (v.gives_states)
       read_wide<W>(incoming, place.of<W>(grads.h, group) + n * grads.h.state, stride(grads.h),
                    pixel, count);
@@ -202,22 +206,23 @@ struct BackwardWalk {
       grad = summary[3 * c * lanes] * grad + summary[(3 * c + 2) * lanes];
     constexpr int kPieces = kChunk / kSteps<W>;
     const int kept = (tile + place.piece * kSteps<W>) / kChunk;
-    h = count > 0 ? static_cast<const W*>(grads.checkpoints)[place.entry(
-                        v, group, place.batch * v.chunks() + kept, n)]
-                  : W(0);
+    h = count > 0
+            ? static_cast<const W*>(
+                  grads.checkpoints)[place.entry(v, group, place.batch * v.chunks() + kept, n)]
+            : W(0);
     for (int c = place.piece / kPieces * kPieces; c < place.piece; ++c)
       h = summary[3 * c * lanes] * h + summary[(3 * c + 1) * lanes];
   }
 
-  __device__ __forceinline__ W decay_through(const W (&decay)[kSteps<W>], const W (&incoming)[kSteps<W>],
-                                             W grad) const {
+  __device__ __forceinline__ W decay_through(const W (&decay)[kSteps<W>],
+                                             const W (&incoming)[kSteps<W>], W grad) const {
 #pragma unroll
     for (int i = kSteps<W> - 1; i >= 0; --i) grad = decay[i] * (incoming[i] + grad);
     return grad;
   }
 
-  __device__ __forceinline__ void add_readout(int n, const Pixel& pixel, const W (&before)[kSteps<W>],
-                                              W last) {
+  __device__ __forceinline__ void add_readout(int n, const Pixel& pixel,
+                                              const W (&before)[kSteps<W>], W last) {
     W C[kSteps<W>];
     read_wide<T>(C, place.of<T>(v.C, group) + n * v.C.state, stride(v.C), pixel, count);
 #pragma unroll
@@ -232,9 +237,9 @@ struct BackwardWalk {
       const int lanes = extra.plan.lanes, step = sum_of(place.lane, lanes, kSteps<W>);
       const W sum = lane_sum(terms, place.lane, lanes);
       if (place.lane % (lanes / kSteps<W>) == 0 && step < place.steps(tile, kSteps<W>))
-        static_cast<W*>(to.data)[place.block * block_part + place.batch * to.batch +
-                                 group * to.group + n * to.state +
-                                 static_cast<int64_t>(pixel.after(step)) * to.column] = sum;
+        static_cast<W*>(
+            to.data)[place.block * block_part + place.batch * to.batch + group * to.group +
+                     n * to.state + static_cast<int64_t>(pixel.after(step)) * to.column] = sum;
     } else {
       W sum = 0;
 #pragma unroll

@@ -3,8 +3,8 @@
 
 namespace mmadaptor::cuda {
 
-template void launch_scan(const __nv_bfloat16*, const ScanView&, const ScanResults&, const ScanExtra&,
-                          const Target&);
+template void launch_scan(const __nv_bfloat16*, const ScanView&, const ScanResults&,
+                          const ScanExtra&, const Target&);
 template void launch_scan_backward(const __nv_bfloat16*, const ScanView&, const ScanGradients&,
                                    const ScanExtra&, const Target&);
 

@@ -48,8 +48,8 @@ class PreparedPlan {
 // channels, states), whose parts are (states, all channels).
 inline Parts parts_of(const Tensor& total, const PreparedPlan& prepared, const ScanView& v,
                       at::ScalarType wide, bool with_states) {
-  const Tensor target = with_states ? total.view({v.all_channels(), v.states}).t()
-                                    : total.view({v.all_channels()});
+  const Tensor target =
+      with_states ? total.view({v.all_channels(), v.states}).t() : total.view({v.all_channels()});
   return {target, prepared.extra.plan.parts(v), wide};
 }
 

@@ -64,8 +64,8 @@ struct ForwardWalk {
     finish(parity, all_steps);
   }
 
-  __device__ __forceinline__ void prepare(const T (&raw_u)[kSteps<W>], const T (&raw_delta)[kSteps<W>],
-                                          W bias, W D) {
+  __device__ __forceinline__ void prepare(const T (&raw_u)[kSteps<W>],
+                                          const T (&raw_delta)[kSteps<W>], W bias, W D) {
     steps_sum = 0;
 #pragma unroll
     for (int i = 0; i < kSteps<W>; ++i) {
@@ -98,8 +98,8 @@ struct ForwardWalk {
       h = summary[2 * c * lanes] * h + summary[(2 * c + 1) * lanes];
     const int first = tile + place.piece * kSteps<W>;
     if (count > 0 && first % kChunk == 0 && !extra.finds_segments)
-      static_cast<W*>(out.checkpoints)[place.entry(
-          v, group, place.batch * v.chunks() + first / kChunk, n)] = h;
+      static_cast<W*>(
+          out.checkpoints)[place.entry(v, group, place.batch * v.chunks() + first / kChunk, n)] = h;
 #pragma unroll
     for (int i = 0; i < kSteps<W>; ++i) input[i] = h = decay[i] * h + input[i];
     if (place.piece == pieces - 1) *carried(parity ^ 1, n) = h;

@@ -226,8 +226,8 @@ struct Sum {
   T* total;
   int total_stride;
 
-  __device__ Sum(const Place& place, const ScanExtra& extra, const Strided& result,
-                 int group, W* shared)
+  __device__ Sum(const Place& place, const ScanExtra& extra, const Strided& result, int group,
+                 W* shared)
       : sum(nullptr), sum_stride(0), total(nullptr), total_stride(stride(result)) {
     if (extra.plan.sums_in_shared) {
       sum = shared + place.lane;
@@ -246,8 +246,10 @@ struct Sum {
       if (i < count) {
         W value = values[i];
         if (!first) value += sum[offset(pixel, sum_stride)];
-        if (last && total) total[offset(pixel, total_stride)] = narrow<T>(value);
-        else sum[offset(pixel, sum_stride)] = value;
+        if (last && total)
+          total[offset(pixel, total_stride)] = narrow<T>(value);
+        else
+          sum[offset(pixel, sum_stride)] = value;
       }
       pixel.next();
     }
@@ -293,8 +295,8 @@ void launch_segments(Kernel kernel, size_t wide, const ScanView& v, const Tensor
   for (const bool finds_segments : {true, false}) {
     if (finds_segments && plan.segments == 1) continue;
     extra.finds_segments = finds_segments;
-    launch(kernel, dim3(blocks), dim3(plan.threads()), plan.shared_bytes(v, wide), target.stream,
-           v, tensors, extra);
+    launch(kernel, dim3(blocks), dim3(plan.threads()), plan.shared_bytes(v, wide), target.stream, v,
+           tensors, extra);
   }
 }
 

@@ -13,8 +13,9 @@ Tensor channels_last(const Tensor& t) {
 
 // The results that are like `t`: themselves, or what is to be copied to them.
 Tensor written_like(const Tensor& t) {
-  return t.stride(1) == 1 ? t : at::empty_like(t.transpose(1, 2), at::MemoryFormat::Contiguous)
-                                    .transpose(1, 2);
+  return t.stride(1) == 1
+             ? t
+             : at::empty_like(t.transpose(1, 2), at::MemoryFormat::Contiguous).transpose(1, 2);
 }
 
 // The kernels' view of the arguments, and what keeps its memory alive.
@@ -61,8 +62,10 @@ ScanOutputs forward(const ScanArguments& arguments, bool delta_softplus) {
   const PreparedPlan prepared(scan.view, scan.wide_options(), false);
   ScanResults results{};
   Tensor y;
-  if (scan.view.reads_out) results.y = strided(y = written_like(outputs.y), scan.view.groups);
-  else results.h = strided_states(outputs.states, scan.view.groups);
+  if (scan.view.reads_out)
+    results.y = strided(y = written_like(outputs.y), scan.view.groups);
+  else
+    results.h = strided_states(outputs.states, scan.view.groups);
   results.last_state = data_or_null(outputs.last_state);
   results.checkpoints = outputs.checkpoints.data_ptr();
   for_element(scan.u.scalar_type(), [&](auto* type) {
@@ -109,11 +112,14 @@ ScanGradientTuple backward(const ScanArguments& a, bool delta_softplus, const Te
   if (view.delta_bias) delta_bias = parts_of(grad_delta_bias, prepared, view, wide, false);
 
   const OptionalTensor last = contiguous(grad_last_state);
-  const Tensor kept = checkpoints.contiguous(), incoming = view.reads_out ? channels_last(grad) : grad;
+  const Tensor kept = checkpoints.contiguous(),
+               incoming = view.reads_out ? channels_last(grad) : grad;
   Written written;
   ScanGradients grads{};
-  if (view.reads_out) grads.y = strided(incoming, view.groups);
-  else grads.h = strided_states(incoming, view.groups);
+  if (view.reads_out)
+    grads.y = strided(incoming, view.groups);
+  else
+    grads.h = strided_states(incoming, view.groups);
   grads.last_state = data_or_null(last);
   grads.checkpoints = kept.const_data_ptr();
   grads.u = written(grad_u, view.groups);

@@ -20,8 +20,8 @@ namespace mmadaptor::cuda {
 // Where a call runs.
 struct Target {
   cudaStream_t stream;
-  int processors;         // multiprocessors of the device
-  size_t shared_bytes;    // that a block may have at most
+  int processors;       // multiprocessors of the device
+  size_t shared_bytes;  // that a block may have at most
 };
 
 }  // namespace mmadaptor::cuda
