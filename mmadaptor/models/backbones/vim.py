@@ -170,7 +170,9 @@ class Vim(AdaptableBackbone):
         """
         x, size = self.embed(images)
         outputs = {}
-        for i, layer in enumerate(self.layers[:max(self.out_indices) + 1]):
+        for i, layer in enumerate(self.layers):
+            if i > max(self.out_indices):
+                break
             x = layer(x, *size)
             if i in self.out_indices:
                 last = i == len(self.layers) - 1

@@ -175,7 +175,9 @@ class VMamba(AdaptableBackbone):
         """
         x = images.permute(0, 2, 3, 1)  # (B, H, W, in_channels)
         maps = []
-        for i, stage in enumerate(self.stages[:max(self.out_indices) + 1]):
+        for i, stage in enumerate(self.stages):
+            if i > max(self.out_indices):
+                break
             x = stage(self.downsample_layers[i](x))
             if i in self.out_indices:
                 out = getattr(self, f'norm{i}')(x)
