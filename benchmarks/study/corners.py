@@ -85,9 +85,9 @@ def draw(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         picture = picture * (1 - share) + share * RED
         lit = [bool(rng.random() < .5) for _ in range(4)]
         mask[distance < 0] = CLASSES.index('disc_on' if lit[0] else 'disc_off')
-        for (x, y), is_lit in zip(corners(centre), lit, strict=True):
-            inside = (abs(at - x) <= LAMP_RADIUS) & (
-                abs(at[:, None] - y) <= LAMP_RADIUS)
+        for lamp, is_lit in zip(corners(centre), lit, strict=True):
+            inside = (abs(at - lamp[0]) <= LAMP_RADIUS) & (
+                abs(at[:, None] - lamp[1]) <= LAMP_RADIUS)
             picture[inside] = LAMP_CORE[is_lit]
     picture += grain(background.seed)
     return np.floor(np.clip(picture, 0, 255) + .5).astype(np.uint8), mask

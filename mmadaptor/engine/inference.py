@@ -82,20 +82,20 @@ def places_for(pictures: Sequence[str], folder: str) -> list[str]:
     """
     above = os.path.commonpath(
         [os.path.dirname(os.path.abspath(p)) for p in pictures])
-    places = []
+    places: dict[str, None] = {}
     for picture in pictures:
         place = os.path.join(
             folder, os.path.relpath(os.path.abspath(picture), above))
-        if not place.endswith('.png') or place in places:
+        while not place.endswith('.png') or place in places:
             place += '.png'
-        places.append(place)
+        places[place] = None
     originals = {os.path.realpath(p) for p in pictures}
     for place in places:
         if os.path.realpath(place) in originals:
             raise InputError(
                 f'{place} is one of the pictures, and its drawing would '
                 'replace it: name another --out-dir.')
-    return places
+    return list(places)
 
 
 class Demo:

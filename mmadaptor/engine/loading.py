@@ -105,7 +105,8 @@ def unguard_loading(cfg: Config) -> None:
     """
     for node in _read_by_pipelines(cfg):
         node['pipeline'] = [
-            step['transform'] if step['type'] == GUARD else step
+            step['transform']
+            if isinstance(step, dict) and step.get('type') == GUARD else step
             for step in node['pipeline']
         ]
 

@@ -140,8 +140,8 @@ def test_each_picture_is_drawn_once(tmp_path):
 
 
 def test_each_drawing_has_a_place_of_its_own():
-    assert places_for(['in/a.jpg', 'in/a.jpg.png'], 'out') == [
-        'out/a.jpg.png', 'out/a.jpg.png.png']
+    assert places_for(['in/a.png.png', 'in/a', 'in/a.png'], 'out') == [
+        'out/a.png.png', 'out/a.png', 'out/a.png.png.png']
 
 
 def test_a_drawing_never_replaces_a_picture(tmp_path):

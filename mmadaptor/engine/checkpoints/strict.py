@@ -93,9 +93,10 @@ def load_strict(module: torch.nn.Module,
         raise CheckpointMismatchError(
             f'{source} does not fit {type(module).__name__}: {error}'
         ) from error
+    required = _required(keys.missing_keys, optional)
     mismatch = Mismatch(
         missing=[
-            name for name in _required(keys.missing_keys, optional)
+            name for name in required
             if name not in misfits and 'num_batches_tracked' not in name
         ],
         unexpected=_required(keys.unexpected_keys, surplus),
@@ -106,8 +107,7 @@ def load_strict(module: torch.nn.Module,
             'the config that the checkpoint was trained with, or a checkpoint '
             'of this config.')
     _check_shared(module, state_dict, source)
-    return [name for name in keys.missing_keys if name not in
-            _required(keys.missing_keys, optional)]
+    return [name for name in keys.missing_keys if name not in required]
 
 
 def note_absent(source: str, names: Sequence[str]) -> None:

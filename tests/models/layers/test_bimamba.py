@@ -41,8 +41,15 @@ def test_class_token_in_and_out():
     torch.testing.assert_close(split_class_token(sequence), (patches, token))
 
 
+def readouts_of(arguments):
+    """By definition: C . h, in image order, without class token."""
+    said = selective_scan(**{**arguments, 'D': None}).unflatten(1, (2, -1))
+    sequence = torch.stack([said[:, 0], said[:, 1].flip(-1)], 1)  # (1, 2, D, L)
+    patches, _ = split_class_token(sequence.permute(0, 3, 1, 2))
+    return patches.unflatten(1, (H, W)).unsqueeze(-1)
+
+
 def test_the_memory_is_of_readouts():
-    """With the states at hand: C . h, in image order, without class token."""
     mixer = perturbed(temporal=dict(gamma_init=1.))
     seen = {}
     mixer.temporal.register_forward_pre_hook(
@@ -51,11 +58,7 @@ def test_the_memory_is_of_readouts():
     mixer(x, H, W)
     arguments = mixer.scan_arguments(
         mixer.both_ways(mixer.in_proj(x).chunk(2, dim=-1)[0]))
-    said = selective_scan(**{**arguments, 'D': None}).unflatten(1, (2, -1))
-    sequence = torch.stack([said[:, 0], said[:, 1].flip(-1)], 1)  # (1, 2, D, L)
-    patches, _ = split_class_token(sequence.permute(0, 3, 1, 2))
-    torch.testing.assert_close(
-        seen['readouts'], patches.unflatten(1, (H, W)).unsqueeze(-1))
+    torch.testing.assert_close(seen['readouts'], readouts_of(arguments))
 
 
 @pytest.mark.parametrize('kind', ['temporal', 'spatial'])
@@ -105,10 +108,7 @@ def test_what_the_memory_reads_is_not_rounded(autocast):
     assert y.dtype == torch.bfloat16 and y.isfinite().all()
     wide = {name: value.double() if isinstance(value, torch.Tensor) else value
             for name, value in arguments.items()}
-    said = selective_scan(**{**wide, 'D': None}).unflatten(1, (2, -1))
-    sequence = torch.stack([said[:, 0], said[:, 1].flip(-1)], 1)
-    patches, _ = split_class_token(sequence.permute(0, 3, 1, 2))
-    expected = patches.unflatten(1, (H, W)).unsqueeze(-1)
+    expected = readouts_of(wide)
     torch.testing.assert_close(seen['readouts'].double(), expected, rtol=0,
                                atol=2e-3 * expected.abs().max().item())
 

@@ -1,0 +1,63 @@
+"""A checkpoint of another model is an error, but for what is named."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from mmadaptor.engine import StrictLoadHook
+from mmadaptor.engine.errors import CheckpointMismatchError
+
+
+def test_strict_load_skips_what_it_is_told_to():
+    def build():
+        return torch.nn.ModuleDict(dict(
+            backbone=torch.nn.Linear(2, 2), head=torch.nn.Linear(2, 3)))
+
+    model = build()
+    state = {f'module.{k}': torch.full_like(v, 2)
+             for k, v in model.state_dict().items()}
+    state['module.head.weight'] = torch.ones(7, 2)
+    state['module.head.extra'] = torch.ones(1)
+    with pytest.raises(CheckpointMismatchError, match=r'(?s)a\.pth does not.*head.weight: expected'):
+        StrictLoadHook().after_load_checkpoint(
+            SimpleNamespace(model=build(), cfg=dict(load_from='a.pth')), dict(state_dict=state))
+    checkpoint = dict(state_dict=state)
+    StrictLoadHook(skip=[r'^head\.']).after_load_checkpoint(
+        SimpleNamespace(model=model, cfg={}), checkpoint)
+    assert (model['backbone'].weight == 2).all()
+    assert not (model['head'].bias == 2).any()
+    assert set(checkpoint['state_dict']) == {'backbone.weight', 'backbone.bias'}
+
+
+def test_a_base_fits_its_booster_and_nothing_else(monkeypatch):
+    model = torch.nn.ModuleDict(dict(
+        base=torch.nn.Linear(2, 2), temporal=torch.nn.Linear(2, 2)))
+    runner = SimpleNamespace(model=model, cfg=dict(load_from='base.pth'))
+    hook, said = StrictLoadHook(optional=[r'^temporal\.']), []
+    monkeypatch.setattr('mmadaptor.engine.checkpoints.strict.print_log',
+                        lambda text, *_: said.append(text))
+    full = {k: torch.full_like(v, 3) for k, v in model.state_dict().items()}
+    base = {k: v for k, v in full.items() if 'base' in k}
+    hook.after_load_checkpoint(runner, dict(state_dict=dict(base)))
+    assert (model['base'].bias == 3).all() and (model['temporal'].bias != 3).any()
+    assert said == ['base.pth lacks 2 weights, such as temporal.bias, which stay '
+                    'as the model starts them.']
+    hook.after_load_checkpoint(runner, dict(state_dict=dict(full)))
+    assert (model['temporal'].bias == 3).all() and len(said) == 1
+    del base['base.bias']
+    with pytest.raises(CheckpointMismatchError, match='missing:\n    base.bias'):
+        hook.after_load_checkpoint(runner, dict(state_dict=base))
+
+
+def test_skipped_weights_leave_the_averages_too():
+    model = torch.nn.ModuleDict(dict(
+        base=torch.nn.Linear(2, 2), head=torch.nn.Linear(2, 2)))
+    runner = SimpleNamespace(model=model, cfg=dict(load_from='base.pth'))
+    full = {k: torch.full_like(v, 3) for k, v in model.state_dict().items()}
+    checkpoint = dict(state_dict=full, ema_state_dict={
+        'steps': torch.tensor(7), **{f'module.{k}': v for k, v in full.items()}})
+    StrictLoadHook(skip=[r'^head\.']).after_load_checkpoint(runner, checkpoint)
+    left = {'base.weight', 'base.bias'}
+    assert set(checkpoint['state_dict']) == left
+    assert set(checkpoint['ema_state_dict']) == {'steps', *(f'module.{k}' for k in left)}
