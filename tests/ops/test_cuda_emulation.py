@@ -12,7 +12,6 @@ import pytest
 from emulation import build
 
 HERE = pathlib.Path(__file__).parent
-DEFINITION = 'definition and not float16'
 # Few processors: the directions one after the other, their sum on the chip; in
 # blocks of 16 channels if there is no room for 32; or in memory. Many: a map of
 # each direction, and paths in segments. And another order of the threads.
@@ -23,6 +22,24 @@ DEVICES = {
     'segments': dict(EMULATION_PROCESSORS='64'),
     'last thread first': dict(EMULATION_BACKWARDS='1'),
 }
+
+
+MEMORY_DEVICES = {
+    '': {},
+    'last thread first': DEVICES['last thread first'],
+    'narrow bands': dict(EMULATION_SHARED_BYTES='9500'),
+}
+# In which the ops are compared with their definitions there; float32 and float64
+# if not named, for both half types are in `test_torch_finds_nothing_else`.
+DTYPES = {
+    'segments': 'float32 or bfloat16',
+    'last thread first': 'float32',
+    'narrow bands': 'float32 or bfloat16',
+}
+
+
+def definition(device):
+    return f"definition and ({DTYPES.get(device, 'float32 or float64')})"
 
 
 @pytest.fixture(scope='session')
@@ -47,13 +64,14 @@ def run_tests(library, name, selected, environment):
 @pytest.mark.parametrize('device', DEVICES)
 def test_cross_scan(library, device):
     run_tests(library, 'test_cross_scan.py',
-              f'{DEFINITION} or bit and not threads or one_output', DEVICES[device])
+              f'{definition(device)} or bit and not threads or one_output',
+              DEVICES[device])
 
 
 @pytest.mark.parametrize('device', ['sum on the chip', 'segments', 'last thread first'])
 def test_selective_scan(library, device):
     run_tests(library, 'test_selective_scan.py',
-              f'{DEFINITION} or nan or last_state', DEVICES[device])
+              f'{definition(device)} or nan or last_state', DEVICES[device])
 
 
 def test_torch_finds_nothing_else(library):
@@ -70,13 +88,12 @@ def test_torch_finds_nothing_else(library):
               'bit and not threads', {})
 
 
-@pytest.mark.parametrize('device', [
-    {}, dict(EMULATION_BACKWARDS='1'), dict(EMULATION_SHARED_BYTES='9500')],
-    ids=['', 'last thread first', 'narrow bands'])
+@pytest.mark.parametrize('device', MEMORY_DEVICES)
 def test_memory_select(library, device):
+    dtypes = definition(device) if device else 'definition'
     run_tests(library, 'test_memory_select.py',
-              'definition or finite or outside or hand_computed or repeats or '
-              'strides', device)
+              f'{dtypes} or finite or outside or hand_computed or repeats or '
+              'strides', MEMORY_DEVICES[device])
 
 
 def test_memory_readout(library):
