@@ -183,19 +183,22 @@ def segment(name: str, after: Run | None = None, scanning: bool = True,
     return Run(name, SEGMENTOR, options, after)
 
 
-def corner(name: str, depth: int = 1, **settings: object) -> Run:
+def corner(name: str, depth: int = 1, layout: dict | None = None,
+           **settings: object) -> Run:
     """A segmentor of `corners`, of one stage, whose convolutions do not reach.
 
     Args:
         name: The run's.
         depth: Its blocks.
+        layout: How the pictures are laid out, as `DrawCorners` takes it.
         settings: Its backbone's arguments.
 
     Returns:
         The run.
     """
     arch = dict(embed_dims=DIMS[0], depths=(depth, ), d_state=1, ssm_ratio=1.)
-    pipeline = [dict(type='DrawCorners'), dict(type='PackSegInputs')]
+    pipeline = [dict(type='DrawCorners', **(layout or {})),
+                dict(type='PackSegInputs')]
     train = dict(_delete_=True, type='Corners', pictures=2000, first=0,
                  pipeline=pipeline)
     val = dict(train, pictures=300, first=train['pictures'])
@@ -217,49 +220,61 @@ def corner(name: str, depth: int = 1, **settings: object) -> Run:
     })
 
 
+T, S = dict(temporal=dict()), dict(spatial=dict())
+BOTH = T | S
+ONE_SCALE = dict(spatial=dict(dilations=(1, )))
+DISCS = {'discs, IoU': SEGMENTATION['discs, IoU']}
 CORNERS = Study(
     'What a memory gives where the cue is in no row or column',
     (
         corner('scan'),
         corner('scan, two blocks', depth=2),
-        corner('scan, S', adaptors=dict(spatial=dict())),
+        corner('scan, S', adaptors=S),
         corner('scan, T, static places',
                adaptors=dict(temporal=dict(static=True))),
-        corner('scan, T', adaptors=dict(temporal=dict())),
-        corner('scan, T and S',
-               adaptors=dict(temporal=dict(), spatial=dict())),
+        corner('scan, T', adaptors=T),
+        corner('scan, T and S', adaptors=BOTH),
     ),
-    {'discs, IoU': SEGMENTATION['discs, IoU']})
+    DISCS)
+
+# Beside those of `CORNERS`, which has four places in each of two sequences.
+VARIANTS = Study(
+    'Which kind of memory helps there',
+    tuple(corner(name, adaptors=dict(temporal=options))
+          for name, options in {
+              '1 place': dict(places=1),
+              '2 places': dict(places=2),
+              '8 places': dict(places=8),
+              '1 sequence': dict(sequences=1),
+              '4 sequences': dict(sequences=4),
+          }.items()),
+    DISCS)
+
+# Three tokens away, where the largest of three dilations just reaches.
+NEAR = dict(reach=16., radius=4.)
+NEAR_CORNERS = Study(
+    'What locality gives where the cue is near',
+    tuple(corner(name, layout=NEAR, adaptors=adaptors)
+          for name, adaptors in {
+              'scan': None,
+              'scan, S, one scale': ONE_SCALE,
+              'scan, S': S,
+              'scan, T': T,
+          }.items()),
+    DISCS)
 
 
 PLAIN = segment('scan')
-BOTH = dict(temporal=dict(), spatial=dict())
 ABLATION = Study(
     'What the scan and the adaptors give a segmentor from scratch',
     (
         segment('no scan', scanning=False),
         segment("scan, VMamba's start", scan_init='vmamba'),
         PLAIN,
-        segment('scan, T', adaptors=dict(temporal=dict())),
-        segment('scan, S', adaptors=dict(spatial=dict())),
+        segment('scan, T', adaptors=T),
+        segment('scan, S', adaptors=S),
         segment('scan, T and S', adaptors=BOTH),
     ),
-    SEGMENTATION)
-
-# Beside those of `ABLATION`, which have learned places, four in each of two
-# sequences, and three scales.
-VARIANTS = Study(
-    'Which kind of adaptor helps',
-    tuple(segment(name, adaptors=adaptors) for name, adaptors in {
-        'T, static places': dict(temporal=dict(static=True)),
-        'T, 1 place': dict(temporal=dict(places=1)),
-        'T, 2 places': dict(temporal=dict(places=2)),
-        'T, 8 places': dict(temporal=dict(places=8)),
-        'T, 1 sequence': dict(temporal=dict(sequences=1)),
-        'T, 4 sequences': dict(temporal=dict(sequences=4)),
-        'T, far places': dict(temporal=dict(granularities=(4., 16.))),
-        'S, one scale': dict(spatial=dict(dilations=(1, ))),
-    }.items()),
     SEGMENTATION)
 
 BOOSTER = Study(
@@ -362,5 +377,6 @@ TRANSFER = Study(
     ),
     DETECTION | {'mIoU': average('mIoU')})
 
-STUDIES = dict(parts=PARTS, ablation=ABLATION, corners=CORNERS,
-               variants=VARIANTS, booster=BOOSTER, **TUNING, transfer=TRANSFER)
+STUDIES = dict(
+    parts=PARTS, ablation=ABLATION, corners=CORNERS, variants=VARIANTS,
+    near_corners=NEAR_CORNERS, booster=BOOSTER, **TUNING, transfer=TRANSFER)
