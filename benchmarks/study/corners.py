@@ -1,10 +1,10 @@
 """Pictures whose cue is in no row or column of what it decides, for mmseg.
 
-Each disc has a square lamp at each of its four corners, some pixels away along
-rows and columns. The one above on the left says what the disc is, as it is lit
-or not; the other three, and those of other discs, mislead. So a pixel of a disc
-has to look at one place, which a sum along its row or column does not single
-out.
+Each disc has a square lamp at each of its four corners, `REACH` pixels away
+along rows and columns. The one above on the left says what the disc is, as it
+is lit or not; the other three, and those of other discs, mislead. So a pixel of
+a disc has to look at one place, which a sum along its row or column does not
+single out.
 """
 
 import numpy as np
@@ -19,47 +19,44 @@ from mmadaptor.datasets.scene import SIZE
 
 CLASSES = ('background', 'disc_off', 'disc_on')
 REACH = 24.0  # from a disc's centre to its lamps', along rows and columns
-RADIUS = 6.0  # a disc's, and half a lamp's side
+DISC_RADIUS = 6.0
+LAMP_RADIUS = 6.0  # half a lamp's side
 DISCS_IN_PICTURE = 4  # or fewer, where there is no room
 TRIES = 60
 RED = (200, 70, 60)
 
 
-def corners(centre: Point, reach: float) -> list[Point]:
+def corners(centre: Point) -> list[Point]:
     """The centres of a disc's lamps; the first decides what it is.
 
     Args:
         centre: The disc's, as (x, y) in pixels.
-        reach: How far they are, along rows and columns, in pixels.
 
     Returns:
         Above on the left, above on the right, and below.
     """
     x, y = centre
     return [(x + dx, y + dy)
-            for dy in (-reach, reach) for dx in (-reach, reach)]
+            for dy in (-REACH, REACH) for dx in (-REACH, REACH)]
 
 
-def sample_discs(rng: np.random.Generator, reach: float,
-                 radius: float) -> list[Point]:
+def sample_discs(rng: np.random.Generator) -> list[Point]:
     """Discs that lie apart from each other's lamps.
 
     Args:
         rng: The source.
-        reach: From a disc to its lamps, in pixels.
-        radius: Of a disc, and half a lamp's side, in pixels.
 
     Returns:
         Their centres.
     """
-    margin = reach + radius
-    apart = 2 * radius + 2
+    margin = REACH + LAMP_RADIUS
+    apart = DISC_RADIUS + LAMP_RADIUS + 2
     taken: list[Point] = []
     discs = []
     for _ in range(TRIES):
         centre = (between(rng, margin, SIZE - 1 - margin),
                   between(rng, margin, SIZE - 1 - margin))
-        own = [centre, *corners(centre, reach)]
+        own = [centre, *corners(centre)]
         if len(discs) < DISCS_IN_PICTURE and all(
                 max(abs(x - u), abs(y - v)) >= apart
                 for x, y in own for u, v in taken):
@@ -68,14 +65,11 @@ def sample_discs(rng: np.random.Generator, reach: float,
     return discs
 
 
-def draw(rng: np.random.Generator, reach: float = REACH,
-         radius: float = RADIUS) -> tuple[np.ndarray, np.ndarray]:
+def draw(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """A picture and what its pixels are.
 
     Args:
         rng: The source.
-        reach: From a disc to its lamps, in pixels.
-        radius: Of a disc, and half a lamp's side, in pixels.
 
     Returns:
         RGB `(SIZE, SIZE, 3)` and indices into `CLASSES`, `(SIZE, SIZE)`; uint8.
@@ -84,16 +78,16 @@ def draw(rng: np.random.Generator, reach: float = REACH,
     picture = draw_background(background)
     mask = np.zeros((SIZE, SIZE), np.uint8)
     at = np.arange(SIZE)
-    for centre in sample_discs(rng, reach, radius):
+    for centre in sample_discs(rng):
         x, y = at - centre[0], at[:, None] - centre[1]
-        distance = disc(x, y, radius)
+        distance = disc(x, y, DISC_RADIUS)
         share = cover(distance)[..., None]
         picture = picture * (1 - share) + share * RED
         lit = [bool(rng.random() < .5) for _ in range(4)]
         mask[distance < 0] = CLASSES.index('disc_on' if lit[0] else 'disc_off')
-        for lamp, is_lit in zip(corners(centre, reach), lit, strict=True):
-            inside = (abs(at - lamp[0]) <= radius) & (
-                abs(at[:, None] - lamp[1]) <= radius)
+        for lamp, is_lit in zip(corners(centre), lit, strict=True):
+            inside = (abs(at - lamp[0]) <= LAMP_RADIUS) & (
+                abs(at[:, None] - lamp[1]) <= LAMP_RADIUS)
             picture[inside] = LAMP_CORE[is_lit]
     picture += grain(background.seed)
     return np.floor(np.clip(picture, 0, 255) + .5).astype(np.uint8), mask
@@ -128,15 +122,7 @@ class Corners(BaseDataset):
 
 @TRANSFORMS.register_module()
 class DrawCorners(BaseTransform):
-    """Draws the picture that a sample numbers, and its mask.
-
-    Args:
-        reach: From a disc to its lamps, in pixels.
-        radius: Of a disc, and half a lamp's side, in pixels.
-    """
-
-    def __init__(self, reach: float = REACH, radius: float = RADIUS) -> None:
-        self.reach, self.radius = reach, radius
+    """Draws the picture that a sample numbers, and its mask."""
 
     def transform(self, results: dict) -> dict:
         """Draw.
@@ -147,8 +133,7 @@ class DrawCorners(BaseTransform):
         Returns:
             The sample with the picture, BGR as mmcv reads them, and the mask.
         """
-        picture, mask = draw(np.random.default_rng(results['number']),
-                             self.reach, self.radius)
+        picture, mask = draw(np.random.default_rng(results['number']))
         return dict(
             results, img=np.ascontiguousarray(picture[..., ::-1]),
             gt_seg_map=mask, seg_fields=['gt_seg_map'],

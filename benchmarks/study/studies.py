@@ -183,22 +183,19 @@ def segment(name: str, after: Run | None = None, scanning: bool = True,
     return Run(name, SEGMENTOR, options, after)
 
 
-def corner(name: str, depth: int = 1, layout: dict | None = None,
-           **settings: object) -> Run:
+def corner(name: str, depth: int = 1, **settings: object) -> Run:
     """A segmentor of `corners`, of one stage, whose convolutions do not reach.
 
     Args:
         name: The run's.
         depth: Its blocks.
-        layout: How the pictures are laid out, as `DrawCorners` takes it.
         settings: Its backbone's arguments.
 
     Returns:
         The run.
     """
     arch = dict(embed_dims=DIMS[0], depths=(depth, ), d_state=1, ssm_ratio=1.)
-    pipeline = [dict(type='DrawCorners', **(layout or {})),
-                dict(type='PackSegInputs')]
+    pipeline = [dict(type='DrawCorners'), dict(type='PackSegInputs')]
     train = dict(_delete_=True, type='Corners', pictures=2000, first=0,
                  pipeline=pipeline)
     val = dict(train, pictures=300, first=train['pictures'])
@@ -222,13 +219,14 @@ def corner(name: str, depth: int = 1, layout: dict | None = None,
 
 T, S = dict(temporal=dict()), dict(spatial=dict())
 BOTH = T | S
-ONE_SCALE = dict(spatial=dict(dilations=(1, )))
 DISCS = {'discs, IoU': SEGMENTATION['discs, IoU']}
 CORNERS = Study(
     'What a memory gives where the cue is in no row or column',
     (
         corner('scan'),
         corner('scan, two blocks', depth=2),
+        corner('scan, S, one scale',
+               adaptors=dict(spatial=dict(dilations=(1, )))),
         corner('scan, S', adaptors=S),
         corner('scan, T, static places',
                adaptors=dict(temporal=dict(static=True))),
@@ -247,19 +245,6 @@ VARIANTS = Study(
               '8 places': dict(places=8),
               '1 sequence': dict(sequences=1),
               '4 sequences': dict(sequences=4),
-          }.items()),
-    DISCS)
-
-# Three tokens away, where the largest of three dilations just reaches.
-NEAR = dict(reach=16., radius=4.)
-NEAR_CORNERS = Study(
-    'What locality gives where the cue is near',
-    tuple(corner(name, layout=NEAR, adaptors=adaptors)
-          for name, adaptors in {
-              'scan': None,
-              'scan, S, one scale': ONE_SCALE,
-              'scan, S': S,
-              'scan, T': T,
           }.items()),
     DISCS)
 
@@ -379,4 +364,4 @@ TRANSFER = Study(
 
 STUDIES = dict(
     parts=PARTS, ablation=ABLATION, corners=CORNERS, variants=VARIANTS,
-    near_corners=NEAR_CORNERS, booster=BOOSTER, **TUNING, transfer=TRANSFER)
+    booster=BOOSTER, **TUNING, transfer=TRANSFER)

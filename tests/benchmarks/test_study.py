@@ -15,7 +15,7 @@ from benchmarks.study import report, run
 from benchmarks.study.studies import (
     ABLATION,
     BOOSTER,
-    NEAR_CORNERS,
+    CORNERS,
     PARTS,
     STUDIES,
     TUNING,
@@ -62,7 +62,7 @@ def test_runs_of_a_study_have_folders_of_their_own():
 
 def test_variants_differ_by_what_they_are_called(tmp_path):
     named = {one.name: one for study in (
-        ABLATION, VARIANTS, BOOSTER, TUNING['tuning_discs'], NEAR_CORNERS)
+        CORNERS, ABLATION, VARIANTS, BOOSTER, TUNING['tuning_discs'])
              for one in study.runs}
 
     def model_of(name):
@@ -71,6 +71,8 @@ def test_variants_differ_by_what_they_are_called(tmp_path):
     assert model_of('scan').backbone.get('adaptors') is None
     places = model_of('8 places').backbone.adaptors
     assert places == dict(temporal=dict(places=8))
+    assert model_of('scan, S, one scale').backbone.adaptors == dict(
+        spatial=dict(dilations=(1, )))
     assert model_of('no scan').backbone.type == 'mmadaptor.ConvolutionalVMamba'
     assert model_of("scan, VMamba's start").backbone.scan_init == 'vmamba'
     raised = config_of(named['base, trained on with adaptors'], tmp_path)

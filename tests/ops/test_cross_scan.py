@@ -1,5 +1,4 @@
 """The 2-D scan against its definition: explicit pixel orders."""
-import instruction_sets
 import pytest
 import torch
 
@@ -213,11 +212,6 @@ def test_expanded_and_flipped_inputs():
     torch.testing.assert_close(
         cross_selective_scan(**inputs, delta_softplus=True),
         reference.cross_selective_scan(**inputs, delta_softplus=True))
-
-
-@instruction_sets.each
-def test_every_instruction_set(capability):
-    instruction_sets.run_tests(capability, __file__, 'definition or bit')
 
 
 @pytest.mark.parametrize('height, width', [(3, 5), (8, 2)])

@@ -12,34 +12,25 @@ import pytest
 from emulation import build
 
 HERE = pathlib.Path(__file__).parent
-# Few processors: the directions one after the other, their sum on the chip; in
-# blocks of 16 channels if there is no room for 32; or in memory. Many: a map of
-# each direction, and paths in segments. And another order of the threads.
+HALF = 'float16 or bfloat16'
+WIDE = 'float32 or float64'
+# What the ops are compared in, and which, on: few processors, the directions one
+# after the other, their sum on the chip; in blocks of 16 channels if there is no
+# room for 32; or in memory, and bands of few rows. Many processors: a map of each
+# direction, and paths in segments. And another order of the threads.
 DEVICES = {
-    'sum on the chip': {},
-    '16 channels': dict(EMULATION_SHARED_BYTES='20500'),
-    'sum in memory': dict(EMULATION_SHARED_BYTES='9000'),
-    'segments': dict(EMULATION_PROCESSORS='64'),
-    'last thread first': dict(EMULATION_BACKWARDS='1'),
+    'sum on the chip': ({}, f'{WIDE} or {HALF}',
+                        ['cross_scan', 'selective_scan', 'memory_select']),
+    '16 channels': (dict(EMULATION_SHARED_BYTES='20500'), WIDE, ['cross_scan']),
+    'sum in memory': (dict(EMULATION_SHARED_BYTES='9000'), 'float32 or bfloat16',
+                      ['cross_scan', 'memory_select']),
+    'segments': (dict(EMULATION_PROCESSORS='64'), 'float32 or bfloat16',
+                 ['cross_scan', 'selective_scan']),
+    'last thread first': (dict(EMULATION_BACKWARDS='1'), 'float32',
+                          ['cross_scan', 'selective_scan', 'memory_select']),
 }
-
-
-MEMORY_DEVICES = {
-    '': {},
-    'last thread first': DEVICES['last thread first'],
-    'narrow bands': dict(EMULATION_SHARED_BYTES='9500'),
-}
-# In which the ops are compared with their definitions there; float32 and float64
-# if not named, for both half types are in `test_torch_finds_nothing_else`.
-DTYPES = {
-    'segments': 'float32 or bfloat16',
-    'last thread first': 'float32',
-    'narrow bands': 'float32 or bfloat16',
-}
-
-
-def definition(device):
-    return f"definition and ({DTYPES.get(device, 'float32 or float64')})"
+EVERYWHERE = ('bit and not threads or one_output or nan or last_state or finite or '
+              'outside or hand_computed or repeats')
 
 
 @pytest.fixture(scope='session')
@@ -47,64 +38,40 @@ def library():
     return build.build()
 
 
-def run_tests(library, name, selected, environment):
-    """Run some tests of a file with the kernels of a library."""
+def run_tests(library, ops, selected, environment):
+    """Run some tests of some ops with the kernels of a library."""
     sanitizers = [build.sanitizer(f'lib{n}.so') for n in ('asan', 'ubsan')]
     environment = dict(
         os.environ, EMULATION_LIBRARY=str(library),
         LD_PRELOAD=' '.join(sanitizers), ASAN_OPTIONS='detect_leaks=0',
         UBSAN_OPTIONS='halt_on_error=1', **environment)
     done = subprocess.run(
-        [sys.executable, '-m', 'pytest', '-x', '-k', selected, str(HERE / name)],
+        [sys.executable, '-m', 'pytest', '-x', '-k', selected,
+         *(str(HERE / f'test_{op}.py') for op in ops)],
         env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]
-    assert 'passed' in done.stdout
+    for op in ops:
+        assert f'test_{op}.py .' in done.stdout, f'no test of {op} ran'
 
 
 @pytest.mark.parametrize('device', DEVICES)
-def test_cross_scan(library, device):
-    run_tests(library, 'test_cross_scan.py',
-              f'{definition(device)} or bit and not threads or one_output',
-              DEVICES[device])
-
-
-@pytest.mark.parametrize('device', ['sum on the chip', 'segments', 'last thread first'])
-def test_selective_scan(library, device):
-    run_tests(library, 'test_selective_scan.py',
-              f'{definition(device)} or nan or last_state', DEVICES[device])
+def test_the_ops_are_their_definitions(library, device):
+    environment, dtypes, ops = DEVICES[device]
+    run_tests(library, ops, f'definition and ({dtypes}) or {EVERYWHERE}', environment)
 
 
 def test_torch_finds_nothing_else(library):
-    """Strides, float16, opcheck, autocast, wrong input.
+    """Strides, opcheck, autocast, wrong input.
 
     Gradients are compared with the definition's above, to 1e-12, which gradcheck
     would do to 1e-5 in a thousand launches.
     """
-    run_tests(library, 'test_cross_scan.py',
-              'strides or flipped or opcheck or autocast or named or refused or '
-              'float16', {})
-    run_tests(library, 'test_selective_scan.py',
-              'strides or flipped or opcheck or autocast or named or float16 or '
-              'bit and not threads', {})
+    run_tests(library, ['cross_scan', 'selective_scan', 'memory_select'],
+              'strides or flipped or opcheck or autocast or named or refused', {})
 
 
-@pytest.mark.parametrize('device', MEMORY_DEVICES)
-def test_memory_select(library, device):
-    dtypes = definition(device) if device else 'definition'
-    run_tests(library, 'test_memory_select.py',
-              f'{dtypes} or finite or outside or hand_computed or repeats or '
-              'strides', MEMORY_DEVICES[device])
-
-
-def test_memory_readout(library):
-    """The composition on a device, its kernels those of memory_select."""
-    run_tests(library, 'test_memory_readout.py',
-              'definition or finite or outside or hand_computed or strides or '
-              'named or opcheck', {})
-
-
-def test_dilated_depthwise(library):
-    """torch's own convolutions, in float32."""
-    run_tests(library, 'test_dilated_depthwise.py',
-              'definition and not float64 or hand_computed or outside or leave or '
-              'named or summed', {})
+def test_what_has_no_kernels_of_its_own(library):
+    """memory_readout by memory_select's; torch's own convolutions, in float32."""
+    run_tests(library, ['memory_readout', 'dilated_depthwise'],
+              'definition and not (dilated and float64) or finite or outside or '
+              'hand_computed or strides or named or opcheck or leave or summed', {})

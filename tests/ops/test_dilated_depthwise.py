@@ -1,5 +1,4 @@
 """Depthwise convolutions of several dilations, against torch's one by one."""
-import instruction_sets
 import pytest
 import torch
 
@@ -148,11 +147,6 @@ def test_strides_do_not_matter():
     out = dilated_depthwise(y, kernels, (1, 2))
     for a, b in zip(torch.autograd.grad(out.sum(), [y, kernels]), ones):
         assert torch.equal(a, b)
-
-
-@instruction_sets.each
-def test_every_instruction_set(capability):
-    instruction_sets.run_tests(capability, __file__, 'definition or bit or hand or half or strides')
 
 
 def test_a_hand_computed_map():

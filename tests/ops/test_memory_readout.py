@@ -1,5 +1,4 @@
 """Adaptor-T in one pass against the gather and the readout."""
-import instruction_sets
 import pytest
 import torch
 from test_memory_select import TOLERANCE, assert_equal_bits
@@ -152,12 +151,6 @@ def test_strides_do_not_matter():
     for a, b in zip(torch.autograd.grad(
             y.sum(), list(tensors(inputs).values())), ones):
         assert torch.equal(a, b)
-
-
-@instruction_sets.each
-def test_every_instruction_set(capability):
-    instruction_sets.run_tests(
-        capability, __file__, 'definition or bit or finite or outside')
 
 
 def test_autocast_casts_to_the_values_dtype():

@@ -1,5 +1,4 @@
 """Adaptor-T's gather against `grid_sample` at each place."""
-import instruction_sets
 import pytest
 import torch
 
@@ -141,11 +140,6 @@ def test_strides_do_not_matter():
     memory = memory_select(**strided)
     for a, b in zip(torch.autograd.grad(memory.sum(), list(strided.values())), ones):
         assert torch.equal(a, b)
-
-
-@instruction_sets.each
-def test_every_instruction_set(capability):
-    instruction_sets.run_tests(capability, __file__, 'definition or bit or finite or outside')
 
 
 def test_autocast_casts_to_the_states_dtype():

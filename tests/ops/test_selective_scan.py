@@ -2,7 +2,6 @@
 import subprocess
 import sys
 
-import instruction_sets
 import pytest
 import torch
 from cases import CASES, NAMES, Case
@@ -153,11 +152,6 @@ def test_expanded_and_flipped_inputs():
     y = selective_scan(**inputs, delta_softplus=True)
     torch.testing.assert_close(
         y, reference.selective_scan(**inputs, delta_softplus=True))
-
-
-@instruction_sets.each
-def test_every_instruction_set(capability):
-    instruction_sets.run_tests(capability, __file__, 'definition or bit')
 
 
 def test_autocast_lowers_maps_and_keeps_parameters():

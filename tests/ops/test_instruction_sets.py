@@ -1,19 +1,21 @@
-"""An op's tests again, where torch is told to use another instruction set."""
+"""The ops' tests again, where torch is told to use another instruction set."""
 import os
+import pathlib
 import subprocess
 import sys
 
 import pytest
 import torch
 
+HERE = pathlib.Path(__file__).parent
 LEVELS = ['default', 'avx2', 'avx512']  # each has what is before it
-each = pytest.mark.parametrize('capability', LEVELS)
+VECTORISED = ['cross_scan', 'dilated_depthwise', 'memory_readout',
+              'memory_select', 'selective_scan']
+NAMES = 'definition or bit or finite or outside or hand_computed or half or strides'
 
 
-def run_tests(capability: str, file: str, names: str) -> None:
-    """Run the tests of a file whose names match, in a process of their own."""
-    if os.environ.get('ATEN_CPU_CAPABILITY'):
-        pytest.skip('this is the subprocess')
+@pytest.mark.parametrize('capability', LEVELS)
+def test_every_instruction_set(capability):
     here = torch.backends.cpu.get_cpu_capability().lower()
     if capability == here:
         pytest.skip('this process runs it already')
@@ -21,7 +23,8 @@ def run_tests(capability: str, file: str, names: str) -> None:
     if capability not in LEVELS[:LEVELS.index(here) if here in LEVELS else 0]:
         pytest.skip(f'this processor has {here}')
     done = subprocess.run(
-        [sys.executable, '-m', 'pytest', '-q', '-k', names, file],
+        [sys.executable, '-m', 'pytest', '-q', '-k', NAMES,
+         *(str(HERE / f'test_{op}.py') for op in VECTORISED)],
         env=dict(os.environ, ATEN_CPU_CAPABILITY=capability),
         capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:]
