@@ -183,11 +183,13 @@ def segment(name: str, after: Run | None = None, scanning: bool = True,
     return Run(name, SEGMENTOR, options, after)
 
 
-def corner(name: str, depth: int = 1, **settings: object) -> Run:
+def corner(name: str, after: Run | None = None, depth: int = 1,
+           **settings: object) -> Run:
     """A segmentor of `corners`, of one stage, whose convolutions do not reach.
 
     Args:
         name: The run's.
+        after: The run that it goes on from, with adaptors added if it has some.
         depth: Its blocks.
         settings: Its backbone's arguments.
 
@@ -200,7 +202,7 @@ def corner(name: str, depth: int = 1, **settings: object) -> Run:
                  pipeline=pipeline)
     val = dict(train, pictures=300, first=train['pictures'])
     head = 'model.decode_head'
-    plain = segment(name, arch=arch, out_indices=(0, ), **settings)
+    plain = segment(name, after, arch=arch, out_indices=(0, ), **settings)
     return Run(name, SEGMENTOR, {
         **plain.options, **for_epochs(6),
         'embedded_dataset': None,
@@ -214,16 +216,17 @@ def corner(name: str, depth: int = 1, **settings: object) -> Run:
             in_channels=DIMS[:1], in_index=(0, ), num_classes=3,
             loss_decode=dict(type='CrossEntropyLoss',
                              class_weight=[.05, 1., 1.])),
-    })
+    }, after)
 
 
 T, S = dict(temporal=dict()), dict(spatial=dict())
 BOTH = T | S
 DISCS = {'discs, IoU': SEGMENTATION['discs, IoU']}
+PLAIN_CORNER = corner('scan')
 CORNERS = Study(
     'What a memory gives where the cue is in no row or column',
     (
-        corner('scan'),
+        PLAIN_CORNER,
         corner('scan, two blocks', depth=2),
         corner('scan, S, one scale',
                adaptors=dict(spatial=dict(dilations=(1, )))),
@@ -267,6 +270,12 @@ BOOSTER = Study(
     (PLAIN, segment('base, trained on', PLAIN),
      segment('base, trained on with adaptors', PLAIN, adaptors=BOTH)),
     SEGMENTATION)
+BOOSTER_CORNERS = Study(
+    'The same where the base lacks a memory',
+    (PLAIN_CORNER, corner('base, trained on', PLAIN_CORNER),
+     corner('with S', PLAIN_CORNER, adaptors=S),
+     corner('with T', PLAIN_CORNER, adaptors=T)),
+    DISCS)
 
 
 BEGUN = dict(init_cfg=dict(
@@ -364,4 +373,5 @@ TRANSFER = Study(
 
 STUDIES = dict(
     parts=PARTS, ablation=ABLATION, corners=CORNERS, variants=VARIANTS,
-    booster=BOOSTER, **TUNING, transfer=TRANSFER)
+    booster=BOOSTER, booster_corners=BOOSTER_CORNERS, **TUNING,
+    transfer=TRANSFER)

@@ -46,7 +46,7 @@ def run_tests(library, ops, selected, environment):
         LD_PRELOAD=' '.join(sanitizers), ASAN_OPTIONS='detect_leaks=0',
         UBSAN_OPTIONS='halt_on_error=1', **environment)
     done = subprocess.run(
-        [sys.executable, '-m', 'pytest', '-x', '-k', selected,
+        [sys.executable, '-m', 'pytest', '-v', '-x', '-k', selected,
          *(str(HERE / f'test_{op}.py') for op in ops)],
         env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]
