@@ -88,7 +88,8 @@ def draw(study: Study, records: Records, path: Path) -> None:
         path: The picture.
     """
     columns = list(study.columns.items())
-    size = 3.2 * len(columns) + 1.5, .34 * len(records) + 1.6
+    width = max(3.2 * len(columns) + 1.5, .1 * len(study.title))
+    size = width, .34 * len(records) + 1.6
     figure = Figure(figsize=size, layout='constrained')
     plots = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
     figure.suptitle(study.title)

@@ -224,7 +224,7 @@ BOTH = T | S
 DISCS = {'discs, IoU': SEGMENTATION['discs, IoU']}
 PLAIN_CORNER = corner('scan')
 CORNERS = Study(
-    'What a memory gives where the cue is in no row or column',
+    'What the adaptors give where the cue is in no row or column',
     (
         PLAIN_CORNER,
         corner('scan, two blocks', depth=2),
