@@ -240,7 +240,7 @@ CORNERS = Study(
 
 # Beside those of `CORNERS`, which has four places in each of two sequences.
 VARIANTS = Study(
-    'Which kind of memory helps there',
+    'How many places and sequences a memory needs',
     tuple(corner(name, adaptors=dict(temporal=options))
           for name, options in {
               '1 place': dict(places=1),
@@ -271,7 +271,7 @@ BOOSTER = Study(
      segment('base, trained on with adaptors', PLAIN, adaptors=BOTH)),
     SEGMENTATION)
 BOOSTER_CORNERS = Study(
-    'The same where the base lacks a memory',
+    'What adaptors give a trained base that lacks a memory',
     (PLAIN_CORNER, corner('base, trained on', PLAIN_CORNER),
      corner('with S', PLAIN_CORNER, adaptors=S),
      corner('with T', PLAIN_CORNER, adaptors=T)),
