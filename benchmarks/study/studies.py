@@ -341,14 +341,14 @@ def tuning(new: str) -> Study:
     return Study(
         f'How well a base learns {new} by what of it is tuned',
         (
-            tuned('everything', 1e-3),
-            tuned('head', 4e-3, trainable=[]),
-            tuned('biases and norms', 4e-3, trainable=['biases', 'norms']),
-            tuned('LoRA', 4e-3, LORA),
-            tuned('adaptors', 4e-3, trainable=['adaptors'], adaptors=BOTH),
-            tuned('shared adaptors', 4e-3, trainable=['adaptors'],
+            tuned('everything', 4e-3),
+            tuned('head', 2e-2, trainable=[]),
+            tuned('biases and norms', 2e-2, trainable=['biases', 'norms']),
+            tuned('LoRA', 1e-2, LORA),
+            tuned('adaptors', 2e-2, trainable=['adaptors'], adaptors=BOTH),
+            tuned('shared adaptors', 2e-2, trainable=['adaptors'],
                   adaptors=dict(BOTH, share=True)),
-            tuned('adaptors and norms', 4e-3, trainable=['adaptors', 'norms'],
+            tuned('adaptors and norms', 1e-2, trainable=['adaptors', 'norms'],
                   adaptors=BOTH),
         ),
         {column: SEGMENTATION[column]}, share=True)
