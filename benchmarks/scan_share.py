@@ -18,8 +18,10 @@ from mmadaptor.engine.checkpoints.tuned import load_model
 from mmadaptor.engine.checks.preflight import check_training
 from mmadaptor.engine.errors import InputError
 from mmadaptor.engine.job import (
+    ADAPTORS_ALONE,
     add_common_arguments,
     build_runner,
+    has_hook,
     load_config,
     make_data,
     run,
@@ -87,7 +89,9 @@ def main() -> None:
     add_common_arguments(parser)
     args = parser.parse_args()
     cfg = load_config(args)
-    if args.checkpoint or args.from_scratch:
+    # One of adaptors alone is loaded over its base.
+    whole = args.checkpoint and not has_hook(cfg, ADAPTORS_ALONE)
+    if whole or args.from_scratch:
         drop_pretrained(cfg.model)
     make_data(cfg)
     check_training(cfg)

@@ -14,7 +14,7 @@ from mmadaptor.engine.checkpoints.published import FAMILIES, Converter
 from mmadaptor.engine.checkpoints.safe_loading import peek
 from mmadaptor.engine.errors import InputError
 from mmadaptor.engine.hooks.safe_checkpoint_hook import AtomicLocalBackend
-from mmadaptor.engine.job import run
+from mmadaptor.engine.job import refuse_to_overwrite, run
 from mmadaptor.registry import MODELS
 
 
@@ -83,6 +83,7 @@ def main() -> None:
     args = parse_args()
     family = args.source_family or args.target_family
     published = args.source_family is not None
+    refuse_to_overwrite(args.dst, args.src)
     state = read_state(args.src)
     converter = Converter(family, state, published)
     converted = (converter.to_ours() if published else

@@ -13,7 +13,7 @@ from rich.table import Table
 
 import mmadaptor  # noqa: F401
 from mmadaptor.engine.counting import count, input_size
-from mmadaptor.engine.job import read_config, run
+from mmadaptor.engine.job import positive, read_config, run
 from mmadaptor.engine.options import merge_options
 
 
@@ -21,7 +21,7 @@ def parse_args() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='a config of mmdet, mmseg or mmpretrain')
-    parser.add_argument('--shape', type=int, nargs=2, metavar=('H', 'W'),
+    parser.add_argument('--shape', type=positive, nargs=2, metavar=('H', 'W'),
                         help="the image's size; by default 800 1280 for "
                         'detection, 512 2048 for segmentation, 224 224 for '
                         'classification, 128 128 for the embedded dataset')

@@ -5,7 +5,7 @@ Usage: python tools/image_demo.py IMAGE [IMAGE ...] CONFIG CHECKPOINT
 
 import argparse
 
-from mmengine.config import Config
+from mmengine.config import Config, DictAction
 from rich.progress import track
 
 import mmadaptor.engine  # noqa: F401  (registers safe loaders)
@@ -19,6 +19,7 @@ from mmadaptor.engine.inference import (
     places_for,
 )
 from mmadaptor.engine.job import read_config, run
+from mmadaptor.engine.options import merge_options
 
 
 def parse_args() -> argparse.Namespace:
@@ -35,6 +36,9 @@ def parse_args() -> argparse.Namespace:
         '--score-thr', type=float, default=.3, help='lowest score of a box')
     parser.add_argument(
         '--device', help='such as cuda:1 (default: an accelerator, if any)')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, default={},
+        metavar='KEY=VALUE', help="settings that replace the config's")
     return parser.parse_args()
 
 
@@ -51,6 +55,7 @@ def load(args: argparse.Namespace) -> Config:
         InputError: One of them is missing, damaged or of another task.
     """
     cfg = read_config(args.config)
+    merge_options(cfg, args.cfg_options)
     cfg.load_from = args.checkpoint
     check_model(cfg)
     return cfg

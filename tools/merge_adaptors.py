@@ -13,7 +13,12 @@ import torch
 from mmadaptor.engine.checkpoints.safe_loading import peek
 from mmadaptor.engine.checkpoints.tuned import NOTED, base_state, load_model
 from mmadaptor.engine.hooks.safe_checkpoint_hook import AtomicLocalBackend
-from mmadaptor.engine.job import add_common_arguments, load_config, run
+from mmadaptor.engine.job import (
+    add_common_arguments,
+    load_config,
+    refuse_to_overwrite,
+    run,
+)
 
 
 def parse_args() -> argparse.Namespace:
@@ -30,9 +35,10 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Merges."""
     args = parse_args()
+    refuse_to_overwrite(args.dst, args.checkpoint)
     cfg = load_config(args)
     model = load_model(cfg, args.checkpoint)
-    meta = dict(peek(args.checkpoint).get('meta', {}))
+    meta = dict(peek(args.checkpoint).get('meta') or {})
     meta.pop(NOTED, None)
     # LoRAModel's state dict leaves its base out.
     weights = {**base_state(model), **model.state_dict()}

@@ -15,7 +15,10 @@ import mmadaptor.engine  # noqa: F401  (registers hooks and safe loaders)
 from mmadaptor.engine.amp import lower_on_cpu
 from mmadaptor.engine.checkpoints.pretrained import drop_pretrained
 from mmadaptor.engine.checkpoints.safe_loading import peek
-from mmadaptor.engine.checkpoints.strict import find_resumable
+from mmadaptor.engine.checkpoints.strict import (
+    check_resumable,
+    find_resumable,
+)
 from mmadaptor.engine.checks.preflight import check_training
 from mmadaptor.engine.errors import InputError
 from mmadaptor.engine.job import (
@@ -106,6 +109,8 @@ def resume(cfg: Config, source: str) -> None:
     cfg.resume = True
     if source != 'auto':
         cfg.load_from = source
+        if os.path.isfile(source):
+            check_resumable(source)
     elif 'runner_type' in cfg:
         # Its checkpoints may be folders of shards, which mmengine finds.
         cfg.load_from = None

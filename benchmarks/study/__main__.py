@@ -3,28 +3,12 @@
 import argparse
 from pathlib import Path
 
+from mmadaptor.engine.job import positive
+
 from . import __doc__ as purpose
 from .report import draw, table
 from .run import run_all
 from .studies import STUDIES
-
-
-def positive(text: str) -> int:
-    """Read a count; argparse names the argument if it is none.
-
-    Args:
-        text: What the user wrote.
-
-    Returns:
-        The number.
-
-    Raises:
-        ArgumentTypeError: It is not a whole number of 1 or more.
-    """
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(
-            f'expected a whole number of 1 or more, got {text!r}')
-    return int(text)
 
 
 def main() -> None:

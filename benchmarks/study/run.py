@@ -105,7 +105,10 @@ def launch(run: Run, out: Path, seed: int, threads: int,
     checkpoint = before.result()['checkpoint'] if before else ''
     config = run.make_config(folder, seed, checkpoint).pretty_text
     path = config_of(folder)
-    if not ((folder / RECORD).exists() and path.exists()
+    # Trained again, a base is another one under the same name.
+    made = [(at / RECORD).stat().st_mtime if (at / RECORD).exists() else 0.
+            for at in (folder, Path(checkpoint).parent)]
+    if not (made[0] and made[0] >= made[1] and path.exists()
             and path.read_text() == config):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / RECORD).unlink(missing_ok=True)

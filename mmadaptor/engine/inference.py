@@ -16,7 +16,7 @@ from mmengine.runner.checkpoint import CheckpointLoader
 from PIL import Image
 
 from ..visualization.enlarge import draw_large
-from .checkpoints.strict import load_strict
+from .checkpoints.strict import load_strict, weights_of
 from .checkpoints.tuned import complete
 from .errors import InputError
 from .loading import GuardedLoading, unguard_loading
@@ -130,10 +130,10 @@ class Demo:
         # The inferencer took what fits and left the rest as it was.
         content = CheckpointLoader.load_checkpoint(checkpoint, 'cpu')
         complete(self.inferencer.model, content, checkpoint)
-        weights = content.get('state_dict', content)
         load_strict(
             self.inferencer.model,
-            {re.sub(r'^module\.', '', k): v for k, v in weights.items()},
+            {re.sub(r'^module\.', '', name): value
+             for name, value in weights_of(content, checkpoint).items()},
             checkpoint)
         if self.scope == 'mmdet':
             draw_large(self.inferencer.visualizer)

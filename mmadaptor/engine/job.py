@@ -174,6 +174,39 @@ def build_runner(cfg: Config) -> Runner:
     return Runner.from_cfg(cfg)
 
 
+def positive(text: str) -> int:
+    """Read a count; argparse names the argument if it is none.
+
+    Args:
+        text: What the user wrote.
+
+    Returns:
+        The number.
+
+    Raises:
+        ArgumentTypeError: It is not a whole number of 1 or more.
+    """
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(
+            f'expected a whole number of 1 or more, got {text!r}')
+    return int(text)
+
+
+def refuse_to_overwrite(dst: str, src: str) -> None:
+    """Refuses to write a file over the one that it is made from.
+
+    Args:
+        dst: The file to write.
+        src: The file that is read.
+
+    Raises:
+        InputError: They are the same.
+    """
+    if os.path.realpath(dst) == os.path.realpath(src):
+        raise InputError(f'{dst} is read and cannot be written over: give '
+                         'another name.')
+
+
 def run(main: Callable[[], None]) -> None:
     """Runs a tool; an error of its user ends it without a traceback.
 
@@ -187,6 +220,9 @@ def run(main: Callable[[], None]) -> None:
         # A data worker's error comes with the worker's traceback before it.
         text = str(error).rpartition(f'{type(error).__name__}: ')[-1]
         sys.exit(f'\nerror: {text}')
+    except (FileExistsError, NotADirectoryError, IsADirectoryError,
+            PermissionError) as error:
+        sys.exit(f'\nerror: {error.filename}: {error.strerror}')
     except (TypeError, KeyError, ValueError) as error:
         if not _is_wrong_config(error):
             raise

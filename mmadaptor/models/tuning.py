@@ -1,6 +1,6 @@
 """Tuning a pretrained backbone: what of it trains, and what is shared."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
@@ -24,8 +24,8 @@ def train_only(backbone: nn.Module, parts: Sequence[str]) -> None:
     Raises:
         ValueError: For an unknown part, or one that the backbone has not.
     """
-    unknown = set(parts) - set(PARTS)
-    if isinstance(parts, str) or unknown:
+    if (isinstance(parts, str) or not isinstance(parts, Collection)
+            or not set(parts) <= set(PARTS)):
         raise ValueError(f'`trainable` must be a list of {list(PARTS)}, got '
                          f'{parts!r}')
     backbone.requires_grad_(False)

@@ -1,5 +1,6 @@
 """The studies: that their runs can be built, and what is made of records."""
 
+import json
 import subprocess
 from pathlib import Path
 
@@ -128,6 +129,25 @@ def test_a_run_is_repeated_only_if_its_config_changed(monkeypatch, tmp_path):
         run.run_all((one, ), tmp_path, seeds=1, jobs=1)
     assert started == [str(tmp_path / 'one/0')] * 2
     assert 'max_epochs=2' in (tmp_path / 'one/0.py').read_text()
+
+
+def test_a_run_is_repeated_if_its_base_was(monkeypatch, tmp_path):
+    started = []
+
+    def train(command, **_):
+        folder = Path(command[-1])
+        started.append(folder.parent.name)
+        (folder / run.RECORD).write_text(json.dumps(
+            dict(metrics={}, checkpoint=str(folder / 'epoch_1.pth'))))
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(run.subprocess, 'run', train)
+    for epochs in (1, 1, 2):
+        base = run.Run('base', 'mamba_adaptor_b0_shapes',
+                       {'train_cfg.max_epochs': epochs})
+        after = run.Run('after', 'mamba_adaptor_b0_shapes', after=base)
+        run.run_all((after, ), tmp_path, seeds=1, jobs=1)
+    assert started == ['base', 'after'] * 2
 
 
 RECORDS = {

@@ -48,6 +48,7 @@ def test_other_models_of_the_toolboxes(text, tmp_path):
     init_default_scope(cfg.default_scope)
     modules, _ = count(MODELS.build(cfg.model).eval(), (64, 64))
     assert 0 < modules['backbone'] < modules['in all']
+    assert sum(modules.values()) == 2 * modules['in all']
 
 
 def test_sizes():

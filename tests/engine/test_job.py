@@ -36,6 +36,13 @@ def test_a_value_that_our_constructor_refuses():
             dict(type='mmadaptor.MambaAdaptor', arch='b9')))
 
 
+def test_a_file_where_a_folder_should_be(tmp_path):
+    (tmp_path / 'file').touch()
+    for folder in ('file', 'file/below'):
+        with pytest.raises(SystemExit, match=f'error: .*{folder}: '):
+            run((tmp_path / folder).mkdir)
+
+
 @pytest.mark.parametrize('error', [TypeError('a bug'), ValueError('a bug'),
                                    KeyError('a bug'), RuntimeError('a bug')])
 def test_bugs_keep_their_traceback(error):

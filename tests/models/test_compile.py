@@ -37,8 +37,10 @@ def step(function, model, images):
     return maps, dict(zip(['images', *names], grads))
 
 
-def test_compiled_equals_eager():
+def test_compiled_equals_eager(monkeypatch, tmp_path):
     """By inductor, in one graph: forward and every gradient."""
+    # Not the user's cache, where a killed test would leave half a library.
+    monkeypatch.setenv('TORCHINDUCTOR_CACHE_DIR', str(tmp_path))
     model = perturbed(MambaAdaptor(TINY)).train()
     images = torch.randn(2, 3, 50, 64)
     maps, grads = step(model, model, images)

@@ -77,9 +77,20 @@ def test_sharing_across_unequal_widths_is_named():
     assert len({id(b.mixer.temporal) for b in model.layers}) == 1
 
 
+def test_shared_with_a_frozen_block_adaptors_train():
+    model = Vim(dict(embed_dims=16, depth=3), frozen_stages=1,
+                adaptors={**BOTH, 'share': True}, trainable=['adaptors'])
+    names = {n for n, p in model.named_parameters() if p.requires_grad}
+    assert names and all('.temporal.' in n or '.spatial.' in n for n in names)
+    assert model.layers[0].mixer.temporal.gamma.requires_grad
+
+
 @pytest.mark.parametrize('arguments, message', [
     (dict(trainable=['heads']), r"list of \['adaptors'.*got \['heads'\]"),
     (dict(trainable='norms'), r"must be a list.*got 'norms'"),
+    (dict(trainable=True), '`trainable` must be a list.*got True'),
+    (dict(trainable=['adaptors'], adaptors=BOTH, frozen_stages=4),
+     r"\['adaptors'\], of which `frozen_stages` and `out_indices` leave nothing"),
     (dict(trainable=['adaptors']), 'asks for the adaptors of VMamba, which has none'),
     (dict(adaptors={**BOTH, 'share': 'some'}), r"`share`.*got 'some'"),
 ])

@@ -88,6 +88,13 @@ def test_every_task_draws_and_bad_pictures_stop_nothing(
         assert (result[::factor, ::factor] != original).any()
 
 
+def test_settings_are_replaced(job, tmp_path, monkeypatch):
+    _, config, checkpoint = job
+    with pytest.raises(SystemExit, match="the config has no 'modle'"):
+        demo(monkeypatch, tmp_path / 'data', config, checkpoint,
+             '--cfg-options', 'modle.type=x')
+
+
 def test_a_pattern_in_folders(job, tmp_path, monkeypatch, capsys):
     _, config, checkpoint = job
     demo(monkeypatch, f'{tmp_path}/data/**/0.png', config, checkpoint,

@@ -7,6 +7,7 @@ optim_wrapper = dict(
         type='AdamW', lr=1e-4, betas=(.9, .999), weight_decay=.05),
     paramwise_cfg=dict(
         norm_decay_mult=0.,
+        bypass_duplicate=True,  # shared adaptors are one parameter
         custom_keys={
             'A_log': dict(decay_mult=0.),
             'mixer.D': dict(decay_mult=0.),

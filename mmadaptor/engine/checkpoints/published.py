@@ -178,6 +178,11 @@ def infer_vim(state: Mapping[str, Tensor]) -> dict:
         raise CheckpointMismatchError(
             'pos_embed: expected a square of positions and one, got '
             f'{tokens + 1}')
+    if (side, patch.shape[-1]) == (27, 16):
+        raise CheckpointMismatchError(
+            'pos_embed: expected positions of patches side by side, got 27 x '
+            '27, those of 224 px in steps of 8, as Vim+ has; Vim here steps '
+            'by whole patches')
     return dict(
         arch=dict(embed_dims=len(patch), depth=_count(state, 'layers')),
         patch_size=patch.shape[-1], img_size=side * patch.shape[-1])

@@ -26,6 +26,8 @@ from ..errors import DamagedFileError, InputError, UnsafeCheckpointError
 FORCE_WEIGHTS_ONLY = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
 # And refuses to load anything where a user has set this one as well.
 FORCE_UNPICKLING = 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'
+# What torch says of a file that is cut, or a zip file of something else.
+DAMAGED = ('PytorchStreamReader', 'unexpected EOF', 'inline_container')
 
 
 @contextlib.contextmanager
@@ -53,10 +55,10 @@ def weights_only(name: str) -> Iterator[None]:
             yield
     except pickle.UnpicklingError as error:
         raise _refusal(name, error) from error
-    except (EOFError, zipfile.BadZipFile) as error:
+    except (EOFError, zipfile.BadZipFile, LookupError) as error:
         raise _damage(name, error) from error
     except RuntimeError as error:
-        if 'PytorchStreamReader' not in str(error):
+        if not any(said in str(error) for said in DAMAGED):
             raise
         raise _damage(name, error) from error
     except OSError as error:

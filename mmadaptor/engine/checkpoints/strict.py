@@ -16,6 +16,7 @@ from ..errors import CheckpointMismatchError, DamagedFileError, InputError
 from .safe_loading import peek
 
 SHOWN = 5
+RESUMED = ('meta', 'message_hub')  # what a Runner goes on from
 
 
 @dataclass
@@ -25,12 +26,13 @@ class Mismatch:
     Args:
         missing: Names that the module has and the state dict has not.
         unexpected: Names that only the state dict has.
-        shapes: Name, the module's shape, the state dict's shape.
+        shapes: Name, the module's shape, the state dict's shape, or what is
+            there in place of a tensor.
     """
 
     missing: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
-    shapes: list[tuple[str, tuple, tuple]] = field(default_factory=list)
+    shapes: list[tuple[str, tuple, tuple | str]] = field(default_factory=list)
 
     def __bool__(self) -> bool:
         return bool(self.missing or self.unexpected or self.shapes)
@@ -78,11 +80,13 @@ def load_strict(module: torch.nn.Module,
         for name, value in module.state_dict().items()
         if isinstance(value, torch.Tensor)
     }
-    misfits = {
-        name: tuple(value.shape)
-        for name, value in state_dict.items()
-        if name in expected and tuple(value.shape) != expected[name]
+    shapes = {
+        name: tuple(value.shape) if isinstance(value, torch.Tensor)
+        else type(value).__name__
+        for name, value in state_dict.items() if name in expected
     }
+    misfits = {name: shape for name, shape in shapes.items()
+               if shape != expected[name]}
     # torch's own loading runs each module's upgrades of older names, which a
     # comparison of names alone would report as wrong.
     try:
@@ -108,6 +112,28 @@ def load_strict(module: torch.nn.Module,
             'of this config.')
     _check_shared(module, state_dict, source)
     return [name for name in keys.missing_keys if name not in required]
+
+
+def weights_of(checkpoint: Any, source: str) -> Mapping[str, torch.Tensor]:
+    """The state dict in a checkpoint.
+
+    Args:
+        checkpoint: What the file holds: a state dict, by itself or as
+            `'state_dict'`.
+        source: Where it comes from, for the error.
+
+    Returns:
+        The weights by name.
+
+    Raises:
+        DamagedFileError: It holds something else.
+    """
+    if isinstance(checkpoint, Mapping):
+        checkpoint = checkpoint.get('state_dict', checkpoint)
+    if not isinstance(checkpoint, Mapping):
+        raise DamagedFileError(f'{source}: expected a dict of weights, got '
+                               f'{type(checkpoint).__name__}.')
+    return checkpoint
 
 
 def note_absent(source: str, names: Sequence[str]) -> None:
@@ -165,7 +191,7 @@ def load_backbone(module: torch.nn.Module,
     source = init_cfg['checkpoint']
     checkpoint = CheckpointLoader.load_checkpoint(
         source, init_cfg.get('map_location', 'cpu'), logger='current')
-    state_dict = checkpoint.get('state_dict', checkpoint)
+    state_dict = weights_of(checkpoint, source)
     prefix = init_cfg.get('prefix')
     if prefix:
         state_dict = _below(state_dict, prefix.rstrip('.') + '.', source)
@@ -206,6 +232,22 @@ def _prefix_hint(module: torch.nn.Module, state_dict: Mapping[str, Any],
     return ''
 
 
+def check_resumable(path: str) -> None:
+    """Checks that a training can go on from a checkpoint.
+
+    Args:
+        path: Path of the file.
+
+    Raises:
+        DamagedFileError: It is truncated, no checkpoint, or of weights alone.
+    """
+    content = peek(path)
+    lacking = [key for key in RESUMED if key not in content]
+    if lacking:
+        raise DamagedFileError(f'{path} cannot be resumed from: it has no '
+                               f'{" and no ".join(lacking)}.')
+
+
 def find_resumable(work_dir: str) -> str | None:
     """The newest checkpoint in a folder that is whole.
 
@@ -223,9 +265,8 @@ def find_resumable(work_dir: str) -> str | None:
     damaged = []
     for path in _newest_first(work_dir):
         try:
-            if 'meta' in peek(path):
-                return path
-            damaged.append(f'{path} cannot be resumed from: it has no meta')
+            check_resumable(path)
+            return path
         except DamagedFileError as error:
             damaged.append(str(error))
         print_log(f'{damaged[-1]} Skipped.', 'current', logging.WARNING)

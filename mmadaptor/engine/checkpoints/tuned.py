@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from mmadaptor.registry import MODELS
 
 from ..errors import CheckpointMismatchError, DamagedFileError
-from .strict import load_strict
+from .strict import load_strict, weights_of
 
 NOTED = 'tuning'
+ADAPTORS = {'temporal', 'spatial'}
 
 
 def count_trainable(model: nn.Module) -> tuple[int, int]:
@@ -39,10 +40,13 @@ def base_state(model: nn.Module) -> dict[str, Tensor]:
 
     Returns:
         By name the frozen parameters, and the buffers that are saved of
-        modules whose own parameters are all frozen.
+        modules whose own parameters are all frozen; no adaptors, which no
+        base has, frozen or not.
     """
     state = {}
     for prefix, module in model.named_modules():
+        if not ADAPTORS.isdisjoint(prefix.split('.')):
+            continue
         own = dict(module.named_parameters(recurse=False))
         state.update((f'{prefix}.{name}'.lstrip('.'), value.detach())
                      for name, value in own.items() if not value.requires_grad)
@@ -84,10 +88,10 @@ def complete(model: nn.Module, checkpoint: dict, source: str) -> None:
         DamagedFileError: What was tuned is not what was saved.
         CheckpointMismatchError: The base is another one.
     """
-    noted = checkpoint.get('meta', {}).get(NOTED)
+    noted = (checkpoint.get('meta') or {}).get(NOTED)
     if noted is None:
         return
-    tuned = checkpoint['state_dict']
+    tuned = weights_of(checkpoint, source)
     found = identity(tuned)
     if found != noted['tuned']:
         raise DamagedFileError(
@@ -122,5 +126,5 @@ def load_model(cfg: Config, path: str) -> nn.Module:
     checkpoint = CheckpointLoader.load_checkpoint(path, 'cpu')
     model = MODELS.build(cfg.model)
     complete(model, checkpoint, path)
-    load_strict(model, checkpoint.get('state_dict', checkpoint), path)
+    load_strict(model, weights_of(checkpoint, path), path)
     return model

@@ -8,6 +8,7 @@ from torch import nn
 
 from mmadaptor.registry import HOOKS
 
+from ..checkpoints.pretrained import find_pretrained
 from ..checkpoints.tuned import (
     NOTED,
     base_state,
@@ -37,8 +38,9 @@ class AdaptorCheckpointHook(Hook):
             runner: The runner of the training.
 
         Raises:
-            InputError: The optimizer has frozen parameters, or there is an
-                EMAHook, whose copy of the base would be saved.
+            InputError: The optimizer has frozen parameters, no file holds
+                the base, or there is an EMAHook, whose copy of the base would
+                be saved.
         """
         trainable, total = count_trainable(_bare(runner))
         print_log(
@@ -47,6 +49,13 @@ class AdaptorCheckpointHook(Hook):
         if any(isinstance(hook, EMAHook) for hook in runner.hooks):
             raise InputError('AdaptorCheckpointHook and EMAHook exclude each '
                              'other: an averaged model has a base of its own.')
+        if (base_state(_bare(runner))
+                and not any(find_pretrained(runner.cfg.get('model')))):
+            raise InputError(
+                'AdaptorCheckpointHook saves no base, and the model has no '
+                "init_cfg=dict(type='Pretrained', ...) that names a file of "
+                'it: what was tuned could not be loaded again. Name one, or '
+                'leave the hook out.')
         # The wrapper's own groups have one more, which is not the model's.
         groups = runner.optim_wrapper.optimizer.param_groups
         frozen = sum(not p.requires_grad for group in groups

@@ -9,7 +9,7 @@ from mmengine.runner import Runner
 
 from mmadaptor.registry import HOOKS
 
-from ..checkpoints.strict import load_strict, note_absent
+from ..checkpoints.strict import load_strict, note_absent, weights_of
 
 
 @HOOKS.register_module()
@@ -45,10 +45,10 @@ class StrictLoadHook(Hook):
         Raises:
             CheckpointMismatchError: Names or shapes do not fit.
         """
-        weights = checkpoint.get('state_dict', checkpoint)
+        source = runner.cfg.get('load_from') or 'The checkpoint'
         weights = {
             re.sub(r'^module\.', '', name): value
-            for name, value in weights.items()
+            for name, value in weights_of(checkpoint, source).items()
         }
         skipped = [name for name in weights if self._skips(name)]
         averages = checkpoint.get('ema_state_dict', {})
@@ -59,7 +59,6 @@ class StrictLoadHook(Hook):
         checkpoint['state_dict'] = weights
         model = runner.model
         model = model.module if is_model_wrapper(model) else model
-        source = runner.cfg.get('load_from') or 'The checkpoint'
         absent = load_strict(
             model, weights, source, optional=self.skip + self.optional)
         note_absent(source, [n for n in absent if not self._skips(n)])

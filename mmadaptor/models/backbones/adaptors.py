@@ -25,19 +25,26 @@ def adaptors_of_blocks(adaptors: dict | None,
         ValueError: For an unknown key, a dict that asks for no adaptor, or a
             block that does not exist.
     """
+    if not isinstance(adaptors, dict | None):
+        raise ValueError(f'`adaptors` must be a dict or None, got {adaptors!r}')
     adaptors = dict(adaptors or {})
     unknown = set(adaptors) - set(KEYS)
     if unknown:
         raise ValueError(f'`adaptors` must have keys of {list(KEYS)}, got '
                          f'{sorted(unknown)}')
     temporal, spatial = adaptors.get('temporal'), adaptors.get('spatial')
+    for name, value in (('temporal', temporal), ('spatial', spatial)):
+        if not isinstance(value, dict | None):
+            raise ValueError(f'`{name}` of `adaptors` must be a dict or None, '
+                             f'got {value!r}')
     if adaptors and temporal is None and spatial is None:
         raise ValueError('`adaptors` asks for none: give `temporal`, `spatial` '
                          'or both a dict (an empty one for the defaults)')
     blocks = adaptors.get('blocks')
     if blocks is None:
         blocks = [range(depth) for depth in depths]
-    if len(blocks) != len(depths):
+    if not isinstance(blocks, Sequence) or len(blocks) != len(depths) or any(
+            isinstance(chosen, int | str) for chosen in blocks):
         raise ValueError(f'`blocks` of `adaptors` must be {len(depths)} lists '
                          f'of block indices, one a stage, got {blocks}')
     for stage, (chosen, depth) in enumerate(zip(blocks, depths, strict=True)):

@@ -17,6 +17,7 @@ class AdaptableBackbone(BaseModule):
     A subclass builds its layers and then calls `finish`.
 
     Args:
+        drop_path_rate: Probability of dropping the last block's branches.
         trainable: What trains: None for everything, or a list of
             `'adaptors'`, `'norms'` and `'biases'`, and the rest is frozen and
             stays in evaluation mode; an empty list is a linear probe.
@@ -29,9 +30,13 @@ class AdaptableBackbone(BaseModule):
     """Patterns of what it may have beside what the backbone has."""
 
     def __init__(self,
+                 drop_path_rate: float,
                  trainable: Sequence[str] | None = None,
                  init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(init_cfg)
+        if not 0 <= drop_path_rate < 1:
+            raise ValueError('`drop_path_rate` must be 0 or more and less than '
+                             f'1, got {drop_path_rate}')
         self.trainable = trainable
 
     def finish(self, adaptors: dict | None) -> None:
@@ -47,6 +52,11 @@ class AdaptableBackbone(BaseModule):
         if self.trainable is not None:
             train_only(self, self.trainable)
         self._freeze_stages()
+        if self.trainable and not any(
+                p.requires_grad for p in self.parameters()):
+            raise ValueError(
+                f'`trainable` asks for {list(self.trainable)}, of which '
+                '`frozen_stages` and `out_indices` leave nothing to train')
 
     def _freeze_stages(self) -> None:
         """Fix the parameters that `frozen_stages` names."""

@@ -76,7 +76,7 @@ class Vim(AdaptableBackbone):
                  adaptors: dict | None = None,
                  trainable: Sequence[str] | None = None,
                  init_cfg: dict | list[dict] | None = None) -> None:
-        super().__init__(trainable, init_cfg)
+        super().__init__(drop_path_rate, trainable, init_cfg)
         arch = self._settings(arch)
         self.out_type, self.frozen_stages = out_type, frozen_stages
         dims, depth = arch['embed_dims'], arch['depth']
@@ -138,9 +138,12 @@ class Vim(AdaptableBackbone):
             return
         self.cls_token.requires_grad_(False)
         self.pos_embed.requires_grad_(False)
+        active = set(self.layers[self.frozen_stages:last].parameters())
         for module in (self.patch_embed, *self.layers[:self.frozen_stages]):
             module.eval()
-            module.requires_grad_(False)
+            for parameter in module.parameters():
+                if parameter not in active:
+                    parameter.requires_grad_(False)
 
     def embed(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """Patches and class token, with their positions.

@@ -83,7 +83,7 @@ class VMamba(AdaptableBackbone):
                  trainable: Sequence[str] | None = None,
                  scan_init: str = 'vmamba',
                  init_cfg: dict | list[dict] | None = None) -> None:
-        super().__init__(trainable, init_cfg)
+        super().__init__(drop_path_rate, trainable, init_cfg)
         arch = self._settings(arch)
         depths = arch['depths']
         self.out_indices = tuple(out_indices)

@@ -39,9 +39,10 @@ class AdaptorS(BaseModule):
                  alpha_init: float = 0.,
                  init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg)
-        if not dilations or min(dilations) < 1:
-            raise ValueError('`dilations` must be positive, and one at least, '
-                             f'got {tuple(dilations)}')
+        if not dilations or not all(
+                isinstance(r, int) and r > 0 for r in dilations):
+            raise ValueError('`dilations` must be positive whole numbers, and '
+                             f'one at least, got {tuple(dilations)}')
         self.channels = channels
         self.dilations = tuple(dilations)
         self.alpha_init = alpha_init

@@ -97,14 +97,16 @@ class AdaptorT(BaseModule):
                  init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg)
         for name, count in (('sequences', sequences), ('places', places)):
-            if count < 1:
-                raise ValueError(f'`{name}` must be 1 or more, got {count}')
+            if not isinstance(count, int) or count < 1:
+                raise ValueError(f'`{name}` must be a whole number of 1 or '
+                                 f'more, got {count!r}')
         if channels % sequences:
             raise ValueError(f'`sequences` must divide the {channels} channels '
                              f'of the scan, got {sequences}')
         if granularities is None:
             granularities = [2.**s for s in range(sequences)]
-        if len(granularities) != sequences:
+        if len(granularities) != sequences or not all(
+                map(math.isfinite, granularities)):
             raise ValueError(f'`granularities` must be {sequences} numbers, '
                              f'one a sequence, got {list(granularities)}')
         self.channels = channels

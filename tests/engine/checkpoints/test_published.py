@@ -164,6 +164,9 @@ def remove(name):
     ('vim', remove('layers.2.mixer.D_b'), r'1 missing:\s+layers.2.mixer.D_b'),
     ('vim', lambda s: s.update(pos_embed=torch.ones(1, 12, 8)),
      'pos_embed: expected a square of positions and one, got 12'),
+    ('vim', lambda s: s.update({'pos_embed': torch.ones(1, 730, 8),
+                                'patch_embed.proj.weight': torch.ones(8, 3, 16, 16)}),
+     'pos_embed: .*27 x 27, those of 224 px in steps of 8'),
     ('vim', remove('head.weight'), 'expected head.weight'),
 ])
 def test_what_is_not_as_published_is_named(family, change, message):
@@ -220,3 +223,11 @@ def test_files_without_tensors_are_named(tmp_path, monkeypatch):
         assert message in refusal(
             monkeypatch, 'convert_checkpoint', '--from', 'vim', tmp_path / name,
             tmp_path / 'ours.pth')
+
+
+def test_the_source_is_never_written_over(tmp_path, monkeypatch):
+    path = tmp_path / 'vim.pth'
+    path.write_bytes(b'published')
+    assert 'give another name' in refusal(
+        monkeypatch, 'convert_checkpoint', '--from', 'vim', path, path)
+    assert path.read_bytes() == b'published'

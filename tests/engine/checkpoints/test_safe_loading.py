@@ -4,6 +4,7 @@ import argparse
 import os
 import pathlib
 import re
+import zipfile
 
 import numpy as np
 import pytest
@@ -126,11 +127,32 @@ def test_truncated_file_is_named(read, kept, tmp_path):
         read(path)
 
 
-def test_text_is_no_checkpoint(tmp_path):
+@pytest.mark.parametrize('read', READERS)
+@pytest.mark.parametrize('text', ['<html>not found</html>', 'hello world'])
+def test_text_is_no_checkpoint(read, text, tmp_path):
     path = tmp_path / 'page.pth'
-    path.write_text('<html>not found</html>')
+    path.write_text(text)
     with pytest.raises(DamagedFileError, match='page.pth'):
-        read_by_loader(path)
+        read(path)
+
+
+@pytest.mark.parametrize('read', READERS)
+def test_another_zip_file_is_no_checkpoint(read, tmp_path):
+    path = tmp_path / 'photos.pth'
+    with zipfile.ZipFile(path, 'w') as archive:
+        archive.writestr('photo.txt', 'none')
+    with pytest.raises(DamagedFileError, match='photos.pth'):
+        read(path)
+
+
+@pytest.mark.parametrize('read', READERS)
+def test_format_before_torch_1_6_cut_in_half(read, tmp_path):
+    path = tmp_path / 'old.pth'
+    torch.save(dict(weight=torch.ones(99)), path,
+               _use_new_zipfile_serialization=False)
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(DamagedFileError, match='old.pth'):
+        read(path)
 
 
 def test_missing_file_is_named(tmp_path):

@@ -6,11 +6,17 @@ import pytest
 import torch
 
 from mmadaptor.engine.checkpoints.strict import (
+    check_resumable,
     find_resumable,
     load_backbone,
     load_strict,
+    weights_of,
 )
-from mmadaptor.engine.errors import CheckpointMismatchError, InputError
+from mmadaptor.engine.errors import (
+    CheckpointMismatchError,
+    DamagedFileError,
+    InputError,
+)
 
 
 def module():
@@ -110,7 +116,7 @@ def test_missing_backbone_file_is_named(tmp_path):
 
 def save_run(folder, numbers, stem='epoch_', last=None):
     for number in numbers:
-        torch.save(dict(meta=dict(epoch=number), state_dict={}),
+        torch.save(dict(meta=dict(epoch=number), message_hub={}, state_dict={}),
                    folder / f'{stem}{number}.pth')
     (folder / 'last_checkpoint').write_text(
         str(folder / f'{stem}{last or numbers[-1]}.pth'))
@@ -171,6 +177,28 @@ def test_all_damaged_is_an_error_that_names_all(tmp_path):
     cut(tmp_path / 'epoch_2.pth')
     with pytest.raises(InputError, match=r'(?s)epoch_2\.pth.*epoch_1\.pth'):
         find_resumable(str(tmp_path))
+
+
+def test_weights_alone_are_not_resumed_from(tmp_path):
+    path = tmp_path / 'epoch_1.pth'
+    torch.save(dict(meta={}, state_dict={}), path)
+    with pytest.raises(DamagedFileError, match='epoch_1.pth.*no message_hub'):
+        check_resumable(str(path))
+    with pytest.raises(InputError, match='epoch_1.pth.*no message_hub'):
+        find_resumable(str(tmp_path))
+
+
+@pytest.mark.parametrize('content, got', [
+    ([1], 'list'), (dict(state_dict=None), 'NoneType'),
+    (dict(state_dict=[1]), 'list')])
+def test_what_is_no_state_dict_is_named(content, got):
+    with pytest.raises(DamagedFileError, match=f'x.pth: expected a dict .* {got}'):
+        weights_of(content, 'x.pth')
+
+
+def test_what_is_no_tensor_is_named():
+    with pytest.raises(InputError, match=r'weight: expected \(2, 3\), got int'):
+        load_strict(torch.nn.Linear(3, 2), dict(weight=3, bias=torch.ones(2)), 'x')
 
 
 def test_nothing_there_yet(tmp_path):

@@ -172,6 +172,22 @@ def test_frozen_parameters_in_the_optimizer_are_refused(root, tmp_path):
         train(cfg)
 
 
+def test_a_base_that_no_file_holds_is_refused(root, tmp_path):
+    cfg = config(root, tmp_path, **TUNED, init_cfg=None)
+    with pytest.raises(InputError, match='saves no base.*names a file of it'):
+        train(cfg)
+
+
+def test_frozen_adaptors_are_saved_and_loaded(root, tmp_path):
+    """They start at random, and no base has them."""
+    frozen = dict(adaptors=dict(temporal={}, spatial={}), frozen_stages=1)
+    expected = train(config(root, tmp_path, **{**TUNED, **frozen})).model.state_dict()
+    torch.manual_seed(9)
+    again = reloaded(root, tmp_path / 'again', tmp_path / 'epoch_1.pth', **frozen)
+    for name, value in again.model.state_dict().items():
+        assert torch.equal(value, expected[name]), name
+
+
 def test_ema_is_refused(root, tmp_path):
     cfg = config(root, tmp_path, **TUNED)
     cfg.custom_hooks.append(dict(type='EMAHook'))
@@ -234,10 +250,16 @@ def test_merged_with_the_base_it_is_a_checkpoint_like_any(
     import sys
     cfg = config(root, tmp_path, **TUNED)
     cfg.dump(tmp_path / 'config.py')
+    merge = str(ROOT / 'tools' / 'merge_adaptors.py')
+    source = str(root / 'tuned' / 'epoch_1.pth')
+    monkeypatch.setattr(sys, 'argv', [
+        'merge', str(tmp_path / 'config.py'), source, source])
+    with pytest.raises(SystemExit, match='give another name'):
+        runpy.run_path(merge, run_name='__main__')
     monkeypatch.setattr(sys, 'argv', [
         'merge', str(tmp_path / 'config.py'), str(root / 'tuned' / 'epoch_1.pth'),
         str(tmp_path / 'whole.pth')])
-    runpy.run_path(str(ROOT / 'tools' / 'merge_adaptors.py'), run_name='__main__')
+    runpy.run_path(merge, run_name='__main__')
     whole = torch.load(tmp_path / 'whole.pth', weights_only=False)
     expected = tuned.model.state_dict()
     assert set(whole['state_dict']) == set(expected)

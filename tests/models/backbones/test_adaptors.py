@@ -22,6 +22,9 @@ def test_chosen_blocks():
 @pytest.mark.parametrize('change, message', [
     (dict(place=3), r"keys of \['temporal', .*got \['place'\]"),
     (dict(temporal=None), 'asks for none'),
+    (dict(temporal=True), '`temporal` of `adaptors` must be a dict or None, got True'),
+    (dict(blocks=3), '`blocks` of `adaptors` must be 2 lists.*got 3'),
+    (dict(blocks=[0, 1]), r'`blocks` of `adaptors` must be 2 lists.*got \[0, 1\]'),
     (dict(blocks=[[0]]), '`blocks` of `adaptors` must be 2 lists'),
     (dict(blocks=[[0], [2]]), r'stage 1 has the blocks 0 to 1.*asks for \[2\]'),
 ])

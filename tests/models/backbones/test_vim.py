@@ -149,6 +149,7 @@ def test_autocast_trains_without_nan():
 
 
 @pytest.mark.parametrize('arguments, message', [
+    (dict(drop_path_rate=1.), '`drop_path_rate` must be 0 or more.*got 1.0'),
     (dict(arch='huge'), r"`arch` of Vim must be one of .*got 'huge'"),
     (dict(arch=dict(depth=8)), r"`arch` as a dict must have.*got \['depth"),
     (dict(out_type='map'), r"`out_type` must be one of .*got 'map'"),

@@ -131,6 +131,7 @@ def test_it_is_found_from_mmdet_by_scope():
 
 
 @pytest.mark.parametrize('arguments, message', [
+    (dict(drop_path_rate=1.), '`drop_path_rate` must be 0 or more.*got 1.0'),
     (dict(arch='huge'), r"`arch` of VMamba must be one of .*got 'huge'"),
     (dict(arch=dict(embed_dims=8)), r"`arch` as a dict must have.*got \['embed"),
     (dict(arch={**SMALL, 'depths': (1, 0)}),

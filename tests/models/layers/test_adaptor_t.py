@@ -101,8 +101,10 @@ def test_autocast_keeps_places_in_float32():
 
 @pytest.mark.parametrize('arguments, message', [
     (dict(sequences=3), '`sequences` must divide the 4 channels.*got 3'),
-    (dict(sequences=0), '`sequences` must be 1 or more, got 0'),
-    (dict(places=0), '`places` must be 1 or more, got 0'),
+    (dict(sequences=0), '`sequences` must be a whole number of 1 or more, got 0'),
+    (dict(places=0), '`places` must be a whole number of 1 or more, got 0'),
+    (dict(places=2.5), '`places` must be a whole number.*got 2.5'),
+    (dict(granularities=[float('inf'), 1.]), '`granularities` must be.*inf'),
     (dict(granularities=[1.]), '`granularities` must be 2 numbers.*got'),
 ])
 def test_wrong_arguments_are_named(arguments, message):
