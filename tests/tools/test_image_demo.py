@@ -90,9 +90,9 @@ def test_every_task_draws_and_bad_pictures_stop_nothing(
 
 def test_settings_are_replaced(job, tmp_path, monkeypatch):
     _, config, checkpoint = job
-    with pytest.raises(SystemExit, match="the config has no 'modle'"):
-        demo(monkeypatch, tmp_path / 'data', config, checkpoint,
-             '--cfg-options', 'modle.type=x')
+    assert "the config has no 'modle'" in refusal(
+        monkeypatch, 'image_demo', tmp_path / 'data' / 'val', config, checkpoint,
+        '--cfg-options', 'modle.type=x')
 
 
 def test_a_pattern_in_folders(job, tmp_path, monkeypatch, capsys):
