@@ -6,14 +6,13 @@ Adaptor-T's gather and readout; a two-stage detector counts 1000 box RoIs and
 """
 import argparse
 
-from mmengine.config import DictAction
 from mmengine.registry import MODELS, init_default_scope
 from rich.console import Console
 from rich.table import Table
 
 import mmadaptor  # noqa: F401
 from mmadaptor.engine.counting import count, input_size
-from mmadaptor.engine.job import positive, read_config, run
+from mmadaptor.engine.job import add_config_options, positive, read_config, run
 from mmadaptor.engine.options import merge_options
 
 
@@ -25,8 +24,7 @@ def parse_args() -> argparse.Namespace:
                         help="the image's size; by default 800 1280 for "
                         'detection, 512 2048 for segmentation, 224 224 for '
                         'classification, 128 128 for the embedded dataset')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction,
-                        default={}, metavar='KEY=VALUE')
+    add_config_options(parser)
     return parser.parse_args()
 
 

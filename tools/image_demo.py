@@ -5,7 +5,7 @@ Usage: python tools/image_demo.py IMAGE [IMAGE ...] CONFIG CHECKPOINT
 
 import argparse
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from rich.progress import track
 
 import mmadaptor.engine  # noqa: F401  (registers safe loaders)
@@ -18,7 +18,7 @@ from mmadaptor.engine.inference import (
     find_pictures,
     places_for,
 )
-from mmadaptor.engine.job import read_config, run
+from mmadaptor.engine.job import add_config_options, read_config, run
 from mmadaptor.engine.options import merge_options
 
 
@@ -36,9 +36,7 @@ def parse_args() -> argparse.Namespace:
         '--score-thr', type=float, default=.3, help='lowest score of a box')
     parser.add_argument(
         '--device', help='such as cuda:1 (default: an accelerator, if any)')
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, default={},
-        metavar='KEY=VALUE', help="settings that replace the config's")
+    add_config_options(parser)
     return parser.parse_args()
 
 

@@ -20,6 +20,23 @@ STRICT_LOAD = 'mmadaptor.StrictLoadHook'
 ADAPTORS_ALONE = 'mmadaptor.AdaptorCheckpointHook'
 
 
+def add_config_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the argument that changes a config.
+
+    Args:
+        parser: The tool's parser.
+    """
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        default={},
+        metavar='KEY=VALUE',
+        help='settings that replace the config\'s, such as '
+        'train_dataloader.batch_size=4 or "key=[a,b]"; a key that matches '
+        'nothing is an error unless it is written +key=value')
+
+
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments that every job has, named as in the toolboxes.
 
@@ -30,15 +47,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         '--work-dir',
         help='folder for logs and results (default: the config\'s work_dir, '
         'or work_dirs/CONFIG_NAME)')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        default={},
-        metavar='KEY=VALUE',
-        help='settings that replace the config\'s, such as '
-        'train_dataloader.batch_size=4 or "key=[a,b]"; a key that matches '
-        'nothing is an error unless it is written +key=value')
+    add_config_options(parser)
     parser.add_argument(
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
@@ -222,7 +231,7 @@ def run(main: Callable[[], None]) -> None:
         sys.exit(f'\nerror: {text}')
     except (FileExistsError, NotADirectoryError, IsADirectoryError,
             PermissionError) as error:
-        sys.exit(f'\nerror: {error.filename}: {error.strerror}')
+        sys.exit(f'\nerror: {error}')
     except (TypeError, KeyError, ValueError) as error:
         if not _is_wrong_config(error):
             raise

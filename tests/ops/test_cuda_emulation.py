@@ -12,18 +12,19 @@ import pytest
 from emulation import build
 
 HERE = pathlib.Path(__file__).parent
-HALF = 'float16 or bfloat16'
 WIDE = 'float32 or float64'
 # What the ops are compared in, and which, on: few processors, the directions one
 # after the other, their sum on the chip; in blocks of 16 channels if there is no
-# room for 32; or in memory, and bands of few rows. Many processors: a map of each
-# direction, and paths in segments. And another order of the threads.
+# room for 32; or in memory. Bands of a few pixels: what is left beside the list of
+# hits. Many processors: a map of each direction, and paths in segments. And another
+# order of the threads.
 DEVICES = {
-    'sum on the chip': ({}, f'{WIDE} or {HALF}',
+    'sum on the chip': ({}, 'float',
                         ['cross_scan', 'selective_scan', 'memory_select']),
     '16 channels': (dict(EMULATION_SHARED_BYTES='20500'), WIDE, ['cross_scan']),
-    'sum in memory': (dict(EMULATION_SHARED_BYTES='9000'), 'float32 or bfloat16',
-                      ['cross_scan', 'memory_select']),
+    'sum in memory': (dict(EMULATION_SHARED_BYTES='9000'), WIDE, ['cross_scan']),
+    'narrow bands': (dict(EMULATION_SHARED_BYTES='9500'), 'float32 or bfloat16',
+                     ['memory_select']),
     'segments': (dict(EMULATION_PROCESSORS='64'), 'float32 or bfloat16',
                  ['cross_scan', 'selective_scan']),
     'last thread first': (dict(EMULATION_BACKWARDS='1'), 'float32',
