@@ -85,9 +85,12 @@ def main() -> None:
     published = args.source_family is not None
     refuse_to_overwrite(args.dst, args.src)
     state = read_state(args.src)
-    converter = Converter(family, state, published)
-    converted = (converter.to_ours() if published else
-                 converter.to_published())
+    try:
+        converter = Converter(family, state, published)
+        converted = (converter.to_ours() if published else
+                     converter.to_published())
+    except InputError as error:
+        raise InputError(f'{args.src}: {error}') from error
     arguments = named(converter.arguments, family)
     meta = dict(
         mmadaptor_version=mmadaptor.__version__, converted_from=args.src,

@@ -42,10 +42,12 @@ def main() -> None:
     table.add_column('module')
     table.add_column('parameters, M', justify='right')
     table.add_column('multiply-adds, G', justify='right')
-    for name, flops in modules.items():
-        module = model if name == 'in all' else getattr(model, name)
+    # What only trains, as an auxiliary head, has parameters and no count.
+    for name, module in (*model.named_children(), ('in all', model)):
         parameters = sum(p.numel() for p in module.parameters())
-        table.add_row(name, f'{parameters / 1e6:.3f}', f'{flops / 1e9:.3f}')
+        if parameters:
+            flops = f'{modules[name] / 1e9:.3f}' if name in modules else ''
+            table.add_row(name, f'{parameters / 1e6:.3f}', flops)
     for name, flops in ours.items():
         table.add_row(f'of it {name}', '', f'{flops / 1e9:.3f}')
     Console().print(table)

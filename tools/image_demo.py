@@ -13,6 +13,7 @@ from mmadaptor.engine.checks.preflight import check_model
 from mmadaptor.engine.errors import InputError
 from mmadaptor.engine.inference import (
     Demo,
+    check_device,
     conversions,
     explain,
     find_pictures,
@@ -62,6 +63,8 @@ def load(args: argparse.Namespace) -> Config:
 def main() -> None:
     """Draws; whatever fails is named at the end and stops nothing else."""
     args = parse_args()
+    if args.device is not None:
+        check_device(args.device)
     pictures, notes = find_pictures(args.images)
     places = places_for(pictures, args.out_dir)
     demo = Demo(load(args), args.checkpoint, args.device, args.score_thr)

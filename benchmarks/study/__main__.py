@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from mmadaptor.engine.job import positive
+from mmadaptor.engine.job import positive, run
 
 from . import __doc__ as purpose
 from .report import draw, table
@@ -32,4 +32,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run(main)

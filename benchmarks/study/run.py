@@ -12,6 +12,8 @@ from typing import Any
 
 from mmengine.config import Config
 
+from mmadaptor.engine.errors import InputError
+
 CHECKPOINT = '{checkpoint}'
 RECORD = 'record.json'
 
@@ -99,7 +101,7 @@ def launch(run: Run, out: Path, seed: int, threads: int,
         What `train.py` recorded.
 
     Raises:
-        RuntimeError: The training failed.
+        InputError: The training failed.
     """
     folder = run.folder(out, seed)
     checkpoint = before.result()['checkpoint'] if before else ''
@@ -120,7 +122,7 @@ def launch(run: Run, out: Path, seed: int, threads: int,
                 stdout=output, stderr=subprocess.STDOUT,
                 env={**os.environ, 'OMP_NUM_THREADS': str(threads)})
         if result.returncode:
-            raise RuntimeError(f'{run.name}, seed {seed}, failed: see {log}')
+            raise InputError(f'{run.name}, seed {seed}, failed: see {log}')
         print(f'done: {folder}', flush=True)
     return json.loads((folder / RECORD).read_text())
 
@@ -139,7 +141,7 @@ def run_all(runs: tuple[Run, ...], out: Path, seeds: int,
         The records of each of `runs`, by seed.
 
     Raises:
-        RuntimeError: A training failed.
+        InputError: A training failed.
     """
     threads = 1 if jobs > 1 else os.cpu_count() or 1
     started: dict[tuple[Run, int], Future[dict]] = {}

@@ -8,6 +8,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.infer import BaseInferencer
@@ -178,6 +179,22 @@ class Demo:
             visualizer.visualize_cls(
                 rgb, result[0], classes=self.inferencer.classes,
                 resize=max(ROOM_FOR_NAMES, min(rgb.shape[:2])), **shown)
+
+
+def check_device(name: str) -> None:
+    """Refuses a device that this machine does not have.
+
+    Args:
+        name: Such as `'cpu'` or `'cuda:1'`.
+
+    Raises:
+        InputError: Nothing can be put there.
+    """
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError, ImportError) as error:
+        raise InputError(f'--device {name}: expected a device of this machine, '
+                         f'such as {get_device()}: {explain(error)}') from error
 
 
 def _inferencer(cfg: Config, scope: str | None, checkpoint: str,

@@ -162,4 +162,17 @@ def _arguments(node: Any, path: list[str], cfg: Config) -> set[str]:
         target = DataLoader
     elif path == ['train_cfg'] and node.get('by_epoch'):
         target = EpochBasedTrainLoop
+    elif 'adaptors' in path[-2:]:
+        return _arguments_of_adaptors(path)
     return argument_names(target) if target is not None else set()
+
+
+def _arguments_of_adaptors(path: list[str]) -> set[str]:
+    """What a backbone's `adaptors`, or one kind of them, accept by name."""
+    # The models import the engine.
+    from mmadaptor.models.backbones.adaptors import KEYS
+    from mmadaptor.models.layers import AdaptorS, AdaptorT
+    if path[-1] == 'adaptors':
+        return set(KEYS)
+    kinds = dict(temporal=AdaptorT, spatial=AdaptorS)
+    return argument_names(kinds[path[-1]]) if path[-1] in kinds else set()

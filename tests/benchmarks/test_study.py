@@ -29,6 +29,7 @@ from mmadaptor.engine.checkpoints.pretrained import (
     find_pretrained,
 )
 from mmadaptor.engine.checkpoints.tuned import count_trainable
+from mmadaptor.engine.errors import InputError
 
 RUNS = {f'{name}, {one.name}': one
         for name, study in STUDIES.items() for one in study.runs}
@@ -109,7 +110,7 @@ def test_a_failed_run_names_its_log(tmp_path):
     broken = run.Run('broken', 'mamba_adaptor_b0_shapes', {
         'embedded_dataset': None,  # which would be made first
         'train_dataloader.dataset.data_root': missing})
-    with pytest.raises(RuntimeError, match=r'broken, seed 0.*output\.txt'):
+    with pytest.raises(InputError, match=r'broken, seed 0.*output\.txt'):
         run.run_all((broken, ), tmp_path, seeds=1, jobs=1)
     assert missing in (tmp_path / 'broken/0/output.txt').read_text()
 

@@ -10,7 +10,8 @@ from mmadaptor.engine.options import merge_options
 
 def config():
     return Config(dict(
-        model=dict(type='ToyModel', init_cfg=None, parts=[dict(a=1), dict(a=2)]),
+        model=dict(type='ToyModel', init_cfg=None, parts=[dict(a=1), dict(a=2)],
+                   adaptors=dict(temporal=dict())),
         train_cfg=dict(by_epoch=True, max_epochs=12),
         train_dataloader=dict(batch_size=2),
         optim_wrapper=dict(type='OptimWrapper', optimizer=dict(lr=0.1))))
@@ -23,6 +24,8 @@ def config():
     ('train_dataloader.batchsize', 'train_dataloader.batch_size'),
     ('model.witdh', 'model.width'),
     ('model.parts.0.b', 'model.parts.0 has no'),
+    ('model.adaptors.temporal.place', 'model.adaptors.temporal.places'),
+    ('model.adaptors.spacial', 'model.adaptors.spatial'),
 ])
 def test_misspelled_keys_name_the_closest(key, closest):
     with pytest.raises(InputError) as error:
@@ -55,6 +58,8 @@ def test_keys_into_lists_and_numbers(key, says):
     'optim_wrapper.clip_grad.max_norm',
     'randomness.seed',  # of the runner
     'model.parts.1.a',
+    'model.adaptors.temporal.places',
+    'model.adaptors.share',
     '+model.anything.new',
 ])
 def test_keys_that_something_takes(key):

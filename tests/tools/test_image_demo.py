@@ -52,6 +52,13 @@ def job(request, tmp_path):
     return scope, config, checkpoint
 
 
+@pytest.mark.parametrize('device', ['gpu', 'cuda:99', 'hpu'])
+def test_a_device_that_is_not_there_is_named(device, monkeypatch):
+    assert f'--device {device}: expected a device of this machine' in refusal(
+        monkeypatch, 'image_demo', 'a.png', 'config.py', 'model.pth',
+        '--device', device)
+
+
 def demo(monkeypatch, *arguments):
     monkeypatch.setattr(sys, 'argv', ['image_demo.py', *map(str, arguments)])
     runpy.run_path(str(ROOT / 'tools' / 'image_demo.py'), run_name='__main__')

@@ -116,9 +116,15 @@ class Family:
     dense: bool
 
 
-def _first(state: Mapping[str, Tensor], *names: str) -> Tensor:
+def _first(state: Mapping[str, Tensor], *names: str, axes: int) -> Tensor:
+    """The tensor of the first name that is there, of so many axes or more."""
     for name in names:
         if name in state:
+            shape = tuple(state[name].shape)
+            if len(shape) < axes or 0 in shape:
+                raise CheckpointMismatchError(
+                    f'{name}: expected {axes} axes or more and no empty one, '
+                    f'got {shape}')
             return state[name]
     raise CheckpointMismatchError(
         f'This is no state dict of that family: expected {" or ".join(names)}, '
@@ -142,13 +148,15 @@ def infer_vmamba(state: Mapping[str, Tensor]) -> dict:
         `arch` and `mlp_ratio`.
     """
     dims = len(_first(state, 'patch_embed.7.weight',
-                      'downsample_layers.0.4.weight'))
+                      'downsample_layers.0.4.weight', axes=1))
     blocks = ('layers.0.blocks.0.op', 'stages.0.0.mixer')
-    A_log = _first(state, f'{blocks[0]}.A_logs', f'{blocks[1]}.A_log')
+    A_log = _first(state, f'{blocks[0]}.A_logs', f'{blocks[1]}.A_log',
+                   axes=2)
     norm = _first(state, *(f'{block}.{norm}.weight' for block, norm in
-                           zip(blocks, ('out_norm', 'norm'), strict=True)))
+                           zip(blocks, ('out_norm', 'norm'), strict=True)),
+                  axes=1)
     hidden = _first(state, 'layers.0.blocks.0.mlp.fc1.weight',
-                    'stages.0.0.mlp.0.weight')
+                    'stages.0.0.mlp.0.weight', axes=2)
     depths = tuple(
         _count(state, rf'(?:layers\.{i}\.blocks|stages\.{i})')
         for i in range(4))
@@ -171,8 +179,8 @@ def infer_vim(state: Mapping[str, Tensor]) -> dict:
         `arch`, `patch_size` and `img_size`, the images being square.
     """
     patch = _first(state, 'patch_embed.proj.weight',
-                   'patch_embed.projection.weight')
-    tokens = _first(state, 'pos_embed').shape[1] - 1
+                   'patch_embed.projection.weight', axes=4)
+    tokens = _first(state, 'pos_embed', axes=3).shape[1] - 1
     side = round(tokens**.5)
     if side**2 != tokens:
         raise CheckpointMismatchError(
@@ -275,7 +283,7 @@ class Converter:
 
     def _head(self, backbone: nn.Module) -> dict:
         weight = _first(self.state, f'{self.family.head}weight',
-                        f'{HEAD}weight')
+                        f'{HEAD}weight', axes=2)
         width = max(len(n.weight) for key, n in backbone.named_children()
                     if key.startswith('norm'))
         shapes = dict(weight=(len(weight), width), bias=(len(weight), ))

@@ -1,10 +1,12 @@
 """What a tuned model is made of: what trained, and the base it stands on."""
 
 import hashlib
+import logging
 from collections.abc import Mapping
 
 import torch
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor, nn
@@ -91,6 +93,10 @@ def complete(model: nn.Module, checkpoint: dict, source: str) -> None:
     noted = (checkpoint.get('meta') or {}).get(NOTED)
     if noted is None:
         return
+    if not isinstance(noted, dict) or not {'tuned', 'base'} <= set(noted):
+        raise DamagedFileError(
+            f'{source}: expected the fingerprints of what was tuned and of its '
+            f'base in meta[{NOTED!r}], got {noted!r}.')
     tuned = weights_of(checkpoint, source)
     found = identity(tuned)
     if found != noted['tuned']:
@@ -98,7 +104,7 @@ def complete(model: nn.Module, checkpoint: dict, source: str) -> None:
             f'{source} was changed after it was saved: expected weights with '
             f'the fingerprint {noted["tuned"]}, got {found}.')
     if not getattr(model, 'is_init', False):
-        model.init_weights()
+        _load_base(model)
     base = base_state(model)
     found = identity(base)
     if found != noted['base']:
@@ -107,6 +113,17 @@ def complete(model: nn.Module, checkpoint: dict, source: str) -> None:
             f'the fingerprint {noted["base"]}, got {found}. The base is what '
             "the config's init_cfg=dict(type='Pretrained', ...) loads.")
     checkpoint['state_dict'] = {**base, **tuned}
+
+
+def _load_base(model: nn.Module) -> None:
+    """Starts a model without a line to the console for each parameter."""
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        model.init_weights()
+    finally:
+        logger.setLevel(level)
 
 
 def load_model(cfg: Config, path: str) -> nn.Module:

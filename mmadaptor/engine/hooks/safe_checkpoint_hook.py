@@ -45,8 +45,7 @@ class AtomicLocalBackend(LocalBackend):
                 part.unlink(missing_ok=True)
             raise CheckpointWriteError(
                 f'{path} ({len(obj) / 2**20:.1f} MiB) could not be written: '
-                f'{error.strerror}. The checkpoints before it are intact: '
-                'make room, then go on with --resume.') from error
+                f'{error.strerror}.') from error
 
 
 class _LaterRemovals:
@@ -120,6 +119,10 @@ class SafeCheckpointHook(CheckpointHook):
             yield
             self.file_backend.carry_out(
                 (self.last_ckpt, getattr(self, 'best_ckpt_path', None)))
+        except CheckpointWriteError as error:
+            raise CheckpointWriteError(
+                f'{error} The checkpoints before it are intact: make room, '
+                'then go on with --resume.') from error
         finally:
             self.file_backend = backend
 

@@ -161,6 +161,14 @@ def remove(name):
      r'expected patch_embed.7.weight or .*, got patch_embed.0.weight'),
     ('vmamba', lambda s: [s.pop(k) for k in list(s) if 'layers.2.b' in k],
      r'blocks in four stages, got \(1, 2, 0, 1\)'),
+    ('vmamba', lambda s: s.update({'layers.0.blocks.0.op.A_logs': torch.ones(())}),
+     r'op.A_logs: expected 2 axes or more and no empty one, got \(\)'),
+    ('vmamba', lambda s: s.update({'patch_embed.7.weight': torch.ones(0)}),
+     r'patch_embed.7.weight: expected 1 axes or more .*, got \(0,\)'),
+    ('vmamba', lambda s: s.update({'classifier.head.weight': torch.ones(5)}),
+     r'classifier.head.weight: expected 2 axes or more .*, got \(5,\)'),
+    ('vim', lambda s: s.update(pos_embed=torch.ones(10)),
+     r'pos_embed: expected 3 axes or more .*, got \(10,\)'),
     ('vim', remove('layers.2.mixer.D_b'), r'1 missing:\s+layers.2.mixer.D_b'),
     ('vim', lambda s: s.update(pos_embed=torch.ones(1, 12, 8)),
      'pos_embed: expected a square of positions and one, got 12'),
@@ -223,6 +231,13 @@ def test_files_without_tensors_are_named(tmp_path, monkeypatch):
         assert message in refusal(
             monkeypatch, 'convert_checkpoint', '--from', 'vim', tmp_path / name,
             tmp_path / 'ours.pth')
+
+
+def test_the_file_of_another_family_is_named(tmp_path, monkeypatch):
+    torch.save(dict(model={'fc.weight': torch.ones(2)}), tmp_path / 'resnet.pth')
+    said = refusal(monkeypatch, 'convert_checkpoint', '--from', 'vmamba',
+                   tmp_path / 'resnet.pth', tmp_path / 'ours.pth')
+    assert f'{tmp_path}/resnet.pth: This is no state dict of that family' in said
 
 
 def test_the_source_is_never_written_over(tmp_path, monkeypatch):

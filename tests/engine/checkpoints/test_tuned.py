@@ -151,6 +151,15 @@ def test_a_changed_file_is_refused(root, tuned, tmp_path):
         reloaded(root, tmp_path, tmp_path / 'changed.pth')
 
 
+@pytest.mark.parametrize('note', [3, 'x', dict(base='y')])
+def test_a_wrong_note_is_refused(root, tuned, tmp_path, note):
+    content = torch.load(root / 'tuned' / 'epoch_1.pth', weights_only=False)
+    content['meta']['tuning'] = note
+    torch.save(content, tmp_path / 'changed.pth')
+    with pytest.raises(InputError, match=r'changed.pth: expected the fingerprints'):
+        reloaded(root, tmp_path, tmp_path / 'changed.pth')
+
+
 def test_unshared_adaptors_do_not_fit_shared_ones(root, tmp_path):
     apart = dict(temporal=dict(gamma_init=1.), spatial={})
     train(config(root, tmp_path / 'apart', adaptors=apart, trainable=['adaptors']))
@@ -245,7 +254,7 @@ def test_resume_keeps_the_base_of_adaptors_alone(root, tmp_path):
 
 
 def test_merged_with_the_base_it_is_a_checkpoint_like_any(
-        root, tuned, tmp_path, monkeypatch):
+        root, tuned, tmp_path, monkeypatch, capsys):
     import runpy
     import sys
     cfg = config(root, tmp_path, **TUNED)
@@ -259,7 +268,11 @@ def test_merged_with_the_base_it_is_a_checkpoint_like_any(
     monkeypatch.setattr(sys, 'argv', [
         'merge', str(tmp_path / 'config.py'), str(root / 'tuned' / 'epoch_1.pth'),
         str(tmp_path / 'whole.pth')])
+    capsys.readouterr()
     runpy.run_path(merge, run_name='__main__')
+    said = capsys.readouterr()
+    assert f'{len(tuned.model.state_dict())} tensors.' in said.out
+    assert 'stages.2.1' not in said.out + said.err
     whole = torch.load(tmp_path / 'whole.pth', weights_only=False)
     expected = tuned.model.state_dict()
     assert set(whole['state_dict']) == set(expected)

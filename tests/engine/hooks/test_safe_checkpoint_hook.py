@@ -29,7 +29,7 @@ def test_a_write_that_fails_leaves_the_old_file(backend, tmp_path, monkeypatch):
 
     monkeypatch.setattr('os.fsync', full)
     with pytest.raises(CheckpointWriteError,
-                       match=r'a\.pth .*No space left on device.*--resume'):
+                       match=r'a\.pth .*No space left on device'):
         backend.put(b'new', path)
     assert path.read_bytes() == b'old'
     assert list(tmp_path.iterdir()) == [path]
@@ -43,24 +43,42 @@ def test_the_full_device_itself(backend, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_training_says_how_to_go_on(tmp_path, monkeypatch):
+    cfg = toy_training(tmp_path, 1)
+
+    def full(_):
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    monkeypatch.setattr('os.fsync', full)
+    with pytest.raises(CheckpointWriteError,
+                       match=r'epoch_1\.pth .*No space left.*--resume'):
+        Runner.from_cfg(cfg).train()
+
+
 def test_a_write_makes_its_folder(backend, tmp_path):
     backend.put(b'new', tmp_path / 'a' / 'b' / 'c.pth')
     assert (tmp_path / 'a' / 'b' / 'c.pth').read_bytes() == b'new'
 
 
-def averaged(folder, epochs, **others):
-    """Trains the toy with averaged weights; returns its last checkpoint."""
-    text = TOY + '''
-custom_hooks += [
-    dict(type='mmadaptor.StrictLoadHook'),
-    dict(type='mmpretrain.EMAHook', momentum=.2, priority='ABOVE_NORMAL')]
-'''
-    cfg = Config.fromfile(write_config(folder, text, work_dir=str(folder)))
+def toy_training(folder, epochs, hooks='', **others):
+    """The config of a training of the toy."""
+    cfg = Config.fromfile(
+        write_config(folder, TOY + hooks, work_dir=str(folder)))
     cfg.train_cfg.max_epochs = epochs
     cfg.train_dataloader.num_workers = 0
     cfg.default_hooks.checkpoint.type = 'mmadaptor.SafeCheckpointHook'
     cfg.update(experiment_name=f'{folder.name}{epochs}', **others)
-    Runner.from_cfg(cfg).train()
+    return cfg
+
+
+def averaged(folder, epochs, **others):
+    """Trains the toy with averaged weights; returns its last checkpoint."""
+    hooks = '''
+custom_hooks += [
+    dict(type='mmadaptor.StrictLoadHook'),
+    dict(type='mmpretrain.EMAHook', momentum=.2, priority='ABOVE_NORMAL')]
+'''
+    Runner.from_cfg(toy_training(folder, epochs, hooks, **others)).train()
     return torch.load(folder / f'epoch_{epochs}.pth', weights_only=False)
 
 
