@@ -56,7 +56,7 @@ def load(args: argparse.Namespace) -> Config:
     cfg = read_config(args.config)
     merge_options(cfg, args.cfg_options)
     cfg.load_from = args.checkpoint
-    check_model(cfg)
+    check_model(cfg, device=args.device)
     return cfg
 
 

@@ -14,6 +14,7 @@ from ..checkpoints.safe_loading import peek
 from ..errors import InputError
 from ..extras import how_to_install
 from ..job import ADAPTORS_ALONE, has_hook
+from .compiled_ops import check_ops
 from .datasets import check_data
 from .report import Report
 
@@ -58,12 +59,14 @@ def check_test(cfg: Config) -> None:
     check_model(cfg, ('test', ))
 
 
-def check_model(cfg: Config, splits: tuple[str, ...] = ()) -> None:
+def check_model(cfg: Config, splits: tuple[str, ...] = (),
+                device: str | None = None) -> None:
     """Checks the checkpoint that a trained model is loaded from.
 
     Args:
         cfg: The config, which names it by `load_from`.
         splits: Whose data is checked as well.
+        device: Where it will run; default: an accelerator if there is one.
 
     Raises:
         InputError: Lists everything that is missing or broken, or of another
@@ -76,7 +79,7 @@ def check_model(cfg: Config, splits: tuple[str, ...] = ()) -> None:
     _check_load_from(cfg, report)
     if os.path.isfile(cfg.get('load_from') or ''):
         _check_task(cfg, cfg.load_from, report)
-    _check_job(cfg, splits, report)
+    _check_job(cfg, splits, report, device)
 
 
 def _check_task(cfg: Config, path: str, report: Report) -> None:
@@ -93,12 +96,14 @@ def _check_task(cfg: Config, path: str, report: Report) -> None:
                        f'the config is of {TASKS.get(expected, expected)}')
 
 
-def _check_job(cfg: Config, splits: tuple[str, ...], report: Report) -> None:
+def _check_job(cfg: Config, splits: tuple[str, ...], report: Report,
+               device: str | None = None) -> None:
     scope = cfg.get('default_scope')
     missing = how_to_install(scope)
     if missing and importlib.util.find_spec(scope) is None:
         report.problem(f'the config needs {missing}')
     elif _is_first_process():
+        check_ops(cfg.get('model'), report, device)
         for split in splits:
             check_data(cfg, split, report)
     report.raise_problems()
