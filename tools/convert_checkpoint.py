@@ -37,14 +37,15 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def read_state(path: str) -> dict[str, torch.Tensor]:
+def read_state(path: str) -> tuple[dict[str, torch.Tensor], dict]:
     """Reads a state dict, bare or as `model` or `state_dict` of a file.
 
     Args:
         path: The file.
 
     Returns:
-        Its tensors by name.
+        Its tensors by name, and what the file says of its classes:
+        `dataset_meta`, or nothing.
 
     Raises:
         InputError: It holds none.
@@ -53,14 +54,17 @@ def read_state(path: str) -> dict[str, torch.Tensor]:
     key = next((k for k in ('model', 'state_dict') if k in content), None)
     state = content if key is None else content[key]
     if not isinstance(state, dict) or not state or not all(
-            isinstance(value, torch.Tensor) for value in state.values()):
+            isinstance(name, str) and isinstance(value, torch.Tensor)
+            for name, value in state.items()):
         raise InputError(
             f'{path}: expected tensors by name, as they are or under `model` '
             f'or `state_dict`, got {", ".join(map(str, list(content)[:5]))}')
-    others = [k for k in content if k != key] if key else []
+    others = [str(k) for k in content if k != key] if key else []
     if others:
         print(f'{path}: taking `{key}`, leaving out {", ".join(others)}.')
-    return state
+    meta = content.get('meta') if key else None
+    classes = meta.get('dataset_meta') if isinstance(meta, dict) else None
+    return state, {} if classes is None else dict(dataset_meta=classes)
 
 
 def named(arguments: dict, family: str) -> dict:
@@ -84,7 +88,7 @@ def main() -> None:
     family = args.source_family or args.target_family
     published = args.source_family is not None
     refuse_to_overwrite(args.dst, args.src)
-    state = read_state(args.src)
+    state, classes = read_state(args.src)
     try:
         converter = Converter(family, state, published)
         converted = (converter.to_ours() if published else
@@ -94,7 +98,7 @@ def main() -> None:
     arguments = named(converter.arguments, family)
     meta = dict(
         mmadaptor_version=mmadaptor.__version__, converted_from=args.src,
-        backbone=FAMILIES[family].backbone, arguments=arguments)
+        backbone=FAMILIES[family].backbone, arguments=arguments, **classes)
     key = 'state_dict' if published or not converter.classifier else 'model'
     buffer = io.BytesIO()
     torch.save({key: converted, 'meta': meta}, buffer)

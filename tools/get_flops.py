@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 import mmadaptor  # noqa: F401
+from mmadaptor.engine.checkpoints.pretrained import drop_pretrained
 from mmadaptor.engine.counting import count, input_size
 from mmadaptor.engine.job import add_config_options, positive, read_config, run
 from mmadaptor.engine.options import merge_options
@@ -35,6 +36,7 @@ def main() -> None:
     merge_options(config, args.cfg_options)
     init_default_scope(config.get('default_scope', 'mmadaptor'))
     shape = args.shape or input_size(config)
+    drop_pretrained(config.model)  # which LoRAModel would load
     model = MODELS.build(config.model).eval()
     modules, ours = count(model, shape)
 

@@ -10,6 +10,7 @@ import os
 from mmengine.config import Config
 from mmengine.hooks import CheckpointHook
 from mmengine.logging import print_log
+from mmengine.runner import find_latest_checkpoint
 
 import mmadaptor.engine  # noqa: F401  (registers hooks and safe loaders)
 from mmadaptor.engine.amp import lower_on_cpu
@@ -103,25 +104,28 @@ def resume(cfg: Config, source: str) -> None:
     Args:
         cfg: The config, which is changed.
         source: A checkpoint, or `'auto'` for the newest whole one in the work
-            folder; where there is none the training starts anew, so that one
-            command serves a job that is started again and again.
+            folder; where there is none the training starts anew, from
+            `load_from` if the config has one, so that one command serves a
+            job that is started again and again.
     """
     cfg.resume = True
-    if source != 'auto':
-        cfg.load_from = source
-        if os.path.isfile(source):
-            check_resumable(source)
-    elif 'runner_type' in cfg:
-        # Its checkpoints may be folders of shards, which mmengine finds.
-        cfg.load_from = None
-        return
-    else:
-        cfg.load_from = find_resumable(cfg.work_dir)
-        if cfg.load_from is None:
+    # The checkpoints of another runner may be folders of shards.
+    sharded = 'runner_type' in cfg
+    if source == 'auto':
+        find = find_latest_checkpoint if sharded else find_resumable
+        newest = find(cfg.work_dir)
+        if newest is None:
             cfg.resume = False
             print_log(f'{cfg.work_dir} has no checkpoint: starting anew.',
                       'current', logging.WARNING)
             return
+        cfg.load_from = newest
+        if sharded:
+            return
+    else:
+        cfg.load_from = source
+        if os.path.isfile(source):
+            check_resumable(source)
     # All weights come from the checkpoint, but a frozen base that it lacks.
     if not has_hook(cfg, ADAPTORS_ALONE):
         drop_pretrained(cfg.model)

@@ -18,9 +18,11 @@ from mmadaptor.engine.errors import InputError
 from mmadaptor.engine.job import add_common_arguments, load_config, run
 from mmadaptor.engine.loading import guard_loading, unguard_loading
 from mmadaptor.visualization import (
+    Lattice,
     Scene,
     draw_fields,
     draw_memory,
+    lattice_of,
     receptive_field,
     record_memory,
     without_adaptors,
@@ -128,20 +130,21 @@ def choose_block(records: dict, asked: str | None) -> str:
 
 
 def nearest(fractions: tuple[float, float], image: Sequence[int],
-            inputs: Sequence[int], size: Sequence[int]) -> tuple[int, int]:
+            lattice: Lattice, size: Sequence[int]) -> tuple[int, int]:
     """The token at a place of the image.
 
     Args:
         fractions: Of the image's height and width.
         image: Height, width, and more, of the image.
-        inputs: The shape of the network's input, which may be padded.
+        lattice: Where the map's tokens lie on it.
         size: Rows and columns of the map.
 
     Returns:
         Row and column on the map.
     """
-    place = np.array(fractions) * image[:2] * size / inputs[-2:]
-    row, column = np.minimum(place.astype(int), np.array(size) - 1)
+    pixel = np.array(fractions) * image[:2] - .5
+    place = np.floor((pixel - lattice.first) / lattice.stride + .5)
+    row, column = place.clip(0, np.array(size) - 1)
     return int(row), int(column)
 
 
@@ -180,9 +183,10 @@ def main() -> None:
     block, record = path.removesuffix('.mixer'), records[path]
     size = tuple(record.locations.shape[1:3])
     os.makedirs(args.out_dir, exist_ok=True)
+    lattice = lattice_of(model.backbone, block)
     for number, fractions in enumerate(tokens):
-        scene = Scene(record, seen, tuple(inputs.shape[-2:]),
-                      nearest(fractions, seen.shape, inputs.shape, size))
+        scene = Scene(record, seen, lattice,
+                      nearest(fractions, seen.shape, lattice, size))
         title = f'{block}, token {scene.token} of {size[0]} x {size[1]}'
         draw_memory(scene, title).savefig(
             f'{args.out_dir}/memory_{number}.png')

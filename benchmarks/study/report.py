@@ -82,11 +82,16 @@ def table(study: Study, records: Records) -> str:
 def draw(study: Study, records: Records, path: Path) -> None:
     """Draws every column: the seeds as dots, their mean as a line.
 
+    Where the share that trains is a column, against that.
+
     Args:
         study: The study.
         records: Of each of its runs, by seed.
         path: The picture.
     """
+    if study.share:
+        _draw_against_share(study, records, path)
+        return
     columns = list(study.columns.items())
     width = max(3.2 * len(columns) + 1.5, .1 * len(study.title))
     size = width, .34 * len(records) + 1.6
@@ -103,9 +108,32 @@ def draw(study: Study, records: Records, path: Path) -> None:
                           color='C1')
         plot.set_xlabel(title)
         plot.grid(axis='x', alpha=.3)
-    plots[0].set_yticks(range(len(records)), [
-        f'{run.name} ({share(of_run[0]):.1f} %)' if study.share else run.name
-        for run, of_run in records.items()
-    ])
+    plots[0].set_yticks(range(len(records)), [run.name for run in records])
     plots[0].invert_yaxis()
+    figure.savefig(path, dpi=120)
+
+
+def _draw_against_share(study: Study, records: Records, path: Path) -> None:
+    """Every column over the share that trains: seeds, mean and deviation."""
+    columns = study.columns.items()
+    figure = Figure(figsize=(7 * len(columns), 4.5), layout='constrained')
+    plots = figure.subplots(1, len(columns), squeeze=False)[0]
+    figure.suptitle(study.title)
+    for plot, (title, column) in zip(plots, columns, strict=True):
+        for color, (run, of_run) in enumerate(records.items()):
+            points, place = values(of_run, column), share(of_run[0])
+            if not points:
+                continue
+            plot.plot(np.full(len(points), place), points, 'o', ms=4,
+                      color=f'C{color}', alpha=.5)
+            plot.errorbar(place, mean(points), fmt='_', ms=14, capsize=4,
+                          yerr=stdev(points) if len(points) > 1 else None,
+                          color=f'C{color}', label=run.name)
+        plot.set_xscale('log')
+        plot.set_xticks([5, 10, 20, 50, 100], ['5', '10', '20', '50', '100'])
+        plot.set_xlabel('trainable, % of the model')
+        plot.set_ylabel(title)
+        plot.grid(alpha=.3)
+    figure.legend(*plots[0].get_legend_handles_labels(),
+                  loc='outside right upper')
     figure.savefig(path, dpi=120)

@@ -4,9 +4,10 @@ from .decay import decay_maps
 from .draw import Scene, draw_fields, draw_memory
 from .enlarge import draw_large
 from .receptive_field import receptive_field, without_adaptors
-from .record import Record, record_memory
+from .record import Lattice, Record, lattice_of, record_memory
 
 __all__ = [
-    'Record', 'Scene', 'decay_maps', 'draw_fields', 'draw_large', 'draw_memory',
-    'receptive_field', 'record_memory', 'without_adaptors'
+    'Lattice', 'Record', 'Scene', 'decay_maps', 'draw_fields', 'draw_large',
+    'draw_memory', 'lattice_of', 'receptive_field', 'record_memory',
+    'without_adaptors'
 ]

@@ -12,13 +12,13 @@ from torch import Tensor
 
 from .decay import decay_maps, directions
 from .receptive_field import radius_of
-from .record import Record
+from .record import Lattice, Record
 
 INCHES, DOT = 3.2, 300
 COLOR = '#d1495b'
 # Fields are shown down to this share of their largest value.
 FLOOR = 1e-6
-# At least so many pixels of the map are shown around a token.
+# At least so many tokens of the map are shown around a token.
 AROUND = 3
 
 
@@ -29,26 +29,25 @@ class Scene:
     Args:
         record: The block's.
         image: As the network sees it, before it is padded, `(H, W, 3)`, RGB.
-        padded: Height and width of what the network gets.
+        lattice: Where the tokens of the block's map lie on it.
         token: Row and column on the block's map.
     """
 
     record: Record
     image: np.ndarray
-    padded: tuple[int, int]
+    lattice: Lattice
     token: tuple[int, int]
 
     def on_image(self, places: np.ndarray) -> np.ndarray:
         """Where places of the map are on the image.
 
         Args:
-            places: `(..., 2)`, whole numbers being pixel centres.
+            places: `(..., 2)`, whole numbers being tokens.
 
         Returns:
             The same in pixels of the image.
         """
-        size = np.array(self.record.locations.shape[1:3])
-        return (places + .5) * np.array(self.padded) / size - .5
+        return places * self.lattice.stride + self.lattice.first
 
     @property
     def here(self) -> np.ndarray:
@@ -64,9 +63,8 @@ class Scene:
     @property
     def reach(self) -> float:
         """Half the side of a square around the token with all its places."""
-        pixel = self.on_image(np.ones(2)) - self.on_image(np.zeros(2))
         farthest = np.abs(self.places - self.here).max()
-        return float(max(1.3 * farthest, AROUND * pixel.max()))
+        return float(max(1.3 * farthest, AROUND * self.lattice.stride))
 
 
 def draw_memory(scene: Scene, title: str) -> Figure:
@@ -133,8 +131,11 @@ def _draw_places(axes: Axes, scene: Scene, k: int, s: int) -> None:
 
 def _draw_decay(row: np.ndarray, scene: Scene) -> None:
     here, reach = scene.here, scene.reach
-    extent = (-.5, scene.padded[1] - .5, scene.padded[0] - .5, -.5)
     maps = decay_maps(scene.record, scene.token).numpy()
+    size = np.array(maps.shape[1:])
+    top_left = scene.on_image(np.full(2, -.5))
+    bottom_right = scene.on_image(size - .5)
+    extent = (top_left[1], bottom_right[1], bottom_right[0], top_left[0])
     for axes, left in zip(row, maps, strict=True):
         _bare(axes, scene.image.mean(axis=2), cmap='gray')
         shown = axes.imshow(left, extent=extent, cmap='magma', vmin=0, vmax=1,

@@ -19,8 +19,13 @@ def without_adaptors(backbone: nn.Module) -> Iterator[None]:
         backbone: A backbone, or a model with one.
     """
     modules = list(backbone.modules())
+    spatial = [m for m in modules if isinstance(m, AdaptorS)]
     scales = [m.gamma for m in modules if isinstance(m, AdaptorT)]
-    scales += [m.alpha for m in modules if isinstance(m, AdaptorS)]
+    scales += [m.alpha for m in spatial]
+    # Deployed, Adaptor-S does not ask its scale.
+    merged = [m.merged for m in spatial]
+    for module in spatial:
+        module.merged = None
     kept = [scale.detach().clone() for scale in scales]
     with torch.no_grad():
         for scale in scales:
@@ -31,6 +36,8 @@ def without_adaptors(backbone: nn.Module) -> Iterator[None]:
         with torch.no_grad():
             for scale, value in zip(scales, kept, strict=True):
                 scale.copy_(value)
+        for module, kernel in zip(spatial, merged, strict=True):
+            module.merged = kernel
 
 
 def receptive_field(backbone: nn.Module, images: Tensor, block: str,

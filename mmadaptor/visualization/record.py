@@ -8,7 +8,38 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mmadaptor.models import Vim, VMamba
 from mmadaptor.models.layers import SS2D, AdaptorT, BiMamba
+
+
+@dataclass(frozen=True)
+class Lattice:
+    """Where the tokens of a map lie on the image.
+
+    Args:
+        stride: From one token to the next, in pixels.
+        first: Row and column of the first token's centre, in pixels.
+    """
+
+    stride: int
+    first: float
+
+
+def lattice_of(backbone: VMamba | Vim, block: str) -> Lattice:
+    """Where the tokens of a block lie on the image.
+
+    Args:
+        backbone: The backbone.
+        block: Path of the block in it.
+
+    Returns:
+        The lattice. VMamba's convolutions of stride 2 are centred at every
+        second pixel from the first one; Vim's patches lie side by side.
+    """
+    if isinstance(backbone, Vim):
+        patch, _ = backbone.patch_embed.projection.stride
+        return Lattice(patch, (patch - 1) / 2)
+    return Lattice(4 * 2**int(block.split('.')[1]), 0)
 
 
 @dataclass

@@ -1,4 +1,5 @@
 """What the pictures show, as numbers."""
+import copy
 import math
 
 import numpy as np
@@ -13,6 +14,7 @@ from mmadaptor.visualization import (
     decay_maps,
     draw_fields,
     draw_memory,
+    lattice_of,
     receptive_field,
     record_memory,
     without_adaptors,
@@ -134,6 +136,17 @@ def test_without_adaptors(vmamba, images):
         assert torch.equal(a, b)
 
 
+def test_without_adaptors_that_are_deployed(vmamba, images):
+    deployed = copy.deepcopy(vmamba)
+    deployed.switch_to_deploy()
+    before = deployed(images)
+    with without_adaptors(vmamba), without_adaptors(deployed):
+        for a, b in zip(vmamba(images), deployed(images)):
+            assert torch.equal(a, b)
+    for a, b in zip(deployed(images), before):
+        assert torch.equal(a, b)
+
+
 def test_radius():
     field = torch.zeros(20, 20)
     field[:2, :5] = .1
@@ -143,11 +156,30 @@ def test_radius():
 
 def test_places_on_the_image(vim, images):
     record = record_memory(vim, images)['layers.0.mixer']
-    scene = Scene(record, np.zeros((40, 64, 3), np.uint8), (48, 64), (1, 2))
+    lattice = lattice_of(vim, 'layers.0')
+    scene = Scene(record, np.zeros((40, 64, 3), np.uint8), lattice, (1, 2))
     assert scene.here.tolist() == [23.5, 39.5]
     record.locations[:] = torch.tensor([1., 3.])
     assert scene.places[1, 0, 2].tolist() == [23.5, 55.5]
     assert scene.reach == 48  # three patches, for the places are nearer
+
+
+@pytest.mark.parametrize('name, block', [
+    ('vmamba', 'stages.0.0'), ('vmamba', 'stages.3.0'), ('vim', 'layers.0')])
+def test_a_token_is_drawn_where_it_looks(name, block, request):
+    """A field without mixing of tokens is centred at the token."""
+    backbone = copy.deepcopy(request.getfixturevalue(name))
+    for module in backbone.modules():
+        if hasattr(module, 'out_proj'):
+            torch.nn.init.zeros_(module.out_proj.weight)
+    images = torch.randn(1, 3, 104, 136)
+    lattice = lattice_of(backbone, block)
+    token, size = (1, 2), (-(-104 // lattice.stride), -(-136 // lattice.stride))
+    rows, columns = receptive_field(
+        backbone, images, block, token, size).nonzero().T
+    middle = [(float(x.min()) + float(x.max())) / 2 for x in (rows, columns)]
+    scene = Scene(None, None, lattice, token)
+    assert scene.here.tolist() == pytest.approx(middle, abs=.5)
 
 
 @pytest.mark.parametrize('name', ['vmamba', 'vim'])
@@ -157,7 +189,8 @@ def test_pictures(name, images, request, tmp_path):
     path, record = next(iter(records.items()))
     size = tuple(record.locations.shape[1:3])
     image = np.full((40, 64, 3), 128, np.uint8)
-    figure = draw_memory(Scene(record, image, (40, 64), (0, 2)), 'memory')
+    lattice = lattice_of(backbone, path.removesuffix('.mixer'))
+    figure = draw_memory(Scene(record, image, lattice, (0, 2)), 'memory')
     directions = record.locations.shape[3]
     assert len(figure.axes) == 3 * directions + 1
     assert 'places outside' in figure.axes[0].get_xlabel()

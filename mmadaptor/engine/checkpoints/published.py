@@ -180,6 +180,10 @@ def infer_vim(state: Mapping[str, Tensor]) -> dict:
     """
     patch = _first(state, 'patch_embed.proj.weight',
                    'patch_embed.projection.weight', axes=4)
+    depth = _count(state, 'layers')
+    if not depth:
+        raise CheckpointMismatchError('Expected blocks, layers.0 and on, got '
+                                      'none of them')
     tokens = _first(state, 'pos_embed', axes=3).shape[1] - 1
     side = round(tokens**.5)
     if side**2 != tokens:
@@ -192,7 +196,7 @@ def infer_vim(state: Mapping[str, Tensor]) -> dict:
             '27, those of 224 px in steps of 8, as Vim+ has; Vim here steps '
             'by whole patches')
     return dict(
-        arch=dict(embed_dims=len(patch), depth=_count(state, 'layers')),
+        arch=dict(embed_dims=len(patch), depth=depth),
         patch_size=patch.shape[-1], img_size=side * patch.shape[-1])
 
 

@@ -60,21 +60,23 @@ def base_state(model: nn.Module) -> dict[str, Tensor]:
     return state
 
 
-def identity(state: Mapping[str, Tensor]) -> str:
-    """A fingerprint of weights: names, types, shapes and every bit.
+def fingerprints(state: Mapping[str, Tensor]) -> dict[str, str]:
+    """Fingerprints of weights: type, shape and every bit.
 
     Args:
-        state: The weights by name, in any order, on any device.
+        state: The weights by name, on any device.
 
     Returns:
-        16 hexadecimal digits of a SHA-256.
+        For each 16 hexadecimal digits of a SHA-256.
     """
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        value = state[name].detach().cpu().contiguous()
-        digest.update(f'{name} {value.dtype} {tuple(value.shape)}'.encode())
+    found = {}
+    for name, value in state.items():
+        value = value.detach().cpu().contiguous()
+        digest = hashlib.sha256(
+            f'{value.dtype} {tuple(value.shape)}'.encode())
         digest.update(value.reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()[:16]
+        found[name] = digest.hexdigest()[:16]
+    return found
 
 
 def complete(model: nn.Module, checkpoint: dict, source: str) -> None:
@@ -93,26 +95,52 @@ def complete(model: nn.Module, checkpoint: dict, source: str) -> None:
     noted = (checkpoint.get('meta') or {}).get(NOTED)
     if noted is None:
         return
-    if not isinstance(noted, dict) or not {'tuned', 'base'} <= set(noted):
+    if not isinstance(noted, dict) or not all(
+            isinstance(noted.get(part), dict) for part in ('tuned', 'base')):
         raise DamagedFileError(
             f'{source}: expected the fingerprints of what was tuned and of its '
             f'base in meta[{NOTED!r}], got {noted!r}.')
     tuned = weights_of(checkpoint, source)
-    found = identity(tuned)
-    if found != noted['tuned']:
+    if differs := _difference(noted['tuned'], fingerprints(tuned)):
         raise DamagedFileError(
-            f'{source} was changed after it was saved: expected weights with '
-            f'the fingerprint {noted["tuned"]}, got {found}.')
+            f'{source} was changed after it was saved: {differs}.')
     if not getattr(model, 'is_init', False):
         _load_base(model)
     base = base_state(model)
-    found = identity(base)
-    if found != noted['base']:
-        raise CheckpointMismatchError(
-            f'{source} was tuned on another base: expected frozen weights with '
-            f'the fingerprint {noted["base"]}, got {found}. The base is what '
-            "the config's init_cfg=dict(type='Pretrained', ...) loads.")
+    _check_base(noted['base'], base, tuned, source)
     checkpoint['state_dict'] = {**base, **tuned}
+
+
+def _check_base(expected: Mapping[str, str], base: Mapping[str, Tensor],
+                tuned: Mapping[str, Tensor], source: str) -> None:
+    """Compares the base of a model with the one that was tuned."""
+    for names, was, now in (
+            (base.keys() & tuned.keys(), 'trained', 'freezes'),
+            (expected.keys() - base.keys(), 'froze', 'trains or lacks'),
+            (base.keys() - expected.keys() - tuned.keys(), 'lacked',
+             'freezes')):
+        if names:
+            raise CheckpointMismatchError(
+                f'{source} was tuned in another way: it {was}, and the config '
+                f'{now}, {len(names)} weights, such as {min(names)}. What '
+                "trains is said by the backbone's `trainable`, `adaptors` and "
+                '`frozen_stages`.')
+    if differs := _difference(expected, fingerprints(base)):
+        raise CheckpointMismatchError(
+            f'{source} was tuned on another base: {differs}. The base is what '
+            "the config's init_cfg=dict(type='Pretrained', ...) loads.")
+
+
+def _difference(expected: Mapping[str, str], got: Mapping[str, str]) -> str:
+    """Of two sets of fingerprints; empty if they are equal."""
+    differ = [name for name in sorted({*expected, *got})
+              if expected.get(name) != got.get(name)]
+    if not differ:
+        return ''
+    first = differ[0]
+    return (f'{len(differ)} of {len(expected)} weights differ, first {first}: '
+            f'expected the fingerprint {expected.get(first)}, got '
+            f'{got.get(first)}')
 
 
 def _load_base(model: nn.Module) -> None:

@@ -119,7 +119,9 @@ def _folders(node: Mapping, cls: Any) -> dict[str, str]:
     if isinstance(prefix, str):
         return {'data_prefix': prefix}
     folders = {f'data_prefix.{k}': v for k, v in prefix.items() if v}
-    if not folders and node.get('split') and 'split' in argument_names(cls):
+    # Others of mmpretrain have lists of what is in a split.
+    if (not folders and node.get('split') and 'split' in argument_names(cls)
+            and _reads_as(cls, 'CustomDataset')):
         return {'data_root': node['split']}
     if not folders and node.get('data_root'):
         return {'data_root': ''}

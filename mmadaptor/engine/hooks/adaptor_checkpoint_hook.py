@@ -14,7 +14,7 @@ from ..checkpoints.tuned import (
     base_state,
     complete,
     count_trainable,
-    identity,
+    fingerprints,
 )
 from ..errors import InputError
 
@@ -49,13 +49,15 @@ class AdaptorCheckpointHook(Hook):
         if any(isinstance(hook, EMAHook) for hook in runner.hooks):
             raise InputError('AdaptorCheckpointHook and EMAHook exclude each '
                              'other: an averaged model has a base of its own.')
-        if (base_state(_bare(runner))
-                and not any(find_pretrained(runner.cfg.get('model')))):
+        files = _with_a_file(runner.cfg.get('model'))
+        bare = [name for name in base_state(_bare(runner))
+                if not name.startswith(files)]
+        if bare:
             raise InputError(
-                'AdaptorCheckpointHook saves no base, and the model has no '
-                "init_cfg=dict(type='Pretrained', ...) that names a file of "
-                'it: what was tuned could not be loaded again. Name one, or '
-                'leave the hook out.')
+                f'AdaptorCheckpointHook saves no base, and {bare[0]}, which '
+                "is frozen, is in no part of the model whose init_cfg=dict("
+                "type='Pretrained', ...) names a file of it: what was tuned "
+                'could not be loaded again. Name one, or leave the hook out.')
         # The wrapper's own groups have one more, which is not the model's.
         groups = runner.optim_wrapper.optimizer.param_groups
         frozen = sum(not p.requires_grad for group in groups
@@ -79,7 +81,7 @@ class AdaptorCheckpointHook(Hook):
                  if name not in base}
         checkpoint['state_dict'] = tuned
         checkpoint['meta'][NOTED] = dict(
-            base=identity(base), tuned=identity(tuned))
+            base=fingerprints(base), tuned=fingerprints(tuned))
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Completes what was tuned with the base.
@@ -95,6 +97,19 @@ class AdaptorCheckpointHook(Hook):
         """
         source = runner.cfg.get('load_from') or 'The checkpoint'
         complete(_bare(runner), checkpoint, source)
+
+
+def _with_a_file(model: dict) -> tuple[str, ...]:
+    """How the names of weights begin that a pretrained file holds."""
+    found = []
+    for key, _ in find_pretrained(model):
+        # backbone.init_cfg.checkpoint, backbone.pretrained, or pretrained, by
+        # which older models mean their backbone's.
+        path = f'{key}.'.partition('.')[2]
+        cut = 'pretrained.' if path.endswith('pretrained.') else 'init_cfg.'
+        part = path.partition(cut)[0]
+        found.append('backbone.' if path == 'pretrained.' else part)
+    return tuple(found)
 
 
 def _bare(runner: Runner) -> nn.Module:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 
 from mmadaptor.registry import HOOKS
 
@@ -26,6 +26,9 @@ class StrictLoadHook(Hook):
         optional: Regular expressions; weights whose names match may be missing
             in the checkpoint, and start as the model does: adaptors, where a
             base is loaded into its booster.
+
+    Both hold where a training starts from a checkpoint; one that goes on, and
+    a test, need every weight.
     """
 
     priority = 'VERY_HIGH'
@@ -50,7 +53,9 @@ class StrictLoadHook(Hook):
             re.sub(r'^module\.', '', name): value
             for name, value in weights_of(checkpoint, source).items()
         }
-        skipped = [name for name in weights if self._skips(name)]
+        skip, optional = ((self.skip, self.optional) if _starts(runner) else
+                          ((), ()))
+        skipped = [name for name in weights if _matches(name, skip)]
         averages = checkpoint.get('ema_state_dict', {})
         for name in skipped:
             del weights[name]
@@ -60,8 +65,15 @@ class StrictLoadHook(Hook):
         model = runner.model
         model = model.module if is_model_wrapper(model) else model
         absent = load_strict(
-            model, weights, source, optional=self.skip + self.optional)
-        note_absent(source, [n for n in absent if not self._skips(n)])
+            model, weights, source, optional=skip + optional)
+        note_absent(source, [n for n in absent if not _matches(n, skip)])
 
-    def _skips(self, name: str) -> bool:
-        return any(re.search(pattern, name) for pattern in self.skip)
+
+def _starts(runner: Runner) -> bool:
+    """Whether the checkpoint is what a training starts from."""
+    # The runner builds its loop first, in a training alone.
+    return isinstance(runner._train_loop, BaseLoop) and not runner._resume
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(re.search(pattern, name) for pattern in patterns)

@@ -1,6 +1,7 @@
 """What the backbones have in common: strict starts, tuning, deployment."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
 from mmengine.model import BaseModule
 
@@ -9,6 +10,49 @@ from mmadaptor.engine.checkpoints.strict import load_backbone
 
 from ..layers import AdaptorS
 from ..tuning import keep_frozen_in_eval, share_adaptors, train_only
+
+
+def check_arch(arch: Any, keys: Collection[str]) -> None:
+    """Refuse a backbone's `arch` that is no complete dict of numbers.
+
+    Args:
+        arch: What stands for a name.
+        keys: Those that it must have.
+
+    Raises:
+        ValueError: A key is missing or unknown, or a number is not positive.
+    """
+    if not isinstance(arch, dict) or set(arch) != set(keys):
+        got = sorted(arch) if isinstance(arch, dict) else repr(arch)
+        raise ValueError('`arch` as a dict must have the keys '
+                         f'{sorted(keys)}, got {got}')
+    for key, value in arch.items():
+        if isinstance(value, int | float) and value <= 0:
+            raise ValueError(f'`{key}` of `arch` must be positive, got {value}')
+
+
+def checked_indices(out_indices: Sequence[int], there: range,
+                    repeated: bool = True) -> tuple[int, ...]:
+    """A backbone's `out_indices`.
+
+    Args:
+        out_indices: What was asked for.
+        there: What may be asked for.
+        repeated: Whether one may stand several times.
+
+    Returns:
+        The indices.
+
+    Raises:
+        ValueError: None, others, or one twice.
+    """
+    if (not isinstance(out_indices, Sequence) or not out_indices
+            or not set(out_indices) <= set(there)
+            or (not repeated and len(set(out_indices)) < len(out_indices))):
+        once = '' if repeated else ', each once'
+        raise ValueError(f'`out_indices` must be some of {there[0]} to '
+                         f'{there[-1]}{once}, got {out_indices}')
+    return tuple(out_indices)
 
 
 class AdaptableBackbone(BaseModule):

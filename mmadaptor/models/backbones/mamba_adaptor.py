@@ -15,7 +15,8 @@ class MambaAdaptor(VMamba):
     Args:
         arch: `'b0'`, `'b1'`, `'b2'`, or a dict as :class:`VMamba` takes it.
         adaptors: As :class:`VMamba` takes it; the default is both adaptors
-            with their default arguments in every block.
+            with their default arguments in every block. A dict stands for the
+            whole of it: the adaptor that it does not name is not there.
         kwargs: The other arguments of :class:`VMamba`.
 
     Raises:

@@ -15,7 +15,7 @@ from ..layers import VimBlock
 from ..layers.class_token import insert_class_token, split_class_token
 from ..layers.vim_block import EPSILON
 from .adaptors import adaptors_of_blocks
-from .base import AdaptableBackbone
+from .base import AdaptableBackbone, check_arch, checked_indices
 
 ARCH_KEYS = {'embed_dims', 'depth'}
 OUT_TYPES = ('cls_token', 'featmap')
@@ -80,8 +80,18 @@ class Vim(AdaptableBackbone):
         arch = self._settings(arch)
         self.out_type, self.frozen_stages = out_type, frozen_stages
         dims, depth = arch['embed_dims'], arch['depth']
-        self._check_outputs(out_indices, depth)
-        self.out_indices = [i % depth for i in out_indices]
+        if out_type not in OUT_TYPES:
+            raise ValueError(f'`out_type` must be one of {list(OUT_TYPES)}, '
+                             f'got {out_type!r}')
+        self.out_indices = [
+            i % depth
+            for i in checked_indices(out_indices, range(-depth, depth))]
+        if frozen_stages not in range(-1, depth + 1):
+            raise ValueError(f'`frozen_stages` must be -1 to {depth}, got '
+                             f'{frozen_stages}')
+        if min(*to_2tuple(img_size), patch_size) < 1:
+            raise ValueError('`img_size` and `patch_size` must be 1 or more, '
+                             f'got {img_size} and {patch_size}')
         # Images that the patches do not divide are padded below and right.
         self.patch_embed = PatchEmbed(
             in_channels, dims, kernel_size=patch_size, stride=patch_size,
@@ -108,21 +118,8 @@ class Vim(AdaptableBackbone):
                     f'`arch` of Vim must be one of {list(self.arch_settings)} '
                     f'or a dict, got {arch!r}')
             return self.arch_settings[arch]
-        if set(arch) != ARCH_KEYS:
-            raise ValueError('`arch` as a dict must have the keys '
-                             f'{sorted(ARCH_KEYS)}, got {sorted(arch)}')
+        check_arch(arch, ARCH_KEYS)
         return arch
-
-    def _check_outputs(self, out_indices: Sequence[int], depth: int) -> None:
-        if self.out_type not in OUT_TYPES:
-            raise ValueError(f'`out_type` must be one of {list(OUT_TYPES)}, '
-                             f'got {self.out_type!r}')
-        if not out_indices or not set(out_indices) <= set(range(-depth, depth)):
-            raise ValueError(f'`out_indices` must be some of {-depth} to '
-                             f'{depth - 1}, got {tuple(out_indices)}')
-        if self.frozen_stages not in range(-1, depth + 1):
-            raise ValueError(f'`frozen_stages` must be -1 to {depth}, got '
-                             f'{self.frozen_stages}')
 
     def _freeze_stages(self) -> None:
         # A distributed job would wait for the gradients of what no output

@@ -12,7 +12,7 @@ from mmadaptor.registry import BACKBONES
 
 from ..layers import Downsample, VMambaBlock
 from .adaptors import adaptors_of_blocks
-from .base import AdaptableBackbone
+from .base import AdaptableBackbone, check_arch, checked_indices
 
 ARCH_KEYS = {'embed_dims', 'depths', 'd_state', 'ssm_ratio'}
 
@@ -86,9 +86,12 @@ class VMamba(AdaptableBackbone):
         super().__init__(drop_path_rate, trainable, init_cfg)
         arch = self._settings(arch)
         depths = arch['depths']
-        self.out_indices = tuple(out_indices)
+        self.out_indices = checked_indices(
+            out_indices, range(len(depths)), repeated=False)
         self.frozen_stages = frozen_stages
-        self._check_stages(len(depths))
+        if frozen_stages not in range(-1, len(depths) + 1):
+            raise ValueError(f'`frozen_stages` must be -1 to {len(depths)}, '
+                             f'got {frozen_stages}')
         dims = [arch['embed_dims'] * 2**i for i in range(len(depths))]
         norm_cfg = norm_cfg or dict(type='LN')
         _check_norm(norm_cfg, dims[0])
@@ -130,23 +133,13 @@ class VMamba(AdaptableBackbone):
                     f'`arch` of {type(self).__name__} must be one of '
                     f'{list(self.arch_settings)} or a dict, got {arch!r}')
             return self.arch_settings[arch]
-        if set(arch) != ARCH_KEYS:
-            raise ValueError('`arch` as a dict must have the keys '
-                             f'{sorted(ARCH_KEYS)}, got {sorted(arch)}')
-        depths = tuple(arch['depths'])
-        if not depths or min(depths) < 1:
+        check_arch(arch, ARCH_KEYS)
+        depths = arch['depths']
+        if (not isinstance(depths, Sequence) or not depths
+                or not all(isinstance(n, int) and n > 0 for n in depths)):
             raise ValueError('`depths` must be a number for each stage, 1 or '
                              f'more, got {depths}')
         return arch
-
-    def _check_stages(self, stages: int) -> None:
-        if (not self.out_indices
-                or not set(self.out_indices) <= set(range(stages))):
-            raise ValueError(f'`out_indices` must be some of 0 to {stages - 1}'
-                             f', got {self.out_indices}')
-        if self.frozen_stages not in range(-1, stages + 1):
-            raise ValueError(f'`frozen_stages` must be -1 to {stages}, got '
-                             f'{self.frozen_stages}')
 
     def _freeze_stages(self) -> None:
         """Fix the first stages' parameters; dropout and the like go off.

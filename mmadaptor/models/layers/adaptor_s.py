@@ -1,5 +1,6 @@
 """Adaptor-S: 2-D locality for the scan's output, at several scales."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,7 +27,8 @@ class AdaptorS(BaseModule):
         init_cfg: mmengine's initialisation config.
 
     Raises:
-        ValueError: If there is no dilation, or one is not positive.
+        ValueError: If there is no dilation, one is not positive, or
+            `alpha_init` is not finite.
 
     Source:
         Mamba-Adaptor (arXiv 2505.12685), Adaptor-S. The kernel size, the
@@ -39,18 +41,20 @@ class AdaptorS(BaseModule):
                  alpha_init: float = 0.,
                  init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg)
-        if not dilations or not all(
+        if not isinstance(dilations, Sequence) or not dilations or not all(
                 isinstance(r, int) and r > 0 for r in dilations):
             raise ValueError('`dilations` must be positive whole numbers, and '
-                             f'one at least, got {tuple(dilations)}')
+                             f'one at least, got {dilations}')
+        if not math.isfinite(alpha_init):
+            raise ValueError(f'`alpha_init` must be a number, got {alpha_init}')
         self.channels = channels
         self.dilations = tuple(dilations)
-        self.alpha_init = alpha_init
+        self.alpha_init = float(alpha_init)
         self.convs = nn.ModuleList(
             nn.Conv2d(channels, channels, 3, padding=r, dilation=r,
                       groups=channels, bias=False) for r in self.dilations)
         self.alpha = nn.Parameter(
-            torch.full((len(self.dilations), channels), alpha_init))
+            torch.full((len(self.dilations), channels), self.alpha_init))
         self.register_buffer('merged', None, persistent=False)
 
     def reset_parameters(self) -> None:

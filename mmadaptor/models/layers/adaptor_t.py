@@ -75,8 +75,8 @@ class AdaptorT(BaseModule):
 
     Raises:
         ValueError: If there is no sequence or no place, the sequences do not
-            divide the channels, or there are not as many granularities as
-            sequences.
+            divide the channels, there are not as many granularities as
+            sequences, or `gamma_init` is not finite.
 
     Source:
         Mamba-Adaptor (arXiv 2505.12685), Adaptor-T. The paper does not say how
@@ -105,20 +105,23 @@ class AdaptorT(BaseModule):
                              f'of the scan, got {sequences}')
         if granularities is None:
             granularities = [2.**s for s in range(sequences)]
-        if len(granularities) != sequences or not all(
-                map(math.isfinite, granularities)):
+        if (not isinstance(granularities, Sequence)
+                or len(granularities) != sequences
+                or not all(map(math.isfinite, granularities))):
             raise ValueError(f'`granularities` must be {sequences} numbers, '
-                             f'one a sequence, got {list(granularities)}')
+                             f'one a sequence, got {granularities}')
         self.channels = channels
         self.sequences, self.places = sequences, places
-        self.gamma_init, self.static = gamma_init, static
+        self.gamma_init, self.static = float(gamma_init), static
+        if not math.isfinite(self.gamma_init):
+            raise ValueError(f'`gamma_init` must be a number, got {gamma_init}')
         points = sequences * places
         if static:
             self.offsets = None
         else:
             self.offsets = nn.Linear(channels, points * 2)
         self.coefficients = nn.Linear(channels, points)
-        self.gamma = nn.Parameter(torch.full((channels, ), gamma_init))
+        self.gamma = nn.Parameter(torch.full((channels, ), self.gamma_init))
         self.granularities = [float(r) for r in granularities]
         self.register_buffer('ring', ring(places), persistent=False)
         self.reset_parameters()

@@ -112,13 +112,16 @@ def test_round_trip_of_the_full_layouts(name, tmp_path, monkeypatch, capsys):
     """By the tool, both ways: every tensor comes back, bit for bit."""
     family = name.split('_')[0]
     state = {k: torch.randn(v) for k, v in layouts()[name].items()}
-    torch.save(dict(model=state, epoch=3), tmp_path / 'published.pth')
+    classes = dict(classes=('wall', 'sky'), palette=[[1, 2, 3], [4, 5, 6]])
+    torch.save(dict(model=state, epoch=3, meta=dict(dataset_meta=classes)),
+               tmp_path / 'published.pth')
     convert(monkeypatch, '--from', family, tmp_path / 'published.pth',
             tmp_path / 'ours.pth')
     shown = capsys.readouterr().out
     assert "'arch': 'tiny'" in shown and 'leaving out epoch' in shown
     assert f'{len(state)} tensors read' in shown
     ours = torch.load(tmp_path / 'ours.pth', weights_only=True)
+    assert ours['meta']['dataset_meta'] == classes
     backbone = Vim if family == 'vim' else VMamba
     norms = {} if 'dense' in name or family == 'vim' else dict(out_indices=(3, ))
     model = backbone(**ours['meta']['arguments'], **norms, init_cfg=dict(
@@ -176,6 +179,8 @@ def remove(name):
                                 'patch_embed.proj.weight': torch.ones(8, 3, 16, 16)}),
      'pos_embed: .*27 x 27, those of 224 px in steps of 8'),
     ('vim', remove('head.weight'), 'expected head.weight'),
+    ('vim', lambda s: [s.pop(k) for k in list(s) if k.startswith('layers.')],
+     'Expected blocks, layers.0 and on, got none'),
 ])
 def test_what_is_not_as_published_is_named(family, change, message):
     shapes = (vmamba_shapes(**VMAMBA) if family == 'vmamba' else
@@ -226,7 +231,9 @@ def test_a_pickle_with_code_is_refused(tmp_path, monkeypatch, capsys):
 
 def test_files_without_tensors_are_named(tmp_path, monkeypatch):
     torch.save(dict(model=dict(epoch=3)), tmp_path / 'numbers.pth')
+    torch.save(dict(model={3: torch.ones(2)}), tmp_path / 'numbered.pth')
     for name, message in (('numbers.pth', 'expected tensors by name'),
+                          ('numbered.pth', 'expected tensors by name'),
                           ('nowhere.pth', 'nowhere.pth cannot be read')):
         assert message in refusal(
             monkeypatch, 'convert_checkpoint', '--from', 'vim', tmp_path / name,

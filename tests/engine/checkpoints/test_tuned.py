@@ -8,7 +8,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
-from mmadaptor.engine.checkpoints.tuned import base_state, identity
+from mmadaptor.engine.checkpoints.tuned import base_state, fingerprints
 from mmadaptor.engine.errors import InputError
 from mmadaptor.engine.inference import Demo
 from mmadaptor.models import VMamba
@@ -133,21 +133,40 @@ def test_resumed_training_goes_on(root, tuned, tmp_path):
     cfg.train_cfg.max_epochs = 2
     resumed = train(cfg)
     assert resumed.epoch == 2
-    assert identity(base_state(resumed.model)) == identity(base_state(tuned.model))
+    assert fingerprints(base_state(resumed.model)) == fingerprints(
+        base_state(tuned.model))
 
 
 def test_another_base_is_refused(root, tuned, tmp_path):
     with pytest.raises(InputError, match=(
-            r'epoch_1.pth was tuned on another base: expected .* [0-9a-f]{16}, '
-            r'got [0-9a-f]{16}\.')):
+            r'epoch_1.pth was tuned on another base: \d+ of \d+ weights differ, '
+            r'first backbone.downsample_layers.0.0.bias: expected the '
+            r'fingerprint [0-9a-f]{16}, got [0-9a-f]{16}\.')):
         reloaded(root, tmp_path, root / 'tuned' / 'epoch_1.pth', base=2)
+
+
+@pytest.mark.parametrize('trainable', [['adaptors', 'norms'], None], ids=str)
+def test_what_trains_now_and_did_not_is_named(root, tuned, tmp_path, trainable):
+    with pytest.raises(InputError, match=(
+            'was tuned in another way: it froze, and the config trains or lacks, '
+            r'\d+ weights, such as backbone.downsample_layers')):
+        reloaded(root, tmp_path, root / 'tuned' / 'epoch_1.pth', trainable=trainable)
+
+
+def test_what_is_frozen_now_and_was_not_is_named(root, tmp_path):
+    train(config(root, tmp_path / 'norms', trainable=['norms']))
+    with pytest.raises(InputError, match=(
+            r'it trained, and the config freezes, \d+ weights, such as backbone')):
+        reloaded(root, tmp_path, tmp_path / 'norms' / 'epoch_1.pth',
+                 adaptors=None, trainable=[])
 
 
 def test_a_changed_file_is_refused(root, tuned, tmp_path):
     content = torch.load(root / 'tuned' / 'epoch_1.pth', weights_only=False)
     content['state_dict']['head.fc.bias'] += 1
     torch.save(content, tmp_path / 'changed.pth')
-    with pytest.raises(InputError, match='changed.pth was changed after'):
+    with pytest.raises(InputError, match=(
+            'changed.pth was changed after it was saved: 1 of .* head.fc.bias')):
         reloaded(root, tmp_path, tmp_path / 'changed.pth')
 
 
@@ -183,7 +202,15 @@ def test_frozen_parameters_in_the_optimizer_are_refused(root, tmp_path):
 
 def test_a_base_that_no_file_holds_is_refused(root, tmp_path):
     cfg = config(root, tmp_path, **TUNED, init_cfg=None)
-    with pytest.raises(InputError, match='saves no base.*names a file of it'):
+    with pytest.raises(InputError, match='saves no base, and backbone.*, which is '
+                       'frozen, .* names a file of it'):
+        train(cfg)
+    # Nor does a file of another part.
+    head = {'head.fc.weight': torch.ones(2, 128), 'head.fc.bias': torch.ones(2)}
+    torch.save(dict(state_dict=head), tmp_path / 'head.pth')
+    cfg.model.head.init_cfg = dict(
+        type='Pretrained', checkpoint=str(tmp_path / 'head.pth'), prefix='head.')
+    with pytest.raises(InputError, match='saves no base, and backbone'):
         train(cfg)
 
 

@@ -4,9 +4,17 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mmengine.runner import EpochBasedTrainLoop
 
 from mmadaptor.engine import StrictLoadHook
 from mmadaptor.engine.errors import CheckpointMismatchError
+
+
+def runner_of(model, source='a.pth', trains=True, resumes=False):
+    """A runner as far as the hook asks; a test's has no loop for training yet."""
+    loop = object.__new__(EpochBasedTrainLoop) if trains else dict(max_epochs=1)
+    return SimpleNamespace(model=model, cfg=dict(load_from=source),
+                           _train_loop=loop, _resume=resumes)
 
 
 def test_strict_load_skips_what_it_is_told_to():
@@ -21,10 +29,10 @@ def test_strict_load_skips_what_it_is_told_to():
     state['module.head.extra'] = torch.ones(1)
     with pytest.raises(CheckpointMismatchError, match=r'(?s)a\.pth does not.*head.weight: expected'):
         StrictLoadHook().after_load_checkpoint(
-            SimpleNamespace(model=build(), cfg=dict(load_from='a.pth')), dict(state_dict=state))
+            runner_of(build()), dict(state_dict=state))
     checkpoint = dict(state_dict=state)
     StrictLoadHook(skip=[r'^head\.']).after_load_checkpoint(
-        SimpleNamespace(model=model, cfg={}), checkpoint)
+        runner_of(model), checkpoint)
     assert (model['backbone'].weight == 2).all()
     assert not (model['head'].bias == 2).any()
     assert set(checkpoint['state_dict']) == {'backbone.weight', 'backbone.bias'}
@@ -33,7 +41,7 @@ def test_strict_load_skips_what_it_is_told_to():
 def test_a_base_fits_its_booster_and_nothing_else(monkeypatch):
     model = torch.nn.ModuleDict(dict(
         base=torch.nn.Linear(2, 2), temporal=torch.nn.Linear(2, 2)))
-    runner = SimpleNamespace(model=model, cfg=dict(load_from='base.pth'))
+    runner = runner_of(model, 'base.pth')
     hook, said = StrictLoadHook(optional=[r'^temporal\.']), []
     monkeypatch.setattr('mmadaptor.engine.checkpoints.strict.print_log',
                         lambda text, *_: said.append(text))
@@ -53,7 +61,7 @@ def test_a_base_fits_its_booster_and_nothing_else(monkeypatch):
 def test_skipped_weights_leave_the_averages_too():
     model = torch.nn.ModuleDict(dict(
         base=torch.nn.Linear(2, 2), head=torch.nn.Linear(2, 2)))
-    runner = SimpleNamespace(model=model, cfg=dict(load_from='base.pth'))
+    runner = runner_of(model, 'base.pth')
     full = {k: torch.full_like(v, 3) for k, v in model.state_dict().items()}
     checkpoint = dict(state_dict=full, ema_state_dict={
         'steps': torch.tensor(7), **{f'module.{k}': v for k, v in full.items()}})
@@ -61,3 +69,19 @@ def test_skipped_weights_leave_the_averages_too():
     left = {'base.weight', 'base.bias'}
     assert set(checkpoint['state_dict']) == left
     assert set(checkpoint['ema_state_dict']) == {'steps', *(f'module.{k}' for k in left)}
+
+
+@pytest.mark.parametrize('job', [dict(trains=False), dict(resumes=True)], ids=str)
+def test_a_test_and_a_resumed_training_need_every_weight(job):
+    """A tested head is the trained one, and a booster is not its base."""
+    model = torch.nn.ModuleDict(dict(
+        head=torch.nn.Linear(2, 2), temporal=torch.nn.Linear(2, 2)))
+    hook = StrictLoadHook(skip=[r'^head\.'], optional=[r'^temporal\.'])
+    full = {k: torch.full_like(v, 3) for k, v in model.state_dict().items()}
+    hook.after_load_checkpoint(runner_of(model, **job), dict(state_dict=dict(full)))
+    assert (model['head'].bias == 3).all()
+    for part in model:
+        lacking = {k: v for k, v in full.items() if part not in k}
+        with pytest.raises(CheckpointMismatchError, match=f'missing:\n    {part}'):
+            hook.after_load_checkpoint(
+                runner_of(model, **job), dict(state_dict=lacking))
