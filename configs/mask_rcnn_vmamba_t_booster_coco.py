@@ -8,6 +8,8 @@ optim_wrapper = dict(
         custom_keys={
             '.temporal.': dict(lr_mult=10.),
             '.spatial.': dict(lr_mult=10.),
-            'temporal.gamma': dict(lr_mult=10., decay_mult=0.),
-            'spatial.alpha': dict(lr_mult=10., decay_mult=0.),
+            'temporal.offsets.bias': dict(lr_mult=10.),
+            'temporal.coefficients.bias': dict(lr_mult=10.),
+            'temporal.gamma': dict(lr_mult=10.),
+            'spatial.alpha': dict(lr_mult=10.),
         }))

@@ -1,9 +1,2 @@
 # The recipe is VMamba's, not the one that Vim was published with.
 _base_ = ['_base_/models/classifier_vim_ti.py', '_base_/imagenet_300e.py']
-
-optim_wrapper = dict(
-    paramwise_cfg=dict(
-        custom_keys={
-            'pos_embed': dict(decay_mult=0.),
-            'cls_token': dict(decay_mult=0.),
-        }))

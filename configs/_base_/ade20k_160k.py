@@ -8,7 +8,14 @@ train_cfg = dict(
     type='IterBasedTrainLoop', max_iters=160000, val_interval=16000)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
-optim_wrapper = dict(optimizer=dict(lr=6e-5, weight_decay=.01))
+# Adaptor-T's places would shrink to none; on ImageNet no bias is decayed.
+optim_wrapper = dict(
+    optimizer=dict(lr=6e-5, weight_decay=.01),
+    paramwise_cfg=dict(
+        custom_keys={
+            'temporal.offsets.bias': dict(decay_mult=0.),
+            'temporal.coefficients.bias': dict(decay_mult=0.),
+        }))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-6, by_epoch=False, end=1500),
     dict(

@@ -10,10 +10,11 @@ optim_wrapper = dict(
         custom_keys={
             '.temporal.': dict(lr_mult=10.),
             '.spatial.': dict(lr_mult=10.),
+            # As of all biases on ImageNet, which these keys take the place of.
             'temporal.offsets.bias': dict(lr_mult=10., decay_mult=0.),
             'temporal.coefficients.bias': dict(lr_mult=10., decay_mult=0.),
-            'temporal.gamma': dict(lr_mult=10., decay_mult=0.),
-            'spatial.alpha': dict(lr_mult=10., decay_mult=0.),
+            'temporal.gamma': dict(lr_mult=10.),
+            'spatial.alpha': dict(lr_mult=10.),
         }))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, end=2, convert_to_iter_based=True),

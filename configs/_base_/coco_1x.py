@@ -9,6 +9,13 @@ train_dataloader = dict(persistent_workers=False)
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=12)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
+# Adaptor-T's places would shrink to none; on ImageNet no bias is decayed.
+optim_wrapper = dict(
+    paramwise_cfg=dict(
+        custom_keys={
+            'temporal.offsets.bias': dict(decay_mult=0.),
+            'temporal.coefficients.bias': dict(decay_mult=0.),
+        }))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, by_epoch=False, end=1000),
     dict(type='MultiStepLR', end=12, milestones=[8, 11], gamma=.1)

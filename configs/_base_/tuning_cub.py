@@ -21,9 +21,7 @@ val_cfg = dict()
 test_cfg = dict()
 optim_wrapper = dict(
     optimizer=dict(lr=1e-3),
-    # Shared adaptors are in many blocks, and once in the optimizer.
-    paramwise_cfg=dict(
-        bias_decay_mult=0., flat_decay_mult=0., bypass_duplicate=True))
+    paramwise_cfg=dict(bias_decay_mult=0., flat_decay_mult=0.))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-2, end=5, convert_to_iter_based=True),
     dict(

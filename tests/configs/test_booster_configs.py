@@ -6,10 +6,11 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
-from mmengine.runner import Runner
+from mmengine.runner import EpochBasedTrainLoop, Runner
 from test_configs import small, write_pictures
 
 from mmadaptor.engine.checkpoints.tuned import count_trainable
+from mmadaptor.engine.checks.preflight import check_training
 from mmadaptor.engine.errors import InputError
 
 ROOT = pathlib.Path(__file__).parents[2] / 'configs'
@@ -53,6 +54,7 @@ def test_a_booster_starts_as_its_pretrained_base(name, base, tmp_path):
                test_evaluator=None, param_scheduler=None)
     wrapper = cfg.pop('optim_wrapper')
     runner = Runner.from_cfg(cfg)
+    runner._train_loop = object.__new__(EpochBasedTrainLoop)  # a training starts
     runner.call_hook('before_run')
     runner.load_or_resume()
     boosted = runner.model.eval()
@@ -87,6 +89,9 @@ def test_rates_of_the_detector():
             key = names[id(p)]
             adaptor = '.temporal.' in key or '.spatial.' in key
             assert group['lr'] == pytest.approx(1e-3 if adaptor else 1e-4), key
+            if adaptor:
+                flat = p.ndim == 1 or 'alpha' in key
+                assert group['weight_decay'] == (0 if flat else .05), key
 
 
 WAYS = ['adaptors', 'bitfit', 'full', 'linear', 'lora']
@@ -120,6 +125,7 @@ def test_ways_of_tuning(way, data, tmp_path):
     for crop in cfg.train_dataloader.dataset.pipeline:
         if crop.type in ('Resize', 'RandomCrop'):
             crop.update({k: 64 for k in ('scale', 'crop_size') if k in crop})
+    check_training(cfg)
     runner = Runner.from_cfg(cfg)
     model = runner.model
     runner._train_loop = runner.build_train_loop(cfg.train_cfg)

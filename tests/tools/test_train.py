@@ -1,5 +1,6 @@
 """tools/train.py as a user runs it."""
 
+import runpy
 import shutil
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from jobs import (
     CLASSIFIER,
     DETECTOR,
+    ROOT,
     SEGMENTOR,
     TOY,
     refusal,
@@ -15,6 +17,7 @@ from jobs import (
     write_config,
     write_labels,
 )
+from mmengine.config import Config
 
 
 def load(path):
@@ -155,6 +158,22 @@ def test_auto_scale_lr_needs_its_batch_size(unbroken, monkeypatch):
     message = refusal(
         monkeypatch, 'train', unbroken / 'config.py', '--auto-scale-lr')
     assert 'auto_scale_lr=dict(base_batch_size=...)' in message
+
+
+@pytest.mark.parametrize('runner_type', [{}, dict(runner_type='FlexibleRunner')],
+                         ids=str)
+def test_resume_without_a_checkpoint_starts_from_the_base(runner_type, tmp_path):
+    resume = runpy.run_path(str(ROOT / 'tools' / 'train.py'))['resume']
+    cfg = Config(dict(
+        model=dict(type='ToyModel', init_cfg=dict(type='Pretrained', checkpoint='a')),
+        load_from='base.pth', work_dir=str(tmp_path), **runner_type))
+    resume(cfg, 'auto')
+    assert (cfg.load_from, cfg.resume) == ('base.pth', False)
+    assert cfg.model.init_cfg.checkpoint == 'a'
+    torch.save(dict(state_dict={}, meta={}, message_hub={}), tmp_path / 'epoch_1.pth')
+    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'epoch_1.pth'))
+    resume(cfg, 'auto')
+    assert (cfg.load_from, cfg.resume) == (str(tmp_path / 'epoch_1.pth'), True)
 
 
 def test_resume_of_a_missing_checkpoint(unbroken, monkeypatch):

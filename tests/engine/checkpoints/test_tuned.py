@@ -280,6 +280,23 @@ def test_resume_keeps_the_base_of_adaptors_alone(root, tmp_path):
     assert cfg.model.backbone.init_cfg is None
 
 
+def test_the_tools_train_and_test_it(root, tmp_path, monkeypatch, capsys):
+    import runpy
+    import sys
+    config(root, tmp_path / 'run', **TUNED).dump(tmp_path / 'config.py')
+    for name, arguments in (('train', []),
+                            ('test', [str(tmp_path / 'run' / 'epoch_1.pth')])):
+        path = str(ROOT / 'tools' / f'{name}.py')
+        monkeypatch.setattr(
+            sys, 'argv', [path, str(tmp_path / 'config.py'), *arguments])
+        runpy.run_path(path, run_name='__main__')
+    assert 'accuracy/top1' in capsys.readouterr().out
+    names = set(torch.load(
+        tmp_path / 'run' / 'epoch_1.pth', weights_only=False)['state_dict'])
+    assert all('.temporal.' in n or '.spatial.' in n or n.startswith('head.')
+               for n in names)
+
+
 def test_merged_with_the_base_it_is_a_checkpoint_like_any(
         root, tuned, tmp_path, monkeypatch, capsys):
     import runpy
