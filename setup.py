@@ -25,9 +25,9 @@ importable here. Install torch first, then build without pip's isolation:
     pip install -r requirements/build.txt
     pip install -e . --no-build-isolation
 """
-# Where no GPU says which it is: A100, H100 and H200, RTX 50; newer ones compile
-# the PTX of the last when they first load it.
-ARCHITECTURES = '8.0;9.0;12.0+PTX'
+# Where no GPU says which it is: A100, H100 and H200, RTX 50, as far as the toolkit
+# knows them; those between and after compile PTX when they first load it.
+ARCHITECTURES = ('8.0', '9.0+PTX', '12.0+PTX')
 
 
 def find_toolkit() -> pathlib.Path | None:
@@ -42,6 +42,16 @@ def find_toolkit() -> pathlib.Path | None:
                           capture_output=True, text=True).stderr
     top = re.search(r'^#\$ TOP=(.*)$', plan, re.M)
     return pathlib.Path(top[1]).resolve() if top else None
+
+
+def known_architectures(toolkit: pathlib.Path) -> str:
+    """Those of `ARCHITECTURES` that a toolkit's nvcc compiles for."""
+    known = subprocess.run(
+        [str(toolkit / 'bin' / 'nvcc'), '--list-gpu-arch'],
+        capture_output=True, text=True).stdout.split()
+    return ';'.join(
+        name for name in ARCHITECTURES
+        if f'compute_{name.partition("+")[0].replace(".", "")}' in known)
 
 
 def why_no_cuda(toolkit: pathlib.Path | None) -> str | None:
@@ -80,7 +90,8 @@ def builds_cuda() -> bool:
     os.environ['CUDA_HOME'] = str(toolkit)
     import torch
     if not torch.cuda.is_available():
-        os.environ.setdefault('TORCH_CUDA_ARCH_LIST', ARCHITECTURES)
+        os.environ.setdefault(
+            'TORCH_CUDA_ARCH_LIST', known_architectures(toolkit))
     return True
 
 

@@ -6,6 +6,7 @@
 #include <tuple>
 
 #include "checks.h"
+#include "dilations.h"
 
 namespace mmadaptor {
 
@@ -19,9 +20,10 @@ inline void check_dilated_depthwise(const char* op, const Tensor& y, const Tenso
   for (int64_t dim = 1; dim < 4; ++dim) check.not_empty("y", y, dim, kSizes[dim]);
 
   const auto not_positive = [](int64_t dilation) { return dilation < 1; };
-  TORCH_CHECK_VALUE(
-      !dilations.empty() && std::none_of(dilations.begin(), dilations.end(), not_positive), op,
-      ": `dilations` must be positive, and one at least, got ", dilations);
+  TORCH_CHECK_VALUE(!dilations.empty() && dilations.size() <= kMostDilations &&
+                        std::none_of(dilations.begin(), dilations.end(), not_positive),
+                    op, ": `dilations` must be positive, and 1 to ", kMostDilations,
+                    " of them, got ", dilations);
   check.dtype("kernels", kernels, accumulate_type(y.scalar_type()), "as wide as the sums over `y`");
   check.shape("kernels", kernels, {static_cast<int64_t>(dilations.size()), y.sym_size(3), 3, 3},
               "(dilations, channels of `y`, 3, 3)");

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 CSRC = pathlib.Path(__file__).parents[2] / 'mmadaptor' / 'csrc' / 'cuda'
-ARCHITECTURES = (80, 90, 120)
+ARCHITECTURES = (80, 90, 120)  # setup.py's
 SOURCES = sorted(path.name for path in CSRC.glob('*.cu'))
 
 nvcc = shutil.which('nvcc')
@@ -16,7 +16,11 @@ nvcc = shutil.which('nvcc')
 @pytest.mark.skipif(nvcc is None, reason='no nvcc')
 @pytest.mark.parametrize('source', SOURCES)
 def test_no_register_is_spilled(source, tmp_path):
+    known = subprocess.run([nvcc, '--list-gpu-arch'], capture_output=True, text=True,
+                           check=True).stdout
     for architecture in ARCHITECTURES:
+        if f'compute_{architecture}' not in known:
+            continue
         done = subprocess.run(
             [nvcc, '-std=c++17', '-O3', f'-arch=sm_{architecture}', '-cubin',
              '-Xptxas', '-v', str(CSRC / source), '-o', str(tmp_path / 'cubin')],

@@ -19,16 +19,17 @@ WIDE = 'float32 or float64'
 # hits. Many processors: a map of each direction, and paths in segments. And another
 # order of the threads.
 DEVICES = {
-    'sum on the chip': ({}, 'float',
-                        ['cross_scan', 'selective_scan', 'memory_select']),
+    'sum on the chip': ({}, 'float', ['cross_scan', 'selective_scan',
+                                      'memory_select', 'dilated_depthwise']),
     '16 channels': (dict(EMULATION_SHARED_BYTES='20500'), WIDE, ['cross_scan']),
     'sum in memory': (dict(EMULATION_SHARED_BYTES='9000'), WIDE, ['cross_scan']),
     'narrow bands': (dict(EMULATION_SHARED_BYTES='9500'), 'float32 or bfloat16',
                      ['memory_select']),
     'segments': (dict(EMULATION_PROCESSORS='64'), 'float32 or bfloat16',
                  ['cross_scan', 'selective_scan']),
-    'last thread first': (dict(EMULATION_BACKWARDS='1'), 'float32',
-                          ['cross_scan', 'selective_scan', 'memory_select']),
+    'last thread first': (
+        dict(EMULATION_BACKWARDS='1'), 'float32',
+        ['cross_scan', 'selective_scan', 'memory_select', 'dilated_depthwise']),
 }
 EVERYWHERE = ('bit and not threads or one_output or nan or last_state or finite or '
               'outside or hand_computed or repeats')
@@ -67,13 +68,13 @@ def test_torch_finds_nothing_else(library):
     Gradients are compared with the definition's above, to 1e-12, which gradcheck
     would do to 1e-5 in a thousand launches.
     """
-    run_tests(library, ['cross_scan', 'selective_scan', 'memory_select'],
+    run_tests(library, ['cross_scan', 'selective_scan', 'memory_select',
+                        'dilated_depthwise'],
               'strides or flipped or opcheck or autocast or named or refused', {})
 
 
 def test_what_has_no_kernels_of_its_own(library):
-    """memory_readout by memory_select's; torch's own convolutions, in float32."""
-    run_tests(library, ['memory_readout', 'dilated_depthwise'],
-              'definition and not (dilated and float64) or finite or outside or '
-              'hand_computed or strides and not dilated or named or opcheck or leave '
-              'or summed', {})
+    """memory_readout by memory_select's."""
+    run_tests(library, ['memory_readout'],
+              'definition or finite or outside or hand_computed or strides or named or '
+              'opcheck or leave or summed', {})

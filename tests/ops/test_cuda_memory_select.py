@@ -1,4 +1,6 @@
 """memory_select and memory_readout on a GPU against the CPU; see test_cuda.py."""
+import os
+
 import pytest
 import test_memory_readout
 import torch
@@ -11,6 +13,8 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU'),
 ]
 LARGE = [(2, 56, 56, 4, 96, 1, 2, 4), (1, 50, 80, 4, 384, 1, 2, 4)]
+if 'MMADAPTOR_SANITIZED' in os.environ:
+    LARGE = [(1, 14, 14, 4, 32, 1, 2, 4)]
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-4}
 
 
@@ -23,6 +27,7 @@ def assert_equals_the_cpu(expected, actual, tolerance):
     for name, b in expected.items():
         a = actual[name]
         assert a.device.type == 'cuda' and a.dtype == b.dtype
+        assert b.isfinite().all(), name
         scale = max(b.abs().max().item(), 1.) if b.numel() else 1.
         torch.testing.assert_close(
             a.cpu(), b, rtol=0, atol=tolerance * scale,
@@ -69,6 +74,7 @@ def test_a_graph_captures_forward_and_backward():
             memory, list(inputs.values()), weight)]
 
     side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
         step()
     torch.cuda.synchronize()

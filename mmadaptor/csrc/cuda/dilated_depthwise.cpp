@@ -1,55 +1,78 @@
-// dilated_depthwise on a GPU: torch's own convolutions, one after the other, in
-// float32 at least.
+// dilated_depthwise on a GPU: from tensors to the kernels.
 #include "../dilated_depthwise.h"
 
 #include <torch/library.h>
 
-#include "../autocast.h"
 #include "call.h"
+#include "dilated_depthwise_kernels.h"
 
 namespace mmadaptor::cuda {
 namespace {
 
-// y is taken as wide as it is, which torch's convolutions would lower.
-using AsWideAsItIs = Autocast<at::kCUDA>::Below;
+// Rows that a warp adds up at least, so that parts do not cost more than they give.
+constexpr int64_t kRowsOfPart = 64;
 
-// (batch, channels, height, width), a channels_last view.
-Tensor channels_first(const Tensor& y) { return y.permute({0, 3, 1, 2}); }
-Tensor channels_last(const Tensor& maps) { return maps.permute({0, 2, 3, 1}); }
+DilatedDepthwise prepare(const Tensor& y, const Tensor& kernels, at::IntArrayRef dilations) {
+  DilatedDepthwise op{};
+  op.batch = y.size(0);
+  op.channels = y.size(3);
+  op.height = static_cast<int>(y.size(1));
+  op.width = static_cast<int>(y.size(2));
+  op.count = static_cast<int>(dilations.size());
+  // Beyond the map one dilation is as another.
+  const int64_t side = std::max(y.size(1), y.size(2));
+  for (int i = 0; i < op.count; ++i)
+    op.dilations[i] = static_cast<int>(std::min<int64_t>(dilations[i], side));
+  op.y = y.const_data_ptr();
+  op.kernels = kernels.const_data_ptr();
+  return op;
+}
 
-// In the kernels' type, which is that of the sums.
-Tensor widened(const Tensor& y, const Tensor& kernels) { return y.to(kernels.scalar_type()); }
+// (dilations, 3, 3, channels), from (dilations, channels, 3, 3).
+Tensor channels_last(const Tensor& kernels) { return kernels.permute({0, 2, 3, 1}).contiguous(); }
 
 Tensor dilated_depthwise(const Tensor& y, const Tensor& kernels, at::IntArrayRef dilations) {
   check_dilated_depthwise("dilated_depthwise", y, kernels, dilations);
-  const AsWideAsItIs guard;
-  const Tensor wide = widened(y, kernels), maps = channels_first(wide),
-               weight = kernels.unsqueeze(2);  // (dilations, channels, 1, 3, 3)
-  Tensor out = wide;
-  for (size_t i = 0; i < dilations.size(); ++i)
-    out = out + channels_last(at::conv2d(maps, weight[static_cast<int64_t>(i)], {}, 1, dilations[i],
-                                         dilations[i], y.size(3)));
-  return out.to(y.scalar_type()).contiguous();
+  const DeviceGuard guard(y.device());
+  const Tensor map = y.contiguous(), weights = channels_last(kernels), out = empty_contiguous(y);
+  if (out.numel() > 0) {
+    auto op = prepare(map, weights, dilations);
+    op.out = out.data_ptr();
+    for_element(y.scalar_type(),
+                [&](auto* type) { launch_dilated_depthwise(type, op, false, current_target()); });
+    MMADAPTOR_LAUNCHED();
+  }
+  return out;
 }
 
 std::tuple<Tensor, Tensor> dilated_depthwise_backward(const Tensor& grad, const Tensor& y,
                                                       const Tensor& kernels,
                                                       at::IntArrayRef dilations) {
   check_dilated_depthwise_gradient(grad, y, kernels, dilations);
-  const AsWideAsItIs guard;
-  const Tensor wide = widened(grad, kernels), grad_maps = channels_first(wide),
-               maps = channels_first(widened(y, kernels)), weight = kernels.unsqueeze(2),
-               grad_kernels = empty_contiguous(kernels);
-  Tensor grad_y = wide;
-  for (size_t i = 0; i < dilations.size(); ++i) {
-    const int64_t r = dilations[i], at = static_cast<int64_t>(i);
-    const auto [grad_seen, grad_weight, none] =
-        at::convolution_backward(grad_maps, maps, weight[at], std::nullopt, {1, 1}, {r, r}, {r, r},
-                                 false, {0, 0}, y.size(3), {true, true, false});
-    grad_y = grad_y + channels_last(grad_seen);
-    grad_kernels[at].copy_(grad_weight.squeeze(1));
-  }
-  return {grad_y.to(y.scalar_type()).contiguous(), grad_kernels};
+  const DeviceGuard guard(y.device());
+  const Tensor map = y.contiguous(), gradient = grad.contiguous(), weights = channels_last(kernels);
+  const auto [grad_y, grad_kernels] = empty_dilated_depthwise_gradients(y, kernels);
+  if (y.numel() == 0) return {grad_y, grad_kernels.zero_()};
+  const Target target = current_target();
+  auto op = prepare(gradient, weights, dilations);
+  op.out = grad_y.data_ptr();
+  for_element(y.scalar_type(),
+              [&](auto* type) { launch_dilated_depthwise(type, op, true, target); });
+  MMADAPTOR_LAUNCHED();
+
+  // Parts depend on the shapes and the device alone: so do the bits.
+  op.y = map.const_data_ptr();
+  op.grad = gradient.const_data_ptr();
+  const int64_t blocks = divide_up(op.channels, 32) * op.count;
+  op.parts = static_cast<int>(std::clamp<int64_t>(divide_up(4 * target.processors, blocks), 1,
+                                                  divide_up(op.rows(), kRowsOfPart)));
+  const Tensor parts = at::empty({op.parts, op.count, 3, 3, op.channels}, weights.options());
+  op.grad_kernels = parts.data_ptr();
+  for_element(y.scalar_type(),
+              [&](auto* type) { launch_dilated_depthwise_kernels(type, op, target); });
+  MMADAPTOR_LAUNCHED();
+  grad_kernels.copy_(parts.sum(0).permute({0, 3, 1, 2}));
+  return {grad_y, grad_kernels};
 }
 
 }  // namespace

@@ -16,6 +16,7 @@ HOW_TO_GET = {
     'CocoDataset': 'COCO 2017 (train2017, val2017, annotations): '
                    'https://cocodataset.org/#download',
     'ImageNet': 'ImageNet-1K (ILSVRC 2012): https://image-net.org/download',
+    'CUB': 'CUB-200-2011: https://www.vision.caltech.edu/datasets/cub_200_2011',
     'ADE20KDataset': 'ADE20K (ADEChallengeData2016): '
                      'http://sceneparsing.csail.mit.edu',
 }

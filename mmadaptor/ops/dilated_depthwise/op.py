@@ -17,9 +17,8 @@ def dilated_depthwise(y: Tensor, kernels: Tensor,
 
         y = y + sum_r DWConv3x3_r(y)        r the dilation
 
-    Outside the map counts as zero. On a CPU one pass reads y and writes the
-    sum; forward and backward are deterministic, whatever the number of
-    threads. On a GPU it is torch's own convolutions, one after the other.
+    Outside the map counts as zero. One pass reads y and writes the sum;
+    forward and backward are deterministic, whatever the number of threads.
 
     Args:
         y: The map, channels last, `(B, H, W, D)`; float32, float64, float16 or
@@ -27,7 +26,7 @@ def dilated_depthwise(y: Tensor, kernels: Tensor,
             it is.
         kernels: For each dilation and channel 3x3 numbers, `(R, D, 3, 3)`;
             float32 (float64 with a float64 y).
-        dilations: The R dilations, in pixels.
+        dilations: The R dilations, in pixels; 16 at most.
 
     Returns:
         `(B, H, W, D)` in y's dtype, contiguous, with gradients to y and
