@@ -5,7 +5,6 @@ Usage: python tools/convert_checkpoint.py --from vmamba|vim SRC DST
 """
 
 import argparse
-import io
 
 import torch
 
@@ -13,7 +12,7 @@ import mmadaptor
 from mmadaptor.engine.checkpoints.published import FAMILIES, Converter
 from mmadaptor.engine.checkpoints.safe_loading import peek
 from mmadaptor.engine.errors import InputError
-from mmadaptor.engine.hooks.safe_checkpoint_hook import AtomicLocalBackend
+from mmadaptor.engine.hooks.safe_checkpoint_hook import save_whole
 from mmadaptor.engine.job import refuse_to_overwrite, run
 from mmadaptor.registry import MODELS
 
@@ -100,9 +99,7 @@ def main() -> None:
         mmadaptor_version=mmadaptor.__version__, converted_from=args.src,
         backbone=FAMILIES[family].backbone, arguments=arguments, **classes)
     key = 'state_dict' if published or not converter.classifier else 'model'
-    buffer = io.BytesIO()
-    torch.save({key: converted, 'meta': meta}, buffer)
-    AtomicLocalBackend().put(buffer.getvalue(), args.dst)
+    save_whole({key: converted, 'meta': meta}, args.dst)
     kind = 'classifier' if converter.classifier else 'detector or segmentor'
     print(f'{args.dst}: a {kind}, {FAMILIES[family].backbone} with {arguments};'
           f' {len(state)} tensors read, {len(converted)} written.')

@@ -6,13 +6,10 @@ The toolboxes' inference calls, such as mmdet's init_detector, load no base.
 """
 
 import argparse
-import io
-
-import torch
 
 from mmadaptor.engine.checkpoints.safe_loading import peek
 from mmadaptor.engine.checkpoints.tuned import NOTED, base_state, load_model
-from mmadaptor.engine.hooks.safe_checkpoint_hook import AtomicLocalBackend
+from mmadaptor.engine.hooks.safe_checkpoint_hook import save_whole
 from mmadaptor.engine.job import (
     add_common_arguments,
     load_config,
@@ -42,9 +39,7 @@ def main() -> None:
     meta.pop(NOTED, None)
     # LoRAModel's state dict leaves its base out.
     weights = {**base_state(model), **model.state_dict()}
-    buffer = io.BytesIO()
-    torch.save(dict(meta=meta, state_dict=weights), buffer)
-    AtomicLocalBackend().put(buffer.getvalue(), args.dst)
+    save_whole(dict(meta=meta, state_dict=weights), args.dst)
     print(f'{args.dst}: {len(weights)} tensors.')
 
 

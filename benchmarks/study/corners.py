@@ -4,13 +4,16 @@ Each disc has a square lamp at each of its four corners, `REACH` pixels away
 along rows and columns. The one above on the left says what the disc is, as it
 is lit or not; the other three, and those of other discs, mislead. So a pixel of
 a disc has to look at one place, which a sum along its row or column does not
-single out.
+single out. `python -m benchmarks.study.corners NUMBER FILE` writes one.
 """
 
+import argparse
+
 import numpy as np
-from mmcv.transforms import BaseTransform
+from mmcv.transforms import LoadImageFromFile
 from mmengine.dataset import BaseDataset
 from mmseg.registry import DATASETS, TRANSFORMS
+from PIL import Image
 
 from mmadaptor.datasets.draw import LAMP_CORE, draw_background, grain
 from mmadaptor.datasets.geometry import Point, cover, disc
@@ -121,21 +124,39 @@ class Corners(BaseDataset):
 
 
 @TRANSFORMS.register_module()
-class DrawCorners(BaseTransform):
+class DrawCorners(LoadImageFromFile):
     """Draws the picture that a sample numbers, and its mask."""
 
     def transform(self, results: dict) -> dict:
-        """Draw.
+        """Draw, or load a picture that was written to a file.
 
         Args:
             results: The sample so far.
 
         Returns:
-            The sample with the picture, BGR as mmcv reads them, and the mask.
+            The sample with the picture, BGR as mmcv reads them, and the mask
+            if it was drawn.
         """
+        if 'number' not in results:
+            return super().transform(results)
         picture, mask = draw(np.random.default_rng(results['number']))
         return dict(
             results, img=np.ascontiguousarray(picture[..., ::-1]),
             gt_seg_map=mask, seg_fields=['gt_seg_map'],
             img_path=f'{results["number"]:06}', img_shape=mask.shape,
             ori_shape=mask.shape)
+
+
+def main() -> None:
+    """Write a picture to a file."""
+    parser = argparse.ArgumentParser(
+        prog='python -m benchmarks.study.corners', description=__doc__)
+    parser.add_argument('number', type=int)
+    parser.add_argument('file', help='such as 2007.png')
+    args = parser.parse_args()
+    picture, _ = draw(np.random.default_rng(args.number))
+    Image.fromarray(picture).save(args.file)
+
+
+if __name__ == '__main__':
+    main()

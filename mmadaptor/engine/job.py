@@ -5,6 +5,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from typing import Any
 
 from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS
@@ -158,13 +159,19 @@ def has_hook(cfg: Config, name: str) -> bool:
 
     Args:
         cfg: The config.
-        name: The hook's `type`.
+        name: The hook's `type`, with its scope.
 
     Returns:
         Whether it has.
     """
-    return any(hook.get('type') == name
+    cls = name.rpartition('.')[2]
+    return any(_class_name(hook.get('type')) == cls
                for hook in cfg.get('custom_hooks') or [])
+
+
+def _class_name(kind: Any) -> str:
+    """Of a config's `type`: a class, or its name with a scope or without."""
+    return str(getattr(kind, '__name__', kind)).rpartition('.')[2]
 
 
 def build_runner(cfg: Config) -> Runner:

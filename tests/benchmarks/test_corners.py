@@ -35,3 +35,13 @@ def test_training_and_validation_share_no_picture():
     assert len({s['img'].tobytes() for s in samples}) == 6
     assert samples[0]['img'].shape == (128, 128, 3)
     assert samples[0]['gt_seg_map'].shape == samples[0]['img_shape'] == (128, 128)
+
+
+def test_a_picture_in_a_file_is_read_as_it_was_drawn(tmp_path, monkeypatch):
+    """So that tools/visualize_memory.py can be given one."""
+    monkeypatch.setattr('sys.argv', ['corners', '3', str(tmp_path / '3.png')])
+    corners.main()
+    drawn = corners.DrawCorners()(dict(number=3))
+    read = corners.DrawCorners()(dict(img_path=str(tmp_path / '3.png')))
+    assert np.array_equal(read['img'], drawn['img'])
+    assert read['img_shape'] == drawn['img_shape']

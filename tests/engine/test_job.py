@@ -7,10 +7,18 @@ from types import SimpleNamespace
 import pytest
 import toy  # noqa: F401
 from jobs import TOY, write_config
+from mmengine.config import Config
 from mmengine.registry import MODELS
 
+from mmadaptor.engine import StrictLoadHook
 from mmadaptor.engine.errors import InputError
-from mmadaptor.engine.job import STRICT_LOAD, load_config, make_data, run
+from mmadaptor.engine.job import (
+    STRICT_LOAD,
+    add_hook,
+    load_config,
+    make_data,
+    run,
+)
 from mmadaptor.registry import MODELS as OUR_MODELS
 
 
@@ -139,3 +147,14 @@ def test_folder_that_holds_other_files_is_named(monkeypatch):
                         SimpleNamespace(prepare=refuse))
     with pytest.raises(InputError, match='mine holds other files'):
         make_data(dict(embedded_dataset='mine'))
+
+
+@pytest.mark.parametrize('kind', [
+    'mmadaptor.StrictLoadHook', 'StrictLoadHook', StrictLoadHook], ids=str)
+def test_a_hook_is_added_once_however_it_is_named(kind):
+    cfg = Config(dict(custom_hooks=[dict(type='CurvesHook'), dict(type=kind)]))
+    add_hook(cfg, STRICT_LOAD)
+    assert len(cfg.custom_hooks) == 2
+    cfg = Config(dict(custom_hooks=[dict(type='CurvesHook')]))
+    add_hook(cfg, STRICT_LOAD)
+    assert cfg.custom_hooks[1].type == STRICT_LOAD

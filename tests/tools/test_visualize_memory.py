@@ -7,6 +7,7 @@ import torch
 from jobs import ROOT, refusal, write_coco, write_config
 from mmengine.config import Config
 
+from mmadaptor.engine.checkpoints.tuned import base_state, fingerprints
 from mmadaptor.models import Vim
 from mmadaptor.registry import MODELS
 
@@ -52,6 +53,52 @@ def test_pictures(job, tmp_path, monkeypatch, capsys):
     assert sorted(p.name for p in (tmp_path / 'out').iterdir()) == [
         'memory_0.png', 'memory_1.png', 'receptive_field_0.png',
         'receptive_field_1.png']
+
+
+SEGMENTOR = '''
+default_scope = 'mmseg'
+model = dict(
+    type='EncoderDecoder',
+    data_preprocessor=dict(
+        type='SegDataPreProcessor', mean=[128.] * 3, std=[64.] * 3, size=(48, 64)),
+    backbone=dict(
+        type='mmadaptor.VMamba', out_indices=(1, ), trainable=['adaptors'],
+        arch=dict(embed_dims=16, depths=(1, 2), d_state=1, ssm_ratio=1.),
+        init_cfg=dict(type='Pretrained', checkpoint={base!r}),
+        adaptors=dict(temporal=dict(), share=True)),
+    decode_head=dict(
+        type='FCNHead', in_channels=32, channels=8, num_convs=1, num_classes=2,
+        norm_cfg=dict(type='BN')),
+    test_cfg=dict(mode='whole'))
+test_dataloader = dict(dataset=dict(type='BaseSegDataset', pipeline=[
+    dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'),
+    dict(type='PackSegInputs')]))
+'''
+
+
+def test_a_tuned_segmentor(tmp_path, monkeypatch, capsys):
+    """Adaptors alone, over their base; the mask is not asked for."""
+    pytest.importorskip('mmseg')
+    from mmengine.registry import init_default_scope
+    init_default_scope('mmseg')
+    write_coco(tmp_path / 'data', images=1)
+    config = write_config(tmp_path, SEGMENTOR, base=str(tmp_path / 'base.pth'))
+    model = MODELS.build(Config.fromfile(config).model)
+    base = base_state(model)
+    torch.save(dict(state_dict={
+        k.removeprefix('backbone.'): v for k, v in base.items()}), tmp_path / 'base.pth')
+    tuned = {k: v for k, v in model.state_dict().items() if k not in base}
+    torch.save(dict(state_dict=tuned, meta=dict(tuning=dict(
+        base=fingerprints(base), tuned=fingerprints(tuned)))), tmp_path / 'tuned.pth')
+    path = ROOT / 'tools' / 'visualize_memory.py'
+    monkeypatch.setattr(sys, 'argv', [
+        str(path), str(tmp_path / 'data' / 'val' / '0.png'), config,
+        str(tmp_path / 'tuned.pth'), '--block', 'stages.1.1', '--out-dir',
+        str(tmp_path / 'out')])
+    runpy.run_path(str(path), run_name='__main__')
+    # 48 x 64 pixels at stride 8.
+    assert 'stages.1.1, token (3, 4) of 6 x 8' in capsys.readouterr().out
+    assert len(list((tmp_path / 'out').iterdir())) == 2
 
 
 @pytest.mark.parametrize('arguments, message', [

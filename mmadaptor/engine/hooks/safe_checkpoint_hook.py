@@ -1,11 +1,13 @@
 """Whatever stops a save, the checkpoints before it stay."""
 
 import contextlib
+import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
@@ -46,6 +48,21 @@ class AtomicLocalBackend(LocalBackend):
             raise CheckpointWriteError(
                 f'{path} ({len(obj) / 2**20:.1f} MiB) could not be written: '
                 f'{error.strerror}.') from error
+
+
+def save_whole(content: dict, path: str) -> None:
+    """Saves a checkpoint that is there as a whole or not at all.
+
+    Args:
+        content: What it holds.
+        path: The file.
+
+    Raises:
+        CheckpointWriteError: The disk is full, or cannot be written.
+    """
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    AtomicLocalBackend().put(buffer.getvalue(), path)
 
 
 class _LaterRemovals:
