@@ -16,6 +16,7 @@ from ..errors import CheckpointMismatchError, DamagedFileError, InputError
 from .safe_loading import peek
 
 SHOWN = 5
+NOTED = 'tuning'  # in the meta of a checkpoint without the base that it is for
 RESUMED = ('meta', 'message_hub')  # what a Runner goes on from
 
 
@@ -199,6 +200,9 @@ def load_backbone(module: torch.nn.Module,
         absent = load_strict(module, state_dict, source, optional, surplus)
     except CheckpointMismatchError as error:
         hint = _prefix_hint(module, state_dict, prefix or '')
+        if _is_tuned(checkpoint):
+            hint = ('\nIt holds what was tuned without its base: make it whole '
+                    'by tools/merge_adaptors.py.')
         raise CheckpointMismatchError(f'{error}{hint}') from error
     note_absent(source, absent)
     if hasattr(module, '_params_init_info'):
@@ -219,6 +223,11 @@ def _below(state_dict: Mapping[str, torch.Tensor], prefix: str,
             f"{source} has nothing under prefix '{prefix}'; its names begin "
             f'with {", ".join(roots[:SHOWN])}{published}')
     return below
+
+
+def _is_tuned(checkpoint: Any) -> bool:
+    meta = checkpoint.get('meta') if isinstance(checkpoint, Mapping) else None
+    return isinstance(meta, Mapping) and NOTED in meta
 
 
 def _prefix_hint(module: torch.nn.Module, state_dict: Mapping[str, Any],

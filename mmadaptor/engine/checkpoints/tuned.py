@@ -14,9 +14,8 @@ from torch import Tensor, nn
 from mmadaptor.registry import MODELS
 
 from ..errors import CheckpointMismatchError, DamagedFileError
-from .strict import load_strict, weights_of
+from .strict import NOTED, load_strict, weights_of
 
-NOTED = 'tuning'
 ADAPTORS = {'temporal', 'spatial'}
 
 

@@ -10,6 +10,11 @@ from mmengine.runner import BaseLoop, Runner
 from mmadaptor.registry import HOOKS
 
 from ..checkpoints.strict import load_strict, note_absent, weights_of
+from ..errors import CheckpointMismatchError
+
+HINT = (' To train parts anew, such as a head for other classes, name them: '
+        "custom_hooks=[dict(type='mmadaptor.StrictLoadHook', "
+        "skip=[r'^head\\.'])].")
 
 
 @HOOKS.register_module()
@@ -64,8 +69,12 @@ class StrictLoadHook(Hook):
         checkpoint['state_dict'] = weights
         model = runner.model
         model = model.module if is_model_wrapper(model) else model
-        absent = load_strict(
-            model, weights, source, optional=skip + optional)
+        try:
+            absent = load_strict(
+                model, weights, source, optional=skip + optional)
+        except CheckpointMismatchError as error:
+            raise CheckpointMismatchError(
+                f'{error}{HINT if _starts(runner) else ""}') from error
         note_absent(source, [n for n in absent if not _matches(n, skip)])
 
 

@@ -322,3 +322,11 @@ def test_merged_with_the_base_it_is_a_checkpoint_like_any(
     assert set(whole['state_dict']) == set(expected)
     assert all(torch.equal(v, expected[k]) for k, v in whole['state_dict'].items())
     assert 'tuning' not in whole['meta'] and whole['meta']['epoch'] == 1
+
+
+def test_as_a_base_it_has_to_be_merged_first(root, tuned):
+    path = str(root / 'tuned' / 'epoch_1.pth')
+    backbone = VMamba(SMALL, out_indices=(3, ), init_cfg=dict(
+        type='Pretrained', checkpoint=path, prefix='backbone.'))
+    with pytest.raises(InputError, match='without its base.*merge_adaptors.py'):
+        backbone.init_weights()
