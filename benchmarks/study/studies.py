@@ -270,11 +270,18 @@ BOOSTER = Study(
     (PLAIN, segment('base, trained on', PLAIN),
      segment('base, trained on with adaptors', PLAIN, adaptors=BOTH)),
     SEGMENTATION)
+RAISED = corner('with T', PLAIN_CORNER, adaptors=T)
 BOOSTER_CORNERS = Study(
     'What adaptors give a trained base that lacks a memory',
     (PLAIN_CORNER, corner('base, trained on', PLAIN_CORNER),
-     corner('with S', PLAIN_CORNER, adaptors=S),
-     corner('with T', PLAIN_CORNER, adaptors=T)),
+     corner('with S', PLAIN_CORNER, adaptors=S), RAISED,
+     # As in the booster configs.
+     Run('with T, the rest at a tenth', SEGMENTOR, RAISED.options | {
+         'optim_wrapper.optimizer.lr': 4e-4,
+         'optim_wrapper.paramwise_cfg.custom_keys': {
+             '.temporal.': dict(lr_mult=10.),
+             'temporal.gamma': dict(lr_mult=10., decay_mult=0.)},
+     }, PLAIN_CORNER)),
     DISCS)
 
 

@@ -115,6 +115,16 @@ def data(tmp_path_factory):
     return root
 
 
+def test_what_is_missing_of_cub(data):
+    """Adaptors alone have to have a base."""
+    cfg = read('tuning/vmamba_t_adaptors_cub')
+    with pytest.raises(InputError) as refused:
+        check_training(cfg)
+    said = str(refused.value)
+    assert '/data/CUB_200_2011\n' in said and 'Get CUB-200-2011' in said
+    assert 'vmamba_t_imagenet.pth' in said and '--from-scratch' not in said
+
+
 @pytest.mark.parametrize('way', WAYS)
 def test_ways_of_tuning(way, data, tmp_path):
     """Each trains its head, and of the backbone what it says."""

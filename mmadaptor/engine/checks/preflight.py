@@ -41,8 +41,10 @@ def check_training(cfg: Config) -> None:
     for key, checkpoint in find_pretrained(cfg.get('model')):
         if not _check_checkpoint(key, checkpoint, report):
             report.hint(how_to_make(checkpoint, cfg.filename))
+            without = ('' if has_hook(cfg, ADAPTORS_ALONE) else
+                       ', or without one by --from-scratch')
             report.hint(f'Start from another checkpoint by --cfg-options '
-                        f'{key}=PATH, or without one by --from-scratch.')
+                        f'{key}=PATH{without}.')
     _check_load_from(cfg, report)
     _check_job(cfg, ('train', 'val'), report)
 
