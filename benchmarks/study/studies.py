@@ -324,11 +324,13 @@ LORA = {'model.backbone': dict(
     module=b0(**TWO_STAGES, **BEGUN))}
 
 
-def tuning(new: str) -> Study:
+def tuning(new: str, rate_with_norms: float) -> Study:
     """The study of ways to tune a base to a pair of classes.
 
     Args:
         new: The pair, of `PAIRS`; the base is trained on the others.
+        rate_with_norms: The learning rate of adaptors and norms, for which
+            another one is best with each pair.
 
     Returns:
         The study.
@@ -355,13 +357,14 @@ def tuning(new: str) -> Study:
             tuned('adaptors', 2e-2, trainable=['adaptors'], adaptors=BOTH),
             tuned('shared adaptors', 2e-2, trainable=['adaptors'],
                   adaptors=dict(BOTH, share=True)),
-            tuned('adaptors and norms', 1e-2, trainable=['adaptors', 'norms'],
+            tuned('adaptors and norms', rate_with_norms, trainable=['adaptors', 'norms'],
                   adaptors=BOTH),
         ),
         {column: SEGMENTATION[column]}, share=True)
 
 
-TUNING = {f'tuning_{new}': tuning(new) for new in ('discs', 'stripes')}
+TUNING = {f'tuning_{new}': tuning(new, rate)
+          for new, rate in dict(discs=1e-2, stripes=2e-2).items()}
 
 CLASSES = Run('classifier', CLASSIFIER)
 PRETRAINED = {f'model.backbone.init_cfg.{key}': value
