@@ -357,8 +357,8 @@ def tuning(new: str, rate_with_norms: float) -> Study:
             tuned('adaptors', 2e-2, trainable=['adaptors'], adaptors=BOTH),
             tuned('shared adaptors', 2e-2, trainable=['adaptors'],
                   adaptors=dict(BOTH, share=True)),
-            tuned('adaptors and norms', rate_with_norms, trainable=['adaptors', 'norms'],
-                  adaptors=BOTH),
+            tuned('adaptors and norms', rate_with_norms,
+                  trainable=['adaptors', 'norms'], adaptors=BOTH),
         ),
         {column: SEGMENTATION[column]}, share=True)
 
