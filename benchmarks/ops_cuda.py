@@ -6,49 +6,107 @@ those that go out. A copy of n bytes reads and writes n/2 of them.
 """
 import json
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from mmadaptor import ops
+from mmadaptor.ops.dilated_depthwise.reference import dilated_depthwise
 
 # (batch, height, width, channels, states): VMamba-T's stages at batch 128, one
 # image at stage 1, and the detection backbone's.
 SHAPES = ((128, 56, 56, 96, 1), (128, 28, 28, 192, 1), (128, 14, 14, 384, 1),
           (128, 7, 7, 768, 1), (1, 56, 56, 96, 1), (1, 200, 320, 96, 1),
           (16, 14, 14, 384, 16))
-WIDE = ('A', 'D', 'delta_bias')
-Inputs = dict[str, Tensor]
+WIDE = ('A', 'D', 'delta_bias', 'kernels')
 
 
-def map_inputs(shape: tuple[int, ...], dtype: torch.dtype) -> Inputs:
-    """Leaves for `cross_selective_scan`.
+@dataclass
+class Row:
+    """An op and what it is called with.
 
     Args:
-        shape: Batch, height, width, channels and states.
-        dtype: Of the maps.
+        op: What the row is called.
+        shape: Of the map that it is about.
+        call: The op, or its composition.
+        inputs: Its tensors by name; those that want gradients get them.
+        options: Its other arguments.
+    """
+
+    op: str
+    shape: tuple[int, ...]
+    call: Callable[..., Tensor]
+    inputs: dict[str, Tensor]
+    options: dict
+
+    def run(self) -> Tensor:
+        """Calls it."""
+        return self.call(**self.inputs, **self.options)
+
+
+def leaves(sizes: dict[str, tuple[int, ...]], dtype: torch.dtype,
+           device: str) -> dict[str, Tensor]:
+    """Tensors that want gradients.
+
+    Args:
+        sizes: Their shapes by name.
+        dtype: Of all but those of `WIDE`, which are float32.
+        device: Where they are.
 
     Returns:
-        The tensors by name, on the GPU.
+        The tensors by name.
     """
-    *pixels, channels, states = shape
-    sizes = dict(
-        x=(*pixels, channels), delta=(*pixels, 4, channels),
-        A=(4, channels, states), B=(*pixels, 4, states),
-        C=(*pixels, 4, states), D=(4, channels), delta_bias=(4, channels))
-    generator = torch.Generator('cuda').manual_seed(0)
+    generator = torch.Generator(device).manual_seed(0)
     tensors = {
-        name: torch.randn(size, generator=generator, device='cuda')
+        name: torch.randn(size, generator=generator, device=device)
         for name, size in sizes.items()
     }
-    tensors['A'] = -tensors['A'].abs()
-    tensors['delta'] -= 2
+    if 'A' in tensors:
+        tensors['A'] = -tensors['A'].abs()
+        tensors['delta'] -= 2
     return {
         name: t.to(torch.float32 if name in WIDE else dtype).requires_grad_()
         for name, t in tensors.items()
     }
+
+
+def rows(dtype: torch.dtype, device: str = 'cuda',
+         shapes: tuple[tuple[int, ...], ...] = SHAPES) -> Iterator[Row]:
+    """Every row of the table, each made as it is asked for.
+
+    Args:
+        dtype: Of the maps.
+        device: Where they are.
+        shapes: Batch, height, width, channels and states.
+
+    Yields:
+        The rows.
+    """
+    for shape in shapes:
+        *pixels, channels, states = shape
+        sizes = dict(
+            x=(*pixels, channels), delta=(*pixels, 4, channels),
+            A=(4, channels, states), B=(*pixels, 4, states),
+            C=(*pixels, 4, states), D=(4, channels), delta_bias=(4, channels))
+        yield Row('cross_selective_scan', shape, ops.cross_selective_scan,
+                  leaves(sizes, dtype, device), dict(delta_softplus=True))
+    for shape in shapes:
+        *pixels, channels, states = shape
+        if states > 1:
+            continue
+        sizes = dict(y=(*pixels, channels), kernels=(3, channels, 3, 3))
+        for name, call in (('dilated_depthwise', ops.dilated_depthwise),
+                           ('dilated by torch', dilated_depthwise)):
+            yield Row(name, shape, call, leaves(sizes, dtype, device),
+                      dict(dilations=(1, 2, 3)))
+        sizes = dict(values=(*pixels, 4, channels),
+                     predicted=(*pixels, 4, 24), coefficients=(*pixels, 4))
+        yield Row('memory_readout', shape, ops.memory_readout,
+                  leaves(sizes, torch.float32, device),
+                  dict(granularities=[1., 2.]))
 
 
 def milliseconds(call: Callable[[], object], repeats: int) -> float:
@@ -73,38 +131,36 @@ def copy_time(size: int, repeats: int) -> float:
     return milliseconds(lambda: target.copy_(source), repeats)
 
 
-def measure(shape: tuple[int, ...], dtype: torch.dtype, repeats: int) -> dict:
-    """Time the 2-D scan at one shape.
+def measure(row: Row, repeats: int) -> dict:
+    """Time a row.
 
     Args:
-        shape: Batch, height, width, channels and states.
-        dtype: Of the maps.
+        row: The row.
         repeats: Rounds; the medians count.
 
     Returns:
         The row's numbers by name.
     """
-    inputs = map_inputs(shape, dtype)
-    weight = torch.randn_like(inputs['x'])
+    weight = torch.randn_like(row.run())
 
     def forward() -> Tensor:
         with torch.no_grad():
-            return ops.cross_selective_scan(**inputs, delta_softplus=True)
+            return row.run()
 
     def step() -> None:
-        y = ops.cross_selective_scan(**inputs, delta_softplus=True)
-        torch.autograd.grad(y, list(inputs.values()), weight)
+        torch.autograd.grad(row.run(), list(row.inputs.values()), weight)
 
-    read = sum(t.numel() * t.element_size() for t in inputs.values())
+    read = sum(t.numel() * t.element_size() for t in row.inputs.values())
     y = weight.numel() * weight.element_size()
     forward_copy = copy_time(read + y, repeats)
     step_copy = copy_time(3 * read + 2 * y, repeats)
     forward_ms = milliseconds(forward, repeats)
     step_ms = milliseconds(step, repeats)
     return dict(
-        op='cross_selective_scan', shape=str(shape[:-1]), states=shape[-1],
-        dtype=str(dtype).removeprefix('torch.'), forward_ms=forward_ms,
-        step_ms=step_ms, forward_of_copy=forward_copy / forward_ms,
+        op=row.op, shape=str(row.shape[:-1]), states=row.shape[-1],
+        dtype=str(next(iter(row.inputs.values())).dtype).removeprefix('torch.'),
+        forward_ms=forward_ms, step_ms=step_ms,
+        forward_of_copy=forward_copy / forward_ms,
         step_of_copy=step_copy / step_ms)
 
 
@@ -123,13 +179,15 @@ def main(repeats: int, only: str, target: Path | None, commit: str) -> None:
                  torch=torch.__version__, cuda=torch.version.cuda,
                  commit=commit)
     print(*(f'{k}: {v}' for k, v in about.items()), sep=', ')
-    rows = []
-    for shape in SHAPES if only in 'cross_selective_scan' else ():
-        for dtype in (torch.bfloat16, torch.float32):
-            rows.append(measure(shape, dtype, repeats))
+    measured = []
+    for dtype in (torch.bfloat16, torch.float32):
+        for row in rows(dtype):
+            if only not in row.op:
+                continue
+            measured.append(measure(row, repeats))
             print('{op} {shape} N={states} {dtype}: forward {forward_ms:.3f} '
                   'ms, {forward_of_copy:.0%} of the copy; forward and backward '
-                  '{step_ms:.3f} ms, {step_of_copy:.0%}'.format(**rows[-1]),
+                  '{step_ms:.3f} ms, {step_of_copy:.0%}'.format(**measured[-1]),
                   flush=True)
     if target:
-        target.write_text(json.dumps(dict(about, rows=rows), indent=1))
+        target.write_text(json.dumps(dict(about, rows=measured), indent=1))
