@@ -25,8 +25,8 @@ importable here. Install torch first, then build without pip's isolation:
     pip install -r requirements/build.txt
     pip install -e . --no-build-isolation
 """
-# Where no GPU says which it is: A100, H100 and H200, RTX 50, as far as the toolkit
-# knows them; those between and after compile PTX when they first load it.
+# Where no GPU says which it is: A100, H100 and H200, RTX 50, as far as the
+# toolkit knows them; others compile PTX when they first load it.
 ARCHITECTURES = ('8.0', '9.0+PTX', '12.0+PTX')
 
 
@@ -48,7 +48,7 @@ def known_architectures(toolkit: pathlib.Path) -> str:
     """Those of `ARCHITECTURES` that a toolkit's nvcc compiles for."""
     known = subprocess.run(
         [str(toolkit / 'bin' / 'nvcc'), '--list-gpu-arch'],
-        capture_output=True, text=True).stdout.split()
+        capture_output=True, text=True, check=True).stdout.split()
     return ';'.join(
         name for name in ARCHITECTURES
         if f'compute_{name.partition("+")[0].replace(".", "")}' in known)

@@ -102,10 +102,12 @@ def rows(dtype: torch.dtype, device: str = 'cuda',
                            ('dilated by torch', dilated_depthwise)):
             yield Row(name, shape, call, leaves(sizes, dtype, device),
                       dict(dilations=(1, 2, 3)))
+        if dtype != torch.float32:
+            continue  # the states are float32 whatever the maps are
         sizes = dict(values=(*pixels, 4, channels),
                      predicted=(*pixels, 4, 24), coefficients=(*pixels, 4))
         yield Row('memory_readout', shape, ops.memory_readout,
-                  leaves(sizes, torch.float32, device),
+                  leaves(sizes, dtype, device),
                   dict(granularities=[1., 2.]))
 
 

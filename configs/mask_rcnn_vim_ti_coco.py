@@ -15,3 +15,6 @@ model = dict(
         _delete_=True,
         type='mmadaptor.SimpleFeaturePyramid',
         in_channels=192))
+# mmengine does not know Vim's RMSNorm for a norm.
+optim_wrapper = dict(
+    paramwise_cfg=dict(custom_keys={'norm.weight': dict(decay_mult=0.)}))

@@ -18,3 +18,6 @@ model = dict(
         norm_cfg=dict(type='BN', requires_grad=True)),
     decode_head=dict(in_channels=[192, 192, 192, 192]),
     auxiliary_head=dict(in_channels=192))
+# mmengine does not know Vim's RMSNorm for a norm.
+optim_wrapper = dict(
+    paramwise_cfg=dict(custom_keys={'norm.weight': dict(decay_mult=0.)}))

@@ -58,11 +58,12 @@ def read_state(path: str) -> tuple[dict[str, torch.Tensor], dict]:
         raise InputError(
             f'{path}: expected tensors by name, as they are or under `model` '
             f'or `state_dict`, got {", ".join(map(str, list(content)[:5]))}')
-    others = [str(k) for k in content if k != key] if key else []
-    if others:
-        print(f'{path}: taking `{key}`, leaving out {", ".join(others)}.')
     meta = content.get('meta') if key else None
     classes = meta.get('dataset_meta') if isinstance(meta, dict) else None
+    kept = {key} if classes is None else {key, 'meta'}
+    others = [str(k) for k in content if k not in kept] if key else []
+    if others:
+        print(f'{path}: taking `{key}`, leaving out {", ".join(others)}.')
     return state, {} if classes is None else dict(dataset_meta=classes)
 
 

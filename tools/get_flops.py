@@ -47,7 +47,7 @@ def main() -> None:
     # What only trains, as an auxiliary head, has parameters and no count.
     for name, module in (*model.named_children(), ('in all', model)):
         parameters = sum(p.numel() for p in module.parameters())
-        if parameters:
+        if parameters or modules.get(name):
             flops = f'{modules[name] / 1e9:.3f}' if name in modules else ''
             table.add_row(name, f'{parameters / 1e6:.3f}', flops)
     for name, flops in ours.items():

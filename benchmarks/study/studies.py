@@ -275,7 +275,7 @@ BOOSTER_CORNERS = Study(
     'What adaptors give a trained base that lacks a memory',
     (PLAIN_CORNER, corner('base, trained on', PLAIN_CORNER),
      corner('with S', PLAIN_CORNER, adaptors=S), RAISED,
-     # As in the booster configs.
+     # The rates of the booster configs.
      Run('with T, the rest at a tenth', SEGMENTOR, RAISED.options | {
          'optim_wrapper.optimizer.lr': 4e-4,
          'optim_wrapper.paramwise_cfg.custom_keys': {

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmadaptor.models import Vim, VMamba
+from mmadaptor.models import Vim
 from mmadaptor.models.layers import SS2D, AdaptorT, BiMamba
 
 
@@ -25,21 +25,23 @@ class Lattice:
     first: float
 
 
-def lattice_of(backbone: VMamba | Vim, block: str) -> Lattice:
+def lattice_of(backbone: nn.Module, block: str) -> Lattice:
     """Where the tokens of a block lie on the image.
 
     Args:
-        backbone: The backbone.
+        backbone: A VMamba or a Vim, or a module around one.
         block: Path of the block in it.
 
     Returns:
         The lattice. VMamba's convolutions of stride 2 are centred at every
         second pixel from the first one; Vim's patches lie side by side.
     """
-    if isinstance(backbone, Vim):
-        patch, _ = backbone.patch_embed.projection.stride
-        return Lattice(patch, (patch - 1) / 2)
-    return Lattice(4 * 2**int(block.split('.')[1]), 0)
+    for module in backbone.modules():
+        if isinstance(module, Vim):
+            patch, _ = module.patch_embed.projection.stride
+            return Lattice(patch, (patch - 1) / 2)
+    *_, stage, _ = block.split('.')  # stages.2.0
+    return Lattice(4 * 2**int(stage), 0)
 
 
 @dataclass

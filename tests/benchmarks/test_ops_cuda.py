@@ -12,7 +12,7 @@ OPS = ['cross_selective_scan'] * 2 + [
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float32], ids=str)
 def test_every_row(dtype):
     made = list(rows(dtype, 'cpu', SHAPES))
-    assert [row.op for row in made] == OPS
+    assert [row.op for row in made] == OPS[:5 if dtype == torch.float32 else 4]
     for row in made:
         y = row.run()
         assert y.shape == row.shape[:-1]

@@ -2,9 +2,11 @@
 
 import json
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from matplotlib.axes import Axes
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
@@ -171,6 +173,21 @@ def test_table():
     ]
 
 
-def test_plot(tmp_path):
-    report.draw(STUDY, RECORDS, tmp_path / 'plot.png')
+@pytest.mark.parametrize('share', [True, False])
+def test_plot(share, tmp_path, monkeypatch):
+    """Each seed is a dot where its metric and its share say."""
+    dots = []
+    plot = Axes.plot
+
+    def noted(self, x, y, *args, **kwargs):
+        if 'o' in args:
+            dots.append((list(map(float, x)), list(map(float, y))))
+        return plot(self, x, y, *args, **kwargs)
+
+    monkeypatch.setattr(Axes, 'plot', noted)
+    report.draw(replace(STUDY, share=share), RECORDS, tmp_path / 'plot.png')
     assert (tmp_path / 'plot.png').stat().st_size > 10000
+    dots = [(x, [round(v, 6) for v in y]) if share else
+            ([round(v, 6) for v in x], y) for x, y in dots if x]
+    assert dots == ([([25., 25.], [60., 70.]), ([100.], [9.])] if share else
+                    [([60., 70.], [0., 0.]), ([9.], [1.])])

@@ -26,7 +26,7 @@ DEVICES = {
     'narrow bands': (dict(EMULATION_SHARED_BYTES='9500'), 'float32 or bfloat16',
                      ['memory_select']),
     'segments': (dict(EMULATION_PROCESSORS='64'), 'float32 or bfloat16',
-                 ['cross_scan', 'selective_scan']),
+                 ['cross_scan', 'selective_scan', 'dilated_depthwise']),
     'last thread first': (
         dict(EMULATION_BACKWARDS='1'), 'float32',
         ['cross_scan', 'selective_scan', 'memory_select', 'dilated_depthwise']),
@@ -65,12 +65,13 @@ def test_the_ops_are_their_definitions(library, device):
 def test_torch_finds_nothing_else(library):
     """Strides, opcheck, autocast, wrong input.
 
-    Gradients are compared with the definition's above, to 1e-12, which gradcheck
+    And the sums of half types. Gradients are compared with the definition's above, to 1e-12, which gradcheck
     would do to 1e-5 in a thousand launches.
     """
     run_tests(library, ['cross_scan', 'selective_scan', 'memory_select',
                         'dilated_depthwise'],
-              'strides or flipped or opcheck or autocast or named or refused', {})
+              'strides or flipped or opcheck or autocast or named or refused or '
+              'leave or summed', {})
 
 
 def test_what_has_no_kernels_of_its_own(library):

@@ -174,6 +174,8 @@ def test_a_token_is_drawn_where_it_looks(name, block, request):
             torch.nn.init.zeros_(module.out_proj.weight)
     images = torch.randn(1, 3, 104, 136)
     lattice = lattice_of(backbone, block)
+    around = torch.nn.ModuleDict(dict(module=backbone))  # as LoRAModel is
+    assert lattice_of(around, f'module.{block}') == lattice
     token, size = (1, 2), (-(-104 // lattice.stride), -(-136 // lattice.stride))
     rows, columns = receptive_field(
         backbone, images, block, token, size).nonzero().T

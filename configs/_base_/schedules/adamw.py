@@ -1,5 +1,5 @@
-# What AdamW must not decay: norms (mmengine does not know Vim's RMSNorm for one),
-# embeddings, biases of the step, decay rates, skips and the adaptors' scales. The published VMamba runs decayed A_log and dt_*; to do
+# What AdamW must not decay: norms, embeddings, biases of the step, decay rates,
+# skips and the adaptors' scales. The published VMamba runs decayed A_log and dt_*; to do
 # as they did, set their decay_mult to 1.
 optim_wrapper = dict(
     type='OptimWrapper',
@@ -9,7 +9,6 @@ optim_wrapper = dict(
         norm_decay_mult=0.,
         bypass_duplicate=True,  # shared adaptors are one parameter
         custom_keys={
-            'norm.weight': dict(decay_mult=0.),
             'pos_embed': dict(decay_mult=0.),
             'cls_token': dict(decay_mult=0.),
             'A_log': dict(decay_mult=0.),

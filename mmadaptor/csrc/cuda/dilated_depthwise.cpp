@@ -9,8 +9,8 @@
 namespace mmadaptor::cuda {
 namespace {
 
-// Rows that a warp adds up at least, so that parts do not cost more than they give.
-constexpr int64_t kRowsOfPart = 64;
+// Of a part, about, or more: two for each warp.
+constexpr int64_t kRowsOfPart = 16;
 
 DilatedDepthwise prepare(const Tensor& y, const Tensor& kernels, at::IntArrayRef dilations) {
   DilatedDepthwise op{};

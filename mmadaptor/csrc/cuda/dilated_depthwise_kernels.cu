@@ -37,20 +37,21 @@ __global__ void __launch_bounds__(kRuns* kWarp, kBlocks)
   const W* kernels = static_cast<const W*>(op.kernels);
   const auto at = [&](int64_t row, int j) { return (row * op.width + j) * op.channels; };
   for (int64_t d = threadIdx.x; d < op.channels; d += kWarp) {
-    W sum[kPixels];
+    W sum[kPixels] = {};  // from 0, which a negative zero leaves positive
 #pragma unroll
     for (int p = 0; p < kPixels; ++p)
-      sum[p] = run.j + p < op.width ? widen(y[at(run.row, run.j + p) + d]) : W(0);
+      if (run.j + p < op.width) sum[p] += widen(y[at(run.row, run.j + p) + d]);
     for (int r = 0; r < op.count; ++r) {
       const int dilation = op.dilations[r];
       for (int tap = 0; tap < kTaps; ++tap) {
         const int down = (tap / 3 - 1) * dilation, from = run.j + (tap % 3 - 1) * dilation;
         if (run.i + down < 0 || run.i + down >= op.height) continue;
         const W kernel = kernels[(r * kTaps + (turned ? kTaps - 1 - tap : tap)) * op.channels + d];
-        const T* seen = y + at(run.row + down, from) + d;
+        const int64_t seen = at(run.row + down, from) + d;
 #pragma unroll
-        for (int p = 0; p < kPixels; ++p, seen += op.channels)
-          if (from + p >= 0 && from + p < op.width) sum[p] += kernel * widen(*seen);
+        for (int p = 0; p < kPixels; ++p)
+          if (from + p >= 0 && from + p < op.width)
+            sum[p] += kernel * widen(y[seen + p * op.channels]);
       }
     }
 #pragma unroll

@@ -199,10 +199,8 @@ def load_backbone(module: torch.nn.Module,
     try:
         absent = load_strict(module, state_dict, source, optional, surplus)
     except CheckpointMismatchError as error:
-        hint = _prefix_hint(module, state_dict, prefix or '')
-        if _is_tuned(checkpoint):
-            hint = ('\nIt holds what was tuned without its base: make it whole '
-                    'by tools/merge_adaptors.py.')
+        hint = merging_hint(checkpoint) or _prefix_hint(
+            module, state_dict, prefix or '')
         raise CheckpointMismatchError(f'{error}{hint}') from error
     note_absent(source, absent)
     if hasattr(module, '_params_init_info'):
@@ -225,9 +223,20 @@ def _below(state_dict: Mapping[str, torch.Tensor], prefix: str,
     return below
 
 
-def _is_tuned(checkpoint: Any) -> bool:
+def merging_hint(checkpoint: Any) -> str:
+    """What to do with a checkpoint of what was tuned alone.
+
+    Args:
+        checkpoint: What the file holds.
+
+    Returns:
+        A sentence on a line of its own; empty for any other checkpoint.
+    """
     meta = checkpoint.get('meta') if isinstance(checkpoint, Mapping) else None
-    return isinstance(meta, Mapping) and NOTED in meta
+    if not isinstance(meta, Mapping) or NOTED not in meta:
+        return ''
+    return ('\nIt holds what was tuned without its base: make it whole by '
+            'tools/merge_adaptors.py.')
 
 
 def _prefix_hint(module: torch.nn.Module, state_dict: Mapping[str, Any],

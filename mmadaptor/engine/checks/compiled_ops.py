@@ -6,15 +6,17 @@ from typing import Any
 import torch
 from mmengine.device import get_device
 
+from mmadaptor.models.backbones.base import AdaptableBackbone
 from mmadaptor.ops import selective_scan
+from mmadaptor.registry import BACKBONES
 
 from .report import Report
 
-OURS = 'mmadaptor.'
+SCOPE = 'mmadaptor.'
 
 
 def check_ops(model: Any, report: Report, device: str | None = None) -> None:
-    """Runs a scan of one step if the model has a part of ours.
+    """Runs a scan of one step if the model has a backbone of ours.
 
     Args:
         model: The model's config.
@@ -22,7 +24,7 @@ def check_ops(model: Any, report: Report, device: str | None = None) -> None:
             another torch, without CUDA, or for another GPU.
         device: Where the model will run; default: an accelerator if any.
     """
-    if not any(name.startswith(OURS) for name in _types(model)):
+    if not any(map(_is_ours, _types(model))):
         return
     one = torch.ones(1, 1, 1)
     try:
@@ -32,16 +34,18 @@ def check_ops(model: Any, report: Report, device: str | None = None) -> None:
         report.problem(str(error).split('\n')[0])
 
 
-def _types(node: Any) -> Iterator[str]:
-    """The names of all classes that a config builds."""
+def _types(node: Any) -> Iterator[Any]:
+    """What a config builds, by name or by class."""
     if isinstance(node, dict):
-        name = node.get('type')
-        if isinstance(name, str):
-            yield name
-        elif name is not None:
-            yield f'{name.__module__}.{name.__qualname__}'
+        yield node.get('type')
         node = node.values()
     elif not isinstance(node, list | tuple):
         return
     for value in node:
         yield from _types(value)
+
+
+def _is_ours(kind: Any) -> bool:
+    if isinstance(kind, str):
+        kind = BACKBONES.module_dict.get(kind.removeprefix(SCOPE))
+    return isinstance(kind, type) and issubclass(kind, AdaptableBackbone)

@@ -1,5 +1,6 @@
 """Checkpoints of what was tuned, without the frozen base that it stands on."""
 
+from mmengine.config import Config
 from mmengine.hooks import EMAHook, Hook
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
@@ -49,10 +50,14 @@ class AdaptorCheckpointHook(Hook):
         if any(isinstance(hook, EMAHook) for hook in runner.hooks):
             raise InputError('AdaptorCheckpointHook and EMAHook exclude each '
                              'other: an averaged model has a base of its own.')
-        files = _with_a_file(runner.cfg.get('model'))
+        files = _with_a_file(runner.cfg)
+        # A wrapper may give its parts other names than the config does.
+        renamed = files and not any(
+            name.startswith(files)
+            for name, _ in _bare(runner).named_parameters())
         bare = [name for name in base_state(_bare(runner))
                 if not name.startswith(files)]
-        if bare:
+        if bare and not renamed:
             raise InputError(
                 f'AdaptorCheckpointHook saves no base, and {bare[0]}, which '
                 "is frozen, is in no part of the model whose init_cfg=dict("
@@ -99,16 +104,17 @@ class AdaptorCheckpointHook(Hook):
         complete(_bare(runner), checkpoint, source)
 
 
-def _with_a_file(model: dict) -> tuple[str, ...]:
+def _with_a_file(cfg: Config) -> tuple[str, ...]:
     """How the names of weights begin that a pretrained file holds."""
     found = []
-    for key, _ in find_pretrained(model):
-        # backbone.init_cfg.checkpoint, backbone.pretrained, or pretrained, by
-        # which older models mean their backbone's.
+    for key, _ in find_pretrained(cfg.get('model')):
+        # backbone.init_cfg.checkpoint, or backbone.pretrained, or pretrained,
+        # which is the backbone's but of mmpretrain's models.
         path = f'{key}.'.partition('.')[2]
         cut = 'pretrained.' if path.endswith('pretrained.') else 'init_cfg.'
-        part = path.partition(cut)[0]
-        found.append('backbone.' if path == 'pretrained.' else part)
+        of_backbone = (path == 'pretrained.'
+                       and cfg.get('default_scope') != 'mmpretrain')
+        found.append('backbone.' if of_backbone else path.partition(cut)[0])
     return tuple(found)
 
 

@@ -9,10 +9,15 @@ from mmengine.runner import BaseLoop, Runner
 
 from mmadaptor.registry import HOOKS
 
-from ..checkpoints.strict import load_strict, note_absent, weights_of
+from ..checkpoints.strict import (
+    load_strict,
+    merging_hint,
+    note_absent,
+    weights_of,
+)
 from ..errors import CheckpointMismatchError
 
-HINT = (' To train parts anew, such as a head for other classes, name them: '
+HINT = ('\nTo train parts anew, such as a head for other classes, name them: '
         "custom_hooks=[dict(type='mmadaptor.StrictLoadHook', "
         "skip=[r'^head\\.'])].")
 
@@ -42,6 +47,15 @@ class StrictLoadHook(Hook):
                  skip: Sequence[str] = (),
                  optional: Sequence[str] = ()) -> None:
         self.skip, self.optional = tuple(skip), tuple(optional)
+        self.trained = False
+
+    def before_train(self, runner: Runner) -> None:
+        """Whatever is loaded from now on is no start.
+
+        Args:
+            runner: The runner of the training.
+        """
+        self.trained = True
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Loads the weights and accounts for each of them.
@@ -58,8 +72,8 @@ class StrictLoadHook(Hook):
             re.sub(r'^module\.', '', name): value
             for name, value in weights_of(checkpoint, source).items()
         }
-        skip, optional = ((self.skip, self.optional) if _starts(runner) else
-                          ((), ()))
+        starts = self._starts(runner)
+        skip, optional = (self.skip, self.optional) if starts else ((), ())
         skipped = [name for name in weights if _matches(name, skip)]
         averages = checkpoint.get('ema_state_dict', {})
         for name in skipped:
@@ -73,15 +87,15 @@ class StrictLoadHook(Hook):
             absent = load_strict(
                 model, weights, source, optional=skip + optional)
         except CheckpointMismatchError as error:
-            raise CheckpointMismatchError(
-                f'{error}{HINT if _starts(runner) else ""}') from error
+            hint = merging_hint(checkpoint) or (HINT if starts else '')
+            raise CheckpointMismatchError(f'{error}{hint}') from error
         note_absent(source, [n for n in absent if not _matches(n, skip)])
 
-
-def _starts(runner: Runner) -> bool:
-    """Whether the checkpoint is what a training starts from."""
-    # The runner builds its loop first, in a training alone.
-    return isinstance(runner._train_loop, BaseLoop) and not runner._resume
+    def _starts(self, runner: Runner) -> bool:
+        """Whether the checkpoint is what a training starts from."""
+        # The runner builds its loop first, in a training alone.
+        return (isinstance(runner._train_loop, BaseLoop)
+                and not runner._resume and not self.trained)
 
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from mmadaptor.ops import dilated_depthwise
 
+MOST_DILATIONS = 16  # of the op
+
 
 class AdaptorS(BaseModule):
     """Depthwise convolutions of several dilations, added to their input.
@@ -27,8 +29,8 @@ class AdaptorS(BaseModule):
         init_cfg: mmengine's initialisation config.
 
     Raises:
-        ValueError: If there is no dilation, one is not positive, or
-            `alpha_init` is not finite.
+        ValueError: If there is no dilation or more than 16, one is not
+            positive, or `alpha_init` is not finite.
 
     Source:
         Mamba-Adaptor (arXiv 2505.12685), Adaptor-S. The kernel size, the
@@ -41,10 +43,12 @@ class AdaptorS(BaseModule):
                  alpha_init: float = 0.,
                  init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg)
-        if not isinstance(dilations, Sequence) or not dilations or not all(
-                isinstance(r, int) and r > 0 for r in dilations):
-            raise ValueError('`dilations` must be positive whole numbers, and '
-                             f'one at least, got {dilations}')
+        if (not isinstance(dilations, Sequence)
+                or not 1 <= len(dilations) <= MOST_DILATIONS
+                or not all(isinstance(r, int) and r > 0 for r in dilations)):
+            raise ValueError('`dilations` must be 1 to '
+                             f'{MOST_DILATIONS} positive whole numbers, got '
+                             f'{dilations}')
         if not math.isfinite(alpha_init):
             raise ValueError(f'`alpha_init` must be a number, got {alpha_init}')
         self.channels = channels

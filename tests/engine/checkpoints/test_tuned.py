@@ -10,6 +10,7 @@ from mmengine.runner import Runner
 
 from mmadaptor.engine.checkpoints.tuned import base_state, fingerprints
 from mmadaptor.engine.errors import InputError
+from mmadaptor.engine.hooks.adaptor_checkpoint_hook import _with_a_file
 from mmadaptor.engine.inference import Demo
 from mmadaptor.models import VMamba
 
@@ -212,6 +213,24 @@ def test_a_base_that_no_file_holds_is_refused(root, tmp_path):
         type='Pretrained', checkpoint=str(tmp_path / 'head.pth'), prefix='head.')
     with pytest.raises(InputError, match='saves no base, and backbone'):
         train(cfg)
+
+
+PRETRAINED = dict(type='Pretrained', checkpoint='a.pth')
+
+
+@pytest.mark.parametrize('model, prefix', [
+    (dict(init_cfg=PRETRAINED), ''),
+    (dict(pretrained='a.pth'), ''),  # mmpretrain's is the whole classifier
+    (dict(backbone=dict(init_cfg=[dict(type='Constant'), PRETRAINED])), 'backbone.'),
+    (dict(backbone=dict(type='LoRAModel', module=dict(init_cfg=PRETRAINED))),
+     'backbone.module.'),
+    (dict(backbone=dict(pretrained='a.pth')), 'backbone.')])
+def test_what_a_file_holds_the_base_of(model, prefix):
+    cfg = Config(dict(default_scope='mmpretrain', model=model))
+    assert _with_a_file(cfg) == (prefix, )
+    if model == dict(pretrained='a.pth'):
+        cfg.default_scope = 'mmdet'
+        assert _with_a_file(cfg) == ('backbone.', )
 
 
 def test_frozen_adaptors_are_saved_and_loaded(root, tmp_path):

@@ -13,10 +13,12 @@ def ours(det, type='mmadaptor.VMamba'):
     return det
 
 
-def test_ops_that_are_not_built(det, monkeypatch):
+@pytest.mark.parametrize('scope', ['mmadaptor.', ''])
+def test_ops_that_are_not_built(scope, det, monkeypatch):
     monkeypatch.setattr(_extension, 'PROBLEM', 'the ops are not built')
+    ours(det, f'{scope}VMamba')
     assert 'Nothing was started. 1 to mend:\n  1. the ops are not built' in (
-        problems(ours(det)))
+        problems(det))
     compiled_ops.check_ops(
         dict(parts=[dict(type=VMamba)]), report := Report())
     assert report.others == ['the ops are not built']
@@ -24,6 +26,8 @@ def test_ops_that_are_not_built(det, monkeypatch):
 
 def test_a_model_without_ours_needs_no_ops(det, monkeypatch):
     monkeypatch.setattr(_extension, 'PROBLEM', 'the ops are not built')
+    det.model.neck = dict(type='mmadaptor.SimpleFeaturePyramid')
+    det.model.others = [dict(type=3), dict(type=[]), dict(type=len)]
     compiled_ops.check_ops(det.model, report := Report())
     assert not report.others
 

@@ -86,7 +86,7 @@ def test_gradients_in_bfloat16(autocast):
             assert error < .02 * expected.grad.norm()
 
 
-@pytest.mark.parametrize('dilations', [(), (0, 1)], ids=str)
+@pytest.mark.parametrize('dilations', [(), (0, 1), (1, ) * 17], ids=str)
 def test_wrong_dilations_are_named(dilations):
-    with pytest.raises(ValueError, match='`dilations` must be positive'):
+    with pytest.raises(ValueError, match='`dilations` must be 1 to 16 positive'):
         AdaptorS(4, dilations)
