@@ -135,5 +135,5 @@ def _draw_against_share(study: Study, records: Records, path: Path) -> None:
         plot.set_ylabel(title)
         plot.grid(alpha=.3)
     figure.legend(*plots[0].get_legend_handles_labels(),
-                  loc='outside right upper')
+                  loc='outside right center')
     figure.savefig(path, dpi=120)

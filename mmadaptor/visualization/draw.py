@@ -20,6 +20,8 @@ COLOR = '#d1495b'
 FLOOR = 1e-6
 # At least so many tokens of the map are shown around a token.
 AROUND = 3
+# Places of a smaller weight may lie outside.
+LEAST = .05
 
 
 @dataclass
@@ -62,8 +64,10 @@ class Scene:
 
     @property
     def reach(self) -> float:
-        """Half the side of a square around the token with all its places."""
-        farthest = np.abs(self.places - self.here).max()
+        """Half the side of a square around the token with all that matter."""
+        weights = self.record.weights[(0, *self.token)].cpu().numpy()
+        matter = weights >= min(LEAST, 1 / weights.shape[-1])
+        farthest = np.abs(self.places - self.here)[matter].max()
         return float(max(1.3 * farthest, AROUND * self.lattice.stride))
 
 

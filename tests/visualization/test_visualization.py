@@ -162,6 +162,9 @@ def test_places_on_the_image(vim, images):
     record.locations[:] = torch.tensor([1., 3.])
     assert scene.places[1, 0, 2].tolist() == [23.5, 55.5]
     assert scene.reach == 48  # three patches, for the places are nearer
+    record.locations[0, 1, 2, 0, 0, :2] = torch.tensor([[1., 9.], [1., 99.]])
+    record.weights[0, 1, 2, 0, 0] = torch.tensor([.06, .04, .9, 0.])
+    assert scene.reach == pytest.approx(1.3 * 7 * 16)  # not the one at 99
 
 
 @pytest.mark.parametrize('name, block', [
