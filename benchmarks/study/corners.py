@@ -1,10 +1,12 @@
 """Pictures whose cue is in no row or column of what it decides, for mmseg.
 
 Each disc has a square lamp at each of its four corners, `REACH` pixels away
-along rows and columns. The one above on the left says what the disc is, as it
-is lit or not; the other three, and those of other discs, mislead. So a pixel of
-a disc has to look at one place, which a sum along its row or column does not
-single out. `python -m benchmarks.study.corners NUMBER FILE` writes one.
+along rows and columns. One of them, above on the left unless another is asked
+for, says what the disc is, as it is lit or not; the other three, and those of
+other discs, mislead. So a pixel of a disc has to look at one place, which a sum
+along its row or column does not single out.
+
+`python -m benchmarks.study.corners NUMBER FILE` writes one.
 """
 
 import argparse
@@ -30,13 +32,13 @@ RED = (200, 70, 60)
 
 
 def corners(centre: Point) -> list[Point]:
-    """The centres of a disc's lamps; the first decides what it is.
+    """The centres of a disc's lamps.
 
     Args:
         centre: The disc's, as (x, y) in pixels.
 
     Returns:
-        Above on the left, above on the right, and below.
+        Above on the left, above on the right, and so below.
     """
     x, y = centre
     return [(x + dx, y + dy)
@@ -68,11 +70,13 @@ def sample_discs(rng: np.random.Generator) -> list[Point]:
     return discs
 
 
-def draw(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def draw(rng: np.random.Generator,
+         decides: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """A picture and what its pixels are.
 
     Args:
         rng: The source.
+        decides: Which of `corners` says what a disc is.
 
     Returns:
         RGB `(SIZE, SIZE, 3)` and indices into `CLASSES`, `(SIZE, SIZE)`; uint8.
@@ -87,7 +91,8 @@ def draw(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         share = cover(distance)[..., None]
         picture = picture * (1 - share) + share * RED
         lit = [bool(rng.random() < .5) for _ in range(4)]
-        mask[distance < 0] = CLASSES.index('disc_on' if lit[0] else 'disc_off')
+        mask[distance < 0] = CLASSES.index(
+            'disc_on' if lit[decides] else 'disc_off')
         for lamp, is_lit in zip(corners(centre), lit, strict=True):
             inside = (abs(at - lamp[0]) <= LAMP_RADIUS) & (
                 abs(at[:, None] - lamp[1]) <= LAMP_RADIUS)
@@ -104,23 +109,26 @@ class Corners(BaseDataset):
         pictures: How many.
         first: The first one's number.
         pipeline: Begins with `DrawCorners`.
+        decides: Which of a disc's lamps says what it is, as `draw` takes it.
     """
 
     METAINFO = dict(classes=CLASSES,
                     palette=[[0, 0, 0], [60, 80, 220], [240, 210, 40]])
 
-    def __init__(self, pictures: int, first: int,
-                 pipeline: list[dict]) -> None:
+    def __init__(self, pictures: int, first: int, pipeline: list[dict],
+                 decides: int = 0) -> None:
         self.numbers = range(first, first + pictures)
+        self.decides = decides
         super().__init__(pipeline=pipeline)
 
     def load_data_list(self) -> list[dict]:
-        """The pictures' numbers.
+        """The pictures' numbers, and what decides in them.
 
         Returns:
             A dict for each.
         """
-        return [dict(number=number) for number in self.numbers]
+        return [dict(number=number, decides=self.decides)
+                for number in self.numbers]
 
 
 @TRANSFORMS.register_module()
@@ -139,7 +147,8 @@ class DrawCorners(LoadImageFromFile):
         """
         if 'number' not in results:
             return super().transform(results)
-        picture, mask = draw(np.random.default_rng(results['number']))
+        picture, mask = draw(
+            np.random.default_rng(results['number']), results['decides'])
         return dict(
             results, img=np.ascontiguousarray(picture[..., ::-1]),
             gt_seg_map=mask, seg_fields=['gt_seg_map'],

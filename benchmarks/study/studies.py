@@ -183,26 +183,41 @@ def segment(name: str, after: Run | None = None, scanning: bool = True,
     return Run(name, SEGMENTOR, options, after)
 
 
+def one_stage(depth: int = 1) -> dict:
+    """Arguments of a backbone whose convolutions do not reach.
+
+    Args:
+        depth: Its blocks.
+
+    Returns:
+        The arguments.
+    """
+    return dict(
+        arch=dict(
+            embed_dims=DIMS[0], depths=(depth, ), d_state=1, ssm_ratio=1.),
+        out_indices=(0, ))
+
+
 def corner(name: str, after: Run | None = None, depth: int = 1,
-           **settings: object) -> Run:
-    """A segmentor of `corners`, of one stage, whose convolutions do not reach.
+           data: dict | None = None, **settings: object) -> Run:
+    """A segmentor of `corners`, of one stage.
 
     Args:
         name: The run's.
         after: The run that it goes on from, with adaptors added if it has some.
         depth: Its blocks.
+        data: Further arguments of its dataset.
         settings: Its backbone's arguments.
 
     Returns:
         The run.
     """
-    arch = dict(embed_dims=DIMS[0], depths=(depth, ), d_state=1, ssm_ratio=1.)
     pipeline = [dict(type='DrawCorners'), dict(type='PackSegInputs')]
     train = dict(_delete_=True, type='Corners', pictures=2000, first=0,
-                 pipeline=pipeline)
+                 pipeline=pipeline, **(data or {}))
     val = dict(train, pictures=300, first=train['pictures'])
     head = 'model.decode_head'
-    plain = segment(name, after, arch=arch, out_indices=(0, ), **settings)
+    plain = segment(name, after, **one_stage(depth), **settings)
     return Run(name, SEGMENTOR, {
         **plain.options, **for_epochs(6),
         'embedded_dataset': None,
@@ -318,10 +333,32 @@ def segment_some(name: str, classes: tuple[str, ...], after: Run | None = None,
                                  **(options or {})}, after)
 
 
-LORA = {'model.backbone': dict(
-    _delete_=True, type='mmpretrain.LoRAModel', alpha=16, rank=8,
-    targets=[dict(type=r'.*mixer\.(in_proj|x_proj|out_proj)')],
-    module=b0(**TWO_STAGES, **BEGUN))}
+def lora(**settings: object) -> dict:
+    """Options that put low-rank changes of a frozen backbone in place.
+
+    Args:
+        settings: The backbone's arguments.
+
+    Returns:
+        The options.
+    """
+    return {'model.backbone': dict(
+        _delete_=True, type='mmpretrain.LoRAModel', alpha=16, rank=8,
+        targets=[dict(type=r'.*mixer\.(in_proj|x_proj|out_proj)')],
+        module=b0(**settings, **BEGUN))}
+
+
+def at_rate(rate: float) -> dict:
+    """Options of a tuning.
+
+    Args:
+        rate: Its learning rate.
+
+    Returns:
+        The options.
+    """
+    return {'optim_wrapper.optimizer.lr': rate,
+            'optim_wrapper.paramwise_cfg.bypass_duplicate': True}
 
 
 def tuning(new: str, rate_with_norms: float) -> Study:
@@ -341,9 +378,7 @@ def tuning(new: str, rate_with_norms: float) -> Study:
     def tuned(name: str, rate: float, options: dict | None = None,
               **settings: object) -> Run:
         return segment_some(name, PAIRS[new], base, {
-            'optim_wrapper.optimizer.lr': rate,
-            'optim_wrapper.paramwise_cfg.bypass_duplicate': True,
-            **(options or {}),
+            **at_rate(rate), **(options or {}),
         }, **BEGUN, **settings)
 
     column = f'{new}, IoU'
@@ -353,7 +388,7 @@ def tuning(new: str, rate_with_norms: float) -> Study:
             tuned('everything', 4e-3),
             tuned('head', 2e-2, trainable=[]),
             tuned('biases and norms', 2e-2, trainable=['biases', 'norms']),
-            tuned('LoRA', 1e-2, LORA),
+            tuned('LoRA', 1e-2, lora(**TWO_STAGES)),
             tuned('adaptors', 2e-2, trainable=['adaptors'], adaptors=BOTH),
             tuned('shared adaptors', 2e-2, trainable=['adaptors'],
                   adaptors=dict(BOTH, share=True)),
@@ -363,8 +398,38 @@ def tuning(new: str, rate_with_norms: float) -> Study:
         {column: SEGMENTATION[column]}, share=True)
 
 
+def tuning_corners() -> Study:
+    """The study of ways to tune a base that lacks a memory.
+
+    Returns:
+        The study.
+    """
+    base = corner('base')
+    below = dict(decides=3)  # the lamp below on the right
+
+    def tuned(name: str, rate: float, options: dict | None = None,
+              **settings: object) -> Run:
+        plain = corner(name, data=below, **BEGUN, **settings)
+        return Run(name, SEGMENTOR, plain.options | at_rate(rate) |
+                   (options or {}), base)
+
+    return Study(
+        'How well a base without a memory learns another lamp',
+        (
+            tuned('everything', 4e-3),
+            tuned('head', 2e-2, trainable=[]),
+            tuned('biases and norms', 2e-2, trainable=['biases', 'norms']),
+            tuned('LoRA', 1e-2, lora(**one_stage())),
+            tuned('S', 2e-2, trainable=['adaptors'], adaptors=S),
+            tuned('T', 2e-2, trainable=['adaptors'], adaptors=T),
+            tuned('T and S', 2e-2, trainable=['adaptors'], adaptors=BOTH),
+        ),
+        DISCS, share=True)
+
+
 TUNING = {f'tuning_{new}': tuning(new, rate)
           for new, rate in dict(discs=1e-2, stripes=2e-2).items()}
+TUNING['tuning_corners'] = tuning_corners()
 
 CLASSES = Run('classifier', CLASSIFIER)
 PRETRAINED = {f'model.backbone.init_cfg.{key}': value
