@@ -420,7 +420,6 @@ def tuning_corners() -> Study:
             tuned('head', 2e-2, trainable=[]),
             tuned('biases and norms', 2e-2, trainable=['biases', 'norms']),
             tuned('LoRA', 1e-2, lora(**one_stage())),
-            tuned('S', 2e-2, trainable=['adaptors'], adaptors=S),
             tuned('T', 2e-2, trainable=['adaptors'], adaptors=T),
             tuned('T and S', 2e-2, trainable=['adaptors'], adaptors=BOTH),
         ),
