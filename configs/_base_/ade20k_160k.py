@@ -8,7 +8,7 @@ train_cfg = dict(
     type='IterBasedTrainLoop', max_iters=160000, val_interval=16000)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
-# Adaptor-T's places would shrink to none; on ImageNet no bias is decayed.
+# Decay would draw Adaptor-T's places to the token; on ImageNet no bias is decayed.
 optim_wrapper = dict(
     optimizer=dict(lr=6e-5, weight_decay=.01),
     paramwise_cfg=dict(

@@ -9,7 +9,7 @@ train_dataloader = dict(persistent_workers=False)
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=12)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
-# Adaptor-T's places would shrink to none; on ImageNet no bias is decayed.
+# Decay would draw Adaptor-T's places to the token; on ImageNet no bias is decayed.
 optim_wrapper = dict(
     paramwise_cfg=dict(
         custom_keys={

@@ -1,6 +1,6 @@
 # What AdamW must not decay: norms, embeddings, biases of the step, decay rates,
-# skips and the adaptors' scales. The published VMamba runs decayed A_log and dt_*; to do
-# as they did, set their decay_mult to 1.
+# skips and the adaptors' scales. The published VMamba runs decayed A_log and
+# dt_*; to do as they did, set their decay_mult to 1.
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(

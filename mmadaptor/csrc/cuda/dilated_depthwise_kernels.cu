@@ -17,7 +17,7 @@ struct Run {
   int i, j;     // of the image
 
   __device__ Run(const DilatedDepthwise& op, int64_t number) {
-    const int runs = (op.width + kPixels - 1) / kPixels;
+    const int64_t runs = divide_up(op.width, kPixels);
     row = number / runs;
     i = static_cast<int>(row % op.height);
     j = static_cast<int>(number - row * runs) * kPixels;
@@ -28,7 +28,7 @@ template <typename T>
 __global__ void __launch_bounds__(kRuns* kWarp, kBlocks)
     dilated_depthwise_kernel(const DilatedDepthwise op, bool turned) {
   using W = Wide<T>;
-  const int64_t runs = op.rows() * ((op.width + kPixels - 1) / kPixels);
+  const int64_t runs = op.rows() * divide_up(op.width, kPixels);
   const int64_t number = static_cast<int64_t>(blockIdx.x) * kRuns + threadIdx.y;
   if (number >= runs) return;
   const Run run(op, number);
@@ -67,7 +67,7 @@ __global__ void __launch_bounds__(kRuns* kWarp)
     dilated_depthwise_kernels_kernel(const DilatedDepthwise op) {
   using W = Wide<T>;
   W* sums = shared_memory<W>();  // (kRuns, kTaps, kWarp)
-  const int64_t blocks = (op.channels + kWarp - 1) / kWarp;
+  const int64_t blocks = divide_up(op.channels, kWarp);
   const int64_t d = blockIdx.x % blocks * kWarp + threadIdx.x;
   const int r = static_cast<int>(blockIdx.x / blocks % op.count);
   const int part = static_cast<int>(blockIdx.x / blocks / op.count);

@@ -26,7 +26,7 @@ def find_pretrained(node: Any, path: str = 'model') -> Iterator[tuple]:
             yield f'{path}.checkpoint', node['checkpoint']
         if isinstance(node.get('pretrained'), str):
             yield f'{path}.pretrained', node['pretrained']
-    for key, value in _children(node):
+    for key, value in children(node):
         yield from find_pretrained(value, f'{path}.{key}')
 
 
@@ -72,7 +72,7 @@ def drop_pretrained(node: Any) -> None:
             node['init_cfg'] = None
         if isinstance(node.get('pretrained'), str):
             node['pretrained'] = None
-    for _, value in _children(node):
+    for _, value in children(node):
         drop_pretrained(value)
 
 
@@ -90,7 +90,15 @@ def is_pretrained(node: Any) -> bool:
         'Pretrained', 'mmengine.Pretrained', PretrainedInit)
 
 
-def _children(node: Any) -> Iterator[tuple]:
+def children(node: Any) -> Iterator[tuple]:
+    """Walks one level of a config.
+
+    Args:
+        node: Any part of it.
+
+    Yields:
+        The key or index and the value of each part below.
+    """
     if isinstance(node, dict):
         yield from node.items()
     elif isinstance(node, list | tuple):

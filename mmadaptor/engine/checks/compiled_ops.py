@@ -10,6 +10,7 @@ from mmadaptor.models.backbones.base import AdaptableBackbone
 from mmadaptor.ops import selective_scan
 from mmadaptor.registry import BACKBONES
 
+from ..checkpoints.pretrained import children
 from .report import Report
 
 SCOPE = 'mmadaptor.'
@@ -38,10 +39,7 @@ def _types(node: Any) -> Iterator[Any]:
     """What a config builds, by name or by class."""
     if isinstance(node, dict):
         yield node.get('type')
-        node = node.values()
-    elif not isinstance(node, list | tuple):
-        return
-    for value in node:
+    for _, value in children(node):
         yield from _types(value)
 
 

@@ -1,7 +1,6 @@
 """What the backbones have in common: strict starts, tuning, deployment."""
 
-from collections.abc import Callable, Collection, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from mmengine.model import BaseModule
 
@@ -10,25 +9,6 @@ from mmadaptor.engine.checkpoints.strict import load_backbone
 
 from ..layers import AdaptorS
 from ..tuning import keep_frozen_in_eval, share_adaptors, train_only
-
-
-def check_arch(arch: Any, keys: Collection[str]) -> None:
-    """Refuse a backbone's `arch` that is no complete dict of numbers.
-
-    Args:
-        arch: What stands for a name.
-        keys: Those that it must have.
-
-    Raises:
-        ValueError: A key is missing or unknown, or a number is not positive.
-    """
-    if not isinstance(arch, dict) or set(arch) != set(keys):
-        got = sorted(arch) if isinstance(arch, dict) else repr(arch)
-        raise ValueError('`arch` as a dict must have the keys '
-                         f'{sorted(keys)}, got {got}')
-    for key, value in arch.items():
-        if isinstance(value, int | float) and value <= 0:
-            raise ValueError(f'`{key}` of `arch` must be positive, got {value}')
 
 
 def checked_indices(out_indices: Sequence[int], there: range,
@@ -72,6 +52,8 @@ class AdaptableBackbone(BaseModule):
     """Patterns of what a pretrained file may lack."""
     surplus_keys: Sequence[str] = ()
     """Patterns of what it may have beside what the backbone has."""
+    arch_settings: Mapping[str, dict] = {}
+    """Architectures by name."""
 
     def __init__(self,
                  drop_path_rate: float,
@@ -82,6 +64,29 @@ class AdaptableBackbone(BaseModule):
             raise ValueError('`drop_path_rate` must be 0 or more and less than '
                              f'1, got {drop_path_rate}')
         self.trainable = trainable
+
+    def _settings(self, arch: str | dict, keys: Collection[str]) -> dict:
+        """The settings of an architecture by name, or of a complete dict."""
+        if isinstance(arch, str):
+            if arch not in self.arch_settings:
+                raise ValueError(
+                    f'`arch` of {type(self).__name__} must be one of '
+                    f'{list(self.arch_settings)} or a dict, got {arch!r}')
+            return self.arch_settings[arch]
+        if not isinstance(arch, dict) or set(arch) != set(keys):
+            got = sorted(arch) if isinstance(arch, dict) else repr(arch)
+            raise ValueError('`arch` as a dict must have the keys '
+                             f'{sorted(keys)}, got {got}')
+        for key, value in arch.items():
+            if isinstance(value, int | float) and value <= 0:
+                raise ValueError(
+                    f'`{key}` of `arch` must be positive, got {value}')
+        return arch
+
+    def _check_frozen_stages(self, most: int) -> None:
+        if self.frozen_stages not in range(-1, most + 1):
+            raise ValueError(f'`frozen_stages` must be -1 to {most}, got '
+                             f'{self.frozen_stages}')
 
     def finish(self, adaptors: dict | None) -> None:
         """Share adaptors where that is asked for, and freeze what is frozen.

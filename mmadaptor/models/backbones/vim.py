@@ -15,7 +15,7 @@ from ..layers import VimBlock
 from ..layers.class_token import insert_class_token, split_class_token
 from ..layers.vim_block import EPSILON
 from .adaptors import adaptors_of_blocks
-from .base import AdaptableBackbone, check_arch, checked_indices
+from .base import AdaptableBackbone, checked_indices
 
 ARCH_KEYS = {'embed_dims', 'depth'}
 OUT_TYPES = ('cls_token', 'featmap')
@@ -77,7 +77,7 @@ class Vim(AdaptableBackbone):
                  trainable: Sequence[str] | None = None,
                  init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(drop_path_rate, trainable, init_cfg)
-        arch = self._settings(arch)
+        arch = self._settings(arch, ARCH_KEYS)
         self.out_type, self.frozen_stages = out_type, frozen_stages
         dims, depth = arch['embed_dims'], arch['depth']
         if out_type not in OUT_TYPES:
@@ -86,9 +86,7 @@ class Vim(AdaptableBackbone):
         self.out_indices = [
             i % depth
             for i in checked_indices(out_indices, range(-depth, depth))]
-        if frozen_stages not in range(-1, depth + 1):
-            raise ValueError(f'`frozen_stages` must be -1 to {depth}, got '
-                             f'{frozen_stages}')
+        self._check_frozen_stages(depth)
         if min(*to_2tuple(img_size), patch_size) < 1:
             raise ValueError('`img_size` and `patch_size` must be 1 or more, '
                              f'got {img_size} and {patch_size}')
@@ -109,17 +107,6 @@ class Vim(AdaptableBackbone):
             for i, mixer in enumerate(carried))
         self.norm = nn.RMSNorm(dims, eps=EPSILON)
         self.finish(adaptors)
-
-    def _settings(self, arch: str | dict) -> dict:
-        """The settings of an architecture by name, or of a complete dict."""
-        if isinstance(arch, str):
-            if arch not in self.arch_settings:
-                raise ValueError(
-                    f'`arch` of Vim must be one of {list(self.arch_settings)} '
-                    f'or a dict, got {arch!r}')
-            return self.arch_settings[arch]
-        check_arch(arch, ARCH_KEYS)
-        return arch
 
     def _freeze_stages(self) -> None:
         # A distributed job would wait for the gradients of what no output

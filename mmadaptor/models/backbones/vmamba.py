@@ -12,7 +12,7 @@ from mmadaptor.registry import BACKBONES
 
 from ..layers import Downsample, VMambaBlock
 from .adaptors import adaptors_of_blocks
-from .base import AdaptableBackbone, check_arch, checked_indices
+from .base import AdaptableBackbone, checked_indices
 
 ARCH_KEYS = {'embed_dims', 'depths', 'd_state', 'ssm_ratio'}
 
@@ -84,14 +84,16 @@ class VMamba(AdaptableBackbone):
                  scan_init: str = 'vmamba',
                  init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(drop_path_rate, trainable, init_cfg)
-        arch = self._settings(arch)
+        arch = self._settings(arch, ARCH_KEYS)
         depths = arch['depths']
+        if (not isinstance(depths, Sequence) or not depths
+                or not all(isinstance(n, int) and n > 0 for n in depths)):
+            raise ValueError('`depths` must be a number for each stage, 1 or '
+                             f'more, got {depths}')
         self.out_indices = checked_indices(
             out_indices, range(len(depths)), repeated=False)
         self.frozen_stages = frozen_stages
-        if frozen_stages not in range(-1, len(depths) + 1):
-            raise ValueError(f'`frozen_stages` must be -1 to {len(depths)}, '
-                             f'got {frozen_stages}')
+        self._check_frozen_stages(len(depths))
         dims = [arch['embed_dims'] * 2**i for i in range(len(depths))]
         norm_cfg = norm_cfg or dict(type='LN')
         _check_norm(norm_cfg, dims[0])
@@ -124,22 +126,6 @@ class VMamba(AdaptableBackbone):
         for i in self.out_indices:
             self.add_module(f'norm{i}', build_norm_layer(norm_cfg, dims[i])[1])
         self.finish(adaptors)
-
-    def _settings(self, arch: str | dict) -> dict:
-        """The settings of an architecture by name, or of a complete dict."""
-        if isinstance(arch, str):
-            if arch not in self.arch_settings:
-                raise ValueError(
-                    f'`arch` of {type(self).__name__} must be one of '
-                    f'{list(self.arch_settings)} or a dict, got {arch!r}')
-            return self.arch_settings[arch]
-        check_arch(arch, ARCH_KEYS)
-        depths = arch['depths']
-        if (not isinstance(depths, Sequence) or not depths
-                or not all(isinstance(n, int) and n > 0 for n in depths)):
-            raise ValueError('`depths` must be a number for each stage, 1 or '
-                             f'more, got {depths}')
-        return arch
 
     def _freeze_stages(self) -> None:
         """Fix the first stages' parameters; dropout and the like go off.
