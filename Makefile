@@ -7,7 +7,7 @@ CONFIG_seg := configs/upernet_mamba_adaptor_b0_shapes.py
 CONFIG_cls := configs/mamba_adaptor_b0_shapes.py
 CONFIG := $(or $(CONFIG_$(TASK)),$(error TASK must be det, seg or cls, got $(TASK)))
 DEMO := work_dirs/demo_$(TASK)
-OPS := cross_scan dilated_depthwise extension instruction_sets memory_readout memory_select \
+OPS := cross_selective_scan dilated_depthwise extension instruction_sets memory_readout memory_select \
 	selective_scan
 CXX_SOURCES := $(shell find mmadaptor/csrc tests/ops -name '*.h' -o -name '*.cpp' -o -name '*.cu*')
 SANITIZED := build/sanitized
@@ -39,7 +39,7 @@ demo: env
 	@echo 'Pictures of the predictions: $(DEMO)/pictures'
 
 transfer: env
-	$(BIN)/python -m benchmarks.study transfer --seeds 1
+	$(BIN)/python -m studies transfer --seeds 1
 
 test: env
 	$(BIN)/python -m pytest $(PARALLEL)

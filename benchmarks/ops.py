@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks import composition, ops_cuda
+from benchmarks import baselines, ops_cuda
 from mmadaptor import ops
 from mmadaptor.ops.dilated_depthwise.reference import dilated_depthwise
 
@@ -173,7 +173,7 @@ def rows() -> list[Row]:
     maps = [row for states in (1, 16) for row in (
         map_row('cross_selective_scan', ops.cross_selective_scan, states,
                 softplus),
-        map_row('composition of it', composition.cross_selective_scan, states,
+        map_row('composition of it', baselines.cross_selective_scan, states,
                 {}))]
     convolutions = [
         convolution_row(name, call, SIDE // scale, CHANNELS * scale)
@@ -181,7 +181,7 @@ def rows() -> list[Row]:
         for name, call in (('dilated_depthwise', ops.dilated_depthwise),
                            ('dilated by torch', dilated_depthwise))]
     readouts = [readout_row('memory_readout', ops.memory_readout),
-                readout_row('by memory_select', composition.memory_readout)]
+                readout_row('by memory_select', baselines.memory_readout)]
     return [*scans, *maps, memory_row(), *readouts, *convolutions]
 
 

@@ -13,11 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mmadaptor.engine.checkpoints.pretrained import drop_pretrained
-from mmadaptor.engine.checkpoints.tuned import load_model
+from mmadaptor.checkpoints.adaptor_only import load_model
+from mmadaptor.checkpoints.pretrained import drop_pretrained
 from mmadaptor.engine.checks.preflight import check_training
-from mmadaptor.engine.errors import InputError
-from mmadaptor.engine.job import (
+from mmadaptor.engine.command_line import (
     ADAPTORS_ALONE,
     add_common_arguments,
     build_runner,
@@ -26,6 +25,7 @@ from mmadaptor.engine.job import (
     make_data,
     run,
 )
+from mmadaptor.errors import InputError
 from mmadaptor.models.layers import SS2D
 
 

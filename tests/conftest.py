@@ -12,7 +12,7 @@ LONGEST = (
     'tools/test_distributed.py', 'configs/test_booster_configs.py',
     'tools/test_model_zoo.py')
 
-for folder in ('engine', 'ops', 'models', 'models/backbones'):
+for folder in ('ops', 'models', 'models/backbones', 'configs'):
     sys.path.insert(0, str(HERE / folder))
 
 # Read as torch is imported, here and in the processes that tests start: more

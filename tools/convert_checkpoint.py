@@ -9,11 +9,11 @@ import argparse
 import torch
 
 import mmadaptor
-from mmadaptor.engine.checkpoints.published import FAMILIES, Converter
-from mmadaptor.engine.checkpoints.safe_loading import peek
-from mmadaptor.engine.errors import InputError
+from mmadaptor.checkpoints.loading import peek
+from mmadaptor.checkpoints.published import FAMILIES, Converter
+from mmadaptor.engine.command_line import refuse_to_overwrite, run
 from mmadaptor.engine.hooks.safe_checkpoint_hook import save_whole
-from mmadaptor.engine.job import refuse_to_overwrite, run
+from mmadaptor.errors import InputError
 from mmadaptor.registry import MODELS
 
 

@@ -11,10 +11,15 @@ from rich.console import Console
 from rich.table import Table
 
 import mmadaptor  # noqa: F401
-from mmadaptor.engine.checkpoints.pretrained import drop_pretrained
-from mmadaptor.engine.counting import count, input_size
-from mmadaptor.engine.job import add_config_options, positive, read_config, run
-from mmadaptor.engine.options import merge_options
+from mmadaptor.analysis.flops import count, input_size
+from mmadaptor.checkpoints.pretrained import drop_pretrained
+from mmadaptor.engine.cfg_options import merge_options
+from mmadaptor.engine.command_line import (
+    add_config_options,
+    positive,
+    read_config,
+    run,
+)
 
 
 def parse_args() -> argparse.Namespace:

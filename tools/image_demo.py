@@ -9,8 +9,9 @@ from mmengine.config import Config
 from rich.progress import track
 
 import mmadaptor.engine  # noqa: F401  (registers safe loaders)
+from mmadaptor.engine.cfg_options import merge_options
 from mmadaptor.engine.checks.preflight import check_model
-from mmadaptor.engine.errors import InputError
+from mmadaptor.engine.command_line import add_config_options, read_config, run
 from mmadaptor.engine.inference import (
     Demo,
     check_device,
@@ -19,8 +20,7 @@ from mmadaptor.engine.inference import (
     find_pictures,
     places_for,
 )
-from mmadaptor.engine.job import add_config_options, read_config, run
-from mmadaptor.engine.options import merge_options
+from mmadaptor.errors import InputError
 
 
 def parse_args() -> argparse.Namespace:

@@ -7,15 +7,15 @@ The toolboxes' inference calls, such as mmdet's init_detector, load no base.
 
 import argparse
 
-from mmadaptor.engine.checkpoints.safe_loading import peek
-from mmadaptor.engine.checkpoints.tuned import NOTED, base_state, load_model
-from mmadaptor.engine.hooks.safe_checkpoint_hook import save_whole
-from mmadaptor.engine.job import (
+from mmadaptor.checkpoints.adaptor_only import NOTED, base_state, load_model
+from mmadaptor.checkpoints.loading import peek
+from mmadaptor.engine.command_line import (
     add_common_arguments,
     load_config,
     refuse_to_overwrite,
     run,
 )
+from mmadaptor.engine.hooks.safe_checkpoint_hook import save_whole
 
 
 def parse_args() -> argparse.Namespace:

@@ -12,9 +12,9 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
 import mmadaptor  # noqa: F401
-from mmadaptor.engine.counting import count, input_size
-from mmadaptor.engine.errors import InputError
-from mmadaptor.engine.job import run
+from mmadaptor.analysis.flops import count, input_size
+from mmadaptor.engine.command_line import run
+from mmadaptor.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[1]
 METAFILE = Path('configs/metafile.yml')

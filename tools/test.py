@@ -10,14 +10,14 @@ from mmengine.config import Config
 
 import mmadaptor.engine  # noqa: F401  (registers hooks and safe loaders)
 from mmadaptor.engine.checks.preflight import check_test
-from mmadaptor.engine.errors import InputError
-from mmadaptor.engine.job import (
+from mmadaptor.engine.command_line import (
     add_common_arguments,
     build_runner,
     load_config,
     make_data,
     run,
 )
+from mmadaptor.errors import InputError
 from mmadaptor.visualization.enlarge import draw_large
 
 

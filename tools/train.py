@@ -13,16 +13,15 @@ from mmengine.logging import print_log
 from mmengine.runner import find_latest_checkpoint
 
 import mmadaptor.engine  # noqa: F401  (registers hooks and safe loaders)
-from mmadaptor.engine.amp import lower_on_cpu
-from mmadaptor.engine.checkpoints.pretrained import drop_pretrained
-from mmadaptor.engine.checkpoints.safe_loading import peek
-from mmadaptor.engine.checkpoints.strict import (
+from mmadaptor.checkpoints.loading import peek
+from mmadaptor.checkpoints.pretrained import drop_pretrained
+from mmadaptor.checkpoints.strict import (
     check_resumable,
     find_resumable,
 )
+from mmadaptor.engine.amp import lower_on_cpu
 from mmadaptor.engine.checks.preflight import check_training
-from mmadaptor.engine.errors import InputError
-from mmadaptor.engine.job import (
+from mmadaptor.engine.command_line import (
     ADAPTORS_ALONE,
     add_common_arguments,
     build_runner,
@@ -31,6 +30,7 @@ from mmadaptor.engine.job import (
     make_data,
     run,
 )
+from mmadaptor.errors import InputError
 
 
 def parse_args() -> argparse.Namespace:

@@ -13,10 +13,10 @@ from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import init_default_scope
 
-from mmadaptor.engine.checkpoints.tuned import load_model
-from mmadaptor.engine.errors import InputError
-from mmadaptor.engine.job import add_common_arguments, load_config, run
+from mmadaptor.checkpoints.adaptor_only import load_model
+from mmadaptor.engine.command_line import add_common_arguments, load_config, run
 from mmadaptor.engine.loading import guard_loading, unguard_loading
+from mmadaptor.errors import InputError
 from mmadaptor.visualization import (
     Lattice,
     Scene,

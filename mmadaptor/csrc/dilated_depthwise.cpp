@@ -1,6 +1,6 @@
 // dilated_depthwise's schemas, and the shapes of its results (for fake tensors).
 // Under autocast nothing is cast: it takes y as wide as it is.
-#include "dilated_depthwise.h"
+#include "dilated_depthwise_arguments.h"
 
 #include <torch/library.h>
 

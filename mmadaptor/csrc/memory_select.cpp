@@ -1,6 +1,6 @@
 // memory_select's schemas, and what holds for it on every device: the shapes of
 // its results (for fake tensors) and its rule under autocast.
-#include "memory_select.h"
+#include "memory_select_arguments.h"
 
 #include <ATen/autocast_mode.h>
 #include <torch/library.h>

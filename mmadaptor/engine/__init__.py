@@ -1,9 +1,10 @@
 """Hooks, and what the tools do before and around mmengine's runner."""
 
+from mmadaptor.checkpoints.loading import register_safe_loaders
+from mmadaptor.checkpoints.strict import load_backbone
+from mmadaptor.errors import InputError
+
 from .amp import CPUAmpOptimWrapper
-from .checkpoints.safe_loading import register_safe_loaders
-from .checkpoints.strict import load_backbone
-from .errors import InputError
 from .flop_handles import register_flop_handles
 from .hooks import (
     AdaptorCheckpointHook,

@@ -12,9 +12,8 @@ from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.utils import apply_to
 from torch import Tensor, nn
 
+from mmadaptor.errors import InputError
 from mmadaptor.registry import OPTIM_WRAPPERS
-
-from .errors import InputError
 
 BFLOAT16 = ('bfloat16', torch.bfloat16)
 

@@ -16,10 +16,11 @@ from mmengine.registry import DefaultScope
 from mmengine.runner.checkpoint import CheckpointLoader
 from PIL import Image
 
+from mmadaptor.checkpoints.adaptor_only import complete
+from mmadaptor.checkpoints.strict import load_strict, weights_of
+from mmadaptor.errors import InputError
+
 from ..visualization.enlarge import draw_large
-from .checkpoints.strict import load_strict, weights_of
-from .checkpoints.tuned import complete
-from .errors import InputError
 from .loading import GuardedLoading, unguard_loading
 
 EXTENSIONS = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff', '.ppm',

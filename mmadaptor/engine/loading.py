@@ -9,12 +9,12 @@ from mmcv.transforms import BaseTransform, LoadImageFromFile
 from mmengine.config import Config
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 
+from mmadaptor.errors import DamagedFileError, InputError
 from mmadaptor.registry import TRANSFORMS
 
+from .cfg_options import find_class
 from .checks.datasets import class_names, leaves
 from .checks.masks import IGNORED, is_sixteen_bit, mask_problem
-from .errors import DamagedFileError, InputError
-from .options import find_class
 
 GUARD = 'mmadaptor.GuardedLoading'
 # A file that is cut, empty or of another format; which one depends on the

@@ -1,7 +1,7 @@
 """The compiled ops. They need torch alone."""
 
 from . import flops  # noqa: F401
-from .cross_scan import (
+from .cross_selective_scan import (
                          cross_readout,
                          cross_selective_scan,
                          cross_selective_scan_states,

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmadaptor.models.layers import SS2D
-from mmadaptor.ops.cross_scan.reference import pixel_orders
+from mmadaptor.ops.cross_selective_scan.reference import pixel_orders
 
 from .record import Record
 

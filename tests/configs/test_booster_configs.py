@@ -9,9 +9,9 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from test_configs import small, write_pictures
 
-from mmadaptor.engine.checkpoints.tuned import count_trainable
+from mmadaptor.checkpoints.adaptor_only import count_trainable
 from mmadaptor.engine.checks.preflight import check_training
-from mmadaptor.engine.errors import InputError
+from mmadaptor.errors import InputError
 
 ROOT = pathlib.Path(__file__).parents[2] / 'configs'
 

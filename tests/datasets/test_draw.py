@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scenes import lamp_pixels, picture, scenes
+from helpers.scenes import lamp_pixels, picture, scenes
 
 from mmadaptor.datasets.scene import (
     LAMP_HEIGHT,

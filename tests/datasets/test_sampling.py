@@ -1,5 +1,5 @@
 import numpy as np
-from scenes import discs, lamp_pixels, scenes
+from helpers.scenes import discs, lamp_pixels, scenes
 
 from mmadaptor.datasets.sampling import MIN_PIXELS
 from mmadaptor.datasets.scene import (

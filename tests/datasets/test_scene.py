@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scenes import discs, lamp_pixels, picture, scenes, switched
+from helpers.scenes import discs, lamp_pixels, picture, scenes, switched
 
 from mmadaptor.datasets.scene import (
     LAMP_HEIGHT,

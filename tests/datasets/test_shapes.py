@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from scenes import picture
+from helpers.scenes import picture
 
 from mmadaptor.datasets import CLASSES, make_shapes, prepare, shapes
 

@@ -4,7 +4,7 @@ import pathlib
 
 import pytest
 import torch
-from jobs import TOY, refusal, write_config
+from helpers.jobs import TOY, refusal, write_config
 from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.optim import AmpOptimWrapper
@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import mmadaptor  # noqa: F401
 from mmadaptor.engine import amp
 from mmadaptor.engine.amp import lower_on_cpu
-from mmadaptor.engine.errors import InputError
+from mmadaptor.errors import InputError
 from mmadaptor.ops import cross_selective_scan
 
 CONFIG = (pathlib.Path(__file__).parents[2] / 'configs' /

@@ -5,7 +5,7 @@ import io
 import mmcv
 import numpy as np
 import pytest
-from jobs import (
+from helpers.jobs import (
     CLASSIFIER,
     DETECTOR,
     SEGMENTOR,
@@ -18,8 +18,8 @@ from mmengine.config import Config
 from mmengine.registry import TRANSFORMS, init_default_scope
 from PIL import Image
 
-from mmadaptor.engine.errors import DamagedFileError, InputError
 from mmadaptor.engine.loading import guard_loading, unguard_loading
+from mmadaptor.errors import DamagedFileError, InputError
 
 PIXELS = np.kron(
     np.random.default_rng(0).integers(0, 255, (5, 7, 3), np.uint8),

@@ -12,7 +12,7 @@ import sys
 import pytest
 import torch
 from cases import CASES
-from test_cross_scan import SIZES, TOLERANCE, make
+from test_cross_selective_scan import SIZES, TOLERANCE, make
 from test_dilated_depthwise import SIZES as MAPS
 from test_dilated_depthwise import make as make_map
 
@@ -92,12 +92,12 @@ def sequence_states(**inputs):
 
 @pytest.mark.parametrize('dtype', DTYPES, ids=str)
 @pytest.mark.parametrize('size', [*SIZES, *LARGE[:2]], ids=str)
-def test_cross_scan(size, dtype):
+def test_cross_selective_scan(size, dtype):
     compare(scan, make(*size, dtype), dtype)
 
 
 @pytest.mark.parametrize('size', LARGE[2:], ids=str)
-def test_large_cross_scan(size):
+def test_large_cross_selective_scan(size):
     compare(scan, make(*size, torch.float32), torch.float32)
 
 

@@ -19,17 +19,17 @@ WIDE = 'float32 or float64'
 # hits. Many processors: a map of each direction, and paths in segments. And another
 # order of the threads.
 DEVICES = {
-    'sum on the chip': ({}, 'float', ['cross_scan', 'selective_scan',
+    'sum on the chip': ({}, 'float', ['cross_selective_scan', 'selective_scan',
                                       'memory_select', 'dilated_depthwise']),
-    '16 channels': (dict(EMULATION_SHARED_BYTES='20500'), WIDE, ['cross_scan']),
-    'sum in memory': (dict(EMULATION_SHARED_BYTES='9000'), WIDE, ['cross_scan']),
+    '16 channels': (dict(EMULATION_SHARED_BYTES='20500'), WIDE, ['cross_selective_scan']),
+    'sum in memory': (dict(EMULATION_SHARED_BYTES='9000'), WIDE, ['cross_selective_scan']),
     'narrow bands': (dict(EMULATION_SHARED_BYTES='9500'), 'float32 or bfloat16',
                      ['memory_select']),
     'segments': (dict(EMULATION_PROCESSORS='64'), 'float32 or bfloat16',
-                 ['cross_scan', 'selective_scan', 'dilated_depthwise']),
+                 ['cross_selective_scan', 'selective_scan', 'dilated_depthwise']),
     'last thread first': (
         dict(EMULATION_BACKWARDS='1'), 'float32',
-        ['cross_scan', 'selective_scan', 'memory_select', 'dilated_depthwise']),
+        ['cross_selective_scan', 'selective_scan', 'memory_select', 'dilated_depthwise']),
 }
 EVERYWHERE = ('bit and not threads or one_output or nan or last_state or finite or '
               'outside or hand_computed or repeats')
@@ -68,7 +68,7 @@ def test_torch_finds_nothing_else(library):
     And the sums of half types. Gradients are compared with the definition's above, to 1e-12, which gradcheck
     would do to 1e-5 in a thousand launches.
     """
-    run_tests(library, ['cross_scan', 'selective_scan', 'memory_select',
+    run_tests(library, ['cross_selective_scan', 'selective_scan', 'memory_select',
                         'dilated_depthwise'],
               'strides or flipped or opcheck or autocast or named or refused or '
               'leave or summed', {})

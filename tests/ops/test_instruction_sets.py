@@ -9,7 +9,7 @@ import torch
 
 HERE = pathlib.Path(__file__).parent
 LEVELS = ['default', 'avx2', 'avx512']  # each has what is before it
-VECTORISED = ['cross_scan', 'dilated_depthwise', 'memory_readout',
+VECTORISED = ['cross_selective_scan', 'dilated_depthwise', 'memory_readout',
               'memory_select', 'selective_scan']
 NAMES = 'definition or bit or finite or outside or hand_computed or half or strides'
 

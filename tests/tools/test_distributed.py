@@ -4,14 +4,20 @@ import re
 
 import numpy as np
 import pytest
-from jobs import CLASSIFIER, tool, write_coco, write_config, write_labels
+from helpers.jobs import (
+    CLASSIFIER,
+    tool,
+    write_coco,
+    write_config,
+    write_labels,
+)
 
 pytest.importorskip('mmpretrain')
 
 # Fixed sizes, no augmentation, no batch norm and a mean over pictures: two
 # processes with two pictures each do the arithmetic of one with four.
 JOB = CLASSIFIER + '''
-custom_imports = dict(imports=['mmadaptor', 'toy'])
+custom_imports = dict(imports=['mmadaptor', 'helpers.toy'])
 model['backbone'] = dict(
     type='mmadaptor.MambaAdaptor', out_indices=(3, ),
     arch=dict(embed_dims=8, depths=(1, 1, 1, 1), d_state=1, ssm_ratio=1.))

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from jobs import (
+from helpers.jobs import (
     CLASSIFIER,
     DETECTOR,
     ROOT,
@@ -21,8 +21,8 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from PIL import Image
 
-from mmadaptor.engine.errors import InputError
 from mmadaptor.engine.inference import find_pictures, places_for
+from mmadaptor.errors import InputError
 
 META = dict(
     mmdet=dict(classes=('disc', 'box')),

@@ -8,7 +8,7 @@ import modelindex
 import pytest
 import yaml
 
-from mmadaptor.engine.errors import InputError
+from mmadaptor.errors import InputError
 
 ROOT = pathlib.Path(__file__).parents[2]
 ZOO = runpy.run_path(str(ROOT / 'tools' / 'model_zoo.py'))

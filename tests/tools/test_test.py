@@ -4,7 +4,7 @@ import os
 
 import pytest
 import torch
-from jobs import TOY, refusal, tool, write_config
+from helpers.jobs import TOY, refusal, tool, write_config
 
 
 class Planted:

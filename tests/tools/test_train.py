@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 import torch
-from jobs import (
+from helpers.jobs import (
     CLASSIFIER,
     DETECTOR,
     ROOT,

@@ -4,10 +4,10 @@ import sys
 
 import pytest
 import torch
-from jobs import ROOT, refusal, write_coco, write_config
+from helpers.jobs import ROOT, refusal, write_coco, write_config
 from mmengine.config import Config
 
-from mmadaptor.engine.checkpoints.tuned import base_state, fingerprints
+from mmadaptor.checkpoints.adaptor_only import base_state, fingerprints
 from mmadaptor.models import Vim
 from mmadaptor.registry import MODELS
 

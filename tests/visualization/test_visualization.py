@@ -8,7 +8,7 @@ import torch
 from test_mamba_adaptor import perturbed
 
 from mmadaptor.models import Vim, VMamba
-from mmadaptor.ops.cross_scan.reference import pixel_orders
+from mmadaptor.ops.cross_selective_scan.reference import pixel_orders
 from mmadaptor.visualization import (
     Scene,
     decay_maps,

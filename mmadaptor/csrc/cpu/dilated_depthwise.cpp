@@ -1,5 +1,5 @@
 // dilated_depthwise on a CPU: from tensors to the kernels of this processor.
-#include "../dilated_depthwise.h"
+#include "../dilated_depthwise_arguments.h"
 
 #include <ATen/Parallel.h>
 #include <ATen/Version.h>

@@ -1,10 +1,10 @@
 // memory_readout on a CPU: from tensors to the kernels of this processor.
-#include "../memory_readout.h"
+#include "../memory_readout_arguments.h"
 
 #include <ATen/Parallel.h>
 #include <torch/library.h>
 
-#include "../memory_select.h"
+#include "../memory_select_arguments.h"
 #include "../scan_tensors.h"
 #include "memory_select_kernel.h"
 

@@ -1,5 +1,5 @@
 // memory_select on a CPU: from tensors to the kernels of this processor.
-#include "../memory_select.h"
+#include "../memory_select_arguments.h"
 
 #include <ATen/Parallel.h>
 #include <ATen/Version.h>

@@ -7,9 +7,9 @@
 
 #include <memory>
 
-#include "readout.h"
-#include "scan_backward.h"
-#include "scan_forward.h"
+#include "cross_readout_impl.h"
+#include "scan_bwd.h"
+#include "scan_fwd.h"
 
 namespace mmadaptor::MMADAPTOR_ISA {
 

@@ -6,7 +6,7 @@
 #include <atomic>
 #include <memory>
 
-#include "tile.h"
+#include "scan_tile.h"
 
 namespace mmadaptor::MMADAPTOR_ISA {
 

@@ -1,9 +1,9 @@
 // The selective scan on a CPU: from tensors to the kernels of this processor.
-#include "../selective_scan_call.h"
+#include "../selective_scan_ops.h"
 
 #include <ATen/Version.h>
 
-#include "scan_call.h"
+#include "scan_tasks.h"
 
 namespace mmadaptor {
 

@@ -1,9 +1,9 @@
 // The readout of given states on a GPU: from tensors to the kernels.
 #include <torch/library.h>
 
-#include "../cross_scan.h"
-#include "call.h"
-#include "readout.h"
+#include "../cross_selective_scan_arguments.h"
+#include "cross_readout_launch.h"
+#include "torch_device.h"
 
 namespace mmadaptor::cuda {
 namespace {

@@ -1,10 +1,10 @@
 // dilated_depthwise on a GPU: from tensors to the kernels.
-#include "../dilated_depthwise.h"
+#include "../dilated_depthwise_arguments.h"
 
 #include <torch/library.h>
 
-#include "call.h"
-#include "dilated_depthwise_kernels.h"
+#include "dilated_depthwise_launch.h"
+#include "torch_device.h"
 
 namespace mmadaptor::cuda {
 namespace {

@@ -1,9 +1,9 @@
 // memory_readout on a GPU: the ops that it stands for, one after the other.
-#include "../memory_readout.h"
+#include "../memory_readout_arguments.h"
 
 #include <torch/library.h>
 
-#include "call.h"
+#include "torch_device.h"
 
 namespace mmadaptor::cuda {
 namespace {

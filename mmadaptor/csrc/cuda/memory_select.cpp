@@ -1,10 +1,10 @@
 // memory_select on a GPU: from tensors to the kernels.
-#include "../memory_select.h"
+#include "../memory_select_arguments.h"
 
 #include <torch/library.h>
 
-#include "call.h"
 #include "memory_select_launch.h"
+#include "torch_device.h"
 
 namespace mmadaptor::cuda {
 namespace {

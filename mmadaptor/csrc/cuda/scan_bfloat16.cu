@@ -1,5 +1,5 @@
-#include "scan_backward.cuh"
-#include "scan_forward.cuh"
+#include "scan_bwd.cuh"
+#include "scan_fwd.cuh"
 
 namespace mmadaptor::cuda {
 

@@ -5,7 +5,7 @@
 #include <cmath>
 
 #include "device.cuh"
-#include "scan.h"
+#include "scan_launch.h"
 
 namespace mmadaptor::cuda {
 

@@ -1,6 +1,6 @@
 // The selective scan on a GPU: from tensors to the kernels.
-#include "../selective_scan_call.h"
-#include "scan_call.h"
+#include "../selective_scan_ops.h"
+#include "scan_workspace.h"
 
 namespace mmadaptor::cuda {
 namespace {

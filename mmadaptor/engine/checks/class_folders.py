@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from ..options import default_of
+from ..cfg_options import default_of
 from .coco_file import missing_files
 from .report import Report
 

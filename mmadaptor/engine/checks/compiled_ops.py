@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from mmengine.device import get_device
 
+from mmadaptor.checkpoints.pretrained import children
 from mmadaptor.models.backbones.base import AdaptableBackbone
 from mmadaptor.ops import selective_scan
 from mmadaptor.registry import BACKBONES
 
-from ..checkpoints.pretrained import children
 from .report import Report
 
 SCOPE = 'mmadaptor.'

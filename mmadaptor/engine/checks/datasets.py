@@ -6,7 +6,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from ..options import argument_names, find_class
+from ..cfg_options import argument_names, find_class
 from .class_folders import check_class_folders
 from .coco_file import missing_files, read_coco
 from .masks import check_masks

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..options import default_of
+from ..cfg_options import default_of
 from .coco_file import missing_files
 from .report import Report
 

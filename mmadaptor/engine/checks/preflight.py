@@ -9,11 +9,11 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.logging import print_log
 
-from ..checkpoints.pretrained import find_pretrained, how_to_make
-from ..checkpoints.safe_loading import peek
-from ..errors import InputError
-from ..extras import how_to_install
-from ..job import ADAPTORS_ALONE, has_hook
+from mmadaptor.checkpoints.loading import peek
+from mmadaptor.checkpoints.pretrained import find_pretrained, how_to_make
+from mmadaptor.errors import InputError, how_to_install
+
+from ..command_line import ADAPTORS_ALONE, has_hook
 from .compiled_ops import check_ops
 from .datasets import check_data
 from .report import Report

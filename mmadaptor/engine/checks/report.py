@@ -2,7 +2,7 @@
 
 import os
 
-from ..errors import InputError
+from mmadaptor.errors import InputError
 
 
 class Report:

@@ -7,17 +7,16 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
-from mmadaptor.registry import HOOKS
-
-from ..checkpoints.pretrained import find_pretrained
-from ..checkpoints.tuned import (
+from mmadaptor.checkpoints.adaptor_only import (
     NOTED,
     base_state,
     complete,
     count_trainable,
     fingerprints,
 )
-from ..errors import InputError
+from mmadaptor.checkpoints.pretrained import find_pretrained
+from mmadaptor.errors import InputError
+from mmadaptor.registry import HOOKS
 
 
 @HOOKS.register_module()

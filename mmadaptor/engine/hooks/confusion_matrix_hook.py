@@ -7,9 +7,8 @@ from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from mmadaptor.errors import InputError
 from mmadaptor.registry import HOOKS
-
-from ..errors import InputError
 
 RESULT = 'confusion_matrix/result'
 

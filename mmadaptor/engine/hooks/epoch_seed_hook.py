@@ -10,9 +10,8 @@ from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from mmadaptor.errors import InputError
 from mmadaptor.registry import HOOKS
-
-from ..errors import InputError
 
 
 @HOOKS.register_module()

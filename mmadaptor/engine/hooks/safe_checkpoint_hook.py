@@ -12,9 +12,8 @@ from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
+from mmadaptor.errors import CheckpointWriteError
 from mmadaptor.registry import HOOKS
-
-from ..errors import CheckpointWriteError
 
 BACKEND = 'mmadaptor.atomic'
 

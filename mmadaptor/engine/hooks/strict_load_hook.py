@@ -7,15 +7,14 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop, Runner
 
-from mmadaptor.registry import HOOKS
-
-from ..checkpoints.strict import (
+from mmadaptor.checkpoints.strict import (
     load_strict,
     merging_hint,
     note_absent,
     weights_of,
 )
-from ..errors import CheckpointMismatchError
+from mmadaptor.errors import CheckpointMismatchError
+from mmadaptor.registry import HOOKS
 
 HINT = ('\nTo train parts anew, such as a head for other classes, name them: '
         "custom_hooks=[dict(type='mmadaptor.StrictLoadHook', "

@@ -4,8 +4,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from mmengine.model import BaseModule
 
-from mmadaptor.engine.checkpoints.pretrained import is_pretrained
-from mmadaptor.engine.checkpoints.strict import load_backbone
+from mmadaptor.checkpoints.pretrained import is_pretrained
+from mmadaptor.checkpoints.strict import load_backbone
 
 from ..layers import AdaptorS
 from ..tuning import keep_frozen_in_eval, share_adaptors, train_only
@@ -38,7 +38,7 @@ def checked_indices(out_indices: Sequence[int], there: range,
 class AdaptableBackbone(BaseModule):
     """A backbone whose blocks may carry adaptors.
 
-    A subclass builds its layers and then calls `finish`.
+    A subclass builds its layers and then calls `apply_tuning`.
 
     Args:
         drop_path_rate: Probability of dropping the last block's branches.
@@ -88,7 +88,7 @@ class AdaptableBackbone(BaseModule):
             raise ValueError(f'`frozen_stages` must be -1 to {most}, got '
                              f'{self.frozen_stages}')
 
-    def finish(self, adaptors: dict | None) -> None:
+    def apply_tuning(self, adaptors: dict | None) -> None:
         """Share adaptors where that is asked for, and freeze what is frozen.
 
         Args:

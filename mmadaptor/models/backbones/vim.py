@@ -14,7 +14,7 @@ from mmadaptor.registry import BACKBONES
 from ..layers import VimBlock
 from ..layers.class_token import insert_class_token, split_class_token
 from ..layers.vim_block import EPSILON
-from .adaptors import adaptors_of_blocks
+from .adaptor_config import adaptors_of_blocks
 from .base import AdaptableBackbone, checked_indices
 
 ARCH_KEYS = {'embed_dims', 'depth'}
@@ -106,7 +106,7 @@ class Vim(AdaptableBackbone):
             VimBlock(dims, drop_path_rate * i / last, with_cp, mixer)
             for i, mixer in enumerate(carried))
         self.norm = nn.RMSNorm(dims, eps=EPSILON)
-        self.finish(adaptors)
+        self.apply_tuning(adaptors)
 
     def _freeze_stages(self) -> None:
         # A distributed job would wait for the gradients of what no output

@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from mmadaptor.registry import BACKBONES
 
 from ..layers import Downsample, VMambaBlock
-from .adaptors import adaptors_of_blocks
+from .adaptor_config import adaptors_of_blocks
 from .base import AdaptableBackbone, checked_indices
 
 ARCH_KEYS = {'embed_dims', 'depths', 'd_state', 'ssm_ratio'}
@@ -125,7 +125,7 @@ class VMamba(AdaptableBackbone):
                     mixer=dict(**scan, **adaptor)) for adaptor in carried)))
         for i in self.out_indices:
             self.add_module(f'norm{i}', build_norm_layer(norm_cfg, dims[i])[1])
-        self.finish(adaptors)
+        self.apply_tuning(adaptors)
 
     def _freeze_stages(self) -> None:
         """Fix the first stages' parameters; dropout and the like go off.

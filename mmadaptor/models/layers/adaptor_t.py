@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mmadaptor.ops import cross_readout, memory_readout, memory_select
 from mmadaptor.ops.memory_readout import find_places
 
-from .pointwise import pointwise
+from .channels_last_linear import channels_last_linear
 
 
 def ring(places: int) -> Tensor:
@@ -149,7 +149,7 @@ class AdaptorT(BaseModule):
         layers = [layer for layer in (self.offsets, self.coefficients)
                   if layer is not None]
         # In the tokens' precision, also in a model cast to half precision.
-        predicted = pointwise(
+        predicted = channels_last_linear(
             tokens,
             torch.cat([layer.weight for layer in layers]).to(tokens.dtype),
             torch.cat([layer.bias for layer in layers]).to(tokens.dtype))

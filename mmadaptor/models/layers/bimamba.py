@@ -12,7 +12,7 @@ from mmadaptor.ops import selective_scan
 from .adaptor_s import AdaptorS
 from .adaptor_t import AdaptorT, full_precision
 from .class_token import insert_class_token, split_class_token
-from .ss2d import at_least_float32, start_scan
+from .scan_init import at_least_float32, init_scan_parameters
 
 DIRECTIONS = 2
 
@@ -83,7 +83,7 @@ class BiMamba(BaseModule):
         for projection in (self.in_proj, self.out_proj):
             trunc_normal_init(projection, std=.02)
         nn.init.trunc_normal_(self.x_weight, std=.02)
-        start_scan(self)
+        init_scan_parameters(self)
 
     def scan_arguments(self, u: Tensor) -> dict[str, Tensor]:
         """What the scan needs, predicted from the sequence.

@@ -12,82 +12,15 @@ from mmadaptor.ops import cross_selective_scan
 
 from .adaptor_s import AdaptorS
 from .adaptor_t import AdaptorT
-from .pointwise import Pointwise
+from .channels_last_linear import ChannelsLastLinear
+from .scan_init import (
+    DIRECTIONS,
+    at_least_float32,
+    init_balanced,
+    init_scan_parameters,
+)
 
-DIRECTIONS = 4
 SCAN_INITS = ('vmamba', 'balanced')
-
-
-def inverse_softplus(value: Tensor) -> Tensor:
-    """The number whose softplus is `value`.
-
-    Args:
-        value: Positive numbers.
-
-    Returns:
-        A tensor of the same shape.
-    """
-    return value + torch.log(-torch.expm1(-value))
-
-
-def at_least_float32(parameter: Tensor) -> Tensor:
-    """The scan's own parameters stay wide in a model cast to half precision.
-
-    Args:
-        parameter: Any floating tensor.
-
-    Returns:
-        The same in float64 if it is float64, else in float32.
-    """
-    return parameter if parameter.dtype == torch.float64 else parameter.float()
-
-
-@torch.no_grad()
-def start_scan(mixer: nn.Module) -> None:
-    """Initialise a scan's own parameters: steps log-uniform from 0.001 to 0.1.
-
-    Args:
-        mixer: Its `dt_weight` is `(K, D, R)`, `dt_bias` and `D` are `(K, D)`,
-            `A_log` is `(K, D, N)`, for K directions.
-
-    Source:
-        Mamba (arXiv 2312.00752), as VMamba and Vim use it.
-    """
-    bound = mixer.dt_weight.shape[-1]**-.5
-    nn.init.uniform_(mixer.dt_weight, -bound, bound)
-    low, high = math.log(1e-3), math.log(1e-1)
-    step = torch.empty_like(mixer.dt_bias).uniform_(low, high).exp()
-    mixer.dt_bias.copy_(inverse_softplus(step.clamp(min=1e-4)))
-    rates = torch.arange(1., mixer.A_log.shape[-1] + 1)
-    mixer.A_log.copy_(rates.log().expand_as(mixer.A_log))
-    nn.init.ones_(mixer.D)
-
-
-@torch.no_grad()
-def balance_scan(mixer: 'SS2D') -> None:
-    """Draw a mixer's layers so that its scan takes part at once.
-
-    The scan's part of the output is a product of B, C and the input, which are
-    all small under VMamba's initialisation: one 10000th of what `D` lets pass,
-    and after 750 steps of a small segmentor's training still less than a 100th,
-    so that a short training from scratch never uses the scan. Here the
-    projections and the convolution keep the variance of what they read, and B
-    and C are three times their input (root mean square): both parts are then
-    of one size.
-
-    Args:
-        mixer: The mixer.
-
-    Source:
-        Our choice. What it gives: `python -m benchmarks.study ablation`, in
-        docs/studies.md.
-    """
-    for projection in (mixer.in_proj, mixer.out_proj):
-        trunc_normal_init(projection, std=projection.in_features**-.5)
-    nn.init.normal_(mixer.conv.weight, std=1 / 3)
-    by_direction = mixer.x_proj.weight.unflatten(0, (DIRECTIONS, -1))
-    nn.init.normal_(by_direction[:, mixer.dt_rank:],
-                    std=3 * mixer.x_proj.in_features**-.5)
 
 
 class SS2D(BaseModule):
@@ -115,7 +48,7 @@ class SS2D(BaseModule):
     Source:
         VMamba (arXiv 2401.10166), SS2D without gate; the places of the
         adaptors: Mamba-Adaptor (arXiv 2505.12685). The balanced start is our
-        choice: see `balance_scan`.
+        choice: see `init_balanced`.
     """
 
     def __init__(self,
@@ -137,10 +70,10 @@ class SS2D(BaseModule):
         self.d_state = d_state
         self.dt_rank = dt_rank or math.ceil(channels / 16)
         per_direction = self.dt_rank + 2 * d_state
-        self.in_proj = Pointwise(channels, inner, bias=False)
+        self.in_proj = ChannelsLastLinear(channels, inner, bias=False)
         self.conv = nn.Conv2d(
             inner, inner, 3, padding=1, groups=inner, bias=False)
-        self.x_proj = Pointwise(inner, DIRECTIONS * per_direction, bias=False)
+        self.x_proj = ChannelsLastLinear(inner, DIRECTIONS * per_direction, bias=False)
         self.dt_weight = nn.Parameter(
             torch.empty(DIRECTIONS, inner, self.dt_rank))
         self.dt_bias = nn.Parameter(torch.empty(DIRECTIONS, inner))
@@ -153,7 +86,7 @@ class SS2D(BaseModule):
             self.spatial = AdaptorS(inner, **spatial)
         norm_cfg = norm_cfg or dict(type='LN')
         self.norm = build_norm_layer(norm_cfg, inner)[1]
-        self.out_proj = Pointwise(inner, channels, bias=False)
+        self.out_proj = ChannelsLastLinear(inner, channels, bias=False)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -162,9 +95,9 @@ class SS2D(BaseModule):
             trunc_normal_init(projection, std=.02)
         # Each pixel's step, B and C: torch's own default for a linear layer.
         self.x_proj.reset_parameters()
-        start_scan(self)
+        init_scan_parameters(self)
         if self.scan_init == 'balanced':
-            balance_scan(self)
+            init_balanced(self)
 
     def scan_arguments(self, x: Tensor) -> dict[str, Tensor]:
         """What the scan of a map needs, predicted from the map.

@@ -6,7 +6,7 @@ from mmengine.model import BaseModule, Sequential, trunc_normal_init
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .pointwise import Pointwise
+from .channels_last_linear import ChannelsLastLinear
 from .ss2d import SS2D
 
 
@@ -60,8 +60,8 @@ class VMambaBlock(BaseModule):
         self.norm2 = build_norm_layer(norm_cfg, channels)[1]
         hidden = int(channels * mlp_ratio)
         self.mlp = Sequential(
-            Pointwise(channels, hidden), nn.GELU(),
-            Pointwise(hidden, channels))
+            ChannelsLastLinear(channels, hidden), nn.GELU(),
+            ChannelsLastLinear(hidden, channels))
         self.drop_path = DropPath(drop_path_rate)
         for layer in (self.mlp[0], self.mlp[2]):
             trunc_normal_init(layer, std=.02)

@@ -1,6 +1,6 @@
 """Configs of all toolboxes whose data is there and whole."""
 import pytest
-from jobs import (
+from helpers.jobs import (
     CLASSIFIER,
     DETECTOR,
     SEGMENTOR,

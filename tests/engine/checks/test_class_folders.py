@@ -1,7 +1,7 @@
 """Classifiers' folders and lists: what is wrong with them is said at once."""
 
 import pytest
-from refusals import problems
+from helpers.refusals import problems
 
 
 def test_class_folders_without_pictures(cls, root):

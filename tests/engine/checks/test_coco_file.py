@@ -1,7 +1,7 @@
 """COCO's annotation files: what is wrong with them is said before the start."""
 
 import pytest
-from refusals import edit, problems
+from helpers.refusals import edit, problems
 
 
 @pytest.mark.parametrize('text', ['', '{"images": [', 'no JSON'])

@@ -1,6 +1,6 @@
 """Ops that cannot run where the model will are named before the start."""
 import pytest
-from refusals import problems
+from helpers.refusals import problems
 
 from mmadaptor.engine.checks import compiled_ops
 from mmadaptor.engine.checks.report import Report

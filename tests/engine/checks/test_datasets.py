@@ -1,6 +1,6 @@
 """Pictures, classes and heads that fit one another, or are named."""
 import pytest
-from refusals import edit, problems
+from helpers.refusals import edit, problems
 
 from mmadaptor.datasets import CLASSES, SEGMENTATION_CLASSES, make_shapes
 from mmadaptor.engine.checks.preflight import check_test, check_training

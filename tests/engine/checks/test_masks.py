@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
+from helpers.refusals import problems
 from PIL import Image
-from refusals import problems
 
 from mmadaptor.engine.checks.masks import mask_problem
 from mmadaptor.engine.checks.preflight import check_training

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from jobs import ROOT
+from helpers.jobs import ROOT
+from helpers.refusals import problems
 from mmengine.config import Config
-from refusals import problems
 
-from mmadaptor.engine.checkpoints.pretrained import (
+from mmadaptor.checkpoints.pretrained import (
     drop_pretrained,
     find_pretrained,
     how_to_make,

@@ -3,7 +3,7 @@
 import pytest
 
 from mmadaptor.engine.checks.report import Report
-from mmadaptor.engine.errors import InputError
+from mmadaptor.errors import InputError
 
 
 def test_nothing_noted_raises_nothing(tmp_path):

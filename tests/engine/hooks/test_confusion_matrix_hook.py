@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from mmadaptor.engine import ConfusionMatrixHook
-from mmadaptor.engine.errors import InputError
+from mmadaptor.errors import InputError
 
 
 def matrix_runner(tmp_path, *metrics):

@@ -10,7 +10,7 @@ import torch
 from mmengine.dataset import worker_init_fn
 
 from mmadaptor.engine import EpochSeedHook
-from mmadaptor.engine.errors import InputError
+from mmadaptor.errors import InputError
 
 
 def draws(epoch, rank, monkeypatch, seed=3):

@@ -5,14 +5,14 @@ import pathlib
 
 import pytest
 import torch
-import toy  # noqa: F401
-from jobs import TOY, write_config
+from helpers import toy  # noqa: F401
+from helpers.jobs import TOY, write_config
 from mmengine.config import Config
 from mmengine.fileio import get_file_backend
 from mmengine.runner import Runner
 
-from mmadaptor.engine.errors import CheckpointWriteError
 from mmadaptor.engine.hooks.safe_checkpoint_hook import BACKEND
+from mmadaptor.errors import CheckpointWriteError
 
 
 @pytest.fixture

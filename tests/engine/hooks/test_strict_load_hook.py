@@ -7,7 +7,7 @@ import torch
 from mmengine.runner import EpochBasedTrainLoop
 
 from mmadaptor.engine import StrictLoadHook
-from mmadaptor.engine.errors import CheckpointMismatchError
+from mmadaptor.errors import CheckpointMismatchError
 
 
 def runner_of(model, source='a.pth', trains=True, resumes=False):
@@ -44,7 +44,7 @@ def test_a_base_fits_its_booster_and_nothing_else(monkeypatch):
         base=torch.nn.Linear(2, 2), temporal=torch.nn.Linear(2, 2)))
     runner = runner_of(model, 'base.pth')
     hook, said = StrictLoadHook(optional=[r'^temporal\.']), []
-    monkeypatch.setattr('mmadaptor.engine.checkpoints.strict.print_log',
+    monkeypatch.setattr('mmadaptor.checkpoints.strict.print_log',
                         lambda text, *_: said.append(text))
     full = {k: torch.full_like(v, 3) for k, v in model.state_dict().items()}
     base = {k: v for k, v in full.items() if 'base' in k}

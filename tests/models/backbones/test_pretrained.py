@@ -39,7 +39,7 @@ def test_adaptors_and_output_norms_may_be_missing(checkpoint):
 
 def test_what_is_missing_is_said(checkpoint, monkeypatch):
     said = []
-    monkeypatch.setattr('mmadaptor.engine.checkpoints.strict.print_log',
+    monkeypatch.setattr('mmadaptor.checkpoints.strict.print_log',
                         lambda text, *_: said.append(text))
     built(checkpoint[0], VMamba, out_indices=(3, ))
     assert said == []

@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 
 from mmadaptor.models.layers import SS2D
-from mmadaptor.models.layers.ss2d import inverse_softplus
-from mmadaptor.ops.cross_scan import reference
+from mmadaptor.models.layers.scan_init import inverse_softplus
+from mmadaptor.ops.cross_selective_scan import reference
 
 
 @pytest.mark.parametrize('d_state, ssm_ratio', [(1, 1.), (2, 2.)])

@@ -1,0 +1,1 @@
+"""Counts of parameters and operations."""

@@ -1,0 +1,183 @@
+// The 2-D scan on a CPU: from maps to the kernels, which walk them in place.
+#include "../cross_selective_scan_ops.h"
+#include "scan_tasks.h"
+
+namespace mmadaptor {
+namespace {
+
+// The kernels read any strides, but fast only neighbouring channels.
+Tensor channels_last(const Tensor& t) { return t.stride(-1) == 1 ? t : t.contiguous(); }
+
+// The kernels' view of the arguments, and what keeps its memory alive.
+struct PreparedScan {
+  Tensor x, delta, A, B;
+  OptionalTensor C, D, delta_bias;
+  Scan scan;
+
+  PreparedScan(const CrossArguments& a, bool delta_softplus, bool gives_states) {
+    const auto accumulate = accumulate_type(a.x.scalar_type());
+    x = channels_last(a.x);
+    delta = channels_last(a.delta);
+    A = a.A.contiguous();
+    B = a.B.to(accumulate);
+    if (is_present(a.C)) C = a.C->to(accumulate);
+    D = contiguous(a.D);
+    delta_bias = contiguous(a.delta_bias);
+    scan.dtype = x.scalar_type();
+    scan.sum_dtype = accumulate;
+    scan.batch = x.size(0);
+    scan.groups = kDirections;
+    scan.channels = x.size(3);
+    scan.states = A.size(2);
+    scan.height = x.size(1);
+    scan.width = x.size(2);
+    scan.crosses = true;
+    scan.delta_softplus = delta_softplus;
+    scan.reads_out = C.has_value();
+    scan.gives_states = gives_states;
+    scan.u = strided(x);
+    scan.delta = strided_directed(delta);
+    scan.B = strided_coefficients(B);
+    if (C.has_value()) scan.C = strided_coefficients(*C);
+    scan.B_varies = true;
+    scan.C_varies = C.has_value();
+    scan.A = A.const_data_ptr();
+    scan.D = data_or_null(D);
+    scan.delta_bias = data_or_null(delta_bias);
+    // A task takes all four directions, unless threads would have nothing to do.
+    scan.sharing = kDirections;
+    if (scan.tasks() < at::get_num_threads()) scan.sharing = 1;
+  }
+};
+
+// A map that is the sum over the directions: added up in place by the one task
+// that walks them, or from a map each, with the same bits either way.
+class DirectionSum {
+ public:
+  DirectionSum(const Scan& scan, const Tensor& total) : total_(total) {
+    if (scan.sharing == 1) {
+      auto sizes = total.sizes().vec();
+      sizes.insert(sizes.begin(), kDirections);
+      parts_ = at::empty(sizes, total.options().dtype(scan.sum_dtype));
+    } else if (scan.sum_dtype != scan.dtype) {
+      parts_ = at::empty(total.sizes(), total.options().dtype(scan.sum_dtype)).unsqueeze(0);
+    } else {
+      parts_ = total.unsqueeze(0);
+    }
+  }
+
+  Strided strided_parts() const {
+    auto part = strided(parts_.select(0, 0));
+    if (parts_.size(0) > 1) part.group = parts_.stride(0);
+    return part;
+  }
+
+  void add_up() {
+    if (parts_.is_alias_of(total_)) return;
+    auto sum = parts_.select(0, 0);
+    for (int64_t k = 1; k < parts_.size(0); ++k) sum.add_(parts_.select(0, k));
+    total_.copy_(sum);
+  }
+
+ private:
+  Tensor total_, parts_;
+};
+
+std::tuple<Tensor, Tensor, Tensor> forward(const CrossArguments& arguments, bool delta_softplus,
+                                           bool return_states) {
+  auto results = empty_cross_results(arguments, return_states);
+  auto& [y, states, checkpoints] = results;
+  const PreparedScan prepared(arguments, delta_softplus, return_states);
+  const Scan& scan = prepared.scan;
+  ScanResults out{};
+  out.checkpoints = checkpoints.data_ptr();
+  if (return_states) out.h = strided_states(states);
+  if (scan.reads_out) {
+    DirectionSum sum(scan, y);
+    out.y = sum.strided_parts();
+    run(scan_kernels().forward, scan, out);
+    sum.add_up();
+  } else {
+    run(scan_kernels().forward, scan, out);
+  }
+  return results;
+}
+
+CrossGradients backward(const CrossArguments& a, bool delta_softplus, const OptionalTensor& grad_y,
+                        const OptionalTensor& grad_states, const Tensor& checkpoints) {
+  const PreparedScan prepared(a, delta_softplus, is_present(grad_states));
+  const Scan& scan = prepared.scan;
+  auto gradients = empty_cross_gradients(a);
+  auto& [grad_x, grad_delta, grad_A, grad_B, grad_C, grad_D, grad_delta_bias] = gradients;
+  Parts A(grad_A, scan.batch, scan.sum_dtype), B(grad_B, scan.blocks(), scan.sum_dtype), C, D,
+      delta_bias;
+  if (scan.reads_out) C = Parts(grad_C, scan.blocks(), scan.sum_dtype);
+  if (scan.D) D = Parts(grad_D, scan.batch, scan.sum_dtype);
+  if (scan.delta_bias) delta_bias = Parts(grad_delta_bias, scan.batch, scan.sum_dtype);
+  DirectionSum sum(scan, grad_x);
+
+  const Tensor kept = checkpoints.contiguous();
+  Tensor incoming_y;
+  ScanGradients grads{};
+  if (scan.reads_out) grads.y = strided(incoming_y = channels_last(*grad_y));
+  if (scan.gives_states) grads.h = strided_states(*grad_states);
+  grads.checkpoints = kept.const_data_ptr();
+  grads.u = sum.strided_parts();
+  grads.delta = strided_directed(grad_delta);
+  grads.A = A.data();
+  grads.B = strided_coefficients(B.first());
+  if (scan.reads_out) grads.C = strided_coefficients(C.first());
+  grads.B_part = B.stride();
+  grads.C_part = C.stride();
+  grads.D = D.data();
+  grads.delta_bias = delta_bias.data();
+  run(scan_kernels().backward, scan, grads);
+  sum.add_up();
+  for (Parts* parts : {&A, &B, &C, &D, &delta_bias}) parts->add_up();
+  return gradients;
+}
+
+Readout prepare_readout(const Tensor& h, const Tensor& C) {
+  return {h.scalar_type(),    h.size(3), h.size(4), h.size(5), h.const_data_ptr(),
+          C.const_data_ptr(), nullptr,   nullptr,   nullptr,   nullptr};
+}
+
+constexpr int64_t kPixels = 64;  // the fewest that are worth a thread
+
+Tensor cross_readout(const Tensor& states, const Tensor& C) {
+  check_readout("cross_readout", states, C);
+  const Tensor h = states.contiguous(), wide_C = C.to(h.scalar_type()).contiguous();
+  const Tensor y = empty_readout(h, wide_C);
+  auto readout = prepare_readout(h, wide_C);
+  readout.y = y.data_ptr();
+  at::parallel_for(
+      0, wide_C.size(0) * wide_C.size(1) * wide_C.size(2), kPixels,
+      [&](int64_t begin, int64_t end) { scan_kernels().readout(readout, begin, end); });
+  return y.to(C.scalar_type());
+}
+
+std::tuple<Tensor, Tensor> cross_readout_backward(const Tensor& grad_y, const Tensor& states,
+                                                  const Tensor& C) {
+  check_readout_gradient("cross_readout_backward", grad_y, states, C);
+  const Tensor h = states.contiguous(), wide_C = C.to(h.scalar_type()).contiguous();
+  auto [grad_states, grad_C] = empty_readout_gradients(h, wide_C);
+  const Tensor grad = grad_y.to(h.scalar_type()).contiguous();
+  auto readout = prepare_readout(h, wide_C);
+  readout.grad_y = grad.const_data_ptr();
+  readout.grad_h = grad_states.data_ptr();
+  readout.grad_C = grad_C.data_ptr();
+  at::parallel_for(
+      0, wide_C.size(0) * wide_C.size(1) * wide_C.size(2), kPixels,
+      [&](int64_t begin, int64_t end) { scan_kernels().readout_backward(readout, begin, end); });
+  return {grad_states, grad_C.to(C.scalar_type())};
+}
+
+}  // namespace
+
+TORCH_LIBRARY_IMPL(mmadaptor, CPU, m) {
+  CrossScanOps<forward, backward>::implement(m);
+  m.impl("cross_readout", cross_readout);
+  m.impl("cross_readout_backward", cross_readout_backward);
+}
+
+}  // namespace mmadaptor

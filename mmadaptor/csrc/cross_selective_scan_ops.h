@@ -1,0 +1,93 @@
+// The 2-D scan's ops on a device, around its forward and its backward pass; and its
+// tensors as the kernels see them.
+#pragma once
+
+#include <torch/library.h>
+
+#include "cross_selective_scan_arguments.h"
+#include "scan_tensors.h"
+
+namespace mmadaptor {
+
+inline Strided strided(const Tensor& t) {  // (batch, height, width, channels)
+  return {t.data_ptr(), t.stride(0), 0, t.stride(3), t.stride(1), t.stride(2)};
+}
+
+inline Strided strided_directed(const Tensor& t) {  // (batch, height, width, 4, channels)
+  return {t.data_ptr(), t.stride(0), t.stride(3), t.stride(4), t.stride(1), t.stride(2)};
+}
+
+inline Strided strided_coefficients(const Tensor& t) {  // (batch, height, width, 4, states)
+  return {t.data_ptr(), t.stride(0), t.stride(3), 0, t.stride(1), t.stride(2), t.stride(4)};
+}
+
+inline Strided strided_states(const Tensor& t) {  // (batch, height, width, 4, channels, states)
+  return {t.data_ptr(), t.stride(0), t.stride(3), t.stride(4),
+          t.stride(1),  t.stride(2), t.stride(5)};
+}
+
+// What a device does: y, the states (if asked for) and the checkpoints.
+using CrossForward = std::tuple<Tensor, Tensor, Tensor>(const CrossArguments&, bool delta_softplus,
+                                                        bool return_states);
+// And all gradients, for that of y, of the states, or of both.
+using CrossBackward = CrossGradients(const CrossArguments&, bool delta_softplus,
+                                     const OptionalTensor& grad_y,
+                                     const OptionalTensor& grad_states, const Tensor& checkpoints);
+
+template <CrossForward forward, CrossBackward backward>
+struct CrossScanOps {
+  static std::tuple<Tensor, Tensor, Tensor> scan(const Tensor& x, const Tensor& delta,
+                                                 const Tensor& A, const Tensor& B, const Tensor& C,
+                                                 const OptionalTensor& D,
+                                                 const OptionalTensor& delta_bias,
+                                                 bool delta_softplus, bool return_states) {
+    const OptionalTensor readout = C;
+    const CrossArguments arguments{x, delta, A, B, readout, D, delta_bias};
+    check_cross_scan("cross_selective_scan", arguments);
+    return forward(arguments, delta_softplus, return_states);
+  }
+
+  static CrossGradients scan_backward(const Tensor& grad_y, const OptionalTensor& grad_states,
+                                      const Tensor& x, const Tensor& delta, const Tensor& A,
+                                      const Tensor& B, const Tensor& C, const OptionalTensor& D,
+                                      const OptionalTensor& delta_bias, bool delta_softplus,
+                                      const Tensor& checkpoints) {
+    const OptionalTensor readout = C;
+    const CrossArguments arguments{x, delta, A, B, readout, D, delta_bias};
+    check_cross_gradients("cross_selective_scan_backward", arguments, grad_y, grad_states,
+                          checkpoints);
+    return backward(arguments, delta_softplus, grad_y, grad_states, checkpoints);
+  }
+
+  static std::tuple<Tensor, Tensor> states(const Tensor& x, const Tensor& delta, const Tensor& A,
+                                           const Tensor& B, const OptionalTensor& delta_bias,
+                                           bool delta_softplus) {
+    const OptionalTensor none;
+    const CrossArguments arguments{x, delta, A, B, none, none, delta_bias};
+    check_cross_scan("cross_selective_scan_states", arguments);
+    const auto results = forward(arguments, delta_softplus, true);
+    return {std::get<1>(results), std::get<2>(results)};
+  }
+
+  static std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> states_backward(
+      const Tensor& grad_states, const Tensor& x, const Tensor& delta, const Tensor& A,
+      const Tensor& B, const OptionalTensor& delta_bias, bool delta_softplus,
+      const Tensor& checkpoints) {
+    const OptionalTensor none;
+    const CrossArguments arguments{x, delta, A, B, none, none, delta_bias};
+    check_cross_gradients("cross_selective_scan_states_backward", arguments, none, grad_states,
+                          checkpoints);
+    const auto grads = backward(arguments, delta_softplus, none, grad_states, checkpoints);
+    return {std::get<0>(grads), std::get<1>(grads), std::get<2>(grads), std::get<3>(grads),
+            std::get<6>(grads)};
+  }
+
+  static void implement(torch::Library& m) {
+    m.impl("cross_selective_scan", scan);
+    m.impl("cross_selective_scan_backward", scan_backward);
+    m.impl("cross_selective_scan_states", states);
+    m.impl("cross_selective_scan_states_backward", states_backward);
+  }
+};
+
+}  // namespace mmadaptor

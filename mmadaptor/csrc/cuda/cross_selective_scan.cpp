@@ -1,0 +1,169 @@
+// The 2-D scan on a GPU: from maps to the kernels, which walk them in place.
+#include "../cross_selective_scan_ops.h"
+#include "scan_workspace.h"
+
+namespace mmadaptor::cuda {
+namespace {
+
+// The kernels want a map's rows to follow one another.
+Tensor in_rows(const Tensor& t) {
+  return t.size(1) == 1 || t.stride(1) == t.size(2) * t.stride(2) ? t : t.contiguous();
+}
+
+// And they read neighbouring channels together.
+Tensor channels_last(const Tensor& t) { return t.stride(-1) == 1 ? in_rows(t) : t.contiguous(); }
+
+// The kernels' view of the arguments, and what keeps its memory alive.
+struct PreparedScan {
+  Tensor x, delta, A, B;
+  OptionalTensor C, D, delta_bias;
+  ScanView view;
+
+  PreparedScan(const CrossArguments& a, bool delta_softplus, bool gives_states)
+      : x(channels_last(a.x)),
+        delta(channels_last(a.delta)),
+        A(a.A.contiguous()),
+        B(in_rows(a.B)),
+        D(contiguous(a.D)),
+        delta_bias(contiguous(a.delta_bias)) {
+    if (is_present(a.C)) C = in_rows(*a.C);
+    view.batch = x.size(0);
+    view.groups = kDirections;
+    view.channels = x.size(3);
+    view.states = A.size(2);
+    view.height = x.size(1);
+    view.width = x.size(2);
+    view.crosses = true;
+    view.delta_softplus = delta_softplus;
+    view.reads_out = C.has_value();
+    view.gives_states = gives_states;
+    view.u = strided(x);
+    view.delta = strided_directed(delta);
+    view.B = strided_coefficients(B);
+    if (C.has_value()) view.C = strided_coefficients(*C);
+    view.B_varies = true;
+    view.C_varies = C.has_value();
+    view.A = A.const_data_ptr();
+    view.D = data_or_null(D);
+    view.delta_bias = data_or_null(delta_bias);
+  }
+
+  at::TensorOptions wide_options() const { return A.options(); }
+};
+
+// A map that is the sum over the directions: on the chip or in a map of its own
+// until the last direction, or from a map of each.
+class DirectionSum {
+ public:
+  DirectionSum(const Tensor& total, const ScanPlan& plan, at::TensorOptions wide) : total_(total) {
+    auto sizes = total.sizes().vec();
+    if (plan.sharing == 1) sizes.insert(sizes.begin(), kDirections);
+    if (plan.sharing == 1 || (!plan.sums_in_shared && total.dtype() != wide.dtype()))
+      sum_ = at::empty(sizes, wide);
+    else if (!plan.sums_in_shared)
+      sum_ = total;
+  }
+
+  Strided sum() const {
+    if (!sum_.defined()) return {};
+    if (sum_.dim() == total_.dim()) return strided(sum_);
+    auto part = strided(sum_.select(0, 0));
+    part.group = sum_.stride(0);
+    return part;
+  }
+  Strided result() const {
+    return sum_.defined() && sum_.dim() > total_.dim() ? Strided{} : strided(total_);
+  }
+  void add_up() const {
+    if (sum_.defined() && sum_.dim() > total_.dim()) total_.copy_(sum_.sum(0));
+  }
+
+ private:
+  Tensor total_, sum_;
+};
+
+std::tuple<Tensor, Tensor, Tensor> forward(const CrossArguments& arguments, bool delta_softplus,
+                                           bool return_states) {
+  const DeviceGuard guard(arguments.x.device());
+  auto results = empty_cross_results(arguments, return_states);
+  auto& [y, states, checkpoints] = results;
+  if (y.numel() == 0) return results;
+  const PreparedScan scan(arguments, delta_softplus, return_states);
+  PreparedPlan prepared(scan.view, scan.wide_options(), false);
+  ScanResults out{};
+  out.checkpoints = checkpoints.data_ptr();
+  if (return_states) out.h = strided_states(states);
+  const DirectionSum sum(y, prepared.extra.plan, scan.wide_options());
+  if (scan.view.reads_out) {
+    prepared.extra.sum = sum.sum();
+    out.y = sum.result();
+  }
+  for_element(scan.x.scalar_type(), [&](auto* type) {
+    launch_scan(type, scan.view, out, prepared.extra, prepared.target);
+  });
+  MMADAPTOR_LAUNCHED();
+  if (scan.view.reads_out) sum.add_up();
+  return results;
+}
+
+// The gradient of B or C, part by part: (batch, 4, states, height, width), so that
+// what neighbouring steps give lies together.
+Parts coefficient_parts(const Tensor& total, const ScanPlan& plan, at::ScalarType wide) {
+  return {total.permute({0, 3, 4, 1, 2}), plan.blocks, wide};
+}
+
+Strided strided_part(const Parts& parts) {
+  return strided_coefficients(parts.first().permute({0, 3, 4, 1, 2}));
+}
+
+CrossGradients backward(const CrossArguments& a, bool delta_softplus, const OptionalTensor& grad_y,
+                        const OptionalTensor& grad_states, const Tensor& checkpoints) {
+  const DeviceGuard guard(a.x.device());
+  auto gradients = empty_cross_gradients(a);
+  auto& [grad_x, grad_delta, grad_A, grad_B, grad_C, grad_D, grad_delta_bias] = gradients;
+  const PreparedScan scan(a, delta_softplus, is_present(grad_states));
+  const ScanView& view = scan.view;
+  PreparedPlan prepared(view, scan.wide_options(), true);
+  const ScanPlan& plan = prepared.extra.plan;
+  const auto wide = scan.A.scalar_type();
+  Parts A = parts_of(grad_A, prepared, view, wide, true);
+  Parts B = coefficient_parts(grad_B, plan, wide), C, D, delta_bias;
+  if (view.reads_out) C = coefficient_parts(grad_C, plan, wide);
+  if (view.D) D = parts_of(grad_D, prepared, view, wide, false);
+  if (view.delta_bias) delta_bias = parts_of(grad_delta_bias, prepared, view, wide, false);
+  const DirectionSum sum(grad_x, plan, scan.wide_options());
+
+  const Tensor kept = checkpoints.contiguous();
+  Tensor incoming_y, incoming_states;
+  ScanGradients grads{};
+  if (view.reads_out) grads.y = strided(incoming_y = channels_last(*grad_y));
+  if (view.gives_states) grads.h = strided_states(incoming_states = in_rows(*grad_states));
+  grads.checkpoints = kept.const_data_ptr();
+  grads.u = sum.result();
+  prepared.extra.sum = sum.sum();
+  grads.delta = strided_directed(grad_delta);
+  grads.A = A.data();
+  grads.B = strided_part(B);
+  if (view.reads_out) grads.C = strided_part(C);
+  grads.B_part = B.stride();
+  grads.C_part = C.stride();
+  grads.D = D.data();
+  grads.delta_bias = delta_bias.data();
+  if (view.batch > 0) {
+    for_element(scan.x.scalar_type(), [&](auto* type) {
+      launch_scan_backward(type, view, grads, prepared.extra, prepared.target);
+    });
+    MMADAPTOR_LAUNCHED();
+    sum.add_up();
+  }
+  for (Parts* parts : {&A, &B, &C, &D, &delta_bias}) parts->add_up();
+  return gradients;
+}
+
+}  // namespace
+
+TORCH_LIBRARY_IMPL(mmadaptor, MMADAPTOR_DEVICE, m) {
+  CrossScanOps<forward, backward>::implement(m);
+}
+
+}  // namespace mmadaptor::cuda

@@ -1,0 +1,56 @@
+// What both scans' ops on a GPU have in common, between tensors and kernels.
+#pragma once
+
+#include <limits>
+
+#include "../scan_tensors.h"
+#include "scan_launch.h"
+#include "torch_device.h"
+
+namespace mmadaptor::cuda {
+
+// The plan of a call, and the memory that it needs besides the results.
+class PreparedPlan {
+ public:
+  ScanExtra extra;
+  Target target;
+
+  PreparedPlan(const ScanView& v, at::TensorOptions wide_options, bool backward)
+      : target(current_target()) {
+    TORCH_CHECK_VALUE(v.states <= kMostStates, "selective scan on CUDA: `A` must have at most ",
+                      kMostStates, " states, got ", v.states);
+    TORCH_CHECK_VALUE(v.length() < kMostSteps && largest_stride(v) < kMostSteps,
+                      "selective scan on CUDA: a map must have fewer than ", kMostSteps,
+                      " pixels, and fewer numbers from one to the next, got ", v.length(), " and ",
+                      largest_stride(v));
+    extra.plan = plan_scan(v, wide_options.dtype().itemsize(), backward, target);
+    const ScanPlan& plan = extra.plan;
+    if (plan.segments == 1) return;
+    steps_ = at::empty({plan.segments, v.batch, v.all_channels()}, wide_options);
+    states_ = at::empty({plan.segments, v.batch, v.states, v.all_channels()}, wide_options);
+    extra.segment_steps = steps_.data_ptr();
+    extra.segment_states = states_.data_ptr();
+  }
+
+ private:
+  // Where pixels are numbered by int.
+  static constexpr int64_t kMostSteps = std::numeric_limits<int>::max() - (1 << 16);
+  Tensor steps_, states_;
+
+  static int64_t largest_stride(const ScanView& v) {
+    int64_t most = v.groups * v.channels * v.states;  // of the states
+    for (const Strided* t : {&v.u, &v.delta, &v.z, &v.B, &v.C}) most = std::max(most, t->column);
+    return most;
+  }
+};
+
+// Each thread's part of a gradient of (all channels) or, with states, of (all
+// channels, states), whose parts are (states, all channels).
+inline Parts parts_of(const Tensor& total, const PreparedPlan& prepared, const ScanView& v,
+                      at::ScalarType wide, bool with_states) {
+  const Tensor target =
+      with_states ? total.view({v.all_channels(), v.states}).t() : total.view({v.all_channels()});
+  return {target, prepared.extra.plan.parts(v), wide};
+}
+
+}  // namespace mmadaptor::cuda

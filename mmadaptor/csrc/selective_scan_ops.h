@@ -1,0 +1,106 @@
+// The 1-D scan's ops on a device, around its forward and its backward pass; and its
+// tensors as the kernels see them.
+#pragma once
+
+#include <torch/library.h>
+
+#include "scan_tensors.h"
+#include "selective_scan_arguments.h"
+
+namespace mmadaptor {
+
+// A sequence is a map of one row; channels are split into groups.
+inline Strided strided(const Tensor& t, int64_t groups) {  // (batch, channels, length)
+  return {t.data_ptr(), t.stride(0), t.size(1) / groups * t.stride(1), t.stride(1), 0, t.stride(2)};
+}
+
+inline Strided strided_states(const Tensor& t,
+                              int64_t groups) {  // (batch, channels, states, length)
+  return {t.data_ptr(), t.stride(0), t.size(1) / groups * t.stride(1), t.stride(1), 0,
+          t.stride(3),  t.stride(2)};
+}
+
+// B or C: (channels, states), (batch, states, length) or (batch, groups, states, length).
+inline Strided strided_coefficients(const Tensor& t, int64_t groups) {
+  if (t.dim() == 2)
+    return {t.data_ptr(), 0, t.size(0) / groups * t.stride(0), t.stride(0), 0, 0, t.stride(1)};
+  if (t.dim() == 3) return {t.data_ptr(), t.stride(0), 0, 0, 0, t.stride(2), t.stride(1)};
+  return {t.data_ptr(), t.stride(0), t.stride(1), 0, 0, t.stride(3), t.stride(2)};
+}
+
+// What a forward pass returns; with a C no states, without one they alone.
+struct ScanOutputs {
+  Tensor y, last_state, states, checkpoints;
+
+  explicit ScanOutputs(const ScanArguments& a) {
+    if (is_present(a.C))
+      std::tie(y, last_state, checkpoints) = empty_scan_results(a);
+    else
+      std::tie(states, checkpoints) = empty_states_results(a);
+  }
+};
+
+// What a device does.
+using ScanForward = ScanOutputs(const ScanArguments&, bool delta_softplus);
+// `grad` is that of y, or of the states without a C.
+using ScanBackward = ScanGradientTuple(const ScanArguments&, bool delta_softplus,
+                                       const Tensor& grad, const OptionalTensor& grad_last_state,
+                                       const Tensor& checkpoints);
+
+template <ScanForward forward, ScanBackward backward>
+struct SelectiveScanOps {
+  static std::tuple<Tensor, Tensor, Tensor> scan(const Tensor& u, const Tensor& delta,
+                                                 const Tensor& A, const Tensor& B, const Tensor& C,
+                                                 const OptionalTensor& D, const OptionalTensor& z,
+                                                 const OptionalTensor& delta_bias,
+                                                 bool delta_softplus) {
+    const OptionalTensor readout = C;
+    const ScanArguments arguments{u, delta, A, B, readout, D, z, delta_bias};
+    check_scan("selective_scan", arguments);
+    const auto outputs = forward(arguments, delta_softplus);
+    return {outputs.y, outputs.last_state, outputs.checkpoints};
+  }
+
+  static std::tuple<Tensor, Tensor> states(const Tensor& u, const Tensor& delta, const Tensor& A,
+                                           const Tensor& B, const OptionalTensor& delta_bias,
+                                           bool delta_softplus) {
+    const OptionalTensor none;
+    const ScanArguments arguments{u, delta, A, B, none, none, none, delta_bias};
+    check_scan("selective_scan_states", arguments);
+    const auto outputs = forward(arguments, delta_softplus);
+    return {outputs.states, outputs.checkpoints};
+  }
+
+  static ScanGradientTuple scan_backward(const Tensor& grad_y,
+                                         const OptionalTensor& grad_last_state, const Tensor& u,
+                                         const Tensor& delta, const Tensor& A, const Tensor& B,
+                                         const Tensor& C, const OptionalTensor& D,
+                                         const OptionalTensor& z, const OptionalTensor& delta_bias,
+                                         bool delta_softplus, const Tensor& checkpoints) {
+    const OptionalTensor readout = C;
+    const ScanArguments arguments{u, delta, A, B, readout, D, z, delta_bias};
+    check_scan_gradient("selective_scan_backward", arguments, grad_y, grad_last_state, checkpoints);
+    return backward(arguments, delta_softplus, grad_y, grad_last_state, checkpoints);
+  }
+
+  static std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> states_backward(
+      const Tensor& grad_states, const Tensor& u, const Tensor& delta, const Tensor& A,
+      const Tensor& B, const OptionalTensor& delta_bias, bool delta_softplus,
+      const Tensor& checkpoints) {
+    const OptionalTensor none;
+    const ScanArguments arguments{u, delta, A, B, none, none, none, delta_bias};
+    check_states_gradient("selective_scan_states_backward", arguments, grad_states, checkpoints);
+    const auto grads = backward(arguments, delta_softplus, grad_states, none, checkpoints);
+    return {std::get<0>(grads), std::get<1>(grads), std::get<2>(grads), std::get<3>(grads),
+            std::get<7>(grads)};
+  }
+
+  static void implement(torch::Library& m) {
+    m.impl("selective_scan", scan);
+    m.impl("selective_scan_backward", scan_backward);
+    m.impl("selective_scan_states", states);
+    m.impl("selective_scan_states_backward", states_backward);
+  }
+};
+
+}  // namespace mmadaptor

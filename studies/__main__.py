@@ -1,0 +1,35 @@
+"""`python -m studies NAME ...`."""
+
+import argparse
+from pathlib import Path
+
+from mmadaptor.engine.command_line import positive, run
+
+from . import __doc__ as purpose
+from .report import draw, table
+from .run import run_all
+from .studies import STUDIES
+
+
+def main() -> None:
+    """Run what is missing, then print and write the tables."""
+    parser = argparse.ArgumentParser(
+        prog='python -m studies', description=purpose)
+    parser.add_argument('names', nargs='+', choices=list(STUDIES))
+    parser.add_argument('--seeds', type=positive, default=3)
+    parser.add_argument('--jobs', type=positive, default=2,
+                        help='runs at a time, a thread each if more than one')
+    parser.add_argument('--out', type=Path, default=Path('work_dirs/study'))
+    args = parser.parse_args()
+    for name in args.names:
+        study, out = STUDIES[name], args.out / name
+        records = run_all(study.runs, out, args.seeds, args.jobs)
+        text = table(study, records)
+        (out / 'table.md').write_text(text + '\n')
+        draw(study, records, out / 'plot.png')
+        print(f'{study.title}, {args.seeds} seeds:\n\n{text}\n\n'
+              f'Drawn in {out / "plot.png"}')
+
+
+if __name__ == '__main__':
+    run(main)

@@ -1,0 +1,59 @@
+"""Counts on the `meta` device, where every kind of model has to run."""
+import pytest
+from helpers.jobs import CLASSIFIER, DETECTOR, SEGMENTOR, write_config
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+from torch import nn
+
+from mmadaptor.analysis.flops import count, input_size
+from mmadaptor.errors import InputError
+
+
+class Tiny(nn.Module):
+    """A convolution, then a linear layer on the map."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 5, 3, padding=1)
+        self.linear = nn.Linear(8, 7)
+
+    def forward(self, images, mode):
+        assert mode == 'tensor'
+        return self.linear(self.conv(images))
+
+
+def test_by_hand():
+    modules, ours = count(Tiny().eval(), (4, 8))
+    conv, linear = 4 * 8 * 3 * 5 * 9, 5 * 4 * 8 * 7
+    assert modules == {'conv': conv, 'linear': linear, 'in all': conv + linear}
+    assert ours == {}
+
+
+def test_rois_of_a_two_stage_detector():
+    """1000 boxes through two linear layers each, 100 masks through 4 convs."""
+    init_default_scope('mmdet')
+    path = Config._get_cfg_path(
+        'mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py', '')[0]
+    model = MODELS.build(Config.fromfile(path).model).eval()
+    modules, _ = count(model, (64, 64))
+    box = 1000 * (256 * 7 * 7 * 1024 + 1024 * 1024 + 1024 * (81 + 320))
+    conv = 14 * 14 * 256 * 256 * 9
+    mask = 100 * (4 * conv + 14 * 14 * 256 * 256 * 4 + 28 * 28 * 256 * 80)
+    assert modules['roi_head'] == box + mask
+
+
+@pytest.mark.parametrize('text', [CLASSIFIER, DETECTOR, SEGMENTOR])
+def test_other_models_of_the_toolboxes(text, tmp_path):
+    cfg = Config.fromfile(write_config(tmp_path, text, data_root=''))
+    init_default_scope(cfg.default_scope)
+    modules, _ = count(MODELS.build(cfg.model).eval(), (64, 64))
+    assert 0 < modules['backbone'] < modules['in all']
+    assert sum(modules.values()) == 2 * modules['in all']
+
+
+def test_sizes():
+    assert input_size(Config(dict(default_scope='mmseg'))) == (512, 2048)
+    assert input_size(Config(dict(
+        default_scope='mmseg', embedded_dataset='x'))) == (128, 128)
+    with pytest.raises(InputError, match='one of .*mmdet.*got None'):
+        input_size(Config({}))

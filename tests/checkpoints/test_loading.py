@@ -1,0 +1,167 @@
+"""No file that is loaded as a checkpoint can run anything."""
+
+import argparse
+import os
+import pathlib
+import re
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from mmengine.logging.history_buffer import HistoryBuffer
+from mmengine.model import PretrainedInit
+from mmengine.runner import load_checkpoint
+from mmengine.runner.checkpoint import CheckpointLoader
+
+from mmadaptor.checkpoints.loading import FORCE_WEIGHTS_ONLY, peek
+from mmadaptor.errors import (
+    DamagedFileError,
+    InputError,
+    UnsafeCheckpointError,
+)
+
+
+class Planted:
+    """Touches a file when it is unpickled."""
+
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return pathlib.Path.touch, (self.mark, )
+
+
+@pytest.fixture
+def planted(tmp_path):
+    path = tmp_path / 'planted.pth'
+    torch.save(
+        dict(state_dict=dict(weight=torch.ones(1)), x=Planted(tmp_path / 'ran')),
+        path)
+    return path
+
+
+def read_by_loader(path):
+    return CheckpointLoader.load_checkpoint(str(path), 'cpu')
+
+
+def read_into_model(path):
+    return load_checkpoint(torch.nn.Linear(1, 1, bias=False), str(path))
+
+
+def read_by_init(path):
+    PretrainedInit(str(path))(torch.nn.Linear(1, 1, bias=False))
+
+
+def read_by_peek(path):
+    return peek(str(path))
+
+
+@pytest.fixture(params=['', 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'], ids=['', 'forced'])
+def whatever_torch_is_told(request, monkeypatch):
+    """Also where a user's environment asks torch for full unpickling."""
+    if request.param:
+        monkeypatch.setenv(request.param, '1')
+    yield
+    if request.param:
+        assert os.environ[request.param] == '1'
+
+
+READERS = [read_by_loader, read_into_model, read_by_init, read_by_peek]
+
+
+@pytest.mark.parametrize('read', READERS)
+@pytest.mark.usefixtures('whatever_torch_is_told')
+def test_planted_object_is_refused_and_named(read, planted, tmp_path):
+    with pytest.raises(UnsafeCheckpointError, match=re.escape(str(planted))):
+        read(planted)
+    assert not (tmp_path / 'ran').exists()
+
+
+def test_the_planted_object_does_run_without_us(planted, tmp_path):
+    torch.load(planted, weights_only=False)
+    assert (tmp_path / 'ran').exists()
+
+
+def test_http_has_no_fallback_either(planted, tmp_path, monkeypatch):
+    """The download is there already, as in torch's cache."""
+    monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path / 'hub'))
+    cache = tmp_path / 'hub' / 'checkpoints'
+    cache.mkdir(parents=True)
+    planted.rename(cache / 'planted.pth')
+    address = 'https://example.org/planted.pth'
+    with pytest.raises(UnsafeCheckpointError, match=address):
+        read_by_loader(address)
+    assert not (tmp_path / 'ran').exists()
+
+
+def test_every_scheme_of_mmengine_is_guarded():
+    loaders = CheckpointLoader._schemes.values()
+    assert len(loaders) >= 11
+    assert all(hasattr(loader, '__wrapped__') for loader in loaders)
+
+
+@pytest.mark.usefixtures('whatever_torch_is_told')
+def test_what_mmengine_saves_is_read(tmp_path):
+    history = HistoryBuffer([1.0, 2.0], [1, 1])
+    content = dict(
+        state_dict=dict(weight=torch.arange(3.)),
+        args=argparse.Namespace(lr=0.1),
+        meta=dict(classes=('a', ), palette=np.array([1, 2])),
+        message_hub=dict(log_scalars=dict(loss=history)))
+    torch.save(content, tmp_path / 'good.pth')
+    got = read_by_loader(tmp_path / 'good.pth')
+    assert got['args'].lr == 0.1
+    assert got['message_hub']['log_scalars']['loss'].mean() == 1.5
+    torch.testing.assert_close(got['state_dict'], content['state_dict'])
+    assert FORCE_WEIGHTS_ONLY not in os.environ
+
+
+@pytest.mark.parametrize('read', READERS)
+@pytest.mark.parametrize('kept', [0, 10, 700])
+def test_truncated_file_is_named(read, kept, tmp_path):
+    path = tmp_path / 'cut.pth'
+    torch.save(dict(state_dict=dict(weight=torch.ones(1, 1))), path)
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(DamagedFileError, match=re.escape(str(path))):
+        read(path)
+
+
+@pytest.mark.parametrize('read', READERS)
+@pytest.mark.parametrize('text', ['<html>not found</html>', 'hello world'])
+def test_text_is_no_checkpoint(read, text, tmp_path):
+    path = tmp_path / 'page.pth'
+    path.write_text(text)
+    with pytest.raises(DamagedFileError, match='page.pth'):
+        read(path)
+
+
+@pytest.mark.parametrize('read', READERS)
+def test_another_zip_file_is_no_checkpoint(read, tmp_path):
+    path = tmp_path / 'photos.pth'
+    with zipfile.ZipFile(path, 'w') as archive:
+        archive.writestr('photo.txt', 'none')
+    with pytest.raises(DamagedFileError, match='photos.pth'):
+        read(path)
+
+
+@pytest.mark.parametrize('read', READERS)
+def test_format_before_torch_1_6_cut_in_half(read, tmp_path):
+    path = tmp_path / 'old.pth'
+    torch.save(dict(weight=torch.ones(99)), path,
+               _use_new_zipfile_serialization=False)
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(DamagedFileError, match='old.pth'):
+        read(path)
+
+
+def test_missing_file_is_named(tmp_path):
+    with pytest.raises(InputError, match=r'none\.pth: no such'):
+        read_by_loader(tmp_path / 'none.pth')
+
+
+def test_format_before_torch_1_6_is_read(tmp_path):
+    path = tmp_path / 'old.pth'
+    torch.save(dict(weight=torch.ones(2)), path,
+               _use_new_zipfile_serialization=False)
+    torch.testing.assert_close(peek(str(path))['weight'], torch.ones(2))

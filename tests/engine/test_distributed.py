@@ -1,0 +1,200 @@
+"""How the processes of a job find each other, and what DDP is told."""
+
+import argparse
+import os
+import pathlib
+
+import pytest
+import torch
+from helpers.jobs import TOY, write_config
+from mmengine.config import Config
+from mmengine.model import BaseModel
+from mmengine.optim import OptimWrapper
+from mmengine.registry import MODEL_WRAPPERS, MODELS, init_default_scope
+
+from mmadaptor.engine import distributed
+from mmadaptor.engine.command_line import load_config
+from mmadaptor.engine.distributed import (
+    TOLD,
+    check_launcher,
+    join_processes,
+    leave_processes,
+)
+from mmadaptor.errors import InputError
+
+CONFIG = (pathlib.Path(__file__).parents[2] / 'configs' /
+          'mask_rcnn_mamba_adaptor_b0_shapes.py')
+
+
+@pytest.fixture
+def environment(monkeypatch):
+    """No launcher's variables."""
+    for names in (*TOLD.values(), ('LOCAL_RANK', )):
+        for name in names:
+            monkeypatch.delenv(name, raising=False)
+    return monkeypatch
+
+
+@pytest.fixture
+def alone(environment):
+    """A job of one process that torchrun started on a CPU."""
+    values = ('0', '1', '127.0.0.1', '0', '0')
+    for name, value in zip(TOLD['pytorch'], values):
+        environment.setenv(name, value)
+    environment.setattr(distributed, 'get_device', lambda: 'cpu')
+    yield environment
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize('launcher, lacks, way', [
+    ('pytorch', 'RANK, WORLD_SIZE', 'dist_train.sh'),
+    ('slurm', 'SLURM_PROCID', 'slurm_train.sh'),
+    ('mpi', 'OMPI_COMM_WORLD_RANK', 'mpirun'),
+])
+def test_launcher_that_did_not_start_the_job(launcher, lacks, way, environment):
+    with pytest.raises(InputError, match=f'lacks {lacks}.*{way}'):
+        check_launcher(launcher)
+
+
+def test_processes_that_would_each_do_the_whole_job(
+        environment, tmp_path):
+    config = write_config(tmp_path, TOY, work_dir='run')
+    environment.setenv('RANK', '0')
+    environment.setenv('WORLD_SIZE', '2')
+    with pytest.raises(InputError, match='started 2 processes.*--launcher py'):
+        load_config(argparse.Namespace(
+            config=config, work_dir=None, cfg_options={}, launcher='none',
+            local_rank=0))
+
+
+def test_a_job_of_one_process_is_left_alone(environment):
+    cfg = Config(dict(launcher='none'))
+    join_processes(cfg)
+    assert 'model_wrapper_cfg' not in cfg
+    assert not torch.distributed.is_initialized()
+
+
+def test_gloo_on_a_cpu_and_a_wrapper_without_devices(alone):
+    cfg = Config(dict(
+        launcher='pytorch', env_cfg=dict(dist_cfg=dict(backend='nccl', timeout=60))))
+    join_processes(cfg)
+    assert torch.distributed.get_backend() == 'gloo'
+    assert os.environ['LOCAL_RANK'] == '0'
+    assert cfg.model_wrapper_cfg == dict(
+        type='MMDistributedDataParallel', device_ids=None,
+        broadcast_buffers=False, find_unused_parameters=False)
+
+
+def test_slurm_on_a_cpu(alone):
+    for name, value in zip(TOLD['slurm'], ('0', '1', 'localhost', '0')):
+        alone.setenv(name, value)
+    for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK'):
+        alone.delenv(name)
+    join_processes(Config(dict(launcher='slurm')))
+    assert torch.distributed.get_backend() == 'gloo'
+    assert os.environ['LOCAL_RANK'] == os.environ['SLURM_LOCALID'] == '0'
+
+
+def test_a_wrapper_of_the_config_stays(alone):
+    cfg = Config(dict(
+        launcher='pytorch', model_wrapper_cfg=dict(find_unused_parameters=True)))
+    join_processes(cfg)
+    assert cfg.model_wrapper_cfg == dict(
+        device_ids=None, find_unused_parameters=True)
+
+
+def test_accelerators_are_left_to_mmengine(alone):
+    alone.setattr(distributed, 'get_device', lambda: 'cuda')
+    cfg = Config(dict(launcher='pytorch'))
+    join_processes(cfg)
+    assert 'model_wrapper_cfg' not in cfg
+    assert not torch.distributed.is_initialized()
+
+
+def threads_of_gloo():
+    names = pathlib.Path('/proc/self/task').glob('*/comm')
+    return sum('gloo' in name.read_text() for name in names)
+
+
+def test_nothing_of_the_group_outlives_the_job(alone):
+    """Its threads would drop tensors, and abort, while Python ends."""
+    before = threads_of_gloo()
+    cfg = Config(dict(launcher='pytorch'))
+    join_processes(cfg)
+    # As a runner's: a wrapper that holds the group, and a cycle that holds it.
+    runner = dict(model=MODEL_WRAPPERS.build(
+        dict(cfg.model_wrapper_cfg, module=torch.nn.Linear(2, 1))))
+    runner['hook'] = runner
+    del runner
+    assert threads_of_gloo() > before
+    leave_processes()
+    assert threads_of_gloo() == before
+
+
+class HalfUsed(BaseModel):
+    """A model with a layer that its loss does not need."""
+
+    def __init__(self):
+        super().__init__()
+        self.used, self.unused = torch.nn.Linear(2, 1), torch.nn.Linear(2, 1)
+
+    def forward(self, inputs, mode='loss'):
+        return dict(loss=self.used(inputs).sum())
+
+
+class Features(BaseModel):
+    """A backbone and a loss that needs all of its maps."""
+
+    def __init__(self, backbone):
+        super().__init__()
+        self.backbone = MODELS.build(backbone)
+
+    def forward(self, inputs, mode='loss'):
+        return dict(loss=sum(x.square().mean() for x in self.backbone(inputs)))
+
+
+def train(model, batch, steps=3):
+    """Steps of DDP as a job takes them; a parameter left out ends them."""
+    cfg = Config(dict(launcher='pytorch'))
+    join_processes(cfg)
+    assert not cfg.model_wrapper_cfg.find_unused_parameters
+    model = MODEL_WRAPPERS.build(dict(cfg.model_wrapper_cfg, module=model.train()))
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    for _ in range(steps):
+        losses = model.train_step(batch, OptimWrapper(optimizer))
+    return losses
+
+
+def test_ddp_notices_an_unused_parameter(alone):
+    with pytest.raises(RuntimeError, match='not used in producing loss'):
+        train(HalfUsed(), dict(inputs=torch.ones(1, 2)))
+
+
+BOOSTER = dict(
+    type='mmadaptor.VMamba',
+    arch=dict(embed_dims=8, depths=(1, 1, 1, 1), d_state=1, ssm_ratio=1.))
+
+
+@pytest.mark.parametrize('backbone', [
+    dict(type='mmadaptor.MambaAdaptor', arch='b0'),
+    dict(**BOOSTER, adaptors=dict(temporal=dict(), spatial=dict())),
+    dict(**BOOSTER, adaptors=dict(
+        temporal=dict(sequences=1), blocks=[[], [], [0], [0]])),
+    dict(**BOOSTER, adaptors=dict(spatial=dict(dilations=(1, ))),
+         out_indices=(1, 3), frozen_stages=1),
+])
+def test_every_parameter_of_a_backbone_is_used(backbone, alone):
+    train(Features(backbone), dict(inputs=torch.randn(2, 3, 32, 32)))
+
+
+def test_every_parameter_of_the_embedded_detector_is_used(alone):
+    pytest.importorskip('mmdet')
+    from mmdet.testing import demo_mm_inputs
+    cfg = Config.fromfile(CONFIG)
+    init_default_scope('mmdet')
+    model = MODELS.build(cfg.model)
+    batch = demo_mm_inputs(
+        2, [(3, 64, 64)] * 2, num_items=[2, 2], num_classes=6, with_mask=True)
+    losses = train(model, batch)
+    assert torch.isfinite(losses['loss'])

@@ -1,0 +1,193 @@
+"""The studies: that their runs can be built, and what is made of records."""
+
+import json
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from matplotlib.axes import Axes
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+
+pytest.importorskip('mmdet')
+pytest.importorskip('mmseg')
+pytest.importorskip('mmpretrain')
+
+from mmadaptor.checkpoints.adaptor_only import count_trainable
+from mmadaptor.checkpoints.pretrained import (
+    drop_pretrained,
+    find_pretrained,
+)
+from mmadaptor.errors import InputError
+from studies import report, run
+from studies.studies import (
+    ABLATION,
+    BOOSTER,
+    CORNERS,
+    PARTS,
+    STUDIES,
+    TUNING,
+    VARIANTS,
+    Study,
+    average,
+)
+
+RUNS = {f'{name}, {one.name}': one
+        for name, study in STUDIES.items() for one in study.runs}
+
+
+def config_of(one, tmp_path, checkpoint='x.pth'):
+    path = tmp_path / 'config.py'
+    one.make_config(tmp_path, 7, checkpoint).dump(path)
+    return Config.fromfile(path)
+
+
+@pytest.mark.parametrize('name', RUNS)
+def test_every_run_builds_from_what_it_writes(name, tmp_path):
+    one = RUNS[name]
+    cfg = config_of(one, tmp_path)
+    assert cfg.randomness.seed == 7 and cfg.work_dir == str(tmp_path)
+    begins = [cfg.get('load_from'), *dict(find_pretrained(cfg.model)).values()]
+    assert ('x.pth' in begins) == (one.after is not None)
+    init_default_scope(cfg.default_scope)
+    drop_pretrained(cfg.model)  # which LoRAModel loads as it is built
+    model = MODELS.build(cfg.model)
+    trainable, total = count_trainable(model)
+    assert (trainable < total) == any(
+        one in study.runs[1:] for study in TUNING.values())
+
+
+def test_runs_of_a_study_have_folders_of_their_own():
+    for study in STUDIES.values():
+        runs = {*study.runs, *(one.after for one in study.runs if one.after)}
+        assert len({one.folder(Path(), 0) for one in runs}) == len(runs)
+
+
+def test_variants_differ_by_what_they_are_called(tmp_path):
+    named = {one.name: one for study in (
+        CORNERS, ABLATION, VARIANTS, BOOSTER, TUNING['tuning_discs'])
+             for one in study.runs}
+
+    def model_of(name):
+        return config_of(named[name], tmp_path).model
+
+    assert model_of('scan').backbone.get('adaptors') is None
+    places = model_of('8 places').backbone.adaptors
+    assert places == dict(temporal=dict(places=8))
+    assert model_of('scan, S, one scale').backbone.adaptors == dict(
+        spatial=dict(dilations=(1, )))
+    assert model_of('no scan').backbone.type == 'mmadaptor.ConvolutionalVMamba'
+    assert model_of("scan, VMamba's start").backbone.scan_init == 'vmamba'
+    raised = config_of(named['base, trained on with adaptors'], tmp_path)
+    assert set(raised.model.backbone.adaptors) == {'temporal', 'spatial'}
+    assert raised.train_cfg.max_epochs == raised.param_scheduler[1].T_max == 5
+    assert model_of('head').decode_head.num_classes == 3
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """Records at once instead of trainings, in the order they are asked for."""
+    names = []
+
+    def launch(one, out, seed, threads, before):
+        names.append((one.name, seed))
+        start = before.result()['checkpoint'] if before else ''
+        return dict(checkpoint=f'{start}{one.name}.{seed} ', metrics={})
+
+    monkeypatch.setattr(run, 'launch', launch)
+    return names
+
+
+def test_a_base_is_trained_once_a_seed_and_first(trained, tmp_path):
+    records = run.run_all(BOOSTER.runs, tmp_path, seeds=2, jobs=1)
+    assert trained == [(one.name, seed) for one in BOOSTER.runs
+                       for seed in (0, 1)]
+    assert records[BOOSTER.runs[1]][1]['checkpoint'] == (
+        'scan.1 base, trained on.1 ')
+
+
+def test_a_failed_run_names_its_log(tmp_path):
+    missing = str(tmp_path / 'missing')
+    broken = run.Run('broken', 'mamba_adaptor_b0_shapes', {
+        'embedded_dataset': None,  # which would be made first
+        'train_dataloader.dataset.data_root': missing})
+    with pytest.raises(InputError, match=r'broken, seed 0.*output\.txt'):
+        run.run_all((broken, ), tmp_path, seeds=1, jobs=1)
+    assert missing in (tmp_path / 'broken/0/output.txt').read_text()
+
+
+def test_a_run_is_repeated_only_if_its_config_changed(monkeypatch, tmp_path):
+    started = []
+
+    def train(command, **_):
+        started.append(command[-1])
+        Path(command[-1], run.RECORD).write_text('{"metrics": {}}')
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(run.subprocess, 'run', train)
+    for epochs in (1, 1, 2):
+        one = run.Run('one', 'mamba_adaptor_b0_shapes',
+                      {'train_cfg.max_epochs': epochs})
+        run.run_all((one, ), tmp_path, seeds=1, jobs=1)
+    assert started == [str(tmp_path / 'one/0')] * 2
+    assert 'max_epochs=2' in (tmp_path / 'one/0.py').read_text()
+
+
+def test_a_run_is_repeated_if_its_base_was(monkeypatch, tmp_path):
+    started = []
+
+    def train(command, **_):
+        folder = Path(command[-1])
+        started.append(folder.parent.name)
+        (folder / run.RECORD).write_text(json.dumps(
+            dict(metrics={}, checkpoint=str(folder / 'epoch_1.pth'))))
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(run.subprocess, 'run', train)
+    for epochs in (1, 1, 2):
+        base = run.Run('base', 'mamba_adaptor_b0_shapes',
+                       {'train_cfg.max_epochs': epochs})
+        after = run.Run('after', 'mamba_adaptor_b0_shapes', after=base)
+        run.run_all((after, ), tmp_path, seeds=1, jobs=1)
+    assert started == ['base', 'after'] * 2
+
+
+RECORDS = {
+    PARTS.runs[2]: [
+        dict(metrics={'a': .5, 'b': .7}, backbone=1e6, trainable=1, total=4),
+        dict(metrics={'a': .6, 'b': .8}, backbone=1e6, trainable=1, total=4)],
+    PARTS.runs[3]: [
+        dict(metrics={'c': 9.}, backbone=2e6, trainable=4, total=4)],
+}
+STUDY = Study('A title', tuple(RECORDS), dict(
+    both=average('a', 'b', points=100), other=average('c')), share=True)
+
+
+def test_table():
+    assert report.table(STUDY, RECORDS).splitlines() == [
+        '| run | backbone | trains | both | other |',
+        '| --- | --- | --- | --- | --- |',
+        '| scan | 1.000 M | 25.0 % | 65.0 ± 7.1 |  |',
+        '| scan, both adaptors | 2.000 M | 100.0 % |  | 9.0 |',
+    ]
+
+
+@pytest.mark.parametrize('share', [True, False])
+def test_plot(share, tmp_path, monkeypatch):
+    """Each seed is a dot where its metric and its share say."""
+    dots = []
+    plot = Axes.plot
+
+    def noted(self, x, y, *args, **kwargs):
+        if 'o' in args:
+            dots.append((list(map(float, x)), list(map(float, y))))
+        return plot(self, x, y, *args, **kwargs)
+
+    monkeypatch.setattr(Axes, 'plot', noted)
+    report.draw(replace(STUDY, share=share), RECORDS, tmp_path / 'plot.png')
+    assert (tmp_path / 'plot.png').stat().st_size > 10000
+    dots = [(x, [round(v, 6) for v in y]) if share else
+            ([round(v, 6) for v in x], y) for x, y in dots if x]
+    assert dots == ([([25., 25.], [60., 70.]), ([100.], [9.])] if share else
+                    [([60., 70.], [0., 0.]), ([9.], [1.])])
