@@ -49,6 +49,7 @@ test-cuda: env
 
 lint: env
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run --Werror $(CXX_SOURCES)
 
 # In the folder of the sanitized package, so that it is the one imported.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Builds `mmadaptor._ext`, the compiled ops; the rest is in setup.cfg.
 
 The CPU's ops are always built, those for CUDA when the installed torch has CUDA
@@ -9,6 +10,7 @@ and its nvcc is found; no GPU is needed. In the environment:
     MMADAPTOR_CXX_ARGS     more arguments of the C++ compiler, after ours
     MMCV_CUDA_ARGS         more arguments of nvcc, as mmcv's build reads them
 """
+
 import os
 import pathlib
 import re
@@ -38,8 +40,9 @@ def find_toolkit() -> pathlib.Path | None:
     nvcc = shutil.which('nvcc') or '/usr/local/cuda/bin/nvcc'
     if not os.path.exists(nvcc):
         return None
-    plan = subprocess.run([nvcc, '--dryrun', '-x', 'cu', '-c', os.devnull],
-                          capture_output=True, text=True).stderr
+    plan = subprocess.run(
+        [nvcc, '--dryrun', '-x', 'cu', '-c', os.devnull], capture_output=True, text=True
+    ).stderr
     top = re.search(r'^#\$ TOP=(.*)$', plan, re.M)
     return pathlib.Path(top[1]).resolve() if top else None
 
@@ -48,15 +51,21 @@ def known_architectures(toolkit: pathlib.Path) -> str:
     """Those of `ARCHITECTURES` that a toolkit's nvcc compiles for."""
     known = subprocess.run(
         [str(toolkit / 'bin' / 'nvcc'), '--list-gpu-arch'],
-        capture_output=True, text=True, check=True).stdout.split()
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
     return ';'.join(
-        name for name in ARCHITECTURES
-        if f'compute_{name.partition("+")[0].replace(".", "")}' in known)
+        name
+        for name in ARCHITECTURES
+        if f'compute_{name.partition("+")[0].replace(".", "")}' in known
+    )
 
 
 def why_no_cuda(toolkit: pathlib.Path | None) -> str | None:
     """What keeps the CUDA ops from being built; None if nothing does."""
     import torch
+
     if torch.version.cuda is None:
         return f'torch {torch.__version__} has no CUDA'
     nvcc = toolkit and toolkit / 'bin' / 'nvcc'
@@ -64,11 +73,13 @@ def why_no_cuda(toolkit: pathlib.Path | None) -> str | None:
         return 'no nvcc is found' + (f' in {toolkit}/bin' if toolkit else '')
     version = re.search(
         r'release (\d+)\.',
-        subprocess.run([str(nvcc), '--version'], capture_output=True,
-                       text=True).stdout)
+        subprocess.run([str(nvcc), '--version'], capture_output=True, text=True).stdout,
+    )
     if not version or version[1] != torch.version.cuda.split('.')[0]:
-        return (f'{nvcc} is not of the CUDA {torch.version.cuda} of torch '
-                f'{torch.__version__}')
+        return (
+            f'{nvcc} is not of the CUDA {torch.version.cuda} of torch '
+            f'{torch.__version__}'
+        )
     return None
 
 
@@ -84,14 +95,13 @@ def builds_cuda() -> bool:
     if problem:
         if wish == '1':
             raise SystemExit(f'FORCE_CUDA=1, but {problem}.')
-        warnings.warn(f'the ops are built for the CPU alone: {problem}.',
-                      stacklevel=1)
+        warnings.warn(f'the ops are built for the CPU alone: {problem}.', stacklevel=1)
         return False
     os.environ['CUDA_HOME'] = str(toolkit)
     import torch
+
     if not torch.cuda.is_available():
-        os.environ.setdefault(
-            'TORCH_CUDA_ARCH_LIST', known_architectures(toolkit))
+        os.environ.setdefault('TORCH_CUDA_ARCH_LIST', known_architectures(toolkit))
     return True
 
 
@@ -103,36 +113,43 @@ def get_extensions() -> list:
         raise SystemExit(NO_TORCH) from error
     with_cuda = builds_cuda()  # before torch looks for the toolkit
     from torch.utils.cpp_extension import CppExtension, CUDAExtension
+
     csrc = pathlib.Path('mmadaptor', 'csrc')
     folders = [csrc, csrc / 'cpu', *([csrc / 'cuda'] if with_cuda else [])]
-    sources = [p for f in folders for kind in ('*.cpp', '*.cu')
-               for p in f.glob(kind)]
-    headers = [p for f in folders for kind in ('*.h', '*.cuh')
-               for p in f.glob(kind)]
-    arguments = dict(cxx=[
-        '-g0', '-O3', '-fno-math-errno', '-ffp-contract=fast',
-        '-fopenmp',  # without it at::parallel_for is one thread
-        # Vectors wider than the baseline's are passed in memory
-        # between the kernels' own functions, which is what we want.
-        '-Wno-psabi',
-        # Said of GCC's own headers of AVX-512 intrinsics.
-        '-Wno-maybe-uninitialized',
-        *(['-DMMADAPTOR_WITH_CUDA'] if with_cuda else []),
-        *os.environ.get('MMADAPTOR_CXX_ARGS', '').split(),
-    ], nvcc=['-O3', *os.environ.get('MMCV_CUDA_ARGS', '').split()])
+    sources = [p for f in folders for kind in ('*.cpp', '*.cu') for p in f.glob(kind)]
+    headers = [p for f in folders for kind in ('*.h', '*.cuh') for p in f.glob(kind)]
+    arguments = dict(
+        cxx=[
+            '-g0',
+            '-O3',
+            '-fno-math-errno',
+            '-ffp-contract=fast',
+            '-fopenmp',  # without it at::parallel_for is one thread
+            # Vectors wider than the baseline's are passed in memory
+            # between the kernels' own functions, which is what we want.
+            '-Wno-psabi',
+            # Said of GCC's own headers of AVX-512 intrinsics.
+            '-Wno-maybe-uninitialized',
+            *(['-DMMADAPTOR_WITH_CUDA'] if with_cuda else []),
+            *os.environ.get('MMADAPTOR_CXX_ARGS', '').split(),
+        ],
+        nvcc=['-O3', *os.environ.get('MMCV_CUDA_ARGS', '').split()],
+    )
     return [
         (CUDAExtension if with_cuda else CppExtension)(
             'mmadaptor._ext',
             sources=sorted(map(str, sources)),
             depends=sorted(map(str, headers)),
             extra_compile_args=arguments,
-            extra_link_args=['-fopenmp'])
+            extra_link_args=['-fopenmp'],
+        )
     ]
 
 
 def get_commands() -> dict:
     """The `build_ext` of torch, parallel where ninja is there."""
     from torch.utils.cpp_extension import BuildExtension
+
     return dict(build_ext=BuildExtension)
 
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the fused ops are measured against: the same by simpler ops.
 
 The 2-D scan as everyone else does it: copies, the 1-D scan, and a merge.
@@ -16,28 +17,41 @@ from mmadaptor.ops.memory_readout import find_places
 def _scan_order(maps: Tensor) -> Tensor:
     """`(B, H, W, 4, F)` in image order to `(B, L, 4, F)`, each direction's."""
     rows, columns, rows_back, columns_back = maps.unbind(3)
-    return torch.stack([
-        rows.flatten(1, 2),
-        columns.transpose(1, 2).flatten(1, 2),
-        rows_back.flatten(1, 2).flip(1),
-        columns_back.transpose(1, 2).flatten(1, 2).flip(1)
-    ], dim=2)
+    return torch.stack(
+        [
+            rows.flatten(1, 2),
+            columns.transpose(1, 2).flatten(1, 2),
+            rows_back.flatten(1, 2).flip(1),
+            columns_back.transpose(1, 2).flatten(1, 2).flip(1),
+        ],
+        dim=2,
+    )
 
 
 def _image_order(sequences: Tensor, height: int, width: int) -> Tensor:
     """`(B, L, 4, F)`, each direction's order, to `(B, H, W, 4, F)`."""
     rows, columns, rows_back, columns_back = sequences.unbind(2)
     by_row, by_column = (height, width), (width, height)
-    return torch.stack([
-        rows.unflatten(1, by_row),
-        columns.unflatten(1, by_column).transpose(1, 2),
-        rows_back.flip(1).unflatten(1, by_row),
-        columns_back.flip(1).unflatten(1, by_column).transpose(1, 2)
-    ], dim=3)
+    return torch.stack(
+        [
+            rows.unflatten(1, by_row),
+            columns.unflatten(1, by_column).transpose(1, 2),
+            rows_back.flip(1).unflatten(1, by_row),
+            columns_back.flip(1).unflatten(1, by_column).transpose(1, 2),
+        ],
+        dim=3,
+    )
 
 
-def cross_selective_scan(x: Tensor, delta: Tensor, A: Tensor, B: Tensor,
-                         C: Tensor, D: Tensor, delta_bias: Tensor) -> Tensor:
+def cross_selective_scan(
+    x: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    delta_bias: Tensor,
+) -> Tensor:
     """See :func:`mmadaptor.ops.cross_selective_scan`, with softplus.
 
     Args:
@@ -62,14 +76,18 @@ def cross_selective_scan(x: Tensor, delta: Tensor, A: Tensor, B: Tensor,
         _scan_order(C).permute(0, 2, 3, 1),
         D.flatten(),
         delta_bias=delta_bias.flatten(),
-        delta_softplus=True)
+        delta_softplus=True,
+    )
     y = y.transpose(1, 2).unflatten(2, (4, -1))  # (B, L, 4, D)
     return _image_order(y, height, width).sum(dim=3)
 
 
-def memory_readout(values: Tensor, predicted: Tensor,
-                   granularities: Sequence[float],
-                   coefficients: Tensor) -> Tensor:
+def memory_readout(
+    values: Tensor,
+    predicted: Tensor,
+    granularities: Sequence[float],
+    coefficients: Tensor,
+) -> Tensor:
     """See :func:`mmadaptor.ops.memory_readout`.
 
     Args:
@@ -81,6 +99,5 @@ def memory_readout(values: Tensor, predicted: Tensor,
     Returns:
         `(B, H, W, D)`.
     """
-    memory = memory_select(
-        values.unsqueeze(-1), *find_places(predicted, granularities))
+    memory = memory_select(values.unsqueeze(-1), *find_places(predicted, granularities))
     return cross_readout(memory, coefficients.unsqueeze(-1))

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """VMamba without its scan: what its convolutions alone give."""
 
 from typing import Any
@@ -30,9 +31,11 @@ class ConvolutionalVMamba(VMamba):
         for module in self.modules():
             if isinstance(module, SS2D):
                 if module.temporal is not None:
-                    raise ValueError('`temporal` of `adaptors` needs the '
-                                     'states of a scan, which this backbone '
-                                     'does not have')
+                    raise ValueError(
+                        '`temporal` of `adaptors` needs the '
+                        'states of a scan, which this backbone '
+                        'does not have'
+                    )
                 module.scan = _unscanned
                 for name in ('x_proj', 'dt_weight', 'dt_bias', 'A_log', 'D'):
                     delattr(module, name)

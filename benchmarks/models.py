@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Times whole models: `python -m benchmarks.models [--profile] [--json FILE]`.
 
 b1, b2 and VMamba-T beside Swin-T and ConvNeXt-T of mmpretrain, in one process
@@ -28,8 +29,7 @@ REFERENCE = 'Swin-T'
 
 
 def _convnext(out_indices: tuple[int, ...]) -> nn.Module:
-    return ConvNeXt('tiny', out_indices=out_indices,
-                    gap_before_final_norm=False)
+    return ConvNeXt('tiny', out_indices=out_indices, gap_before_final_norm=False)
 
 
 BACKBONES: dict[str, Callable[[tuple[int, ...]], nn.Module]] = {
@@ -99,12 +99,13 @@ def calls_of(name: str) -> dict[str, Callable[[], None]]:
         Calls named `inference`, `step` and `detection`.
     """
     images = torch.randn(BATCH, 3, SIDE, SIDE)
-    classifier = Classifier(BACKBONES[name]((3, )))
+    classifier = Classifier(BACKBONES[name]((3,)))
     maps = BACKBONES[name]((0, 1, 2, 3))
     calls = dict(
         inference=inference(classifier, images),
         step=training_step(classifier, images),
-        detection=inference(maps, torch.randn(DETECTION)))
+        detection=inference(maps, torch.randn(DETECTION)),
+    )
     for call in calls.values():
         call()
     return calls
@@ -122,28 +123,33 @@ def measure(names: list[str], repeats: int) -> list[dict]:
         ratios to Swin-T's if that is among them.
     """
     calls = {name: calls_of(name) for name in names}
-    rounds = [{(name, what): elapsed(call) for name in names
-               for what, call in calls[name].items()} for _ in range(repeats)]
-    seconds = {key: statistics.median(r[key] for r in rounds)
-               for key in rounds[0]}
+    rounds = [
+        {
+            (name, what): elapsed(call)
+            for name in names
+            for what, call in calls[name].items()
+        }
+        for _ in range(repeats)
+    ]
+    seconds = {key: statistics.median(r[key] for r in rounds) for key in rounds[0]}
     rows = []
     for name in names:
-        row = dict(
-            model=name, images_a_second=BATCH / seconds[name, 'inference'])
+        row = dict(model=name, images_a_second=BATCH / seconds[name, 'inference'])
         for what in calls[name]:
             row[f'{what}_s'] = seconds[name, what]
             if REFERENCE in names:
                 row[f'{what}_to_{REFERENCE}'] = (
-                    seconds[name, what] / seconds[REFERENCE, what])
+                    seconds[name, what] / seconds[REFERENCE, what]
+                )
         rows.append(row)
     return rows
 
 
 PARTS = {
     'GEMMs': ('addmm', '::mm', 'bmm', 'linear', 'matmul'),
-    'ops': ('mmadaptor', ),
-    'LayerNorm': ('layer_norm', ),
-    'convolutions': ('conv', ),
+    'ops': ('mmadaptor',),
+    'LayerNorm': ('layer_norm',),
+    'convolutions': ('conv',),
     'GELU, SiLU': ('gelu', 'silu'),
     'copies': ('copy_', 'clone', 'contiguous', 'zero_', 'fill_', 'cat'),
     'sums and products': ('::add', '::mul', '::sum', '::div', '::sub'),
@@ -159,7 +165,8 @@ def part_of(operator: str, shapes: list[list[int]]) -> str:
             a matrix product.
     """
     if 'conv' in operator and any(
-            len(shape) == 4 and shape[2:] == [1, 1] for shape in shapes):
+        len(shape) == 4 and shape[2:] == [1, 1] for shape in shapes
+    ):
         return 'GEMMs'
     for part, patterns in PARTS.items():
         if any(pattern in operator for pattern in patterns):
@@ -177,53 +184,63 @@ def shares(call: Callable[[], None], repeats: int) -> dict[str, float]:
     Returns:
         Shares by part, the largest first; those under a hundredth are one.
     """
-    with profile(activities=[ProfilerActivity.CPU], record_shapes=True,
-                 acc_events=True) as profiler:
+    with profile(
+        activities=[ProfilerActivity.CPU], record_shapes=True, acc_events=True
+    ) as profiler:
         for _ in range(repeats):
             call()
     parts = Counter()
     for event in profiler.key_averages(group_by_input_shape=True):
-        parts[part_of(event.key, event.input_shapes)] += (
-            event.self_cpu_time_total)
+        parts[part_of(event.key, event.input_shapes)] += event.self_cpu_time_total
     total = sum(parts.values())
     result = Counter()
     for part, microseconds in parts.items():
         share = microseconds / total
-        result[part if share > .01 else 'the rest'] += share
+        result[part if share > 0.01 else 'the rest'] += share
     return dict(result.most_common())
 
 
 def main() -> None:
     """Print the table, or the profile."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--models', nargs='+', choices=BACKBONES,
-                        default=[*BACKBONES])
+    parser.add_argument('--models', nargs='+', choices=BACKBONES, default=[*BACKBONES])
     parser.add_argument('--threads', type=int, default=2)
     parser.add_argument('--repeats', type=int, default=7)
-    parser.add_argument('--profile', action='store_true',
-                        help='where the time of each model goes')
+    parser.add_argument(
+        '--profile', action='store_true', help='where the time of each model goes'
+    )
     parser.add_argument('--json', type=Path, help='write the numbers here')
     args = parser.parse_args()
     keep_memory()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    about = dict(processor=processor(), threads=args.threads,
-                 repeats=args.repeats, torch=torch.__version__, commit=commit())
+    about = dict(
+        processor=processor(),
+        threads=args.threads,
+        repeats=args.repeats,
+        torch=torch.__version__,
+        commit=commit(),
+    )
     print(*(f'{k}: {v}' for k, v in about.items()), sep=', ')
     if args.profile:
         rows = [
             dict(model=name, call=what, shares=shares(call, args.repeats))
-            for name in args.models for what, call in calls_of(name).items()
+            for name in args.models
+            for what, call in calls_of(name).items()
         ]
         for row in rows:
-            print(f"{row['model']}, {row['call']}:")
+            print(f'{row["model"]}, {row["call"]}:')
             for part, share in row['shares'].items():
                 print(f'    {share:6.1%}  {part}')
     else:
         rows = measure(args.models, args.repeats)
         for row in rows:
-            print(', '.join(f'{k}: {v:.3f}' if isinstance(v, float) else
-                            f'{k}: {v}' for k, v in row.items()))
+            print(
+                ', '.join(
+                    f'{k}: {v:.3f}' if isinstance(v, float) else f'{k}: {v}'
+                    for k, v in row.items()
+                )
+            )
     if args.json:
         args.json.write_text(json.dumps(dict(about, rows=rows), indent=1))
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Times the ops: `python -m benchmarks.ops [--device cuda] [--json FILE]`.
 
 E, the unit on a CPU, is one `torch.exp` over a tensor of delta's size. It is
@@ -36,6 +37,7 @@ Inputs = dict[str, Tensor]
 @dataclass(frozen=True)
 class Row:
     """One op at one shape: its call and what it is given."""
+
     op: str
     shape: str
     call: Callable[..., Tensor]
@@ -70,18 +72,25 @@ def sequence_row(states: int, groups: int, channels_last: bool) -> Row:
         return _normal(1, *inner, LENGTH)
 
     inputs = dict(
-        u=maps(channels), delta=maps(channels) - 2,
-        A=-_normal(channels, states).abs(), B=maps(groups, states),
-        C=maps(groups, states), D=_normal(channels),
-        delta_bias=_normal(channels))
+        u=maps(channels),
+        delta=maps(channels) - 2,
+        A=-_normal(channels, states).abs(),
+        B=maps(groups, states),
+        C=maps(groups, states),
+        D=_normal(channels),
+        delta_bias=_normal(channels),
+    )
     layout = 'channels last' if channels_last else '(B, D, L)'
-    return Row('selective_scan',
-               f'(1, {channels}, {LENGTH}) N={states} G={groups} {layout}',
-               ops.selective_scan, inputs, dict(delta_softplus=True))
+    return Row(
+        'selective_scan',
+        f'(1, {channels}, {LENGTH}) N={states} G={groups} {layout}',
+        ops.selective_scan,
+        inputs,
+        dict(delta_softplus=True),
+    )
 
 
-def map_row(name: str, call: Callable[..., Tensor], states: int,
-            options: dict) -> Row:
+def map_row(name: str, call: Callable[..., Tensor], states: int, options: dict) -> Row:
     """The 2-D scan at the same size.
 
     Args:
@@ -102,9 +111,11 @@ def map_row(name: str, call: Callable[..., Tensor], states: int,
         B=_normal(*pixels, DIRECTIONS, states),
         C=_normal(*pixels, DIRECTIONS, states),
         D=_normal(DIRECTIONS, CHANNELS),
-        delta_bias=_normal(DIRECTIONS, CHANNELS))
-    return Row(name, f'(1, {SIDE}, {SIDE}, {CHANNELS}) N={states}', call,
-               inputs, options)
+        delta_bias=_normal(DIRECTIONS, CHANNELS),
+    )
+    return Row(
+        name, f'(1, {SIDE}, {SIDE}, {CHANNELS}) N={states}', call, inputs, options
+    )
 
 
 def memory_row() -> Row:
@@ -117,9 +128,15 @@ def memory_row() -> Row:
     inputs = dict(
         states=_normal(*pixels, CHANNELS, 1),
         locations=place + 3 * _normal(*pixels, groups, points, 2),
-        weights=_normal(*pixels, groups, points))
-    return Row('memory_select', f'{(*pixels, CHANNELS, 1)} S=2 P=4',
-               ops.memory_select, inputs, {})
+        weights=_normal(*pixels, groups, points),
+    )
+    return Row(
+        'memory_select',
+        f'{(*pixels, CHANNELS, 1)} S=2 P=4',
+        ops.memory_select,
+        inputs,
+        {},
+    )
 
 
 def readout_row(name: str, call: Callable[..., Tensor]) -> Row:
@@ -138,13 +155,20 @@ def readout_row(name: str, call: Callable[..., Tensor]) -> Row:
     inputs = dict(
         values=_normal(*pixels, CHANNELS),
         predicted=_normal(*pixels, 3 * groups * places),
-        coefficients=_normal(*pixels))
-    return Row(name, f'{(*pixels, CHANNELS)} S=2 P=4', call, inputs,
-               dict(granularities=[1., 2.]))
+        coefficients=_normal(*pixels),
+    )
+    return Row(
+        name,
+        f'{(*pixels, CHANNELS)} S=2 P=4',
+        call,
+        inputs,
+        dict(granularities=[1.0, 2.0]),
+    )
 
 
-def convolution_row(name: str, call: Callable[..., Tensor], side: int,
-                    channels: int) -> Row:
+def convolution_row(
+    name: str, call: Callable[..., Tensor], side: int, channels: int
+) -> Row:
     """Adaptor-S's convolutions of eight images.
 
     Args:
@@ -159,29 +183,41 @@ def convolution_row(name: str, call: Callable[..., Tensor], side: int,
     _normal.generator.manual_seed(0)
     dilations = (1, 2, 3)
     shape = (8, side, side, channels)
-    inputs = dict(
-        y=_normal(*shape), kernels=_normal(len(dilations), channels, 3, 3))
-    return Row(name, f'{shape} dilations {dilations}', call, inputs,
-               dict(dilations=dilations))
+    inputs = dict(y=_normal(*shape), kernels=_normal(len(dilations), channels, 3, 3))
+    return Row(
+        name, f'{shape} dilations {dilations}', call, inputs, dict(dilations=dilations)
+    )
 
 
 def rows() -> list[Row]:
     """Every row of the table."""
     softplus = dict(delta_softplus=True)
-    scans = [sequence_row(states, groups, last) for states in (1, 16)
-             for groups in (1, 4) for last in (False, True)]
-    maps = [row for states in (1, 16) for row in (
-        map_row('cross_selective_scan', ops.cross_selective_scan, states,
-                softplus),
-        map_row('composition of it', baselines.cross_selective_scan, states,
-                {}))]
+    scans = [
+        sequence_row(states, groups, last)
+        for states in (1, 16)
+        for groups in (1, 4)
+        for last in (False, True)
+    ]
+    maps = [
+        row
+        for states in (1, 16)
+        for row in (
+            map_row('cross_selective_scan', ops.cross_selective_scan, states, softplus),
+            map_row('composition of it', baselines.cross_selective_scan, states, {}),
+        )
+    ]
     convolutions = [
         convolution_row(name, call, SIDE // scale, CHANNELS * scale)
         for scale in (1, 2, 4, 8)  # of VMamba-T's stages
-        for name, call in (('dilated_depthwise', ops.dilated_depthwise),
-                           ('dilated by torch', dilated_depthwise))]
-    readouts = [readout_row('memory_readout', ops.memory_readout),
-                readout_row('by memory_select', baselines.memory_readout)]
+        for name, call in (
+            ('dilated_depthwise', ops.dilated_depthwise),
+            ('dilated by torch', dilated_depthwise),
+        )
+    ]
+    readouts = [
+        readout_row('memory_readout', ops.memory_readout),
+        readout_row('by memory_select', baselines.memory_readout),
+    ]
     return [*scans, *maps, memory_row(), *readouts, *convolutions]
 
 
@@ -192,8 +228,7 @@ def keep_memory() -> bool:
         set_option = ctypes.CDLL(None).mallopt
     except AttributeError:
         return False
-    return bool(set_option(most_mappings, 0)
-                and set_option(trim_threshold, 2**31 - 1))
+    return bool(set_option(most_mappings, 0) and set_option(trim_threshold, 2**31 - 1))
 
 
 def elapsed(call: Callable[[], object]) -> float:
@@ -205,8 +240,9 @@ def elapsed(call: Callable[[], object]) -> float:
 
 def peak_bytes(call: Callable[[], object]) -> int:
     """The most memory that torch's allocator held for a call at one time."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True,
-                 acc_events=True) as profiler:
+    with profile(
+        activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True
+    ) as profiler:
         call()
     held = peak = 0
     for event in profiler.profiler.kineto_results.events():
@@ -228,8 +264,10 @@ def measure(row: Row, dtype: torch.dtype, repeats: int) -> dict:
         The row's numbers by name.
     """
     wide = ('A', 'D', 'delta_bias', 'kernels')
-    inputs = {name: (t if name in wide else t.to(dtype)).requires_grad_()
-              for name, t in row.inputs.items()}
+    inputs = {
+        name: (t if name in wide else t.to(dtype)).requires_grad_()
+        for name, t in row.inputs.items()
+    }
 
     def forward() -> Tensor:
         with torch.no_grad():
@@ -244,21 +282,34 @@ def measure(row: Row, dtype: torch.dtype, repeats: int) -> dict:
     step()
     calls = (lambda: torch.exp(unit), forward, step)
     rounds = [[elapsed(call) for call in calls] for _ in range(repeats)]
-    e, forward_time, step_time = map(statistics.median,
-                                      zip(*rounds, strict=True))
+    e, forward_time, step_time = map(statistics.median, zip(*rounds, strict=True))
     size = sum(t.numel() * t.element_size() for t in inputs.values())
     return dict(
-        op=row.op, shape=row.shape, dtype=str(dtype).removeprefix('torch.'),
-        e_ms=e * 1e3, forward_ms=forward_time * 1e3, step_ms=step_time * 1e3,
-        forward_in_e=forward_time / e, step_in_e=step_time / e,
+        op=row.op,
+        shape=row.shape,
+        dtype=str(dtype).removeprefix('torch.'),
+        e_ms=e * 1e3,
+        forward_ms=forward_time * 1e3,
+        step_ms=step_time * 1e3,
+        forward_in_e=forward_time / e,
+        step_in_e=step_time / e,
         forward_memory_in_inputs=peak_bytes(forward) / size,
-        step_memory_in_inputs=peak_bytes(step) / size)
+        step_memory_in_inputs=peak_bytes(step) / size,
+    )
 
 
 COLUMNS = dict(
-    op='<22', shape='<46', dtype='<9', e_ms='9.3f', forward_ms='11.3f',
-    step_ms='9.3f', forward_in_e='12.2f', step_in_e='10.2f',
-    forward_memory_in_inputs='25.2f', step_memory_in_inputs='22.2f')
+    op='<22',
+    shape='<46',
+    dtype='<9',
+    e_ms='9.3f',
+    forward_ms='11.3f',
+    step_ms='9.3f',
+    forward_in_e='12.2f',
+    step_in_e='10.2f',
+    forward_memory_in_inputs='25.2f',
+    step_memory_in_inputs='22.2f',
+)
 
 
 def line(result: dict) -> str:
@@ -279,8 +330,11 @@ def processor() -> str:
 def commit() -> str:
     """The commit that is measured, with a + if more was changed."""
     described = subprocess.run(
-        ['git', 'describe', '--always', '--dirty=+'], capture_output=True,
-        text=True, cwd=Path(__file__).parent)
+        ['git', 'describe', '--always', '--dirty=+'],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parent,
+    )
     return described.stdout.strip() or 'unknown'
 
 
@@ -288,14 +342,19 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--device', choices=['cpu', 'cuda'], default='cpu')
-    parser.add_argument('--dtype', nargs='+', default=['float32'],
-                        choices=['float32', 'bfloat16', 'float16'])
+    parser.add_argument(
+        '--dtype',
+        nargs='+',
+        default=['float32'],
+        choices=['float32', 'bfloat16', 'float16'],
+    )
     parser.add_argument('--threads', type=int, default=2)
     parser.add_argument('--repeats', type=int, default=25)
     parser.add_argument('--only', default='', help='rows whose op has this')
     parser.add_argument('--json', type=Path, help='write the numbers here')
-    parser.add_argument('--trim', action='store_true',
-                        help='let freed memory go back to the system')
+    parser.add_argument(
+        '--trim', action='store_true', help='let freed memory go back to the system'
+    )
     args = parser.parse_args()
     if args.device == 'cuda':
         ops_cuda.main(args.repeats, args.only, args.json, commit())
@@ -305,12 +364,21 @@ def main() -> None:
     about = dict(
         processor=processor(),
         instructions=torch.backends.cpu.get_cpu_capability(),
-        threads=args.threads, repeats=args.repeats, torch=torch.__version__,
-        commit=commit(), freed_memory='kept' if kept else 'given back')
+        threads=args.threads,
+        repeats=args.repeats,
+        torch=torch.__version__,
+        commit=commit(),
+        freed_memory='kept' if kept else 'given back',
+    )
     print(*(f'{k}: {v}' for k, v in about.items()), sep=', ')
-    print(' '.join(f'{k:{form.split(".")[0]}}' if form[0] == '<' else
-                   f'{k:>{form.split(".")[0]}}'
-                   for k, form in COLUMNS.items()))
+    print(
+        ' '.join(
+            f'{k:{form.split(".")[0]}}'
+            if form[0] == '<'
+            else f'{k:>{form.split(".")[0]}}'
+            for k, form in COLUMNS.items()
+        )
+    )
     results = []
     for row in rows():
         for dtype in args.dtype if args.only in row.op else ():

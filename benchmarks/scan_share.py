@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the scans give: `python -m benchmarks.scan_share CONFIG [CHECKPOINT]`.
 
 A scan's output is what comes through its states and what its skip, `D`, lets
@@ -67,9 +68,11 @@ def shares(backbone: nn.Module, images: Tensor) -> dict[str, float]:
     Returns:
         The shares by the mixers' paths.
     """
-    listeners = {path: Listener(module)
-                 for path, module in backbone.named_modules()
-                 if isinstance(module, SS2D)}
+    listeners = {
+        path: Listener(module)
+        for path, module in backbone.named_modules()
+        if isinstance(module, SS2D)
+    }
     try:
         backbone(images)
     finally:
@@ -82,10 +85,14 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('config')
-    parser.add_argument('checkpoint', nargs='?',
-                        help='default: the network as it starts')
-    parser.add_argument('--from-scratch', action='store_true',
-                        help='leave out what the backbone would start from')
+    parser.add_argument(
+        'checkpoint', nargs='?', help='default: the network as it starts'
+    )
+    parser.add_argument(
+        '--from-scratch',
+        action='store_true',
+        help='leave out what the backbone would start from',
+    )
     add_common_arguments(parser)
     args = parser.parse_args()
     cfg = load_config(args)
@@ -102,19 +109,24 @@ def main() -> None:
         model = runner.model
         model.init_weights()
     model.eval()
-    batch = next(iter(runner.build_dataloader(
-        cfg.train_dataloader, seed=runner.seed)))
+    batch = next(iter(runner.build_dataloader(cfg.train_dataloader, seed=runner.seed)))
     images = model.data_preprocessor(batch)['inputs']
     found = shares(model.backbone, images)
     if not found:
-        raise InputError(f'{args.config}: expected a backbone that scans maps, '
-                         f'got {type(model.backbone).__name__}.')
+        raise InputError(
+            f'{args.config}: expected a backbone that scans maps, '
+            f'got {type(model.backbone).__name__}.'
+        )
     for path, share in found.items():
         mixer = model.backbone.get_submodule(path)
-        scales = [f'{name} {scale.abs().mean():.3f}' for name, scale in (
-            ('gamma', getattr(mixer.temporal, 'gamma', None)),
-            ('alpha', getattr(mixer.spatial, 'alpha', None)))
-            if scale is not None]
+        scales = [
+            f'{name} {scale.abs().mean():.3f}'
+            for name, scale in (
+                ('gamma', getattr(mixer.temporal, 'gamma', None)),
+                ('alpha', getattr(mixer.spatial, 'alpha', None)),
+            )
+            if scale is not None
+        ]
         print(', '.join([f'{path}: {share:.2g}', *scales]))
 
 

@@ -1,7 +1,10 @@
+# SPDX-License-Identifier: Apache-2.0
 # The embedded run: a small Mask R-CNN, from scratch, in minutes on a CPU.
 _base_ = [
-    '_base_/models/mask_rcnn_shapes.py', '_base_/datasets/shapes_instance.py',
-    '_base_/schedules/shapes_4e.py', '_base_/default_runtime.py'
+    '_base_/models/mask_rcnn_shapes.py',
+    '_base_/datasets/shapes_instance.py',
+    '_base_/schedules/shapes_4e.py',
+    '_base_/default_runtime.py',
 ]
 
-model = dict(backbone=dict(arch='b0', drop_path_rate=0., scan_init='balanced'))
+model = dict(backbone=dict(arch='b0', drop_path_rate=0.0, scan_init='balanced'))

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # A plain backbone: its one map becomes a pyramid.
 _base_ = ['_base_/models/mask_rcnn.py', '_base_/coco_1x.py']
 
@@ -6,15 +7,16 @@ model = dict(
         type='mmadaptor.Vim',
         arch='tiny',
         out_type='featmap',
-        drop_path_rate=.1,
+        drop_path_rate=0.1,
         init_cfg=dict(
             type='Pretrained',
             checkpoint='checkpoints/vim_ti_imagenet.pth',
-            prefix='backbone.')),
-    neck=dict(
-        _delete_=True,
-        type='mmadaptor.SimpleFeaturePyramid',
-        in_channels=192))
+            prefix='backbone.',
+        ),
+    ),
+    neck=dict(_delete_=True, type='mmadaptor.SimpleFeaturePyramid', in_channels=192),
+)
 # mmengine does not know Vim's RMSNorm for a norm.
 optim_wrapper = dict(
-    paramwise_cfg=dict(custom_keys={'norm.weight': dict(decay_mult=0.)}))
+    paramwise_cfg=dict(custom_keys={'norm.weight': dict(decay_mult=0.0)})
+)

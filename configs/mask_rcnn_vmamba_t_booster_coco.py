@@ -1,15 +1,17 @@
+# SPDX-License-Identifier: Apache-2.0
 # Adaptors learn at ten times the rate of the pretrained base: our choice.
 _base_ = 'mask_rcnn_vmamba_t_coco.py'
 
-model = dict(
-    backbone=dict(adaptors=dict(temporal=dict(), spatial=dict())))
+model = dict(backbone=dict(adaptors=dict(temporal=dict(), spatial=dict())))
 optim_wrapper = dict(
     paramwise_cfg=dict(
         custom_keys={
-            '.temporal.': dict(lr_mult=10.),
-            '.spatial.': dict(lr_mult=10.),
-            'temporal.offsets.bias': dict(lr_mult=10.),
-            'temporal.coefficients.bias': dict(lr_mult=10.),
-            'temporal.gamma': dict(lr_mult=10.),
-            'spatial.alpha': dict(lr_mult=10.),
-        }))
+            '.temporal.': dict(lr_mult=10.0),
+            '.spatial.': dict(lr_mult=10.0),
+            'temporal.offsets.bias': dict(lr_mult=10.0),
+            'temporal.coefficients.bias': dict(lr_mult=10.0),
+            'temporal.gamma': dict(lr_mult=10.0),
+            'spatial.alpha': dict(lr_mult=10.0),
+        }
+    )
+)

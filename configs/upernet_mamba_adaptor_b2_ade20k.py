@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 _base_ = ['_base_/models/upernet.py', '_base_/ade20k_160k.py']
 
 model = dict(
@@ -6,6 +7,9 @@ model = dict(
         init_cfg=dict(
             type='Pretrained',
             checkpoint='checkpoints/mamba_adaptor_b2_imagenet.pth',
-            prefix='backbone.')),
+            prefix='backbone.',
+        ),
+    ),
     decode_head=dict(in_channels=[96, 192, 384, 768]),
-    auxiliary_head=dict(in_channels=384))
+    auxiliary_head=dict(in_channels=384),
+)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # A plain backbone: its last map, four times, becomes a pyramid.
 _base_ = ['_base_/models/upernet.py', '_base_/ade20k_160k.py']
 
@@ -7,17 +8,22 @@ model = dict(
         arch='tiny',
         out_type='featmap',
         out_indices=(-1, -1, -1, -1),
-        drop_path_rate=.1,
+        drop_path_rate=0.1,
         init_cfg=dict(
             type='Pretrained',
             checkpoint='checkpoints/vim_ti_imagenet.pth',
-            prefix='backbone.')),
+            prefix='backbone.',
+        ),
+    ),
     neck=dict(
         type='Feature2Pyramid',
         embed_dim=192,
-        norm_cfg=dict(type='BN', requires_grad=True)),
+        norm_cfg=dict(type='BN', requires_grad=True),
+    ),
     decode_head=dict(in_channels=[192, 192, 192, 192]),
-    auxiliary_head=dict(in_channels=192))
+    auxiliary_head=dict(in_channels=192),
+)
 # mmengine does not know Vim's RMSNorm for a norm.
 optim_wrapper = dict(
-    paramwise_cfg=dict(custom_keys={'norm.weight': dict(decay_mult=0.)}))
+    paramwise_cfg=dict(custom_keys={'norm.weight': dict(decay_mult=0.0)})
+)

@@ -1,13 +1,17 @@
+# SPDX-License-Identifier: Apache-2.0
 _base_ = ['_base_/models/upernet.py', '_base_/ade20k_160k.py']
 
 model = dict(
     backbone=dict(
         type='mmadaptor.VMamba',
         arch='small',
-        drop_path_rate=.3,
+        drop_path_rate=0.3,
         init_cfg=dict(
             type='Pretrained',
             checkpoint='checkpoints/vmamba_s_imagenet.pth',
-            prefix='backbone.')),
+            prefix='backbone.',
+        ),
+    ),
     decode_head=dict(in_channels=[96, 192, 384, 768]),
-    auxiliary_head=dict(in_channels=384))
+    auxiliary_head=dict(in_channels=384),
+)

@@ -1,9 +1,12 @@
+# SPDX-License-Identifier: Apache-2.0
 _base_ = ['_base_/models/classifier.py', '_base_/booster_imagenet.py']
 
 model = dict(
     backbone=dict(
         type='mmadaptor.VMamba',
         arch='tiny',
-        adaptors=dict(temporal=dict(), spatial=dict())),
-    head=dict(in_channels=768))
+        adaptors=dict(temporal=dict(), spatial=dict()),
+    ),
+    head=dict(in_channels=768),
+)
 load_from = 'checkpoints/vmamba_t_imagenet.pth'

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The one kind of error that is the user's to mend."""
 
 EXTRAS = {'mmdet': 'det', 'mmseg': 'seg', 'mmpretrain': 'cls'}
@@ -39,5 +40,7 @@ def how_to_install(toolbox: str | None) -> str:
     """
     if toolbox not in EXTRAS:
         return ''
-    return (f'{toolbox}, which is not installed: in mmadaptor\'s folder, '
-            f'pip install -e ".[{EXTRAS[toolbox]}]" --no-build-isolation')
+    return (
+        f"{toolbox}, which is not installed: in mmadaptor's folder, "
+        f'pip install -e ".[{EXTRAS[toolbox]}]" --no-build-isolation'
+    )

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The registries: children of mmengine's, so that every toolbox finds them.
 
 A config of mmdet, mmseg or mmpretrain names a module as `mmadaptor.NAME`.
@@ -10,23 +11,21 @@ from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
 
 MODELS = Registry(
-    'model',
-    parent=MMENGINE_MODELS,
-    scope='mmadaptor',
-    locations=['mmadaptor.models'])
+    'model', parent=MMENGINE_MODELS, scope='mmadaptor', locations=['mmadaptor.models']
+)
 HOOKS = Registry(
-    'hook',
-    parent=MMENGINE_HOOKS,
-    scope='mmadaptor',
-    locations=['mmadaptor.engine'])
+    'hook', parent=MMENGINE_HOOKS, scope='mmadaptor', locations=['mmadaptor.engine']
+)
 OPTIM_WRAPPERS = Registry(
     'optim_wrapper',
     parent=MMENGINE_OPTIM_WRAPPERS,
     scope='mmadaptor',
-    locations=['mmadaptor.engine'])
+    locations=['mmadaptor.engine'],
+)
 TRANSFORMS = Registry(
     'transform',
     parent=MMENGINE_TRANSFORMS,
     scope='mmadaptor',
-    locations=['mmadaptor.engine'])
+    locations=['mmadaptor.engine'],
+)
 BACKBONES = MODELS

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Trainings on the embedded dataset that show what each part gives.
 
 `python -m studies NAME ...` does the studies that it is told, one of

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`python -m studies NAME ...`."""
 
 import argparse
@@ -13,12 +14,15 @@ from .studies import STUDIES
 
 def main() -> None:
     """Run what is missing, then print and write the tables."""
-    parser = argparse.ArgumentParser(
-        prog='python -m studies', description=purpose)
+    parser = argparse.ArgumentParser(prog='python -m studies', description=purpose)
     parser.add_argument('names', nargs='+', choices=list(STUDIES))
     parser.add_argument('--seeds', type=positive, default=3)
-    parser.add_argument('--jobs', type=positive, default=2,
-                        help='runs at a time, a thread each if more than one')
+    parser.add_argument(
+        '--jobs',
+        type=positive,
+        default=2,
+        help='runs at a time, a thread each if more than one',
+    )
     parser.add_argument('--out', type=Path, default=Path('work_dirs/study'))
     args = parser.parse_args()
     for name in args.names:
@@ -27,8 +31,10 @@ def main() -> None:
         text = table(study, records)
         (out / 'table.md').write_text(text + '\n')
         draw(study, records, out / 'plot.png')
-        print(f'{study.title}, {args.seeds} seeds:\n\n{text}\n\n'
-              f'Drawn in {out / "plot.png"}')
+        print(
+            f'{study.title}, {args.seeds} seeds:\n\n{text}\n\n'
+            f'Drawn in {out / "plot.png"}'
+        )
 
 
 if __name__ == '__main__':

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the studies look at class by class, for mmseg."""
 
 from mmseg.datasets import BaseSegDataset
@@ -14,7 +15,8 @@ class ShapesOfSomeClasses(BaseSegDataset):
 
     METAINFO = dict(
         classes=SEGMENTATION_CLASSES,
-        palette=[list(colour) for colour in SEGMENTATION_PALETTE])
+        palette=[list(colour) for colour in SEGMENTATION_PALETTE],
+    )
 
 
 @METRICS.register_module()
@@ -33,7 +35,8 @@ class ClasswiseIoU(IoUMetric):
         """
         metrics = super().compute_metrics(results)
         intersection, union = (sum(part[i] for part in results) for i in (0, 1))
-        for name, value in zip(self.dataset_meta['classes'],
-                               100 * intersection / union, strict=True):
+        for name, value in zip(
+            self.dataset_meta['classes'], 100 * intersection / union, strict=True
+        ):
             metrics[f'IoU_{name}'] = value.item()
         return metrics

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pictures whose cue is in no row or column of what it decides, for mmseg.
 
 Each disc has a square lamp at each of its four corners, `REACH` pixels away
@@ -41,8 +42,7 @@ def corners(centre: Point) -> list[Point]:
         Above on the left, above on the right, and so below.
     """
     x, y = centre
-    return [(x + dx, y + dy)
-            for dy in (-REACH, REACH) for dx in (-REACH, REACH)]
+    return [(x + dx, y + dy) for dy in (-REACH, REACH) for dx in (-REACH, REACH)]
 
 
 def sample_discs(rng: np.random.Generator) -> list[Point]:
@@ -59,19 +59,20 @@ def sample_discs(rng: np.random.Generator) -> list[Point]:
     taken: list[Point] = []
     discs = []
     for _ in range(TRIES):
-        centre = (between(rng, margin, SIZE - 1 - margin),
-                  between(rng, margin, SIZE - 1 - margin))
+        centre = (
+            between(rng, margin, SIZE - 1 - margin),
+            between(rng, margin, SIZE - 1 - margin),
+        )
         own = [centre, *corners(centre)]
         if len(discs) < DISCS_IN_PICTURE and all(
-                max(abs(x - u), abs(y - v)) >= apart
-                for x, y in own for u, v in taken):
+            max(abs(x - u), abs(y - v)) >= apart for x, y in own for u, v in taken
+        ):
             discs.append(centre)
             taken += own
     return discs
 
 
-def draw(rng: np.random.Generator,
-         decides: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def draw(rng: np.random.Generator, decides: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """A picture and what its pixels are.
 
     Args:
@@ -90,15 +91,15 @@ def draw(rng: np.random.Generator,
         distance = disc(x, y, DISC_RADIUS)
         share = cover(distance)[..., None]
         picture = picture * (1 - share) + share * RED
-        lit = [bool(rng.random() < .5) for _ in range(4)]
-        mask[distance < 0] = CLASSES.index(
-            'disc_on' if lit[decides] else 'disc_off')
+        lit = [bool(rng.random() < 0.5) for _ in range(4)]
+        mask[distance < 0] = CLASSES.index('disc_on' if lit[decides] else 'disc_off')
         for lamp, is_lit in zip(corners(centre), lit, strict=True):
             inside = (abs(at - lamp[0]) <= LAMP_RADIUS) & (
-                abs(at[:, None] - lamp[1]) <= LAMP_RADIUS)
+                abs(at[:, None] - lamp[1]) <= LAMP_RADIUS
+            )
             picture[inside] = LAMP_CORE[is_lit]
     picture += grain(background.seed)
-    return np.floor(np.clip(picture, 0, 255) + .5).astype(np.uint8), mask
+    return np.floor(np.clip(picture, 0, 255) + 0.5).astype(np.uint8), mask
 
 
 @DATASETS.register_module()
@@ -112,11 +113,11 @@ class Corners(BaseDataset):
         decides: Which of a disc's lamps says what it is, as `draw` takes it.
     """
 
-    METAINFO = dict(classes=CLASSES,
-                    palette=[[0, 0, 0], [60, 80, 220], [240, 210, 40]])
+    METAINFO = dict(classes=CLASSES, palette=[[0, 0, 0], [60, 80, 220], [240, 210, 40]])
 
-    def __init__(self, pictures: int, first: int, pipeline: list[dict],
-                 decides: int = 0) -> None:
+    def __init__(
+        self, pictures: int, first: int, pipeline: list[dict], decides: int = 0
+    ) -> None:
         self.numbers = range(first, first + pictures)
         self.decides = decides
         super().__init__(pipeline=pipeline)
@@ -127,8 +128,7 @@ class Corners(BaseDataset):
         Returns:
             A dict for each.
         """
-        return [dict(number=number, decides=self.decides)
-                for number in self.numbers]
+        return [dict(number=number, decides=self.decides) for number in self.numbers]
 
 
 @TRANSFORMS.register_module()
@@ -148,18 +148,24 @@ class DrawCorners(LoadImageFromFile):
         if 'number' not in results:
             return super().transform(results)
         picture, mask = draw(
-            np.random.default_rng(results['number']), results['decides'])
+            np.random.default_rng(results['number']), results['decides']
+        )
         return dict(
-            results, img=np.ascontiguousarray(picture[..., ::-1]),
-            gt_seg_map=mask, seg_fields=['gt_seg_map'],
-            img_path=f'{results["number"]:06}', img_shape=mask.shape,
-            ori_shape=mask.shape)
+            results,
+            img=np.ascontiguousarray(picture[..., ::-1]),
+            gt_seg_map=mask,
+            seg_fields=['gt_seg_map'],
+            img_path=f'{results["number"]:06}',
+            img_shape=mask.shape,
+            ori_shape=mask.shape,
+        )
 
 
 def main() -> None:
     """Write a picture to a file."""
     parser = argparse.ArgumentParser(
-        prog='python -m studies.corners', description=__doc__)
+        prog='python -m studies.corners', description=__doc__
+    )
     parser.add_argument('number', type=int)
     parser.add_argument('file', help='such as 2007.png')
     args = parser.parse_args()

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The networks of the studies: which configs, with what changed."""
 
 from mmadaptor.models import MambaAdaptor
@@ -7,15 +8,16 @@ from .run import CHECKPOINT, Run
 SEGMENTOR = 'upernet_mamba_adaptor_b0_shapes'
 BY_CLASS = {
     'val_evaluator.type': 'ClasswiseIoU',
-    'custom_imports.imports': ['mmadaptor', 'studies.by_class']
+    'custom_imports.imports': ['mmadaptor', 'studies.by_class'],
 }
 DIMS = (32, 64)
 TWO_STAGES = dict(
-    arch=dict(
-        embed_dims=DIMS[0], depths=(2, 2), d_state=1, ssm_ratio=1.),
-    out_indices=(0, 1))
-BEGUN = dict(init_cfg=dict(
-    type='Pretrained', checkpoint=CHECKPOINT, prefix='backbone.'))
+    arch=dict(embed_dims=DIMS[0], depths=(2, 2), d_state=1, ssm_ratio=1.0),
+    out_indices=(0, 1),
+)
+BEGUN = dict(
+    init_cfg=dict(type='Pretrained', checkpoint=CHECKPOINT, prefix='backbone.')
+)
 
 
 def for_epochs(count: int) -> dict:
@@ -27,8 +29,11 @@ def for_epochs(count: int) -> dict:
     Returns:
         The options.
     """
-    return {'train_cfg.max_epochs': count, 'train_cfg.val_interval': count,
-            'param_scheduler.1.T_max': count}
+    return {
+        'train_cfg.max_epochs': count,
+        'train_cfg.val_interval': count,
+        'param_scheduler.1.T_max': count,
+    }
 
 
 def b0(**settings: object) -> dict:
@@ -42,8 +47,11 @@ def b0(**settings: object) -> dict:
     """
     arch = dict(MambaAdaptor.arch_settings['b0'])
     return dict(
-        dict(type='mmadaptor.VMamba', arch=arch, scan_init='balanced',
-             drop_path_rate=0.), **settings)
+        dict(
+            type='mmadaptor.VMamba', arch=arch, scan_init='balanced', drop_path_rate=0.0
+        ),
+        **settings,
+    )
 
 
 def backbone(**settings: object) -> dict:
@@ -70,12 +78,16 @@ def without_scan(options: dict) -> dict:
     key, imports = 'model.backbone', 'custom_imports.imports'
     return options | {
         key: options[key] | dict(type='mmadaptor.ConvolutionalVMamba'),
-        imports: [*options.get(imports, ['mmadaptor']),
-                  'benchmarks.convolutional_vmamba']}
+        imports: [
+            *options.get(imports, ['mmadaptor']),
+            'benchmarks.convolutional_vmamba',
+        ],
+    }
 
 
-def segment(name: str, after: Run | None = None, scanning: bool = True,
-            **settings: object) -> Run:
+def segment(
+    name: str, after: Run | None = None, scanning: bool = True, **settings: object
+) -> Run:
     """A small segmentor, for which far means far.
 
     Two stages and a head that mixes no pixels: what lies further than their few
@@ -91,14 +103,25 @@ def segment(name: str, after: Run | None = None, scanning: bool = True,
         The run.
     """
     head = dict(
-        type='FCNHead', _delete_=True, in_channels=DIMS, in_index=(0, 1),
-        input_transform='resize_concat', channels=64, num_convs=1,
-        kernel_size=1, concat_input=False, dropout_ratio=0., num_classes=7,
-        norm_cfg=dict(type='BN'), align_corners=False, init_cfg=None,
-        loss_decode=dict(
-            type='CrossEntropyLoss', class_weight=[.05] + [1.] * 6))
+        type='FCNHead',
+        _delete_=True,
+        in_channels=DIMS,
+        in_index=(0, 1),
+        input_transform='resize_concat',
+        channels=64,
+        num_convs=1,
+        kernel_size=1,
+        concat_input=False,
+        dropout_ratio=0.0,
+        num_classes=7,
+        norm_cfg=dict(type='BN'),
+        align_corners=False,
+        init_cfg=None,
+        loss_decode=dict(type='CrossEntropyLoss', class_weight=[0.05] + [1.0] * 6),
+    )
     options = {
-        **for_epochs(5), **BY_CLASS,
+        **for_epochs(5),
+        **BY_CLASS,
         'model.decode_head': head,
         'model.auxiliary_head': None,
         **backbone(**(TWO_STAGES | settings)),
@@ -110,8 +133,11 @@ def segment(name: str, after: Run | None = None, scanning: bool = True,
             'load_from': CHECKPOINT,
             'custom_hooks': [
                 dict(type='mmadaptor.EpochSeedHook'),
-                dict(type='mmadaptor.StrictLoadHook',
-                     optional=[r'\.(temporal|spatial)\.'])],
+                dict(
+                    type='mmadaptor.StrictLoadHook',
+                    optional=[r'\.(temporal|spatial)\.'],
+                ),
+            ],
         }
     return Run(name, SEGMENTOR, options, after)
 
@@ -126,13 +152,18 @@ def one_stage(depth: int = 1) -> dict:
         The arguments.
     """
     return dict(
-        arch=dict(
-            embed_dims=DIMS[0], depths=(depth, ), d_state=1, ssm_ratio=1.),
-        out_indices=(0, ))
+        arch=dict(embed_dims=DIMS[0], depths=(depth,), d_state=1, ssm_ratio=1.0),
+        out_indices=(0,),
+    )
 
 
-def corner(name: str, after: Run | None = None, depth: int = 1,
-           data: dict | None = None, **settings: object) -> Run:
+def corner(
+    name: str,
+    after: Run | None = None,
+    depth: int = 1,
+    data: dict | None = None,
+    **settings: object,
+) -> Run:
     """A segmentor of `corners`, of one stage.
 
     Args:
@@ -146,29 +177,53 @@ def corner(name: str, after: Run | None = None, depth: int = 1,
         The run.
     """
     pipeline = [dict(type='DrawCorners'), dict(type='PackSegInputs')]
-    train = dict(_delete_=True, type='Corners', pictures=2000, first=0,
-                 pipeline=pipeline, **(data or {}))
+    train = dict(
+        _delete_=True,
+        type='Corners',
+        pictures=2000,
+        first=0,
+        pipeline=pipeline,
+        **(data or {}),
+    )
     val = dict(train, pictures=300, first=train['pictures'])
     head = 'model.decode_head'
     plain = segment(name, after, **one_stage(depth), **settings)
-    return Run(name, SEGMENTOR, {
-        **plain.options, **for_epochs(6),
-        'embedded_dataset': None,
-        'train_dataloader.dataset': train,
-        'val_dataloader.dataset': val,
-        'test_dataloader.dataset': val,
-        'optim_wrapper.optimizer.lr': 4e-3,
-        'custom_imports.imports': [*BY_CLASS['custom_imports.imports'],
-                                   'studies.corners'],
-        head: plain.options[head] | dict(
-            in_channels=DIMS[:1], in_index=(0, ), num_classes=3,
-            loss_decode=dict(type='CrossEntropyLoss',
-                             class_weight=[.05, 1., 1.])),
-    }, after)
+    return Run(
+        name,
+        SEGMENTOR,
+        {
+            **plain.options,
+            **for_epochs(6),
+            'embedded_dataset': None,
+            'train_dataloader.dataset': train,
+            'val_dataloader.dataset': val,
+            'test_dataloader.dataset': val,
+            'optim_wrapper.optimizer.lr': 4e-3,
+            'custom_imports.imports': [
+                *BY_CLASS['custom_imports.imports'],
+                'studies.corners',
+            ],
+            head: plain.options[head]
+            | dict(
+                in_channels=DIMS[:1],
+                in_index=(0,),
+                num_classes=3,
+                loss_decode=dict(
+                    type='CrossEntropyLoss', class_weight=[0.05, 1.0, 1.0]
+                ),
+            ),
+        },
+        after,
+    )
 
 
-def segment_some(name: str, classes: tuple[str, ...], after: Run | None = None,
-                 options: dict | None = None, **settings: object) -> Run:
+def segment_some(
+    name: str,
+    classes: tuple[str, ...],
+    after: Run | None = None,
+    options: dict | None = None,
+    **settings: object,
+) -> Run:
     """The small segmentor of some of the classes; the others count as nothing.
 
     Args:
@@ -183,17 +238,20 @@ def segment_some(name: str, classes: tuple[str, ...], after: Run | None = None,
     """
     metainfo = dict(_delete_=True, classes=('background', *classes))
     dataset = dict(type='ShapesOfSomeClasses', metainfo=metainfo)
-    data = {f'{split}_dataloader.dataset.{key}': value
-            for split in ('train', 'val', 'test')
-            for key, value in dataset.items()}
+    data = {
+        f'{split}_dataloader.dataset.{key}': value
+        for split in ('train', 'val', 'test')
+        for key, value in dataset.items()
+    }
     head = 'model.decode_head'
     changed = {
         f'{head}.num_classes': 1 + len(classes),
-        f'{head}.loss_decode.class_weight': [.05] + [1.] * len(classes),
+        f'{head}.loss_decode.class_weight': [0.05] + [1.0] * len(classes),
     }
     plain = segment(name, **settings)
-    return Run(name, SEGMENTOR, {**plain.options, **data, **changed,
-                                 **(options or {})}, after)
+    return Run(
+        name, SEGMENTOR, {**plain.options, **data, **changed, **(options or {})}, after
+    )
 
 
 def lora(**settings: object) -> dict:
@@ -205,10 +263,16 @@ def lora(**settings: object) -> dict:
     Returns:
         The options.
     """
-    return {'model.backbone': dict(
-        _delete_=True, type='mmpretrain.LoRAModel', alpha=16, rank=8,
-        targets=[dict(type=r'.*mixer\.(in_proj|x_proj|out_proj)')],
-        module=b0(**settings, **BEGUN))}
+    return {
+        'model.backbone': dict(
+            _delete_=True,
+            type='mmpretrain.LoRAModel',
+            alpha=16,
+            rank=8,
+            targets=[dict(type=r'.*mixer\.(in_proj|x_proj|out_proj)')],
+            module=b0(**settings, **BEGUN),
+        )
+    }
 
 
 def at_rate(rate: float) -> dict:
@@ -220,5 +284,7 @@ def at_rate(rate: float) -> dict:
     Returns:
         The options.
     """
-    return {'optim_wrapper.optimizer.lr': rate,
-            'optim_wrapper.paramwise_cfg.bypass_duplicate': True}
+    return {
+        'optim_wrapper.optimizer.lr': rate,
+        'optim_wrapper.paramwise_cfg.bypass_duplicate': True,
+    }

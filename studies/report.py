@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What came out of a study, as a table and as a picture."""
 
 from pathlib import Path
@@ -72,9 +73,10 @@ def table(study: Study, records: Records) -> str:
         cells = [run.name, f'{of_run[0]["backbone"] / 1e6:.3f} M']
         if study.share:
             cells.append(f'{share(of_run[0]):.1f} %')
-        rows.append(cells + [
-            spread(values(of_run, column)) for column in study.columns.values()
-        ])
+        rows.append(
+            cells
+            + [spread(values(of_run, column)) for column in study.columns.values()]
+        )
     lines = [heads, ['---'] * len(heads), *rows]
     return '\n'.join(f'| {" | ".join(cells)} |' for cells in lines)
 
@@ -93,21 +95,19 @@ def draw(study: Study, records: Records, path: Path) -> None:
         _draw_against_share(study, records, path)
         return
     columns = list(study.columns.items())
-    width = max(3.2 * len(columns) + 1.5, .1 * len(study.title))
-    size = width, .34 * len(records) + 1.6
+    width = max(3.2 * len(columns) + 1.5, 0.1 * len(study.title))
+    size = width, 0.34 * len(records) + 1.6
     figure = Figure(figsize=size, layout='constrained')
     plots = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
     figure.suptitle(study.title)
     for plot, (title, column) in zip(plots, columns, strict=True):
         for place, of_run in enumerate(records.values()):
             points = values(of_run, column)
-            plot.plot(points, np.full(len(points), place), 'o', color='C0',
-                      alpha=.6)
+            plot.plot(points, np.full(len(points), place), 'o', color='C0', alpha=0.6)
             if points:
-                plot.plot([mean(points)] * 2, [place - .3, place + .3],
-                          color='C1')
+                plot.plot([mean(points)] * 2, [place - 0.3, place + 0.3], color='C1')
         plot.set_xlabel(title)
-        plot.grid(axis='x', alpha=.3)
+        plot.grid(axis='x', alpha=0.3)
     plots[0].set_yticks(range(len(records)), [run.name for run in records])
     plots[0].invert_yaxis()
     figure.savefig(path, dpi=120)
@@ -124,16 +124,28 @@ def _draw_against_share(study: Study, records: Records, path: Path) -> None:
             points, place = values(of_run, column), share(of_run[0])
             if not points:
                 continue
-            plot.plot(np.full(len(points), place), points, 'o', ms=4,
-                      color=f'C{color}', alpha=.5)
-            plot.errorbar(place, mean(points), fmt='_', ms=14, capsize=4,
-                          yerr=stdev(points) if len(points) > 1 else None,
-                          color=f'C{color}', label=run.name)
+            plot.plot(
+                np.full(len(points), place),
+                points,
+                'o',
+                ms=4,
+                color=f'C{color}',
+                alpha=0.5,
+            )
+            plot.errorbar(
+                place,
+                mean(points),
+                fmt='_',
+                ms=14,
+                capsize=4,
+                yerr=stdev(points) if len(points) > 1 else None,
+                color=f'C{color}',
+                label=run.name,
+            )
         plot.set_xscale('log')
         plot.set_xticks([5, 10, 20, 50, 100], ['5', '10', '20', '50', '100'])
         plot.set_xlabel('trainable, % of the model')
         plot.set_ylabel(title)
-        plot.grid(alpha=.3)
-    figure.legend(*plots[0].get_legend_handles_labels(),
-                  loc='outside right center')
+        plot.grid(alpha=0.3)
+    figure.legend(*plots[0].get_legend_handles_labels(), loc='outside right center')
     figure.savefig(path, dpi=120)

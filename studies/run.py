@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One run of a study: its config, its process, its record."""
 
 import json
@@ -62,9 +63,9 @@ class Run:
         """
         cfg = Config.fromfile(f'configs/{self.config}.py')
         cfg.merge_from_dict(_filled(self.options, checkpoint))
-        cfg.merge_from_dict(dict(
-            work_dir=str(folder), randomness=dict(seed=seed),
-            trained=self.trained))
+        cfg.merge_from_dict(
+            dict(work_dir=str(folder), randomness=dict(seed=seed), trained=self.trained)
+        )
         return cfg
 
 
@@ -86,8 +87,9 @@ def _filled(node: Any, checkpoint: str) -> Any:
     return checkpoint if node == CHECKPOINT else node
 
 
-def launch(run: Run, out: Path, seed: int, threads: int,
-           before: 'Future[dict] | None') -> dict:
+def launch(
+    run: Run, out: Path, seed: int, threads: int, before: 'Future[dict] | None'
+) -> dict:
     """The record of a run, after its training if none by this config is there.
 
     Args:
@@ -108,10 +110,13 @@ def launch(run: Run, out: Path, seed: int, threads: int,
     config = run.make_config(folder, seed, checkpoint).pretty_text
     path = config_of(folder)
     # Trained again, a base is another one under the same name.
-    made = [(at / RECORD).stat().st_mtime if (at / RECORD).exists() else 0.
-            for at in (folder, Path(checkpoint).parent)]
-    if not (made[0] and made[0] >= made[1] and path.exists()
-            and path.read_text() == config):
+    made = [
+        (at / RECORD).stat().st_mtime if (at / RECORD).exists() else 0.0
+        for at in (folder, Path(checkpoint).parent)
+    ]
+    if not (
+        made[0] and made[0] >= made[1] and path.exists() and path.read_text() == config
+    ):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / RECORD).unlink(missing_ok=True)
         path.write_text(config)
@@ -119,16 +124,19 @@ def launch(run: Run, out: Path, seed: int, threads: int,
         with log.open('w') as output:
             result = subprocess.run(
                 [sys.executable, '-m', 'studies.train', str(folder)],
-                stdout=output, stderr=subprocess.STDOUT,
-                env={**os.environ, 'OMP_NUM_THREADS': str(threads)})
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, 'OMP_NUM_THREADS': str(threads)},
+            )
         if result.returncode:
             raise InputError(f'{run.name}, seed {seed}, failed: see {log}')
         print(f'done: {folder}', flush=True)
     return json.loads((folder / RECORD).read_text())
 
 
-def run_all(runs: tuple[Run, ...], out: Path, seeds: int,
-            jobs: int) -> dict[Run, list[dict]]:
+def run_all(
+    runs: tuple[Run, ...], out: Path, seeds: int, jobs: int
+) -> dict[Run, list[dict]]:
     """Trains what is missing.
 
     Args:
@@ -152,13 +160,15 @@ def run_all(runs: tuple[Run, ...], out: Path, seeds: int,
                 # First in the queue, so that who waits for it never blocks it.
                 before = start(run.after, seed) if run.after else None
                 started[run, seed] = pool.submit(
-                    launch, run, out, seed, threads, before)
+                    launch, run, out, seed, threads, before
+                )
             return started[run, seed]
 
         # Those that wait for another last: they hold a job as they do.
-        for run in sorted((*runs, *(run.after for run in runs if run.after)),
-                          key=lambda run: run.after is not None):
+        for run in sorted(
+            (*runs, *(run.after for run in runs if run.after)),
+            key=lambda run: run.after is not None,
+        ):
             for seed in range(seeds):
                 start(run, seed)
-    return {run: [started[run, seed].result() for seed in range(seeds)]
-            for run in runs}
+    return {run: [started[run, seed].result() for seed in range(seeds)] for run in runs}

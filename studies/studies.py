@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The studies: which runs each compares, and by what."""
 
 from collections.abc import Callable, Mapping
@@ -44,7 +45,7 @@ class Study:
     share: bool = False
 
 
-def average(*names: str, points: float = 1.) -> Column:
+def average(*names: str, points: float = 1.0) -> Column:
     """A column that is the mean of some metrics.
 
     Args:
@@ -57,15 +58,17 @@ def average(*names: str, points: float = 1.) -> Column:
     return lambda metrics: points * mean(metrics[name] for name in names)
 
 
-PAIRS = dict(discs=('disc_off', 'disc_on'), stripes=('columns', 'rows'),
-             stars=('star5', 'star6'))
+PAIRS = dict(
+    discs=('disc_off', 'disc_on'), stripes=('columns', 'rows'), stars=('star5', 'star6')
+)
 DETECTION = {
     'box AP': average('coco/bbox_mAP', points=100),
     'mask AP': average('coco/segm_mAP', points=100),
 }
 BY_PAIR = {
     f'{pair}, mask AP': average(
-        *(f'coco/{name}_precision' for name in names), points=100)
+        *(f'coco/{name}_precision' for name in names), points=100
+    )
     for pair, names in PAIRS.items()
 }
 SEGMENTATION = {'mIoU': average('mIoU')} | {
@@ -81,7 +84,8 @@ PARTS = Study(
         Run('scan', DETECTOR, backbone()),
         Run('scan, both adaptors', DETECTOR),
     ),
-    DETECTION | BY_PAIR)
+    DETECTION | BY_PAIR,
+)
 
 T, S = dict(temporal=dict()), dict(spatial=dict())
 BOTH = T | S
@@ -92,28 +96,30 @@ CORNERS = Study(
     (
         PLAIN_CORNER,
         corner('scan, two blocks', depth=2),
-        corner('scan, S, one scale',
-               adaptors=dict(spatial=dict(dilations=(1, )))),
+        corner('scan, S, one scale', adaptors=dict(spatial=dict(dilations=(1,)))),
         corner('scan, S', adaptors=S),
-        corner('scan, T, static places',
-               adaptors=dict(temporal=dict(static=True))),
+        corner('scan, T, static places', adaptors=dict(temporal=dict(static=True))),
         corner('scan, T', adaptors=T),
         corner('scan, T and S', adaptors=BOTH),
     ),
-    DISCS)
+    DISCS,
+)
 
 # Beside those of `CORNERS`, which has four places in each of two sequences.
 VARIANTS = Study(
     'How many places and sequences a memory needs',
-    tuple(corner(name, adaptors=dict(temporal=options))
-          for name, options in {
-              '1 place': dict(places=1),
-              '2 places': dict(places=2),
-              '8 places': dict(places=8),
-              '1 sequence': dict(sequences=1),
-              '4 sequences': dict(sequences=4),
-          }.items()),
-    DISCS)
+    tuple(
+        corner(name, adaptors=dict(temporal=options))
+        for name, options in {
+            '1 place': dict(places=1),
+            '2 places': dict(places=2),
+            '8 places': dict(places=8),
+            '1 sequence': dict(sequences=1),
+            '4 sequences': dict(sequences=4),
+        }.items()
+    ),
+    DISCS,
+)
 
 PLAIN = segment('scan')
 ABLATION = Study(
@@ -126,26 +132,43 @@ ABLATION = Study(
         segment('scan, S', adaptors=S),
         segment('scan, T and S', adaptors=BOTH),
     ),
-    SEGMENTATION)
+    SEGMENTATION,
+)
 
 BOOSTER = Study(
     'What adaptors give a trained base, against as much more training of it',
-    (PLAIN, segment('base, trained on', PLAIN),
-     segment('base, trained on with adaptors', PLAIN, adaptors=BOTH)),
-    SEGMENTATION)
+    (
+        PLAIN,
+        segment('base, trained on', PLAIN),
+        segment('base, trained on with adaptors', PLAIN, adaptors=BOTH),
+    ),
+    SEGMENTATION,
+)
 RAISED = corner('with T', PLAIN_CORNER, adaptors=T)
 BOOSTER_CORNERS = Study(
     'What adaptors give a trained base that lacks a memory',
-    (PLAIN_CORNER, corner('base, trained on', PLAIN_CORNER),
-     corner('with S', PLAIN_CORNER, adaptors=S), RAISED,
-     # The rates of the booster configs.
-     Run('with T, the rest at a tenth', SEGMENTOR, RAISED.options | {
-         'optim_wrapper.optimizer.lr': 4e-4,
-         'optim_wrapper.paramwise_cfg.custom_keys': {
-             '.temporal.': dict(lr_mult=10.),
-             'temporal.gamma': dict(lr_mult=10., decay_mult=0.)},
-     }, PLAIN_CORNER)),
-    DISCS)
+    (
+        PLAIN_CORNER,
+        corner('base, trained on', PLAIN_CORNER),
+        corner('with S', PLAIN_CORNER, adaptors=S),
+        RAISED,
+        # The rates of the booster configs.
+        Run(
+            'with T, the rest at a tenth',
+            SEGMENTOR,
+            RAISED.options
+            | {
+                'optim_wrapper.optimizer.lr': 4e-4,
+                'optim_wrapper.paramwise_cfg.custom_keys': {
+                    '.temporal.': dict(lr_mult=10.0),
+                    'temporal.gamma': dict(lr_mult=10.0, decay_mult=0.0),
+                },
+            },
+            PLAIN_CORNER,
+        ),
+    ),
+    DISCS,
+)
 
 
 def baselines(tuned: Callable[..., Run], **shape: object) -> tuple[Run, ...]:
@@ -178,14 +201,22 @@ def tuning(new: str, rate_with_norms: float) -> Study:
     Returns:
         The study.
     """
-    base = segment_some('base', tuple(
-        name for pair, names in PAIRS.items() if pair != new for name in names))
+    base = segment_some(
+        'base',
+        tuple(name for pair, names in PAIRS.items() if pair != new for name in names),
+    )
 
-    def tuned(name: str, rate: float, options: dict | None = None,
-              **settings: object) -> Run:
-        return segment_some(name, PAIRS[new], base, {
-            **at_rate(rate), **(options or {}),
-        }, **BEGUN, **settings)
+    def tuned(
+        name: str, rate: float, options: dict | None = None, **settings: object
+    ) -> Run:
+        return segment_some(
+            name,
+            PAIRS[new],
+            base,
+            {**at_rate(rate), **(options or {})},
+            **BEGUN,
+            **settings,
+        )
 
     column = f'{new}, IoU'
     return Study(
@@ -193,12 +224,22 @@ def tuning(new: str, rate_with_norms: float) -> Study:
         (
             *baselines(tuned, **TWO_STAGES),
             tuned('adaptors', 2e-2, trainable=['adaptors'], adaptors=BOTH),
-            tuned('shared adaptors', 2e-2, trainable=['adaptors'],
-                  adaptors=dict(BOTH, share=True)),
-            tuned('adaptors and norms', rate_with_norms,
-                  trainable=['adaptors', 'norms'], adaptors=BOTH),
+            tuned(
+                'shared adaptors',
+                2e-2,
+                trainable=['adaptors'],
+                adaptors=dict(BOTH, share=True),
+            ),
+            tuned(
+                'adaptors and norms',
+                rate_with_norms,
+                trainable=['adaptors', 'norms'],
+                adaptors=BOTH,
+            ),
         ),
-        {column: SEGMENTATION[column]}, share=True)
+        {column: SEGMENTATION[column]},
+        share=True,
+    )
 
 
 def tuning_corners() -> Study:
@@ -210,11 +251,13 @@ def tuning_corners() -> Study:
     base = corner('base')
     below = dict(decides=3)  # the lamp below on the right
 
-    def tuned(name: str, rate: float, options: dict | None = None,
-              **settings: object) -> Run:
+    def tuned(
+        name: str, rate: float, options: dict | None = None, **settings: object
+    ) -> Run:
         plain = corner(name, data=below, **BEGUN, **settings)
-        return Run(name, SEGMENTOR, plain.options | at_rate(rate) |
-                   (options or {}), base)
+        return Run(
+            name, SEGMENTOR, plain.options | at_rate(rate) | (options or {}), base
+        )
 
     return Study(
         'How well a base without a memory learns another lamp',
@@ -223,29 +266,46 @@ def tuning_corners() -> Study:
             tuned('T', 2e-2, trainable=['adaptors'], adaptors=T),
             tuned('T and S', 2e-2, trainable=['adaptors'], adaptors=BOTH),
         ),
-        DISCS, share=True)
+        DISCS,
+        share=True,
+    )
 
 
-TUNING = {f'tuning_{new}': tuning(new, rate)
-          for new, rate in dict(discs=1e-2, stripes=2e-2).items()}
+TUNING = {
+    f'tuning_{new}': tuning(new, rate)
+    for new, rate in dict(discs=1e-2, stripes=2e-2).items()
+}
 TUNING['tuning_corners'] = tuning_corners()
 
 CLASSES = Run('classifier', CLASSIFIER)
-PRETRAINED = {f'model.backbone.init_cfg.{key}': value
-              for key, value in BEGUN['init_cfg'].items()}
+PRETRAINED = {
+    f'model.backbone.init_cfg.{key}': value for key, value in BEGUN['init_cfg'].items()
+}
 TRANSFER = Study(
     'What pretraining as a classifier gives after an epoch',
     (
         Run('detector, from scratch', DETECTOR, for_epochs(1)),
-        Run('detector, pretrained', DETECTOR,
-            for_epochs(1) | PRETRAINED, after=CLASSES),
+        Run(
+            'detector, pretrained', DETECTOR, for_epochs(1) | PRETRAINED, after=CLASSES
+        ),
         Run('segmentor, from scratch', SEGMENTOR, for_epochs(1)),
-        Run('segmentor, pretrained', SEGMENTOR,
-            for_epochs(1) | PRETRAINED, after=CLASSES),
+        Run(
+            'segmentor, pretrained',
+            SEGMENTOR,
+            for_epochs(1) | PRETRAINED,
+            after=CLASSES,
+        ),
     ),
-    DETECTION | {'mIoU': average('mIoU')})
+    DETECTION | {'mIoU': average('mIoU')},
+)
 
 STUDIES = dict(
-    parts=PARTS, ablation=ABLATION, corners=CORNERS, variants=VARIANTS,
-    booster=BOOSTER, booster_corners=BOOSTER_CORNERS, **TUNING,
-    transfer=TRANSFER)
+    parts=PARTS,
+    ablation=ABLATION,
+    corners=CORNERS,
+    variants=VARIANTS,
+    booster=BOOSTER,
+    booster_corners=BOOSTER_CORNERS,
+    **TUNING,
+    transfer=TRANSFER,
+)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The process of one run: `python -m studies.train FOLDER`.
 
 Trains as `tools/train.py` does, by the config beside the folder, and leaves
@@ -13,12 +14,7 @@ from mmengine.logging import MessageHub
 from benchmarks.ops import commit
 from mmadaptor.checkpoints.adaptor_only import count_trainable
 from mmadaptor.engine.checks.preflight import check_training
-from mmadaptor.engine.command_line import (
-    build_runner,
-    load_config,
-    make_data,
-    run,
-)
+from mmadaptor.engine.command_line import build_runner, load_config, make_data, run
 from studies.run import RECORD, config_of
 
 
@@ -31,9 +27,11 @@ def last_metrics(messages: MessageHub) -> dict[str, float]:
     Returns:
         The metrics by name.
     """
-    return {name.removeprefix('val/'): float(buffer.current())
-            for name, buffer in messages.log_scalars.items()
-            if name.startswith('val/') and not name.endswith('time')}
+    return {
+        name.removeprefix('val/'): float(buffer.current())
+        for name, buffer in messages.log_scalars.items()
+        if name.startswith('val/') and not name.endswith('time')
+    }
 
 
 def main() -> None:
@@ -41,9 +39,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('folder', type=Path)
     folder = parser.parse_args().folder
-    cfg = load_config(argparse.Namespace(
-        config=str(config_of(folder)), work_dir=str(folder), cfg_options={},
-        launcher='none', local_rank=0))
+    cfg = load_config(
+        argparse.Namespace(
+            config=str(config_of(folder)),
+            work_dir=str(folder),
+            cfg_options={},
+            launcher='none',
+            local_rank=0,
+        )
+    )
     make_data(cfg)
     check_training(cfg)
     runner = build_runner(cfg)
@@ -56,9 +60,20 @@ def main() -> None:
         checkpoint = (folder / 'last_checkpoint').read_text()
     else:
         metrics = runner.test()
-    (folder / RECORD).write_text(json.dumps(dict(
-        metrics=metrics, backbone=backbone, trainable=trainable, total=total,
-        checkpoint=checkpoint, commit=commit()), indent=1) + '\n')
+    (folder / RECORD).write_text(
+        json.dumps(
+            dict(
+                metrics=metrics,
+                backbone=backbone,
+                trainable=trainable,
+                total=total,
+                checkpoint=checkpoint,
+                commit=commit(),
+            ),
+            indent=1,
+        )
+        + '\n'
+    )
 
 
 if __name__ == '__main__':

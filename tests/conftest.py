@@ -1,4 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tests import their neighbours (`cases`, `test_vmamba`, ...) by name."""
+
 import os
 import pathlib
 import sys
@@ -7,10 +9,16 @@ HERE = pathlib.Path(__file__).parent
 # In several processes these start first, the longest at the head, so that none
 # is left alone with one of them at the end.
 LONGEST = (
-    'ops/test_cuda_emulation.py', 'test_end_to_end.py', 'configs/test_configs.py',
-    'models/test_compile.py', 'tools/test_train.py', 'ops/test_cuda_compiles.py',
-    'tools/test_distributed.py', 'configs/test_booster_configs.py',
-    'tools/test_model_zoo.py')
+    'ops/test_cuda_emulation.py',
+    'test_end_to_end.py',
+    'configs/test_configs.py',
+    'models/test_compile.py',
+    'tools/test_train.py',
+    'ops/test_cuda_compiles.py',
+    'tools/test_distributed.py',
+    'configs/test_booster_configs.py',
+    'tools/test_model_zoo.py',
+)
 
 for folder in ('ops', 'models', 'models/backbones', 'configs'):
     sys.path.insert(0, str(HERE / folder))
@@ -28,6 +36,7 @@ if 'EMULATION_LIBRARY' in os.environ:
     import torch
 
     import mmadaptor.ops  # noqa: F401
+
     torch.ops.load_library(os.environ['EMULATION_LIBRARY'])
 
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Converts published VMamba and Vim checkpoints to ours, and back.
 
 Usage: python tools/convert_checkpoint.py --from vmamba|vim SRC DST
@@ -25,12 +26,14 @@ def parse_args() -> argparse.Namespace:
         '--from',
         dest='source_family',
         choices=FAMILIES,
-        help='SRC is as published, a classifier, detector or segmentor')
+        help='SRC is as published, a classifier, detector or segmentor',
+    )
     way.add_argument(
         '--to',
         dest='target_family',
         choices=FAMILIES,
-        help='DST will be as published; SRC is ours, without adaptors')
+        help='DST will be as published; SRC is ours, without adaptors',
+    )
     parser.add_argument('src', help='checkpoint, which is read weights-only')
     parser.add_argument('dst', help='checkpoint to write')
     return parser.parse_args()
@@ -52,12 +55,18 @@ def read_state(path: str) -> tuple[dict[str, torch.Tensor], dict]:
     content = peek(path)
     key = next((k for k in ('model', 'state_dict') if k in content), None)
     state = content if key is None else content[key]
-    if not isinstance(state, dict) or not state or not all(
+    if (
+        not isinstance(state, dict)
+        or not state
+        or not all(
             isinstance(name, str) and isinstance(value, torch.Tensor)
-            for name, value in state.items()):
+            for name, value in state.items()
+        )
+    ):
         raise InputError(
             f'{path}: expected tensors by name, as they are or under `model` '
-            f'or `state_dict`, got {", ".join(map(str, list(content)[:5]))}')
+            f'or `state_dict`, got {", ".join(map(str, list(content)[:5]))}'
+        )
     meta = content.get('meta') if key else None
     classes = meta.get('dataset_meta') if isinstance(meta, dict) else None
     kept = {key} if classes is None else {key, 'meta'}
@@ -91,19 +100,24 @@ def main() -> None:
     state, classes = read_state(args.src)
     try:
         converter = Converter(family, state, published)
-        converted = (converter.to_ours() if published else
-                     converter.to_published())
+        converted = converter.to_ours() if published else converter.to_published()
     except InputError as error:
         raise InputError(f'{args.src}: {error}') from error
     arguments = named(converter.arguments, family)
     meta = dict(
-        mmadaptor_version=mmadaptor.__version__, converted_from=args.src,
-        backbone=FAMILIES[family].backbone, arguments=arguments, **classes)
+        mmadaptor_version=mmadaptor.__version__,
+        converted_from=args.src,
+        backbone=FAMILIES[family].backbone,
+        arguments=arguments,
+        **classes,
+    )
     key = 'state_dict' if published or not converter.classifier else 'model'
     save_whole({key: converted, 'meta': meta}, args.dst)
     kind = 'classifier' if converter.classifier else 'detector or segmentor'
-    print(f'{args.dst}: a {kind}, {FAMILIES[family].backbone} with {arguments};'
-          f' {len(state)} tensors read, {len(converted)} written.')
+    print(
+        f'{args.dst}: a {kind}, {FAMILIES[family].backbone} with {arguments};'
+        f' {len(state)} tensors read, {len(converted)} written.'
+    )
 
 
 if __name__ == '__main__':

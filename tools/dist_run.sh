@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # What dist_train.sh and dist_test.sh share: PROCESSES TOOL [its arguments].
+# SPDX-License-Identifier: Apache-2.0
 set -euo pipefail
 tools=$(cd "$(dirname "$0")" && pwd)
 if [ "${NNODES:-1}" = 1 ] && [ -z "${PORT:-}" ]; then

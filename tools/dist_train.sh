@@ -2,6 +2,7 @@
 # Trains in PROCESSES processes, one a GPU, or on the CPU where there is none:
 #   tools/dist_train.sh CONFIG PROCESSES [arguments of tools/train.py]
 # On several machines run it on each, with NNODES, NODE_RANK and MASTER_ADDR set.
+# SPDX-License-Identifier: Apache-2.0
 set -euo pipefail
 [ $# -ge 2 ] || { sed -n '2,4s/^# \?//p' "$0"; exit 2; } >&2
 exec "$(dirname "$0")/dist_run.sh" "$2" train.py "$1" "${@:3}"

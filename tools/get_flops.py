@@ -1,9 +1,11 @@
+# SPDX-License-Identifier: Apache-2.0
 """Print a model's parameters and multiply-adds, with the scan counted.
 
 Counted are matrix products, convolutions, the scan (9 N + 1 a step) and
 Adaptor-T's gather and readout; a two-stage detector counts 1000 box RoIs and
 100 mask RoIs.
 """
+
 import argparse
 
 from mmengine.registry import MODELS, init_default_scope
@@ -14,22 +16,22 @@ import mmadaptor  # noqa: F401
 from mmadaptor.analysis.flops import count, input_size
 from mmadaptor.checkpoints.pretrained import drop_pretrained
 from mmadaptor.engine.cfg_options import merge_options
-from mmadaptor.engine.command_line import (
-    add_config_options,
-    positive,
-    read_config,
-    run,
-)
+from mmadaptor.engine.command_line import add_config_options, positive, read_config, run
 
 
 def parse_args() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='a config of mmdet, mmseg or mmpretrain')
-    parser.add_argument('--shape', type=positive, nargs=2, metavar=('H', 'W'),
-                        help="the image's size; by default 800 1280 for "
-                        'detection, 512 2048 for segmentation, 224 224 for '
-                        'classification, 128 128 for the embedded dataset')
+    parser.add_argument(
+        '--shape',
+        type=positive,
+        nargs=2,
+        metavar=('H', 'W'),
+        help="the image's size; by default 800 1280 for "
+        'detection, 512 2048 for segmentation, 224 224 for '
+        'classification, 128 128 for the embedded dataset',
+    )
     add_config_options(parser)
     return parser.parse_args()
 

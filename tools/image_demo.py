@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Draws what a model sees in pictures: boxes and masks, classes or a label.
 
 Usage: python tools/image_demo.py IMAGE [IMAGE ...] CONFIG CHECKPOINT
@@ -27,16 +28,20 @@ def parse_args() -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument(
-        'images', nargs='+', metavar='IMAGE',
-        help='picture, folder of pictures, or pattern such as "data/**/*.jpg"')
+        'images',
+        nargs='+',
+        metavar='IMAGE',
+        help='picture, folder of pictures, or pattern such as "data/**/*.jpg"',
+    )
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('--out-dir', default='outputs', help='folder for the drawings')
     parser.add_argument(
-        '--out-dir', default='outputs', help='folder for the drawings')
+        '--score-thr', type=float, default=0.3, help='lowest score of a box'
+    )
     parser.add_argument(
-        '--score-thr', type=float, default=.3, help='lowest score of a box')
-    parser.add_argument(
-        '--device', help='such as cuda:1 (default: an accelerator, if any)')
+        '--device', help='such as cuda:1 (default: an accelerator, if any)'
+    )
     add_config_options(parser)
     return parser.parse_args()
 
@@ -77,11 +82,14 @@ def main() -> None:
             demo.draw(picture, place)
         except InputError as error:
             failures.append(explain(error))
-    print(f'{len(pictures) - len(failures)} of {len(pictures)} pictures are '
-          f'drawn, in {args.out_dir}')
+    print(
+        f'{len(pictures) - len(failures)} of {len(pictures)} pictures are '
+        f'drawn, in {args.out_dir}'
+    )
     if failures:
-        raise InputError(f'{len(failures)} could not be drawn:\n  ' +
-                         '\n  '.join(failures))
+        raise InputError(
+            f'{len(failures)} could not be drawn:\n  ' + '\n  '.join(failures)
+        )
 
 
 if __name__ == '__main__':

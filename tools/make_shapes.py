@@ -1,4 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
 """Makes the embedded dataset: `python tools/make_shapes.py [data/shapes]`."""
+
 import argparse
 
 from mmadaptor.datasets import make_shapes

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Writes one whole checkpoint from adaptors alone and their base.
 
 Usage: python tools/merge_adaptors.py CONFIG CHECKPOINT DST
@@ -22,7 +23,8 @@ def parse_args() -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument(
-        'config', help="config file, whose init_cfg names the base's file")
+        'config', help="config file, whose init_cfg names the base's file"
+    )
     parser.add_argument('checkpoint', help='checkpoint of adaptors alone')
     parser.add_argument('dst', help='checkpoint to write')
     add_common_arguments(parser)

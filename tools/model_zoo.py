@@ -1,9 +1,11 @@
+# SPDX-License-Identifier: Apache-2.0
 """Write the model zoo anew: configs/metafile.yml and the tables beside it.
 
 Parameters and multiply-adds are counted, a config that the metafile does not
 have is added, and one that is gone is dropped. Results are nobody's to compute:
 they stay as configs/metafile.yml has them.
 """
+
 from pathlib import Path
 
 import torch
@@ -19,8 +21,9 @@ from mmadaptor.errors import InputError
 ROOT = Path(__file__).resolve().parents[1]
 METAFILE = Path('configs/metafile.yml')
 README = Path('configs/README.md')
-HEADER = ('# Written by tools/model_zoo.py; by hand: Collections, Results and '
-          'Results From.\n')
+HEADER = (
+    '# Written by tools/model_zoo.py; by hand: Collections, Results and Results From.\n'
+)
 UNTRAINED = 'not trained by us'
 COLLECTION = 'Mamba-Adaptor'
 TABLES = dict(mmpretrain='imagenet', mmdet='coco', mmseg='ade20k')
@@ -28,7 +31,8 @@ METRICS = dict(
     imagenet={'top-1': 'Top 1 Accuracy'},
     coco={'box AP': 'box AP', 'mask AP': 'mask AP'},
     ade20k={'mIoU': 'mIoU'},
-    shapes={})
+    shapes={},
+)
 
 
 def table_of(cfg: Config) -> str:
@@ -40,8 +44,7 @@ def table_of(cfg: Config) -> str:
     Returns:
         A key of `METRICS`.
     """
-    return ('shapes' if cfg.get('embedded_dataset') else
-            TABLES[cfg.default_scope])
+    return 'shapes' if cfg.get('embedded_dataset') else TABLES[cfg.default_scope]
 
 
 def describe(cfg: Config, name: str, known: dict) -> dict:
@@ -65,8 +68,7 @@ def describe(cfg: Config, name: str, known: dict) -> dict:
     kind = backbone.type.split('.')[-1]
     has_adaptors = kind == 'MambaAdaptor' or backbone.get('adaptors')
     by_hand = {'Results From': UNTRAINED} if table_of(cfg) != 'shapes' else {}
-    by_hand.update((k, known[k]) for k in ('Results', 'Results From')
-                   if k in known)
+    by_hand.update((k, known[k]) for k in ('Results', 'Results From') if k in known)
     return {
         'Name': name,
         'In Collection': COLLECTION if has_adaptors else kind,
@@ -97,9 +99,10 @@ def row(entry: dict, metrics: dict[str, str]) -> str:
     name = entry['Name']
     flops = size['FLOPs'] / 1e9
     cells = [
-        f'[{name}]({name}.py)', f'{size["Parameters"] / 1e6:.1f} M',
+        f'[{name}]({name}.py)',
+        f'{size["Parameters"] / 1e6:.1f} M',
         f'{flops:.1f} G' if flops > 10 else f'{flops:.2f} G',
-        *(str(values.get(metric, '')) for metric in metrics.values())
+        *(str(values.get(metric, '')) for metric in metrics.values()),
     ]
     if metrics:
         cells.append(entry.get('Results From', ''))
@@ -138,8 +141,10 @@ def put(text: str, name: str, content: str) -> str:
     """
     start, end = f'<!-- {name} -->\n', f'\n<!-- /{name} -->'
     if text.count(start) != 1 or text.count(end) != 1:
-        raise InputError(f'{README} must have one line {start.strip()} and one '
-                         f'line {end.strip()} for a table between them.')
+        raise InputError(
+            f'{README} must have one line {start.strip()} and one '
+            f'line {end.strip()} for a table between them.'
+        )
     return text.split(start)[0] + start + content + end + text.split(end)[1]
 
 
@@ -157,11 +162,15 @@ def generate(root: Path) -> dict[Path, str]:
     tables = {name: [] for name in METRICS}
     for path in (root / 'configs').glob('*.py'):
         cfg = Config.fromfile(path)
-        tables[table_of(cfg)].append(
-            describe(cfg, path.stem, known.get(path.stem, {})))
+        tables[table_of(cfg)].append(describe(cfg, path.stem, known.get(path.stem, {})))
     for entries in tables.values():
-        entries.sort(key=lambda entry: (
-            entry['In Collection'], entry['Metadata']['FLOPs'], entry['Name']))
+        entries.sort(
+            key=lambda entry: (
+                entry['In Collection'],
+                entry['Metadata']['FLOPs'],
+                entry['Name'],
+            )
+        )
     meta['Models'] = [entry for table in tables.values() for entry in table]
     readme = (root / README).read_text()
     for name, entries in tables.items():

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sets up `.venv`, from nothing to a checked installation.
 
 `make env` runs this with any Python from 3.10 to 3.12; it needs a C++ compiler
@@ -5,6 +6,7 @@ and a pip that reaches its registry. It installs what requirements/lock.txt
 pins, compiles mmcv's ops and mmadaptor's own, and checks that both load. Run
 again, it does only what is missing, which takes a second if nothing is.
 """
+
 import hashlib
 import os
 import pathlib
@@ -48,12 +50,14 @@ class Step:
         progress: Finds "[done/total]" in the output, for a better estimate.
     """
 
-    def __init__(self,
-                 title: str,
-                 key: str,
-                 command: list[str],
-                 env: dict[str, str] | None = None,
-                 progress: bool = False) -> None:
+    def __init__(
+        self,
+        title: str,
+        key: str,
+        command: list[str],
+        env: dict[str, str] | None = None,
+        progress: bool = False,
+    ) -> None:
         self.title, self.expected = title, SECONDS[key]
         self.progress = progress
         self.start = time.monotonic()
@@ -65,7 +69,8 @@ class Step:
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
                 cwd=ROOT,
-                env={**os.environ, **(env or {})})
+                env={**os.environ, **(env or {})},
+            )
 
     def seconds_left(self, elapsed: float) -> float:
         """The estimate, from the compiler's own count where it has one."""
@@ -92,10 +97,12 @@ class Step:
         print(f'  {self.title}: {elapsed:.0f} s'.ljust(70), flush=True)
         if self.process.returncode != 0:
             tail = '\n'.join(self.log.read_text().splitlines()[-25:])
-            raise SetupError(f'{tail}\n\n{self.title} failed; the end of its '
-                             f'output is above, all of it in {self.log}. If '
-                             'the network failed, run the command again: what '
-                             'is done stays done.')
+            raise SetupError(
+                f'{tail}\n\n{self.title} failed; the end of its '
+                f'output is above, all of it in {self.log}. If '
+                'the network failed, run the command again: what '
+                'is done stays done.'
+            )
 
 
 def check_machine() -> None:
@@ -104,20 +111,24 @@ def check_machine() -> None:
         raise SetupError(
             'mmadaptor needs Python 3.10, 3.11 or 3.12, and this is '
             f'{sys.version.split()[0]} ({sys.executable}). Name another one: '
-            'make env PYTHON=python3.11')
+            'make env PYTHON=python3.11'
+        )
     compiler = os.environ.get('CXX', 'c++')
     if shutil.which(compiler.split()[0]) is None:
         raise SetupError(
             f'No C++ compiler: "{compiler}" is not found. Install one (on '
-            'Debian: apt-get install g++) or name yours in CXX.')
+            'Debian: apt-get install g++) or name yours in CXX.'
+        )
     if not pathlib.Path(sysconfig.get_path('include'), 'Python.h').exists():
         raise SetupError(
             "Python's headers (Python.h) are not found, which compiling ops "
-            'needs. Install them (on Debian: apt-get install python3-dev).')
+            'needs. Install them (on Debian: apt-get install python3-dev).'
+        )
     free = shutil.disk_usage(ROOT).free / 2**30
     if free < 10 and not PYTHON.exists():
-        raise SetupError(f'The set-up needs 10 GiB in {ROOT}, and {free:.1f} '
-                         'GiB are free.')
+        raise SetupError(
+            f'The set-up needs 10 GiB in {ROOT}, and {free:.1f} GiB are free.'
+        )
 
 
 def pip(*arguments: str) -> list[str]:
@@ -171,16 +182,27 @@ def precompile_torch_header() -> dict[str, str]:
     folder.mkdir(exist_ok=True)
     header = folder / 'torch_pch.h'
     header.write_text('#include <torch/types.h>\n')
-    query = ('import sysconfig as s, torch.utils.cpp_extension as c;'
-             'v = s.get_config_vars("CFLAGS", "CCSHARED");'
-             'i = c.include_paths() + [s.get_path("include")];'
-             'print(*v, *("-I" + p for p in i))')
-    flags = subprocess.run([str(PYTHON), '-c', query],
-                           capture_output=True, text=True, check=True).stdout
+    query = (
+        'import sysconfig as s, torch.utils.cpp_extension as c;'
+        'v = s.get_config_vars("CFLAGS", "CCSHARED");'
+        'i = c.include_paths() + [s.get_path("include")];'
+        'print(*v, *("-I" + p for p in i))'
+    )
+    flags = subprocess.run(
+        [str(PYTHON), '-c', query], capture_output=True, text=True, check=True
+    ).stdout
     command = [
-        *os.environ.get('CXX', 'c++').split(), *flags.split(), '-g0',
-        '-DTORCH_API_INCLUDE_EXTENSION_H', '-DTORCH_EXTENSION_NAME=_ext',
-        '-std=c++17', '-x', 'c++-header', str(header), '-o', f'{header}.gch'
+        *os.environ.get('CXX', 'c++').split(),
+        *flags.split(),
+        '-g0',
+        '-DTORCH_API_INCLUDE_EXTENSION_H',
+        '-DTORCH_EXTENSION_NAME=_ext',
+        '-std=c++17',
+        '-x',
+        'c++-header',
+        str(header),
+        '-o',
+        f'{header}.gch',
     ]
     done = subprocess.run(command, capture_output=True)
     return plain if done.returncode else {'CFLAGS': f'-g0 -include {header}'}
@@ -188,27 +210,51 @@ def precompile_torch_header() -> dict[str, str]:
 
 def torch_packages() -> list[str]:
     """The lock file's torch and all that it needs."""
-    return [r for r in pinned() if re.match(
-        r'(torch|triton|nvidia-|cuda-|numpy|pillow|filelock|fsspec|jinja2|'
-        r'markupsafe|mpmath|networkx|sympy|typing.extensions)', r, re.I)]
+    return [
+        r
+        for r in pinned()
+        if re.match(
+            r'(torch|triton|nvidia-|cuda-|numpy|pillow|filelock|fsspec|jinja2|'
+            r'markupsafe|mpmath|networkx|sympy|typing.extensions)',
+            r,
+            re.I,
+        )
+    ]
 
 
 def install_packages() -> None:
     """What the environment lacks, mmcv compiled while the rest installs."""
-    Step('Build tools', 'tools',
-         install(*pinned('setuptools', 'wheel', 'ninja', 'psutil'))).wait()
+    Step(
+        'Build tools',
+        'tools',
+        install(*pinned('setuptools', 'wheel', 'ninja', 'psutil')),
+    ).wait()
     torch = torch_packages()
-    Step('torch (0.5 GB, and its CUDA libraries, 2 GB)', 'torch',
-         install(*torch)).wait()
+    Step(
+        'torch (0.5 GB, and its CUDA libraries, 2 GB)', 'torch', install(*torch)
+    ).wait()
     compiled = Stamp('mmcv', fingerprint(*torch, *pinned('onedl-mmcv')))
     # pip would take a wheel from its cache that was compiled for another torch,
     # and leave one that is installed.
-    mmcv = None if compiled else Step(
-        "Compiling mmcv's ops", 'mmcv',
-        pip('install', '--verbose', '--no-deps', '--no-cache-dir',
-            '--force-reinstall', '--no-build-isolation',
-            *pinned('onedl-mmcv')),
-        env=precompile_torch_header(), progress=True)
+    mmcv = (
+        None
+        if compiled
+        else Step(
+            "Compiling mmcv's ops",
+            'mmcv',
+            pip(
+                'install',
+                '--verbose',
+                '--no-deps',
+                '--no-cache-dir',
+                '--force-reinstall',
+                '--no-build-isolation',
+                *pinned('onedl-mmcv'),
+            ),
+            env=precompile_torch_header(),
+            progress=True,
+        )
+    )
     rest = set(pinned()) - set(torch) - set(pinned('onedl-mmcv'))
     try:
         Step('The other packages', 'packages', install(*sorted(rest))).wait()
@@ -221,17 +267,18 @@ def install_packages() -> None:
 def check_installation() -> None:
     """Raise unless both compiled libraries load."""
     for name, statement in {
-            "mmcv's ops": 'import torch, mmcv._ext',
-            "mmadaptor's ops": 'from mmadaptor.ops._extension import require;'
-                               ' require()'
+        "mmcv's ops": 'import torch, mmcv._ext',
+        "mmadaptor's ops": 'from mmadaptor.ops._extension import require; require()',
     }.items():
-        done = subprocess.run([str(PYTHON), '-c', statement],
-                              capture_output=True, text=True, cwd=ROOT)
+        done = subprocess.run(
+            [str(PYTHON), '-c', statement], capture_output=True, text=True, cwd=ROOT
+        )
         if done.returncode:
             raise SetupError(
                 f'{done.stderr.strip()}\n\n{name} do not load, most likely '
                 'because they were compiled for another torch. Remove the '
-                'environment and set it up again: rm -r .venv && make env')
+                'environment and set it up again: rm -r .venv && make env'
+            )
 
 
 def set_up() -> None:
@@ -240,23 +287,40 @@ def set_up() -> None:
     version = '.'.join(map(str, sys.version_info[:3]))
     made = Stamp('python', version)
     if not made:
-        print(f'Setting up {VENV} with Python {version}; the first time takes '
-              'some minutes.', flush=True)
-        subprocess.run([sys.executable, '-m', 'venv', '--clear', str(VENV)],
-                       check=True)
+        print(
+            f'Setting up {VENV} with Python {version}; the first time takes '
+            'some minutes.',
+            flush=True,
+        )
+        subprocess.run([sys.executable, '-m', 'venv', '--clear', str(VENV)], check=True)
         made.set()
     packages = Stamp('packages', fingerprint(LOCK))
     if not packages:
         install_packages()
         packages.set()
-    sources = sorted(p for p in (ROOT / 'mmadaptor' / 'csrc').rglob('*')
-                     if p.suffix in ('.h', '.cpp', '.cu', '.cuh'))
-    own = Stamp('mmadaptor', fingerprint(
-        *torch_packages(), ROOT / 'setup.py', ROOT / 'setup.cfg', *sources))
+    sources = sorted(
+        p
+        for p in (ROOT / 'mmadaptor' / 'csrc').rglob('*')
+        if p.suffix in ('.h', '.cpp', '.cu', '.cuh')
+    )
+    own = Stamp(
+        'mmadaptor',
+        fingerprint(*torch_packages(), ROOT / 'setup.py', ROOT / 'setup.cfg', *sources),
+    )
     if not own:
-        Step("Compiling mmadaptor's ops", 'mmadaptor',
-             pip('install', '--verbose', '--no-deps', '--no-build-isolation',
-                 '--editable', str(ROOT)), progress=True).wait()
+        Step(
+            "Compiling mmadaptor's ops",
+            'mmadaptor',
+            pip(
+                'install',
+                '--verbose',
+                '--no-deps',
+                '--no-build-isolation',
+                '--editable',
+                str(ROOT),
+            ),
+            progress=True,
+        ).wait()
         check_installation()
         own.set()
 
@@ -268,8 +332,7 @@ def main() -> None:
     except SetupError as error:
         sys.exit(f'{error}')
     except subprocess.CalledProcessError as error:
-        sys.exit(f'{error}. On Debian, "apt-get install python3-venv" may '
-                 'help.')
+        sys.exit(f'{error}. On Debian, "apt-get install python3-venv" may help.')
 
 
 if __name__ == '__main__':

@@ -2,6 +2,7 @@
 # Trains on a Slurm cluster:
 #   tools/slurm_train.sh PARTITION JOB_NAME CONFIG WORK_DIR [arguments of tools/train.py]
 # GPUS (8), GPUS_PER_NODE (8), CPUS_PER_TASK (5) and SRUN_ARGS may be set.
+# SPDX-License-Identifier: Apache-2.0
 set -euo pipefail
 [ $# -ge 4 ] || { sed -n '2,4s/^# \?//p' "$0"; exit 2; } >&2
 tools=$(cd "$(dirname "$0")" && pwd)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tests a checkpoint of mmdet, mmseg or mmpretrain; the config says which.
 
 Usage: python tools/test.py CONFIG CHECKPOINT
@@ -26,10 +27,8 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file')
-    parser.add_argument(
-        '--out', metavar='FILE.pkl', help='file for the predictions')
-    parser.add_argument(
-        '--show-dir', help='folder for pictures of the predictions')
+    parser.add_argument('--out', metavar='FILE.pkl', help='file for the predictions')
+    parser.add_argument('--show-dir', help='folder for pictures of the predictions')
     add_common_arguments(parser)
     return parser.parse_args()
 
@@ -47,8 +46,9 @@ def draw_into(cfg: Config, folder: str) -> None:
     hook = (cfg.get('default_hooks') or {}).get('visualization')
     if not hook:
         raise InputError(
-            '--show-dir needs the toolbox\'s hook in the config: '
-            'default_hooks=dict(visualization=dict(type=...)).')
+            "--show-dir needs the toolbox's hook in the config: "
+            'default_hooks=dict(visualization=dict(type=...)).'
+        )
     # An absolute path keeps mmdet from putting it below its log folder.
     folder = os.path.abspath(folder)
     scope = cfg.get('default_scope')
@@ -78,8 +78,8 @@ def dump_into(cfg: Config, path: str) -> None:
     # mmdet's own packs masks as run lengths.
     detection = cfg.get('default_scope') == 'mmdet'
     dump = dict(
-        type='DumpDetResults' if detection else 'DumpResults',
-        out_file_path=path)
+        type='DumpDetResults' if detection else 'DumpResults', out_file_path=path
+    )
     metrics = cfg.test_evaluator
     metrics = metrics if isinstance(metrics, list) else [metrics]
     cfg.test_evaluator = [*metrics, dump]

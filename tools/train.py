@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Trains a model of mmdet, mmseg or mmpretrain; the config says which.
 
 Usage: python tools/train.py CONFIG
@@ -15,10 +16,7 @@ from mmengine.runner import find_latest_checkpoint
 import mmadaptor.engine  # noqa: F401  (registers hooks and safe loaders)
 from mmadaptor.checkpoints.loading import peek
 from mmadaptor.checkpoints.pretrained import drop_pretrained
-from mmadaptor.checkpoints.strict import (
-    check_resumable,
-    find_resumable,
-)
+from mmadaptor.checkpoints.strict import check_resumable, find_resumable
 from mmadaptor.engine.amp import lower_on_cpu
 from mmadaptor.engine.checks.preflight import check_training
 from mmadaptor.engine.command_line import (
@@ -43,24 +41,29 @@ def parse_args() -> argparse.Namespace:
         const='auto',
         metavar='CHECKPOINT',
         help='go on from this checkpoint, or from the newest whole one in the '
-        'work folder')
+        'work folder',
+    )
     parser.add_argument(
         '--from-scratch',
         action='store_true',
-        help='start without the pretrained checkpoints that the config names')
+        help='start without the pretrained checkpoints that the config names',
+    )
     parser.add_argument(
         '--amp',
         action='store_true',
-        help='mixed precision; on a CPU that of the backbone, in bfloat16')
+        help='mixed precision; on a CPU that of the backbone, in bfloat16',
+    )
     parser.add_argument(
         '--amp-dtype',
         choices=['float16', 'bfloat16'],
-        help='the lower precision, where it is not the device\'s usual one; '
-        'implies --amp')
+        help="the lower precision, where it is not the device's usual one; "
+        'implies --amp',
+    )
     parser.add_argument(
         '--auto-scale-lr',
         action='store_true',
-        help='scale the learning rate to the batch of all processes')
+        help='scale the learning rate to the batch of all processes',
+    )
     add_common_arguments(parser)
     return parser.parse_args()
 
@@ -88,10 +91,12 @@ def apply_arguments(cfg: Config, args: argparse.Namespace) -> None:
         if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
             raise InputError(
                 '--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=...) '
-                f'in {args.config}: the batch that its learning rate is for.')
+                f'in {args.config}: the batch that its learning rate is for.'
+            )
         cfg.auto_scale_lr.enable = True
     saving = cfg.setdefault('default_hooks', {}).setdefault(
-        'checkpoint', dict(type='CheckpointHook', interval=1))
+        'checkpoint', dict(type='CheckpointHook', interval=1)
+    )
     if saving and saving['type'] in ('CheckpointHook', CheckpointHook):
         saving['type'] = 'mmadaptor.SafeCheckpointHook'
     if args.resume:
@@ -116,8 +121,11 @@ def resume(cfg: Config, source: str) -> None:
         newest = find(cfg.work_dir)
         if newest is None:
             cfg.resume = False
-            print_log(f'{cfg.work_dir} has no checkpoint: starting anew.',
-                      'current', logging.WARNING)
+            print_log(
+                f'{cfg.work_dir} has no checkpoint: starting anew.',
+                'current',
+                logging.WARNING,
+            )
             return
         cfg.load_from = newest
         if sharded:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Draws where Adaptor-T looks, what the scan forgets, and receptive fields.
 
 Usage: python tools/visualize_memory.py IMAGE CONFIG CHECKPOINT
@@ -42,13 +43,14 @@ def parse_args() -> argparse.Namespace:
         nargs='+',
         default=['0.5,0.5'],
         metavar='ROW,COLUMN',
-        help='the tokens to draw, as fractions of the height and the width')
+        help='the tokens to draw, as fractions of the height and the width',
+    )
     parser.add_argument(
         '--block',
         help='path of the block in the backbone, such as stages.2.0 (default: '
-        'the last one of the largest map with an Adaptor-T)')
-    parser.add_argument(
-        '--out-dir', default='memory', help='folder for the pictures')
+        'the last one of the largest map with an Adaptor-T)',
+    )
+    parser.add_argument('--out-dir', default='memory', help='folder for the pictures')
     add_common_arguments(parser)
     return parser.parse_args()
 
@@ -68,10 +70,12 @@ def parse_token(text: str) -> tuple[float, float]:
     try:
         row, column = (float(part) for part in text.split(','))
     except ValueError:
-        row = column = -1.
+        row = column = -1.0
     if not (0 <= row <= 1 and 0 <= column <= 1):
-        raise InputError(f'--tokens {text}: expected ROW,COLUMN as fractions '
-                         'from 0 to 1, such as 0.5,0.25')
+        raise InputError(
+            f'--tokens {text}: expected ROW,COLUMN as fractions '
+            'from 0 to 1, such as 0.5,0.25'
+        )
     return row, column
 
 
@@ -92,12 +96,16 @@ def read_image(path: str, cfg: Config) -> dict:
     if not os.path.isfile(path):
         raise InputError(f'{path}: no such image file.')
     if not cfg.get('test_dataloader'):
-        raise InputError(f'{cfg.filename} has no test_dataloader, whose '
-                         'pipeline reads the image.')
+        raise InputError(
+            f'{cfg.filename} has no test_dataloader, whose pipeline reads the image.'
+        )
     unguard_loading(cfg)  # or labels could not be told from pictures
     dataset = cfg.test_dataloader.dataset
-    dataset.pipeline = [step for step in dataset.pipeline
-                        if not any(name in step['type'] for name in LOADERS)]
+    dataset.pipeline = [
+        step
+        for step in dataset.pipeline
+        if not any(name in step['type'] for name in LOADERS)
+    ]
     guard_loading(cfg)
     return Compose(dataset.pipeline)(dict(img_path=path, img_id=0))
 
@@ -116,21 +124,32 @@ def choose_block(records: dict, asked: str | None) -> str:
         InputError: There is no such block, or none at all.
     """
     if not records:
-        raise InputError("The config's backbone has no Adaptor-T: give it "
-                         'adaptors=dict(temporal=dict(...)).')
+        raise InputError(
+            "The config's backbone has no Adaptor-T: give it "
+            'adaptors=dict(temporal=dict(...)).'
+        )
     if asked is None:
         largest = max(r.locations.shape[1:3].numel() for r in records.values())
-        return [path for path, record in records.items()
-                if record.locations.shape[1:3].numel() == largest][-1]
+        return [
+            path
+            for path, record in records.items()
+            if record.locations.shape[1:3].numel() == largest
+        ][-1]
     if f'{asked}.mixer' not in records:
         blocks = [path.removesuffix('.mixer') for path in records]
-        raise InputError(f'--block {asked}: expected a block with an '
-                         f'Adaptor-T, one of {", ".join(blocks)}')
+        raise InputError(
+            f'--block {asked}: expected a block with an '
+            f'Adaptor-T, one of {", ".join(blocks)}'
+        )
     return f'{asked}.mixer'
 
 
-def nearest(fractions: tuple[float, float], image: Sequence[int],
-            lattice: Lattice, size: Sequence[int]) -> tuple[int, int]:
+def nearest(
+    fractions: tuple[float, float],
+    image: Sequence[int],
+    lattice: Lattice,
+    size: Sequence[int],
+) -> tuple[int, int]:
     """The token at a place of the image.
 
     Args:
@@ -142,14 +161,19 @@ def nearest(fractions: tuple[float, float], image: Sequence[int],
     Returns:
         Row and column on the map.
     """
-    pixel = np.array(fractions) * image[:2] - .5
-    place = np.floor((pixel - lattice.first) / lattice.stride + .5)
+    pixel = np.array(fractions) * image[:2] - 0.5
+    place = np.floor((pixel - lattice.first) / lattice.stride + 0.5)
     row, column = place.clip(0, np.array(size) - 1)
     return int(row), int(column)
 
 
-def both_fields(backbone: torch.nn.Module, inputs: torch.Tensor, block: str,
-                token: tuple[int, int], size: tuple[int, int]) -> dict:
+def both_fields(
+    backbone: torch.nn.Module,
+    inputs: torch.Tensor,
+    block: str,
+    token: tuple[int, int],
+    size: tuple[int, int],
+) -> dict:
     """Receptive fields without and with the adaptors.
 
     Args:
@@ -185,16 +209,19 @@ def main() -> None:
     os.makedirs(args.out_dir, exist_ok=True)
     lattice = lattice_of(model.backbone, block)
     for number, fractions in enumerate(tokens):
-        scene = Scene(record, seen, lattice,
-                      nearest(fractions, seen.shape, lattice, size))
+        scene = Scene(
+            record, seen, lattice, nearest(fractions, seen.shape, lattice, size)
+        )
         title = f'{block}, token {scene.token} of {size[0]} x {size[1]}'
-        draw_memory(scene, title).savefig(
-            f'{args.out_dir}/memory_{number}.png')
+        draw_memory(scene, title).savefig(f'{args.out_dir}/memory_{number}.png')
         fields = both_fields(model.backbone, inputs, block, scene.token, size)
         draw_fields(fields, seen, title).savefig(
-            f'{args.out_dir}/receptive_field_{number}.png')
-        print(f'{title}: {args.out_dir}/memory_{number}.png, '
-              f'{args.out_dir}/receptive_field_{number}.png')
+            f'{args.out_dir}/receptive_field_{number}.png'
+        )
+        print(
+            f'{title}: {args.out_dir}/memory_{number}.png, '
+            f'{args.out_dir}/receptive_field_{number}.png'
+        )
 
 
 if __name__ == '__main__':

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # A pretrained classifier, converted by tools/convert_checkpoint.py, with
 # adaptors: 30 epochs, the adaptors at the rate of a training from scratch, the
 # base at a tenth of it. The schedule is our choice.
@@ -8,14 +9,16 @@ optim_wrapper = dict(
     optimizer=dict(lr=1e-4),
     paramwise_cfg=dict(
         custom_keys={
-            '.temporal.': dict(lr_mult=10.),
-            '.spatial.': dict(lr_mult=10.),
+            '.temporal.': dict(lr_mult=10.0),
+            '.spatial.': dict(lr_mult=10.0),
             # As of all biases on ImageNet, which these keys take the place of.
-            'temporal.offsets.bias': dict(lr_mult=10., decay_mult=0.),
-            'temporal.coefficients.bias': dict(lr_mult=10., decay_mult=0.),
-            'temporal.gamma': dict(lr_mult=10.),
-            'spatial.alpha': dict(lr_mult=10.),
-        }))
+            'temporal.offsets.bias': dict(lr_mult=10.0, decay_mult=0.0),
+            'temporal.coefficients.bias': dict(lr_mult=10.0, decay_mult=0.0),
+            'temporal.gamma': dict(lr_mult=10.0),
+            'spatial.alpha': dict(lr_mult=10.0),
+        }
+    ),
+)
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, end=2, convert_to_iter_based=True),
     dict(
@@ -23,12 +26,12 @@ param_scheduler = [
         begin=2,
         end=30,
         eta_min=1e-6,
-        convert_to_iter_based=True)
+        convert_to_iter_based=True,
+    ),
 ]
 custom_hooks = [
     dict(type='mmadaptor.EpochSeedHook'),
     dict(type='mmadaptor.CurvesHook'),
     dict(type='EMAHook', momentum=1e-4, priority='ABOVE_NORMAL'),
-    dict(
-        type='mmadaptor.StrictLoadHook', optional=[r'\.(temporal|spatial)\.'])
+    dict(type='mmadaptor.StrictLoadHook', optional=[r'\.(temporal|spatial)\.']),
 ]

@@ -1,7 +1,9 @@
+# SPDX-License-Identifier: Apache-2.0
 # COCO with instance masks, 1x: 12 epochs at 8 x 2 images, steps after 8 and 11.
 _base_ = [
-    'mmdet::_base_/datasets/coco_instance.py', 'schedules/adamw.py',
-    'default_runtime.py'
+    'mmdet::_base_/datasets/coco_instance.py',
+    'schedules/adamw.py',
+    'default_runtime.py',
 ]
 
 # The seed of each epoch must reach the workers.
@@ -13,11 +15,13 @@ test_cfg = dict(type='TestLoop')
 optim_wrapper = dict(
     paramwise_cfg=dict(
         custom_keys={
-            'temporal.offsets.bias': dict(decay_mult=0.),
-            'temporal.coefficients.bias': dict(decay_mult=0.),
-        }))
+            'temporal.offsets.bias': dict(decay_mult=0.0),
+            'temporal.coefficients.bias': dict(decay_mult=0.0),
+        }
+    )
+)
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, by_epoch=False, end=1000),
-    dict(type='MultiStepLR', end=12, milestones=[8, 11], gamma=.1)
+    dict(type='MultiStepLR', end=12, milestones=[8, 11], gamma=0.1),
 ]
 auto_scale_lr = dict(enable=False, base_batch_size=16)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # mmdet's own and ours.
 _base_ = ['mmdet::_base_/default_runtime.py', 'hooks.py']
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # mmpretrain's own and ours.
 _base_ = ['mmpretrain::_base_/default_runtime.py', 'hooks.py']
 
@@ -7,5 +8,6 @@ default_hooks = dict(checkpoint=dict(max_keep_ckpts=3))
 visualizer = dict(
     _delete_=True,
     type='UniversalVisualizer',
-    vis_backends=[dict(type='LocalVisBackend')])
+    vis_backends=[dict(type='LocalVisBackend')],
+)
 randomness = dict(seed=0)

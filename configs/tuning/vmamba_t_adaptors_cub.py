@@ -1,7 +1,10 @@
+# SPDX-License-Identifier: Apache-2.0
 # Adaptors and head train; blocks of equal width share their adaptors.
 _base_ = '../_base_/tuning_cub.py'
 
 model = dict(
     backbone=dict(
         adaptors=dict(temporal=dict(), spatial=dict(), share=True),
-        trainable=['adaptors']))
+        trainable=['adaptors'],
+    )
+)

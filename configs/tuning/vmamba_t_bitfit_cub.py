@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Biases, norms and head train.
 _base_ = '../_base_/tuning_cub.py'
 

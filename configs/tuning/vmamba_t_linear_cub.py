@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # The head alone trains.
 _base_ = '../_base_/tuning_cub.py'
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Low-rank changes of the scan's projections, and the head, train.
 _base_ = '../_base_/tuning_cub.py'
 
@@ -8,11 +9,15 @@ model = dict(
         module=dict(
             type='mmadaptor.VMamba',
             arch='tiny',
-            out_indices=(3, ),
+            out_indices=(3,),
             init_cfg=dict(
                 type='Pretrained',
                 checkpoint='checkpoints/vmamba_t_imagenet.pth',
-                prefix='backbone.')),
+                prefix='backbone.',
+            ),
+        ),
         alpha=16,
         rank=8,
-        targets=[dict(type=r'.*mixer\.(in_proj|x_proj|out_proj)')]))
+        targets=[dict(type=r'.*mixer\.(in_proj|x_proj|out_proj)')],
+    )
+)

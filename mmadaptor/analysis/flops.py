@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Parameters and multiply-adds of a model of any toolbox, without computing.
 
 Counted are matrix products, convolutions, the scan (9 N + 1 a step) and
@@ -19,8 +20,13 @@ from mmadaptor.errors import InputError
 SIZES = dict(mmdet=(800, 1280), mmseg=(512, 2048), mmpretrain=(224, 224))
 EMBEDDED_SIZE = (128, 128)
 ROIS = 1000
-OURS = ('selective_scan', 'memory_select', 'memory_readout', 'cross_readout',
-        'dilated_depthwise')
+OURS = (
+    'selective_scan',
+    'memory_select',
+    'memory_readout',
+    'cross_readout',
+    'dilated_depthwise',
+)
 
 
 class _Regions(nn.Module):
@@ -33,8 +39,7 @@ class _Regions(nn.Module):
     def __init__(self, extractor: nn.Module) -> None:
         super().__init__()
         self.num_inputs = extractor.num_inputs
-        self.shape = (extractor.out_channels,
-                      *extractor.roi_layers[0].output_size)
+        self.shape = (extractor.out_channels, *extractor.roi_layers[0].output_size)
 
     def forward(self, maps: Sequence[Tensor], rois: Tensor) -> Tensor:
         """The shape of what the extractor returns.
@@ -69,7 +74,8 @@ def input_size(cfg: Config) -> tuple[int, int]:
     if scope not in SIZES:
         raise InputError(
             f'{cfg.filename}: `default_scope` must be one of {list(SIZES)} for '
-            f'a default image size, got {scope!r}. Give the size by --shape.')
+            f'a default image size, got {scope!r}. Give the size by --shape.'
+        )
     return SIZES[scope]
 
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a tuned model is made of: what trained, and the base it stands on."""
 
 import hashlib
@@ -29,8 +30,10 @@ def count_trainable(model: nn.Module) -> tuple[int, int]:
         The numbers that train, and all of them.
     """
     parameters = list(model.parameters())
-    return (sum(p.numel() for p in parameters if p.requires_grad),
-            sum(p.numel() for p in parameters))
+    return (
+        sum(p.numel() for p in parameters if p.requires_grad),
+        sum(p.numel() for p in parameters),
+    )
 
 
 def base_state(model: nn.Module) -> dict[str, Tensor]:
@@ -49,13 +52,17 @@ def base_state(model: nn.Module) -> dict[str, Tensor]:
         if not ADAPTORS.isdisjoint(prefix.split('.')):
             continue
         own = dict(module.named_parameters(recurse=False))
-        state.update((f'{prefix}.{name}'.lstrip('.'), value.detach())
-                     for name, value in own.items() if not value.requires_grad)
+        state.update(
+            (f'{prefix}.{name}'.lstrip('.'), value.detach())
+            for name, value in own.items()
+            if not value.requires_grad
+        )
         if own and not any(p.requires_grad for p in own.values()):
             state.update(
                 (f'{prefix}.{name}'.lstrip('.'), value)
                 for name, value in module.named_buffers(recurse=False)
-                if name not in module._non_persistent_buffers_set)
+                if name not in module._non_persistent_buffers_set
+            )
     return state
 
 
@@ -71,8 +78,7 @@ def fingerprints(state: Mapping[str, Tensor]) -> dict[str, str]:
     found = {}
     for name, value in state.items():
         value = value.detach().cpu().contiguous()
-        digest = hashlib.sha256(
-            f'{value.dtype} {tuple(value.shape)}'.encode())
+        digest = hashlib.sha256(f'{value.dtype} {tuple(value.shape)}'.encode())
         digest.update(value.reshape(-1).view(torch.uint8).numpy())
         found[name] = digest.hexdigest()[:16]
     return found
@@ -95,14 +101,15 @@ def complete(model: nn.Module, checkpoint: dict, source: str) -> None:
     if noted is None:
         return
     if not isinstance(noted, dict) or not all(
-            isinstance(noted.get(part), dict) for part in ('tuned', 'base')):
+        isinstance(noted.get(part), dict) for part in ('tuned', 'base')
+    ):
         raise DamagedFileError(
             f'{source}: expected the fingerprints of what was tuned and of its '
-            f'base in meta[{NOTED!r}], got {noted!r}.')
+            f'base in meta[{NOTED!r}], got {noted!r}.'
+        )
     tuned = weights_of(checkpoint, source)
     if differs := _difference(noted['tuned'], fingerprints(tuned)):
-        raise DamagedFileError(
-            f'{source} was changed after it was saved: {differs}.')
+        raise DamagedFileError(f'{source} was changed after it was saved: {differs}.')
     if not getattr(model, 'is_init', False):
         _load_base(model)
     base = base_state(model)
@@ -110,36 +117,47 @@ def complete(model: nn.Module, checkpoint: dict, source: str) -> None:
     checkpoint['state_dict'] = {**base, **tuned}
 
 
-def _check_base(expected: Mapping[str, str], base: Mapping[str, Tensor],
-                tuned: Mapping[str, Tensor], source: str) -> None:
+def _check_base(
+    expected: Mapping[str, str],
+    base: Mapping[str, Tensor],
+    tuned: Mapping[str, Tensor],
+    source: str,
+) -> None:
     """Compares the base of a model with the one that was tuned."""
     for names, was, now in (
-            (base.keys() & tuned.keys(), 'trained', 'freezes'),
-            (expected.keys() - base.keys(), 'froze', 'trains or lacks'),
-            (base.keys() - expected.keys() - tuned.keys(), 'lacked',
-             'freezes')):
+        (base.keys() & tuned.keys(), 'trained', 'freezes'),
+        (expected.keys() - base.keys(), 'froze', 'trains or lacks'),
+        (base.keys() - expected.keys() - tuned.keys(), 'lacked', 'freezes'),
+    ):
         if names:
             raise CheckpointMismatchError(
                 f'{source} was tuned in another way: it {was}, and the config '
                 f'{now}, {len(names)} weights, such as {min(names)}. What '
                 "trains is said by the backbone's `trainable`, `adaptors` and "
-                '`frozen_stages`.')
+                '`frozen_stages`.'
+            )
     if differs := _difference(expected, fingerprints(base)):
         raise CheckpointMismatchError(
             f'{source} was tuned on another base: {differs}. The base is what '
-            "the config's init_cfg=dict(type='Pretrained', ...) loads.")
+            "the config's init_cfg=dict(type='Pretrained', ...) loads."
+        )
 
 
 def _difference(expected: Mapping[str, str], got: Mapping[str, str]) -> str:
     """Of two sets of fingerprints; empty if they are equal."""
-    differ = [name for name in sorted({*expected, *got})
-              if expected.get(name) != got.get(name)]
+    differ = [
+        name
+        for name in sorted({*expected, *got})
+        if expected.get(name) != got.get(name)
+    ]
     if not differ:
         return ''
     first = differ[0]
-    return (f'{len(differ)} of {len(expected)} weights differ, first {first}: '
-            f'expected the fingerprint {expected.get(first)}, got '
-            f'{got.get(first)}')
+    return (
+        f'{len(differ)} of {len(expected)} weights differ, first {first}: '
+        f'expected the fingerprint {expected.get(first)}, got '
+        f'{got.get(first)}'
+    )
 
 
 def _load_base(model: nn.Module) -> None:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Checkpoints are data: nothing that a file holds is ever run.
 
 mmengine reads weights only at first, and then falls back to full unpickling,
@@ -44,11 +45,11 @@ def weights_only(name: str) -> Iterator[None]:
         UnsafeCheckpointError: The file holds any other object.
         DamagedFileError: The file is truncated or no checkpoint.
     """
-    allowed = [
-        *mmengine_checkpoint.get_torch_safe_globals(), argparse.Namespace
-    ]
-    before = {name: os.environ.pop(name, None)
-              for name in (FORCE_WEIGHTS_ONLY, FORCE_UNPICKLING)}
+    allowed = [*mmengine_checkpoint.get_torch_safe_globals(), argparse.Namespace]
+    before = {
+        name: os.environ.pop(name, None)
+        for name in (FORCE_WEIGHTS_ONLY, FORCE_UNPICKLING)
+    }
     os.environ[FORCE_WEIGHTS_ONLY] = '1'
     try:
         with torch.serialization.safe_globals(allowed):
@@ -78,14 +79,16 @@ def _refusal(name: str, error: Exception) -> InputError:
     return UnsafeCheckpointError(
         f'{name} holds a pickled object ({found.group(1)}) besides weights. '
         'Only weights are read, so the file was refused and nothing in it '
-        'ran. Ask whoever made it for a file of tensors alone.')
+        'ran. Ask whoever made it for a file of tensors alone.'
+    )
 
 
 def _damage(name: str, error: Exception) -> DamagedFileError:
     reason = re.split(r'\n|\. ', str(error).strip())[0] or type(error).__name__
     return DamagedFileError(
         f'{name} is truncated or no checkpoint ({reason[:200]}). Copy or '
-        'download it again, or use another.')
+        'download it again, or use another.'
+    )
 
 
 def load_from_local(filename: str, map_location: Any = None) -> Any:
@@ -123,30 +126,25 @@ def peek(path: str) -> dict:
     with weights_only(path):
         # The format before torch 1.6 is no zip file and cannot be mapped.
         content = torch.load(
-            path,
-            map_location='cpu',
-            weights_only=True,
-            mmap=zipfile.is_zipfile(path))
+            path, map_location='cpu', weights_only=True, mmap=zipfile.is_zipfile(path)
+        )
     if not isinstance(content, dict):
         raise DamagedFileError(
-            f'{path}: expected a dict of weights, got '
-            f'{type(content).__name__}.')
+            f'{path}: expected a dict of weights, got {type(content).__name__}.'
+        )
     return content
 
 
 def register_safe_loaders() -> None:
     """Puts loaders that read weights only in place of mmengine's."""
     schemes = {
-        ('', ): load_from_local,
+        ('',): load_from_local,
         ('http://', 'https://'): mmengine_checkpoint.load_from_http,
-        ('pavi://', ): mmengine_checkpoint.load_from_pavi,
-        (r'(\S+\:)?s3://', r'(\S+\:)?petrel://'):
-        mmengine_checkpoint.load_from_ceph,
-        ('modelzoo://', 'torchvision://'):
-        mmengine_checkpoint.load_from_torchvision,
-        ('open-mmlab://', 'openmmlab://'):
-        mmengine_checkpoint.load_from_openmmlab,
-        ('mmcls://', ): mmengine_checkpoint.load_from_mmcls,
+        ('pavi://',): mmengine_checkpoint.load_from_pavi,
+        (r'(\S+\:)?s3://', r'(\S+\:)?petrel://'): mmengine_checkpoint.load_from_ceph,
+        ('modelzoo://', 'torchvision://'): mmengine_checkpoint.load_from_torchvision,
+        ('open-mmlab://', 'openmmlab://'): mmengine_checkpoint.load_from_openmmlab,
+        ('mmcls://',): mmengine_checkpoint.load_from_mmcls,
     }
     for prefixes, loader in schemes.items():
         CheckpointLoader.register_scheme(prefixes, _guarded(loader), force=True)

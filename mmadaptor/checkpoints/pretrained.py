@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Finds, and removes, the checkpoints that a config's model starts from."""
 
 import os
@@ -48,13 +49,16 @@ def how_to_make(checkpoint: str, config: str | None) -> str:
         recipe = Path(config).with_name(f'{name}.py')
         if recipe.is_file():
             link = f', then link work_dirs/{name}/epoch_*.pth to it'
-            ways.append(f'python tools/train.py {os.path.relpath(recipe)}'
-                        f'{link if name == path.stem else ""}')
+            ways.append(
+                f'python tools/train.py {os.path.relpath(recipe)}'
+                f'{link if name == path.stem else ""}'
+            )
             break
     family = path.stem.partition('_')[0]
     if family in PUBLISHED:
-        ways.append(f'python tools/convert_checkpoint.py --from {family} '
-                    f'PUBLISHED {checkpoint}')
+        ways.append(
+            f'python tools/convert_checkpoint.py --from {family} PUBLISHED {checkpoint}'
+        )
     return f'Make {checkpoint} by {", or by ".join(ways)}.' if ways else ''
 
 
@@ -87,7 +91,10 @@ def is_pretrained(node: Any) -> bool:
         its class.
     """
     return isinstance(node, dict) and node.get('type') in (
-        'Pretrained', 'mmengine.Pretrained', PretrainedInit)
+        'Pretrained',
+        'mmengine.Pretrained',
+        PretrainedInit,
+    )
 
 
 def children(node: Any) -> Iterator[tuple]:

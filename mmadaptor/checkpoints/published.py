@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The published VMamba and Vim state dicts and ours, name by name, both ways.
 
 Published tensors differ from ours in name and shape alone: in their order they
@@ -19,8 +20,15 @@ from .strict import Mismatch
 Shape = tuple[int, ...]
 BACKBONE, HEAD = 'backbone.', 'head.fc.'
 # Detectors and segmentors name the rest of a model as ours do: mmdet and mmseg.
-DENSE_HEADS = ('neck.', 'rpn_head.', 'roi_head.', 'bbox_head.', 'mask_head.',
-               'decode_head.', 'auxiliary_head.')
+DENSE_HEADS = (
+    'neck.',
+    'rpn_head.',
+    'roi_head.',
+    'bbox_head.',
+    'mask_head.',
+    'decode_head.',
+    'auxiliary_head.',
+)
 DIRECTIONS = 4
 
 
@@ -44,26 +52,35 @@ class Rule:
 
 
 def _block(ours: str, theirs: str, shape: Callable = _same) -> Rule:
-    return Rule(rf'stages\.(\d+)\.(\d+)\.{ours}',
-                (rf'layers.\1.blocks.\2.{theirs}', ), shape)
+    return Rule(
+        rf'stages\.(\d+)\.(\d+)\.{ours}', (rf'layers.\1.blocks.\2.{theirs}',), shape
+    )
 
 
 def _mixer(ours: str, theirs: str, shape: Callable = _same) -> Rule:
     """One of Vim's: each direction has a tensor of its own."""
     forth, back = theirs.split()
-    return Rule(rf'layers\.(\d+)\.mixer\.{ours}',
-                (rf'layers.\1.mixer.{forth}', rf'layers.\1.mixer.{back}'),
-                shape)
+    return Rule(
+        rf'layers\.(\d+)\.mixer\.{ours}',
+        (rf'layers.\1.mixer.{forth}', rf'layers.\1.mixer.{back}'),
+        shape,
+    )
 
 
 WHAT = r'(weight|bias)'
 VMAMBA = [
-    *(Rule(rf'downsample_layers\.0\.{ours}\.{WHAT}',
-           (rf'patch_embed.{theirs}.\1', ))
-      for ours, theirs in ((0, 0), (1, 2), (3, 5), (4, 7))),
-    *(Rule(rf'downsample_layers\.{stage + 1}\.{ours}\.{WHAT}',
-           (rf'layers.{stage}.downsample.{theirs}.\1', ))
-      for stage in range(3) for ours, theirs in ((0, 1), (1, 3))),
+    *(
+        Rule(rf'downsample_layers\.0\.{ours}\.{WHAT}', (rf'patch_embed.{theirs}.\1',))
+        for ours, theirs in ((0, 0), (1, 2), (3, 5), (4, 7))
+    ),
+    *(
+        Rule(
+            rf'downsample_layers\.{stage + 1}\.{ours}\.{WHAT}',
+            (rf'layers.{stage}.downsample.{theirs}.\1',),
+        )
+        for stage in range(3)
+        for ours, theirs in ((0, 1), (1, 3))
+    ),
     _block(rf'norm1\.{WHAT}', r'norm.\3'),
     _block(rf'norm2\.{WHAT}', r'norm2.\3'),
     _block(rf'mlp\.0\.{WHAT}', r'mlp.fc1.\3'),
@@ -71,21 +88,27 @@ VMAMBA = [
     _block(r'mixer\.(in_proj|out_proj)\.weight', r'op.\3.weight'),
     _block(r'mixer\.conv\.weight', 'op.conv2d.weight'),
     _block(rf'mixer\.norm\.{WHAT}', r'op.out_norm.\3'),
-    _block(r'mixer\.x_proj\.weight', 'op.x_proj_weight', lambda s:
-           (DIRECTIONS, s[0] // DIRECTIONS, s[1])),
+    _block(
+        r'mixer\.x_proj\.weight',
+        'op.x_proj_weight',
+        lambda s: (DIRECTIONS, s[0] // DIRECTIONS, s[1]),
+    ),
     _block(r'mixer\.dt_(weight|bias)', r'op.dt_projs_\3'),
     _block(r'mixer\.A_log', 'op.A_logs', lambda s: (s[0] * s[1], s[2])),
-    _block(r'mixer\.D', 'op.Ds', lambda s: (s[0] * s[1], )),
+    _block(r'mixer\.D', 'op.Ds', lambda s: (s[0] * s[1],)),
 ]
 VIM = [
-    Rule('(cls_token|pos_embed)', (r'\1', )),
-    Rule(rf'patch_embed\.projection\.{WHAT}', (r'patch_embed.proj.\1', )),
-    Rule(r'layers\.(\d+)\.norm\.weight', (r'layers.\1.norm.weight', )),
-    Rule(r'norm\.weight', ('norm_f.weight', )),
-    Rule(r'layers\.(\d+)\.mixer\.(in_proj|out_proj)\.weight',
-         (r'layers.\1.mixer.\2.weight', )),
-    _mixer(rf'conv\.{WHAT}', r'conv1d.\2 conv1d_b.\2', lambda s:
-           (s[0] // 2, *s[2:])),  # published as a 1-D convolution
+    Rule('(cls_token|pos_embed)', (r'\1',)),
+    Rule(rf'patch_embed\.projection\.{WHAT}', (r'patch_embed.proj.\1',)),
+    Rule(r'layers\.(\d+)\.norm\.weight', (r'layers.\1.norm.weight',)),
+    Rule(r'norm\.weight', ('norm_f.weight',)),
+    Rule(
+        r'layers\.(\d+)\.mixer\.(in_proj|out_proj)\.weight',
+        (r'layers.\1.mixer.\2.weight',),
+    ),
+    _mixer(
+        rf'conv\.{WHAT}', r'conv1d.\2 conv1d_b.\2', lambda s: (s[0] // 2, *s[2:])
+    ),  # published as a 1-D convolution
     _mixer('x_weight', 'x_proj.weight x_proj_b.weight', lambda s: s[1:]),
     _mixer(f'dt_{WHAT}', r'dt_proj.\2 dt_proj_b.\2', lambda s: s[1:]),
     _mixer('A_log', 'A_log A_b_log', lambda s: s[1:]),
@@ -124,17 +147,22 @@ def _first(state: Mapping[str, Tensor], *names: str, axes: int) -> Tensor:
             if len(shape) < axes or 0 in shape:
                 raise CheckpointMismatchError(
                     f'{name}: expected {axes} axes or more and no empty one, '
-                    f'got {shape}')
+                    f'got {shape}'
+                )
             return state[name]
     raise CheckpointMismatchError(
         f'This is no state dict of that family: expected {" or ".join(names)}, '
-        f'got {", ".join(list(state)[:5])}, ...')
+        f'got {", ".join(list(state)[:5])}, ...'
+    )
 
 
 def _count(state: Mapping[str, Tensor], prefix: str) -> int:
     """How many blocks are numbered after a prefix."""
-    numbers = {int(m.group(1)) for name in state
-               if (m := re.match(rf'{prefix}\.(\d+)\.', name))}
+    numbers = {
+        int(m.group(1))
+        for name in state
+        if (m := re.match(rf'{prefix}\.(\d+)\.', name))
+    }
     return max(numbers, default=-1) + 1
 
 
@@ -147,26 +175,38 @@ def infer_vmamba(state: Mapping[str, Tensor]) -> dict:
     Returns:
         `arch` and `mlp_ratio`.
     """
-    dims = len(_first(state, 'patch_embed.7.weight',
-                      'downsample_layers.0.4.weight', axes=1))
+    dims = len(
+        _first(state, 'patch_embed.7.weight', 'downsample_layers.0.4.weight', axes=1)
+    )
     blocks = ('layers.0.blocks.0.op', 'stages.0.0.mixer')
-    A_log = _first(state, f'{blocks[0]}.A_logs', f'{blocks[1]}.A_log',
-                   axes=2)
-    norm = _first(state, *(f'{block}.{norm}.weight' for block, norm in
-                           zip(blocks, ('out_norm', 'norm'), strict=True)),
-                  axes=1)
-    hidden = _first(state, 'layers.0.blocks.0.mlp.fc1.weight',
-                    'stages.0.0.mlp.0.weight', axes=2)
+    A_log = _first(state, f'{blocks[0]}.A_logs', f'{blocks[1]}.A_log', axes=2)
+    norm = _first(
+        state,
+        *(
+            f'{block}.{norm}.weight'
+            for block, norm in zip(blocks, ('out_norm', 'norm'), strict=True)
+        ),
+        axes=1,
+    )
+    hidden = _first(
+        state, 'layers.0.blocks.0.mlp.fc1.weight', 'stages.0.0.mlp.0.weight', axes=2
+    )
     depths = tuple(
-        _count(state, rf'(?:layers\.{i}\.blocks|stages\.{i})')
-        for i in range(4))
+        _count(state, rf'(?:layers\.{i}\.blocks|stages\.{i})') for i in range(4)
+    )
     if 0 in depths:
         raise CheckpointMismatchError(
-            f'Expected blocks in four stages, got {depths} of them')
+            f'Expected blocks in four stages, got {depths} of them'
+        )
     return dict(
-        arch=dict(embed_dims=dims, depths=depths, d_state=A_log.shape[-1],
-                  ssm_ratio=len(norm) / dims),
-        mlp_ratio=len(hidden) / dims)
+        arch=dict(
+            embed_dims=dims,
+            depths=depths,
+            d_state=A_log.shape[-1],
+            ssm_ratio=len(norm) / dims,
+        ),
+        mlp_ratio=len(hidden) / dims,
+    )
 
 
 def infer_vim(state: Mapping[str, Tensor]) -> dict:
@@ -178,39 +218,50 @@ def infer_vim(state: Mapping[str, Tensor]) -> dict:
     Returns:
         `arch`, `patch_size` and `img_size`, the images being square.
     """
-    patch = _first(state, 'patch_embed.proj.weight',
-                   'patch_embed.projection.weight', axes=4)
+    patch = _first(
+        state, 'patch_embed.proj.weight', 'patch_embed.projection.weight', axes=4
+    )
     depth = _count(state, 'layers')
     if not depth:
-        raise CheckpointMismatchError('Expected blocks, layers.0 and on, got '
-                                      'none of them')
+        raise CheckpointMismatchError(
+            'Expected blocks, layers.0 and on, got none of them'
+        )
     tokens = _first(state, 'pos_embed', axes=3).shape[1] - 1
-    side = round(tokens**.5)
+    side = round(tokens**0.5)
     if side**2 != tokens:
         raise CheckpointMismatchError(
-            'pos_embed: expected a square of positions and one, got '
-            f'{tokens + 1}')
+            f'pos_embed: expected a square of positions and one, got {tokens + 1}'
+        )
     if (side, patch.shape[-1]) == (27, 16):
         raise CheckpointMismatchError(
             'pos_embed: expected positions of patches side by side, got 27 x '
             '27, those of 224 px in steps of 8, as Vim+ has; Vim here steps '
-            'by whole patches')
+            'by whole patches'
+        )
     return dict(
         arch=dict(embed_dims=len(patch), depth=depth),
-        patch_size=patch.shape[-1], img_size=side * patch.shape[-1])
+        patch_size=patch.shape[-1],
+        img_size=side * patch.shape[-1],
+    )
 
 
 FAMILIES = {
     'vmamba': Family(
-        'mmadaptor.VMamba', infer_vmamba, VMAMBA, 'classifier.head.',
-        [Rule(rf'norm3\.{WHAT}', (r'classifier.norm.\1', ))], dense=True),
+        'mmadaptor.VMamba',
+        infer_vmamba,
+        VMAMBA,
+        'classifier.head.',
+        [Rule(rf'norm3\.{WHAT}', (r'classifier.norm.\1',))],
+        dense=True,
+    ),
     'vim': Family('mmadaptor.Vim', infer_vim, VIM, 'head.', [], dense=False),
 }
-OUTPUT_NORMS = [Rule(rf'norm(\d)\.{WHAT}', (r'outnorm\1.\2', ))]
+OUTPUT_NORMS = [Rule(rf'norm(\d)\.{WHAT}', (r'outnorm\1.\2',))]
 
 
-def layout(backbone: nn.Module,
-           rules: list[Rule]) -> dict[str, tuple[list[str], Shape]]:
+def layout(
+    backbone: nn.Module, rules: list[Rule]
+) -> dict[str, tuple[list[str], Shape]]:
     """What each tensor of a backbone is in a published state dict.
 
     Args:
@@ -222,10 +273,13 @@ def layout(backbone: nn.Module,
     """
     published = {}
     for name, value in backbone.state_dict().items():
-        rule, match = next((rule, match) for rule in rules
-                           if (match := re.fullmatch(rule.ours, name)))
-        published[name] = ([match.expand(t) for t in rule.theirs],
-                           tuple(rule.shape(tuple(value.shape))))
+        rule, match = next(
+            (rule, match) for rule in rules if (match := re.fullmatch(rule.ours, name))
+        )
+        published[name] = (
+            [match.expand(t) for t in rule.theirs],
+            tuple(rule.shape(tuple(value.shape))),
+        )
     return published
 
 
@@ -241,25 +295,33 @@ class Converter:
         InputError: If nothing in it is a backbone of that family.
     """
 
-    def __init__(self, family: str, state: Mapping[str, Tensor],
-                 published: bool) -> None:
+    def __init__(
+        self, family: str, state: Mapping[str, Tensor], published: bool
+    ) -> None:
         self.family = FAMILIES[family]
         self.state = state
         prefixed = any(name.startswith(BACKBONE) for name in state)
         if not published and not prefixed:
-            raise InputError(f"Expected names under '{BACKBONE}', got "
-                             f'{", ".join(list(state)[:5])}, ...')
+            raise InputError(
+                f"Expected names under '{BACKBONE}', got "
+                f'{", ".join(list(state)[:5])}, ...'
+            )
         ours_head = any(name.startswith(HEAD) for name in state)
         self.classifier = not prefixed if published else ours_head
         if not self.classifier and not self.family.dense:
             head = self.family.head if published else HEAD
-            raise InputError(f'Of {family} only classifiers are published: '
-                             f'expected {head}weight, which is not there')
+            raise InputError(
+                f'Of {family} only classifiers are published: '
+                f'expected {head}weight, which is not there'
+            )
         self.prefix = BACKBONE if prefixed else ''
-        self.arguments = self.family.infer({
-            name[len(self.prefix):]: value
-            for name, value in state.items() if name.startswith(self.prefix)
-        })
+        self.arguments = self.family.infer(
+            {
+                name[len(self.prefix) :]: value
+                for name, value in state.items()
+                if name.startswith(self.prefix)
+            }
+        )
         self.names = self._names()
 
     def _names(self) -> dict[str, tuple[Shape, list[str], Shape]]:
@@ -271,10 +333,9 @@ class Converter:
         else:
             rules += OUTPUT_NORMS
         if self.family.norm:
-            arguments['out_indices'] = (3, ) if self.classifier else range(4)
+            arguments['out_indices'] = (3,) if self.classifier else range(4)
         with torch.device('meta'):
-            backbone = MODELS.build(
-                dict(type=self.family.backbone, **arguments))
+            backbone = MODELS.build(dict(type=self.family.backbone, **arguments))
         shapes = {n: tuple(v.shape) for n, v in backbone.state_dict().items()}
         there = '' if self.classifier else BACKBONE
         names = {
@@ -286,11 +347,15 @@ class Converter:
         return names
 
     def _head(self, backbone: nn.Module) -> dict:
-        weight = _first(self.state, f'{self.family.head}weight',
-                        f'{HEAD}weight', axes=2)
-        width = max(len(n.weight) for key, n in backbone.named_children()
-                    if key.startswith('norm'))
-        shapes = dict(weight=(len(weight), width), bias=(len(weight), ))
+        weight = _first(
+            self.state, f'{self.family.head}weight', f'{HEAD}weight', axes=2
+        )
+        width = max(
+            len(n.weight)
+            for key, n in backbone.named_children()
+            if key.startswith('norm')
+        )
+        shapes = dict(weight=(len(weight), width), bias=(len(weight),))
         return {
             HEAD + what: (shape, [self.family.head + what], shape)
             for what, shape in shapes.items()
@@ -300,21 +365,24 @@ class Converter:
         """What a detector or segmentor has besides its backbone."""
         if self.classifier:
             return {}
-        return {n: v for n, v in self.state.items()
-                if n.startswith(DENSE_HEADS)}
+        return {n: v for n, v in self.state.items() if n.startswith(DENSE_HEADS)}
 
     def _check(self, expected: Mapping[str, Shape]) -> None:
         left_over = set(self.state) - set(expected) - set(self._passed())
         mismatch = Mismatch(
             missing=[n for n in expected if n not in self.state],
             unexpected=[n for n in self.state if n in left_over],
-            shapes=[(n, shape, tuple(self.state[n].shape))
-                    for n, shape in expected.items() if n in self.state
-                    and not _fits(tuple(self.state[n].shape), shape)])
+            shapes=[
+                (n, shape, tuple(self.state[n].shape))
+                for n, shape in expected.items()
+                if n in self.state and not _fits(tuple(self.state[n].shape), shape)
+            ],
+        )
         if mismatch:
             raise CheckpointMismatchError(
                 f'The state dict is not that of {self.family.backbone} with '
-                f'{self.arguments}, which it looked like.\n{mismatch}')
+                f'{self.arguments}, which it looked like.\n{mismatch}'
+            )
 
     def to_ours(self) -> dict[str, Tensor]:
         """Convert a published state dict.
@@ -325,8 +393,9 @@ class Converter:
         Raises:
             CheckpointMismatchError: Names or shapes are not as published.
         """
-        self._check({name: shape for _, theirs, shape in self.names.values()
-                     for name in theirs})
+        self._check(
+            {name: shape for _, theirs, shape in self.names.values() for name in theirs}
+        )
         converted = {
             name: torch.stack([self.state[n] for n in theirs]).reshape(ours)
             for name, (ours, theirs, _) in self.names.items()
@@ -347,12 +416,10 @@ class Converter:
         converted = {}
         for name, (_, theirs, shape) in self.names.items():
             parts = self.state[name].reshape(len(theirs), *shape).unbind()
-            converted.update(zip(theirs, (p.clone() for p in parts),
-                                 strict=True))
+            converted.update(zip(theirs, (p.clone() for p in parts), strict=True))
         return converted | self._passed()
 
 
 def _fits(got: Shape, expected: Shape) -> bool:
     """A projection may be published as a 1x1 convolution."""
-    return got == expected or (len(expected) == 2
-                               and got == (*expected, 1, 1))
+    return got == expected or (len(expected) == 2 and got == (*expected, 1, 1))

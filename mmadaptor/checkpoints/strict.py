@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Checkpoints that fit their model, and the newest one that is whole."""
 
 import logging
@@ -12,11 +13,7 @@ from mmengine.logging import print_log
 from mmengine.model.weight_init import update_init_info
 from mmengine.runner.checkpoint import CheckpointLoader
 
-from mmadaptor.errors import (
-    CheckpointMismatchError,
-    DamagedFileError,
-    InputError,
-)
+from mmadaptor.errors import CheckpointMismatchError, DamagedFileError, InputError
 
 from .loading import peek
 
@@ -48,8 +45,11 @@ class Mismatch:
             f'{name}: expected {expected}, got {got}'
             for name, expected, got in self.shapes
         ]
-        parts = [('missing', self.missing), ('unexpected', self.unexpected),
-                 ('of another shape', shapes)]
+        parts = [
+            ('missing', self.missing),
+            ('unexpected', self.unexpected),
+            ('of another shape', shapes),
+        ]
         return '\n'.join(_listed(what, names) for what, names in parts if names)
 
 
@@ -59,11 +59,13 @@ def _listed(what: str, names: Sequence[str]) -> str:
     return '\n    '.join(lines)
 
 
-def load_strict(module: torch.nn.Module,
-                state_dict: Mapping[str, torch.Tensor],
-                source: str,
-                optional: Sequence[str] = (),
-                surplus: Sequence[str] = ()) -> list[str]:
+def load_strict(
+    module: torch.nn.Module,
+    state_dict: Mapping[str, torch.Tensor],
+    source: str,
+    optional: Sequence[str] = (),
+    surplus: Sequence[str] = (),
+) -> list[str]:
     """Loads a state dict and accounts for every name in it.
 
     Args:
@@ -87,18 +89,19 @@ def load_strict(module: torch.nn.Module,
         if isinstance(value, torch.Tensor)
     }
     shapes = {
-        name: tuple(value.shape) if isinstance(value, torch.Tensor)
+        name: tuple(value.shape)
+        if isinstance(value, torch.Tensor)
         else type(value).__name__
-        for name, value in state_dict.items() if name in expected
+        for name, value in state_dict.items()
+        if name in expected
     }
-    misfits = {name: shape for name, shape in shapes.items()
-               if shape != expected[name]}
+    misfits = {name: shape for name, shape in shapes.items() if shape != expected[name]}
     # torch's own loading runs each module's upgrades of older names, which a
     # comparison of names alone would report as wrong.
     try:
         keys = module.load_state_dict(
-            {k: v for k, v in state_dict.items() if k not in misfits},
-            strict=False)
+            {k: v for k, v in state_dict.items() if k not in misfits}, strict=False
+        )
     except RuntimeError as error:
         raise CheckpointMismatchError(
             f'{source} does not fit {type(module).__name__}: {error}'
@@ -106,16 +109,19 @@ def load_strict(module: torch.nn.Module,
     required = _required(keys.missing_keys, optional)
     mismatch = Mismatch(
         missing=[
-            name for name in required
+            name
+            for name in required
             if name not in misfits and 'num_batches_tracked' not in name
         ],
         unexpected=_required(keys.unexpected_keys, surplus),
-        shapes=[(name, expected[name], got) for name, got in misfits.items()])
+        shapes=[(name, expected[name], got) for name, got in misfits.items()],
+    )
     if mismatch:
         raise CheckpointMismatchError(
             f'{source} does not fit {type(module).__name__}.\n{mismatch}\nUse '
             'the config that the checkpoint was trained with, or a checkpoint '
-            'of this config.')
+            'of this config.'
+        )
     _check_shared(module, state_dict, source)
     return [name for name in keys.missing_keys if name not in required]
 
@@ -137,8 +143,9 @@ def weights_of(checkpoint: Any, source: str) -> Mapping[str, torch.Tensor]:
     if isinstance(checkpoint, Mapping):
         checkpoint = checkpoint.get('state_dict', checkpoint)
     if not isinstance(checkpoint, Mapping):
-        raise DamagedFileError(f'{source}: expected a dict of weights, got '
-                               f'{type(checkpoint).__name__}.')
+        raise DamagedFileError(
+            f'{source}: expected a dict of weights, got {type(checkpoint).__name__}.'
+        )
     return checkpoint
 
 
@@ -150,33 +157,44 @@ def note_absent(source: str, names: Sequence[str]) -> None:
         names: The weights that it lacks; nothing is said of none.
     """
     if names:
-        print_log(f'{source} lacks {len(names)} weights, such as {min(names)}, '
-                  'which stay as the model starts them.', 'current',
-                  logging.WARNING)
+        print_log(
+            f'{source} lacks {len(names)} weights, such as {min(names)}, '
+            'which stay as the model starts them.',
+            'current',
+            logging.WARNING,
+        )
 
 
-def _check_shared(module: torch.nn.Module,
-                  state_dict: Mapping[str, torch.Tensor], source: str) -> None:
+def _check_shared(
+    module: torch.nn.Module, state_dict: Mapping[str, torch.Tensor], source: str
+) -> None:
     """Names of one parameter must not have values of their own."""
     first = {}
     for name, value in module.named_parameters(remove_duplicate=False):
         other = first.setdefault(value, name)
-        if (name != other and name in state_dict and other in state_dict and
-                not torch.equal(state_dict[name], state_dict[other])):
+        if (
+            name != other
+            and name in state_dict
+            and other in state_dict
+            and not torch.equal(state_dict[name], state_dict[other])
+        ):
             raise CheckpointMismatchError(
                 f'{source}: {name} and {other} are one shared parameter of '
                 f'{type(module).__name__}: expected equal weights, got '
-                'different ones.')
+                'different ones.'
+            )
 
 
 def _required(names: Sequence[str], optional: Sequence[str]) -> list[str]:
     return [n for n in names if not any(re.search(p, n) for p in optional)]
 
 
-def load_backbone(module: torch.nn.Module,
-                  init_cfg: Mapping[str, Any],
-                  optional: Sequence[str] = (),
-                  surplus: Sequence[str] = ()) -> None:
+def load_backbone(
+    module: torch.nn.Module,
+    init_cfg: Mapping[str, Any],
+    optional: Sequence[str] = (),
+    surplus: Sequence[str] = (),
+) -> None:
     """Starts a module from `init_cfg=dict(type='Pretrained', ...)`, strictly.
 
     mmengine's own initialiser only logs what it could not load.
@@ -196,7 +214,8 @@ def load_backbone(module: torch.nn.Module,
     """
     source = init_cfg['checkpoint']
     checkpoint = CheckpointLoader.load_checkpoint(
-        source, init_cfg.get('map_location', 'cpu'), logger='current')
+        source, init_cfg.get('map_location', 'cpu'), logger='current'
+    )
     state_dict = weights_of(checkpoint, source)
     prefix = init_cfg.get('prefix')
     if prefix:
@@ -205,26 +224,33 @@ def load_backbone(module: torch.nn.Module,
         absent = load_strict(module, state_dict, source, optional, surplus)
     except CheckpointMismatchError as error:
         hint = merging_hint(checkpoint) or _prefix_hint(
-            module, state_dict, prefix or '')
+            module, state_dict, prefix or ''
+        )
         raise CheckpointMismatchError(f'{error}{hint}') from error
     note_absent(source, absent)
     if hasattr(module, '_params_init_info'):
         update_init_info(module, init_info=f'Pretrained: loaded from {source}')
 
 
-def _below(state_dict: Mapping[str, torch.Tensor], prefix: str,
-           source: str) -> dict[str, torch.Tensor]:
+def _below(
+    state_dict: Mapping[str, torch.Tensor], prefix: str, source: str
+) -> dict[str, torch.Tensor]:
     below = {
-        name[len(prefix):]: value
-        for name, value in state_dict.items() if name.startswith(prefix)
+        name[len(prefix) :]: value
+        for name, value in state_dict.items()
+        if name.startswith(prefix)
     }
     if not below:
         roots = sorted({name.split('.')[0] + '.' for name in state_dict})
-        published = ('. Published weights are converted by tools/'
-                     'convert_checkpoint.py' if 'model' in state_dict else '')
+        published = (
+            '. Published weights are converted by tools/convert_checkpoint.py'
+            if 'model' in state_dict
+            else ''
+        )
         raise InputError(
             f"{source} has nothing under prefix '{prefix}'; its names begin "
-            f'with {", ".join(roots[:SHOWN])}{published}')
+            f'with {", ".join(roots[:SHOWN])}{published}'
+        )
     return below
 
 
@@ -240,17 +266,20 @@ def merging_hint(checkpoint: Any) -> str:
     meta = checkpoint.get('meta') if isinstance(checkpoint, Mapping) else None
     if not isinstance(meta, Mapping) or NOTED not in meta:
         return ''
-    return ('\nIt holds what was tuned without its base: make it whole by '
-            'tools/merge_adaptors.py.')
+    return (
+        '\nIt holds what was tuned without its base: make it whole by '
+        'tools/merge_adaptors.py.'
+    )
 
 
-def _prefix_hint(module: torch.nn.Module, state_dict: Mapping[str, Any],
-                 given: str) -> str:
+def _prefix_hint(
+    module: torch.nn.Module, state_dict: Mapping[str, Any], given: str
+) -> str:
     """A sentence on the prefix that would have fitted, if there is one."""
     first = next(iter(module.state_dict()), None)
     for name in state_dict:
         if first and name != first and name.endswith('.' + first):
-            prefix = given + name[:-len(first)]
+            prefix = given + name[: -len(first)]
             return f"\nIts names suggest init_cfg=dict(prefix='{prefix}', ...)."
     return ''
 
@@ -267,8 +296,9 @@ def check_resumable(path: str) -> None:
     content = peek(path)
     lacking = [key for key in RESUMED if key not in content]
     if lacking:
-        raise DamagedFileError(f'{path} cannot be resumed from: it has no '
-                               f'{" and no ".join(lacking)}.')
+        raise DamagedFileError(
+            f'{path} cannot be resumed from: it has no {" and no ".join(lacking)}.'
+        )
 
 
 def find_resumable(work_dir: str) -> str | None:
@@ -294,8 +324,9 @@ def find_resumable(work_dir: str) -> str | None:
             damaged.append(str(error))
         print_log(f'{damaged[-1]} Skipped.', 'current', logging.WARNING)
     if damaged:
-        raise InputError('No checkpoint to resume from is whole:\n  ' +
-                         '\n  '.join(damaged))
+        raise InputError(
+            'No checkpoint to resume from is whole:\n  ' + '\n  '.join(damaged)
+        )
     return None
 
 

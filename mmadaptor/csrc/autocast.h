@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Autocast for the ops: they lower maps and coefficients, never parameters.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What every op checks of every argument, with one form of message:
 // "selective_scan: `delta` must have shape [2, 8, 16] (that of `u`), got [2, 8, 15]".
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // dilated_depthwise's schemas, and the shapes of its results (for fake tensors).
 // Under autocast nothing is cast: it takes y as wide as it is.
 #include "dilated_depthwise_arguments.h"

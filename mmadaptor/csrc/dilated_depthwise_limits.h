@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What one call of dilated_depthwise may have on any device.
 #pragma once
 

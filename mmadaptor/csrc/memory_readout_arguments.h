@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // memory_readout's arguments, checked, and its results, allocated: the same for
 // every device, and for torch.compile, which calls these on fake tensors.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What belongs to the library as a whole: the ops' namespace, and the Python module.
 #include <Python.h>
 #include <torch/library.h>

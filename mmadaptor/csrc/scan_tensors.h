@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // From tensors to what the kernels are given, and back, on every device.
 #pragma once
 

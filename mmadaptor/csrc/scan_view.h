@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the kernels of the scans are given, on every device.
 //
 // One kernel serves the 1-D and the 2-D scan. Both are walks: a sequence is a

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The 1-D scan's schemas, and what holds for it on every device: the shapes of
 // its results (for fake tensors) and its rule under autocast.
 #include "selective_scan_arguments.h"

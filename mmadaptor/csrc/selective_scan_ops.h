@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The 1-D scan's ops on a device, around its forward and its backward pass; and its
 // tensors as the kernels see them.
 #pragma once

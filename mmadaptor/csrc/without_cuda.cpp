@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What a build without CUDA says on a GPU, where torch would list all its backends.
 #ifndef MMADAPTOR_WITH_CUDA
 #include <torch/library.h>

@@ -1,8 +1,14 @@
+# SPDX-License-Identifier: Apache-2.0
 """The embedded dataset, which the toolboxes' own loaders read."""
+
 from .labels import CLASSES, PALETTE, SEGMENTATION_CLASSES, SEGMENTATION_PALETTE
 from .shapes import make_shapes, prepare
 
 __all__ = [
-    'CLASSES', 'PALETTE', 'SEGMENTATION_CLASSES', 'SEGMENTATION_PALETTE',
-    'make_shapes', 'prepare'
+    'CLASSES',
+    'PALETTE',
+    'SEGMENTATION_CLASSES',
+    'SEGMENTATION_PALETTE',
+    'make_shapes',
+    'prepare',
 ]

@@ -1,4 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pictures of scenes, by arithmetic that is the same on every machine."""
+
 from functools import lru_cache
 
 import numpy as np
@@ -18,9 +20,9 @@ from .scene import (
 BLOTCH = 16  # pixels between the nodes of the background's blotches
 GRAIN = 3  # half the spread of the grain, in grey levels
 RIM = 1.5  # width of the dark rim of a shape, in pixels
-RIM_SHADE = .45
-SPOT_SHADE = .7
-SPOT_SHARE = .3
+RIM_SHADE = 0.45
+SPOT_SHADE = 0.7
+SPOT_SHARE = 0.3
 
 LAMP_FRAME = (250, 250, 250)
 LAMP_CORE = {True: (255, 225, 60), False: (45, 45, 60)}
@@ -38,7 +40,7 @@ def blotches(rng: np.random.Generator) -> np.ndarray:
     nodes = np.floor(rng.random((SIZE // BLOTCH + 1,) * 2) * 256) / 256
     at = np.arange(SIZE)
     low, share = at // BLOTCH, (at % BLOTCH) / BLOTCH
-    rows = (nodes[low] * (1 - share[:, None]) + nodes[low + 1] * share[:, None])
+    rows = nodes[low] * (1 - share[:, None]) + nodes[low + 1] * share[:, None]
     return rows[:, low] * (1 - share) + rows[:, low + 1] * share
 
 
@@ -54,11 +56,11 @@ def pattern(background: Background) -> np.ndarray:
     y, x = np.mgrid[:SIZE, :SIZE]
     period, contrast = background.period, background.contrast
     if background.pattern == 'checks':
-        return contrast * ((x // period + y // period) % 2 - .5)
+        return contrast * ((x // period + y // period) % 2 - 0.5)
     if background.pattern == 'waves':
         # Triangle waves along a diagonal: rows and columns stay the shapes'.
         phase = (x + y + background.seed % period) % (2 * period)
-        return contrast * (abs(phase - period) / period - .5)
+        return contrast * (abs(phase - period) / period - 0.5)
     return np.zeros((SIZE, SIZE))
 
 
@@ -142,7 +144,7 @@ def paint_lamps(picture: np.ndarray, lamps: Lamps) -> None:
     """
     column = picture[lamps_window(lamps)]
     for lamp, is_lit in enumerate(lamps.lit):
-        window = column[lamp * LAMP_HEIGHT:(lamp + 1) * LAMP_HEIGHT]
+        window = column[lamp * LAMP_HEIGHT : (lamp + 1) * LAMP_HEIGHT]
         window[:] = LAMP_CORE[is_lit]
         window[[0, -1]] = LAMP_FRAME
 
@@ -162,4 +164,4 @@ def draw(scene: Scene, behind: np.ndarray) -> np.ndarray:
         paint_layer(picture, layer)
     paint_lamps(picture, scene.lamps)
     picture += grain(scene.background.seed)
-    return np.floor(np.clip(picture, 0, 255) + .5).astype(np.uint8)
+    return np.floor(np.clip(picture, 0, 255) + 0.5).astype(np.uint8)

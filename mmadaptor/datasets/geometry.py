@@ -1,9 +1,11 @@
+# SPDX-License-Identifier: Apache-2.0
 """Signed distances of the dataset's outlines, in numpy and in float64.
 
 A distance is in pixels, negative inside. From it come a mask (negative) and an
 anti-aliased cover (`cover`), by our own arithmetic: the same on every machine,
 which no drawing library promises from one version to the next.
 """
+
 import math
 from collections.abc import Sequence
 
@@ -25,8 +27,9 @@ def turn(angle: float) -> Point:
     return round(math.cos(angle), 9), round(math.sin(angle), 9)
 
 
-def local_grid(centre: Point, angle: float, rows: slice,
-               columns: slice) -> tuple[np.ndarray, np.ndarray]:
+def local_grid(
+    centre: Point, angle: float, rows: slice, columns: slice
+) -> tuple[np.ndarray, np.ndarray]:
     """Coordinates of a window's pixels in the frame of one shape.
 
     Args:
@@ -58,8 +61,7 @@ def disc(u: np.ndarray, v: np.ndarray, radius: float) -> np.ndarray:
     return np.sqrt(u * u + v * v) - radius
 
 
-def polygon(u: np.ndarray, v: np.ndarray,
-            corners: Sequence[Point]) -> np.ndarray:
+def polygon(u: np.ndarray, v: np.ndarray, corners: Sequence[Point]) -> np.ndarray:
     """Signed distance to a simple polygon, convex or not.
 
     The size is the distance to the nearest edge; the sign says whether a ray
@@ -75,8 +77,7 @@ def polygon(u: np.ndarray, v: np.ndarray,
     """
     nearest = np.full(u.shape, np.inf)
     inside = np.zeros(u.shape, bool)
-    for (ax, ay), (bx, by) in zip(corners, [*corners[1:], corners[0]],
-                                  strict=True):
+    for (ax, ay), (bx, by) in zip(corners, [*corners[1:], corners[0]], strict=True):
         ex, ey = bx - ax, by - ay
         du, dv = u - ax, v - ay
         along = np.clip((du * ex + dv * ey) / (ex * ex + ey * ey), 0, 1)
@@ -120,8 +121,12 @@ def rectangle_corners(half_width: float, half_height: float) -> list[Point]:
     Returns:
         The four corners.
     """
-    return [(-half_width, -half_height), (half_width, -half_height),
-            (half_width, half_height), (-half_width, half_height)]
+    return [
+        (-half_width, -half_height),
+        (half_width, -half_height),
+        (half_width, half_height),
+        (-half_width, half_height),
+    ]
 
 
 def cross_corners(radius: float, arm: float) -> list[Point]:

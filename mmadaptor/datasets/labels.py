@@ -1,11 +1,19 @@
+# SPDX-License-Identifier: Apache-2.0
 """Labels of the `shapes` dataset in the COCO format."""
+
 import numpy as np
 
 from .scene import SIZE
 
 CLASSES = ('columns', 'disc_off', 'disc_on', 'rows', 'star5', 'star6')
-PALETTE = [(230, 60, 60), (60, 80, 220), (240, 210, 40), (60, 190, 80),
-           (220, 80, 220), (60, 210, 220)]
+PALETTE = [
+    (230, 60, 60),
+    (60, 80, 220),
+    (240, 210, 40),
+    (60, 190, 80),
+    (220, 80, 220),
+    (60, 210, 220),
+]
 SEGMENTATION_CLASSES = ('background', *CLASSES)
 SEGMENTATION_PALETTE = [(0, 0, 0), *PALETTE]
 
@@ -29,7 +37,8 @@ def annotate(visible: np.ndarray, image_id: int, category_id: int) -> dict:
         segmentation=dict(size=[SIZE, SIZE], counts=run_lengths(visible)),
         area=int(visible.sum()),
         bbox=[int(number) for number in box],
-        iscrowd=0)
+        iscrowd=0,
+    )
 
 
 def run_lengths(mask: np.ndarray) -> list[int]:
@@ -47,8 +56,7 @@ def run_lengths(mask: np.ndarray) -> list[int]:
     return np.diff(np.concatenate([[0], starts, [mask.size]])).tolist()
 
 
-def instances(description: str, version: int,
-              labels: list[list[dict]]) -> dict:
+def instances(description: str, version: int, labels: list[list[dict]]) -> dict:
     """The content of a COCO instance file.
 
     Args:
@@ -71,6 +79,5 @@ def instances(description: str, version: int,
             dict(id=index, file_name=f'{index:06}.png', width=SIZE, height=SIZE)
             for index in range(len(labels))
         ],
-        annotations=[
-            dict(label, id=k) for k, label in enumerate(annotations, 1)
-        ])
+        annotations=[dict(label, id=k) for k, label in enumerate(annotations, 1)],
+    )

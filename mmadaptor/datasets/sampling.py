@@ -1,8 +1,10 @@
+# SPDX-License-Identifier: Apache-2.0
 """Random scenes of the `shapes` dataset.
 
 Of numpy's generator only `random` is used: its stream is the one that stayed
 the same through numpy's versions, so a seed means the same pictures everywhere.
 """
+
 import colorsys
 import math
 from dataclasses import replace
@@ -64,8 +66,11 @@ def choose(rng: np.random.Generator, items: tuple) -> object:
     return items[int(rng.random() * len(items))]
 
 
-def sample_colour(rng: np.random.Generator, saturation: tuple[float, float],
-                  value: tuple[float, float]) -> Colour:
+def sample_colour(
+    rng: np.random.Generator,
+    saturation: tuple[float, float],
+    value: tuple[float, float],
+) -> Colour:
     """A colour of any hue.
 
     Args:
@@ -77,7 +82,8 @@ def sample_colour(rng: np.random.Generator, saturation: tuple[float, float],
         RGB, each from 0 to 255.
     """
     rgb = colorsys.hsv_to_rgb(
-        float(rng.random()), between(rng, *saturation), between(rng, *value))
+        float(rng.random()), between(rng, *saturation), between(rng, *value)
+    )
     return tuple(round(255 * part) for part in rgb)
 
 
@@ -90,9 +96,9 @@ def sample_colours(rng: np.random.Generator) -> tuple[Colour, Colour]:
     Returns:
         The shape's colour and its second one.
     """
-    bright = sample_colour(rng, (.35, .8), (.85, 1.))
-    dark = sample_colour(rng, (.6, 1.), (.3, .5))
-    return (bright, dark) if rng.random() < .6 else (dark, bright)
+    bright = sample_colour(rng, (0.35, 0.8), (0.85, 1.0))
+    dark = sample_colour(rng, (0.6, 1.0), (0.3, 0.5))
+    return (bright, dark) if rng.random() < 0.6 else (dark, bright)
 
 
 def sample_background(rng: np.random.Generator) -> Background:
@@ -105,12 +111,15 @@ def sample_background(rng: np.random.Generator) -> Background:
         The background.
     """
     return Background(
-        colours=(sample_colour(rng, (.05, .3), (.35, .75)),
-                 sample_colour(rng, (.05, .3), (.35, .75))),
+        colours=(
+            sample_colour(rng, (0.05, 0.3), (0.35, 0.75)),
+            sample_colour(rng, (0.05, 0.3), (0.35, 0.75)),
+        ),
         pattern=choose(rng, ('none', 'checks', 'waves')),
         period=int(between(rng, 7, 17)),
         contrast=int(between(rng, 6, 16)),
-        seed=int(rng.random() * 2**32))
+        seed=int(rng.random() * 2**32),
+    )
 
 
 def sample_target(rng: np.random.Generator) -> Layer:
@@ -124,21 +133,22 @@ def sample_target(rng: np.random.Generator) -> Layer:
     Returns:
         The layer.
     """
-    kind = 'disc' if rng.random() < .5 else choose(rng, TARGETS)
+    kind = 'disc' if rng.random() < 0.5 else choose(rng, TARGETS)
     low, high = DISC_RADIUS if kind == 'disc' else RADIUS
     striped = kind in ('rows', 'columns')
-    tilt = between(rng, -.15, .15)
+    tilt = between(rng, -0.15, 0.15)
     return Layer(
         kind=kind,
-        centre=(0., 0.),
-        radius=low * (high / low)**float(rng.random()),
+        centre=(0.0, 0.0),
+        radius=low * (high / low) ** float(rng.random()),
         angle=between(rng, 0, 2 * math.pi),
         colours=sample_colours(rng),
-        proportion=between(rng, .45, .55),
+        proportion=between(rng, 0.45, 0.55),
         texture='stripes' if striped else choose(rng, ('plain', 'spots')),
         stripe=between(rng, *STRIPE),
         stripe_angle=tilt + (math.pi / 2 if kind == 'columns' else 0),
-        seed=int(rng.random() * 2**32))
+        seed=int(rng.random() * 2**32),
+    )
 
 
 def sample_clutter(rng: np.random.Generator) -> Layer:
@@ -151,18 +161,19 @@ def sample_clutter(rng: np.random.Generator) -> Layer:
         The layer.
     """
     kind = choose(rng, CLUTTER)
-    thickness = dict(triangle=(1., 1.), bar=(.12, .3), cross=(.2, .35))[kind]
+    thickness = dict(triangle=(1.0, 1.0), bar=(0.12, 0.3), cross=(0.2, 0.35))[kind]
     return Layer(
         kind=kind,
-        centre=(0., 0.),
+        centre=(0.0, 0.0),
         radius=between(rng, *((12, 30) if kind == 'bar' else (6, 16))),
         angle=between(rng, 0, 2 * math.pi),
         colours=sample_colours(rng),
         proportion=between(rng, *thickness),
         texture=choose(rng, ('plain', 'spots')),
         stripe=between(rng, *STRIPE),
-        stripe_angle=0.,
-        seed=int(rng.random() * 2**32))
+        stripe_angle=0.0,
+        seed=int(rng.random() * 2**32),
+    )
 
 
 def may_lie(layer: Layer, lamps: Lamps) -> bool:
@@ -176,8 +187,8 @@ def may_lie(layer: Layer, lamps: Lamps) -> bool:
         Whether, if it is a disc, it has one lamp and keeps its distance.
     """
     return layer.kind != 'disc' or (
-        has_one_lamp(layer)
-        and distance_to_lamps(layer, lamps) >= LAMP_DISTANCE)
+        has_one_lamp(layer) and distance_to_lamps(layer, lamps) >= LAMP_DISTANCE
+    )
 
 
 class Pile:
@@ -203,8 +214,9 @@ class Pile:
         Returns:
             Whether it and what lies under it stay in sight.
         """
-        if layer.is_target and (not may_lie(layer, self.scene.lamps)
-                                or mask.sum() < MIN_PIXELS):
+        if layer.is_target and (
+            not may_lie(layer, self.scene.lamps) or mask.sum() < MIN_PIXELS
+        ):
             return False
         return all((below & ~mask).sum() >= least for below, least in self.seen)
 
@@ -218,12 +230,15 @@ class Pile:
         Returns:
             Whether there was a place.
         """
-        margin = .75 * layer.radius if layer.is_target else 0.
+        margin = 0.75 * layer.radius if layer.is_target else 0.0
         for _ in range(TRIES):
             layer = replace(
                 layer,
-                centre=(between(rng, margin, SIZE - margin),
-                        between(rng, margin, SIZE - margin)))
+                centre=(
+                    between(rng, margin, SIZE - margin),
+                    between(rng, margin, SIZE - margin),
+                ),
+            )
             mask = layer_mask(layer) & ~self.lamps
             if not self.fits(layer, mask):
                 continue
@@ -245,17 +260,16 @@ def sample_scene(rng: np.random.Generator) -> Scene:
     Returns:
         The scene, with three labelled shapes or more.
     """
-    lamps = Lamps(
-        choose(rng, SIDES), tuple(rng.random() < .5 for _ in range(LAMPS)))
+    lamps = Lamps(choose(rng, SIDES), tuple(rng.random() < 0.5 for _ in range(LAMPS)))
     pile = Pile(Scene(sample_background(rng), lamps))
     targets, clutter = (
         int(between(rng, low, high + 1))
-        for low, high in (TARGETS_IN_PICTURE, CLUTTER_IN_PICTURE))
+        for low, high in (TARGETS_IN_PICTURE, CLUTTER_IN_PICTURE)
+    )
     placed = 0
     while targets + clutter > 0 or placed < TARGETS_IN_PICTURE[0]:
         # Any order is as likely, so clutter lies over shapes and under them.
-        is_target = clutter == 0 or (
-            rng.random() * (targets + clutter) < targets)
+        is_target = clutter == 0 or (rng.random() * (targets + clutter) < targets)
         layer = sample_target(rng) if is_target else sample_clutter(rng)
         done = pile.add(rng, layer)
         placed += is_target and done

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is in a picture of the `shapes` dataset, before anything is drawn.
 
 A scene is plain data: a background, a column of lamps and a pile of layers,
@@ -7,6 +8,7 @@ random, `draw.py` makes the picture and the masks of it.
 The class of a disc is not in the disc. It is in the lamp of the disc's rows,
 at a side of the picture: see `LAMP_DISTANCE` and the table in `shapes.py`.
 """
+
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -146,15 +148,16 @@ def shape_distance(layer: Layer, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     """
     radius, proportion = layer.radius, layer.proportion
     if layer.kind == 'disc':
-        return geometry.disc(u, v, .92 * radius)
+        return geometry.disc(u, v, 0.92 * radius)
     corners = dict(
-        columns=lambda: geometry.rectangle_corners(.8 * radius, .8 * radius),
-        rows=lambda: geometry.rectangle_corners(.8 * radius, .8 * radius),
+        columns=lambda: geometry.rectangle_corners(0.8 * radius, 0.8 * radius),
+        rows=lambda: geometry.rectangle_corners(0.8 * radius, 0.8 * radius),
         star5=lambda: geometry.star_corners(5, 1.1 * radius, proportion),
         star6=lambda: geometry.star_corners(6, 1.1 * radius, proportion),
-        triangle=lambda: geometry.star_corners(3, radius, .5),
+        triangle=lambda: geometry.star_corners(3, radius, 0.5),
         bar=lambda: geometry.rectangle_corners(radius, radius * proportion),
-        cross=lambda: geometry.cross_corners(radius, radius * proportion))
+        cross=lambda: geometry.cross_corners(radius, radius * proportion),
+    )
     return geometry.polygon(u, v, corners[layer.kind]())
 
 
@@ -203,8 +206,7 @@ def lamps_window(lamps: Lamps) -> tuple[slice, slice]:
     Returns:
         Both slices.
     """
-    columns = dict(
-        left=slice(0, LAMP_WIDTH), right=slice(SIZE - LAMP_WIDTH, SIZE))
+    columns = dict(left=slice(0, LAMP_WIDTH), right=slice(SIZE - LAMP_WIDTH, SIZE))
     return slice(0, SIZE), columns[lamps.side]
 
 

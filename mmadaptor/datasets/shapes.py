@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The embedded dataset `shapes`: made on the spot, read as COCO files are.
 
 Pictures of 128 x 128 pixels with three to six labelled shapes, 17 to 57 pixels
@@ -38,6 +39,7 @@ One set of pictures has three forms of labels, in the layout of COCO's own:
 `CLASSES` is in alphabetical order, which is how class folders are
 numbered, so a class has the same index in all three forms.
 """
+
 import fcntl
 import json
 import multiprocessing
@@ -63,11 +65,13 @@ STAMP = 'shapes.json'
 SPLITS = ('train', 'val')
 
 
-def make_shapes(root: str | Path,
-                train: int = 2000,
-                val: int = 300,
-                seed: int = 0,
-                workers: int | None = None) -> Path:
+def make_shapes(
+    root: str | Path,
+    train: int = 2000,
+    val: int = 300,
+    seed: int = 0,
+    workers: int | None = None,
+) -> Path:
     """Make the dataset, unless it is there already.
 
     What is made depends on the three numbers alone, and picture i of a split on
@@ -92,13 +96,17 @@ def make_shapes(root: str | Path,
         NotADirectoryError: If `root` is a file.
         FileExistsError: If `root` holds something else than this dataset.
     """
-    for name, value, least in (('train', train, 1), ('val', val, 1),
-                               ('seed', seed, 0),
-                               ('workers', 1 if workers is None else workers,
-                                1)):
+    for name, value, least in (
+        ('train', train, 1),
+        ('val', val, 1),
+        ('seed', seed, 0),
+        ('workers', 1 if workers is None else workers, 1),
+    ):
         if type(value) is not int or value < least:
-            raise ValueError(f'make_shapes: `{name}` must be a whole number of '
-                             f'{least} or more, got {value!r}')
+            raise ValueError(
+                f'make_shapes: `{name}` must be a whole number of '
+                f'{least} or more, got {value!r}'
+            )
     wanted = dict(version=VERSION, train=train, val=val, seed=seed, size=SIZE)
     root = check_root(root)
     if is_whole(root, wanted):
@@ -146,12 +154,14 @@ def check_root(root: str | Path) -> Path:
     root = Path(root).resolve()
     if root.exists() and not root.is_dir():
         raise NotADirectoryError(
-            f'make_shapes: `root` must be a folder, got the file {root}')
+            f'make_shapes: `root` must be a folder, got the file {root}'
+        )
     if root.is_dir() and read_stamp(root) is None and any(root.iterdir()):
         raise FileExistsError(
             f'make_shapes: `root` must be a new or empty folder, or hold the '
             f'dataset already; {root} holds other files (no valid {STAMP}). '
-            'Name another folder, or empty this one')
+            'Name another folder, or empty this one'
+        )
     return root
 
 
@@ -195,8 +205,11 @@ def is_whole(root: Path, wanted: dict) -> bool:
         Whether nothing is left to do.
     """
     stamp = read_stamp(root)
-    return (stamp is not None and stamp.items() >= wanted.items()
-            and stamp['files'] == count_files(root))
+    return (
+        stamp is not None
+        and stamp.items() >= wanted.items()
+        and stamp['files'] == count_files(root)
+    )
 
 
 @contextmanager
@@ -228,8 +241,10 @@ def build(root: Path, wanted: dict, workers: int) -> None:
     for leftover in (fresh, stale):
         if leftover.exists():
             shutil.rmtree(leftover)
-    print_log(f'Making the dataset of {wanted["train"]} + {wanted["val"]} '
-              f'pictures in {root}', 'current')
+    print_log(
+        f'Making the dataset of {wanted["train"]} + {wanted["val"]} pictures in {root}',
+        'current',
+    )
     for split in SPLITS:
         write_split(fresh, split, wanted[split], wanted['seed'], workers)
     stamp = dict(name='shapes', **wanted, files=count_files(fresh))
@@ -240,8 +255,7 @@ def build(root: Path, wanted: dict, workers: int) -> None:
     shutil.rmtree(stale, ignore_errors=True)
 
 
-def write_split(root: Path, split: str, count: int, seed: int,
-                workers: int) -> None:
+def write_split(root: Path, split: str, count: int, seed: int, workers: int) -> None:
     """Write the pictures and labels of one split.
 
     Args:
@@ -251,8 +265,11 @@ def write_split(root: Path, split: str, count: int, seed: int,
         seed: The dataset's seed.
         workers: Processes that draw.
     """
-    for folder in (f'images/{split}', f'masks/{split}',
-                   *(f'classes/{split}/{name}' for name in CLASSES)):
+    for folder in (
+        f'images/{split}',
+        f'masks/{split}',
+        *(f'classes/{split}/{name}' for name in CLASSES),
+    ):
         (root / folder).mkdir(parents=True)
     write = partial(write_picture, root, split, seed)
     if workers == 1:
@@ -263,8 +280,7 @@ def write_split(root: Path, split: str, count: int, seed: int,
             labels = list(pool.map(write, range(count), chunksize=16))
     (root / 'annotations').mkdir(exist_ok=True)
     content = instances(f'shapes, {split}', VERSION, labels)
-    (root / f'annotations/instances_{split}.json').write_text(
-        json.dumps(content))
+    (root / f'annotations/instances_{split}.json').write_text(json.dumps(content))
 
 
 def make_scene(seed: int, split: str, index: int) -> Scene:
@@ -299,8 +315,7 @@ def write_picture(root: Path, split: str, seed: int, index: int) -> list[dict]:
     write_png(root / f'images/{split}/{index:06}.png', draw(scene, behind))
     mask = np.zeros((SIZE, SIZE), np.uint8)
     labels = []
-    for layer, visible in zip(
-            scene.layers, visible_masks(scene), strict=True):
+    for layer, visible in zip(scene.layers, visible_masks(scene), strict=True):
         if not layer.is_target:
             continue
         name = scene.label(layer)

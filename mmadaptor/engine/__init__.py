@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Hooks, and what the tools do before and around mmengine's runner."""
 
 from mmadaptor.checkpoints.loading import register_safe_loaders
@@ -20,7 +21,14 @@ register_flop_handles()
 register_safe_loaders()
 
 __all__ = [
-    'AdaptorCheckpointHook', 'CPUAmpOptimWrapper', 'ConfusionMatrixHook',
-    'CurvesHook', 'EpochSeedHook', 'GuardedLoading', 'InputError',
-    'SafeCheckpointHook', 'StrictLoadHook', 'load_backbone'
+    'AdaptorCheckpointHook',
+    'CPUAmpOptimWrapper',
+    'ConfusionMatrixHook',
+    'CurvesHook',
+    'EpochSeedHook',
+    'GuardedLoading',
+    'InputError',
+    'SafeCheckpointHook',
+    'StrictLoadHook',
+    'load_backbone',
 ]

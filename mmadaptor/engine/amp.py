@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Mixed precision where mmengine has none: on a CPU."""
 
 from collections.abc import Iterator
@@ -42,18 +43,21 @@ def lower_on_cpu(cfg: Config) -> None:
         raise InputError(
             f'Mixed precision with {dtype} needs an accelerator, and this '
             'machine has none: on a CPU it is bfloat16, which is what '
-            'optim_wrapper.dtype is there if it is left out.')
+            'optim_wrapper.dtype is there if it is left out.'
+        )
     if 'backbone' not in cfg.model:
         raise InputError(
             'Mixed precision on a CPU is that of the backbone, and '
             f'model={cfg.model.get("type")} has no `backbone`. Leave --amp '
-            'out.')
+            'out.'
+        )
     # bfloat16 has the range of float32: no loss has to be scaled.
     wrapper.pop('loss_scale', None)
     wrapper.type = 'mmadaptor.CPUAmpOptimWrapper'
     print_log(
-        'Mixed precision on a CPU: the backbone in bfloat16, the heads in '
-        'float32.', 'current')
+        'Mixed precision on a CPU: the backbone in bfloat16, the heads in float32.',
+        'current',
+    )
 
 
 @OPTIM_WRAPPERS.register_module()
@@ -94,13 +98,16 @@ def lowered(backbone: nn.Module) -> Iterator[None]:
     def enter(module: nn.Module, inputs: tuple) -> None:
         autocast.__enter__()
 
-    def leave(module: nn.Module, inputs: tuple,
-              outputs: Tensor | tuple) -> Tensor | tuple:
+    def leave(
+        module: nn.Module, inputs: tuple, outputs: Tensor | tuple
+    ) -> Tensor | tuple:
         autocast.__exit__(None, None, None)
         return apply_to(outputs, _is_bfloat16, Tensor.float)
 
-    hooks = (backbone.register_forward_pre_hook(enter),
-             backbone.register_forward_hook(leave, always_call=True))
+    hooks = (
+        backbone.register_forward_pre_hook(enter),
+        backbone.register_forward_hook(leave, always_call=True),
+    )
     try:
         yield
     finally:

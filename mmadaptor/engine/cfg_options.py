@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`--cfg-options` that match nothing are errors, not new keys."""
 
 import difflib
@@ -31,13 +32,16 @@ def merge_options(cfg: Config, options: Mapping[str, Any]) -> None:
         InputError: Keys match nothing; names the closest that exist.
     """
     unknown = [
-        message for key in options if not key.startswith(NEW)
+        message
+        for key in options
+        if not key.startswith(NEW)
         if (message := _explain_unknown(cfg, key))
     ]
     if unknown:
         raise InputError(
-            '\n'.join(unknown) +
-            f'\nA key that is meant to be new is written {NEW}key=value.')
+            '\n'.join(unknown)
+            + f'\nA key that is meant to be new is written {NEW}key=value.'
+        )
     options = {k.removeprefix(NEW): v for k, v in options.items()}
     for key in options:
         _open_unset(cfg, key)
@@ -82,8 +86,11 @@ def argument_names(target: Any) -> set[str]:
         if '__init__' not in vars(base) or base is object:
             continue
         parameters = inspect.signature(base.__init__).parameters.values()
-        names.update(p.name for p in parameters
-                     if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL))
+        names.update(
+            p.name
+            for p in parameters
+            if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
+        )
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
             break
     return names - {'self'}
@@ -114,12 +121,16 @@ def _explain_unknown(cfg: Config, key: str) -> str:
     for part in key.split('.'):
         if isinstance(node, list | tuple):
             if not part.isdigit() or int(part) >= len(node):
-                return (f'--cfg-options {key}: {".".join(path)} is a list of '
-                        f'{len(node)}, so its keys are 0 to {len(node) - 1}.')
+                return (
+                    f'--cfg-options {key}: {".".join(path)} is a list of '
+                    f'{len(node)}, so its keys are 0 to {len(node) - 1}.'
+                )
             node = node[int(part)]
         elif not isinstance(node, Mapping | Config):
-            return (f'--cfg-options {key}: {".".join(path)} is a '
-                    f'{type(node).__name__} and has no keys.')
+            return (
+                f'--cfg-options {key}: {".".join(path)} is a '
+                f'{type(node).__name__} and has no keys.'
+            )
         elif part in node:
             node = node[part]
         else:
@@ -127,10 +138,13 @@ def _explain_unknown(cfg: Config, key: str) -> str:
             if part in known:
                 return ''
             close = difflib.get_close_matches(part, map(str, known), 1, 0.5)
-            names = f'Did you mean {".".join([*path, *close])}?' if close else (
-                f'It has {", ".join(sorted(map(str, known))[:20])}.')
+            names = (
+                f'Did you mean {".".join([*path, *close])}?'
+                if close
+                else (f'It has {", ".join(sorted(map(str, known))[:20])}.')
+            )
             where = '.'.join(path) or 'the config'
-            return (f'--cfg-options {key}: {where} has no {part!r}. {names}')
+            return f'--cfg-options {key}: {where} has no {part!r}. {names}'
         path.append(part)
         if node is None:
             return ''
@@ -172,6 +186,7 @@ def _arguments_of_adaptors(path: list[str]) -> set[str]:
     # The models import the engine.
     from mmadaptor.models.backbones.adaptor_config import KEYS
     from mmadaptor.models.layers import AdaptorS, AdaptorT
+
     if path[-1] == 'adaptors':
         return set(KEYS)
     kinds = dict(temporal=AdaptorT, spatial=AdaptorS)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What tools/train.py and tools/test.py share: arguments, config, errors."""
 
 import argparse
@@ -33,9 +34,10 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
         action=DictAction,
         default={},
         metavar='KEY=VALUE',
-        help='settings that replace the config\'s, such as '
+        help="settings that replace the config's, such as "
         'train_dataloader.batch_size=4 or "key=[a,b]"; a key that matches '
-        'nothing is an error unless it is written +key=value')
+        'nothing is an error unless it is written +key=value',
+    )
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,18 +48,20 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """
     parser.add_argument(
         '--work-dir',
-        help='folder for logs and results (default: the config\'s work_dir, '
-        'or work_dirs/CONFIG_NAME)')
+        help="folder for logs and results (default: the config's work_dir, "
+        'or work_dirs/CONFIG_NAME)',
+    )
     add_config_options(parser)
     parser.add_argument(
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
         default='none',
-        help='what started the processes of a distributed job')
+        help='what started the processes of a distributed job',
+    )
     # torch.distributed.launch passes --local-rank, older ones --local_rank.
     parser.add_argument(
-        '--local_rank', '--local-rank', type=int, default=0,
-        help=argparse.SUPPRESS)
+        '--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS
+    )
 
 
 def read_config(path: str) -> Config:
@@ -76,13 +80,22 @@ def read_config(path: str) -> Config:
         raise InputError(f'{path}: no such config file.')
     try:
         return Config.fromfile(path)
-    except (SyntaxError, NameError, OSError, ImportError, KeyError, TypeError,
-            ValueError, RuntimeError) as error:
+    except (
+        SyntaxError,
+        NameError,
+        OSError,
+        ImportError,
+        KeyError,
+        TypeError,
+        ValueError,
+        RuntimeError,
+    ) as error:
         missing = how_to_install(str(error).partition(' ')[0])
         if isinstance(error, ModuleNotFoundError) and missing:
             raise InputError(f'{path} needs {missing}') from error
-        raise InputError(f'{path} cannot be read: {type(error).__name__}: '
-                         f'{error}') from error
+        raise InputError(
+            f'{path} cannot be read: {type(error).__name__}: {error}'
+        ) from error
 
 
 def load_config(args: argparse.Namespace) -> Config:
@@ -120,7 +133,8 @@ def _collate_for_mmpretrain(cfg: Config) -> None:
     for split in ('train', 'val', 'test'):
         if cfg.get(f'{split}_dataloader'):
             cfg[f'{split}_dataloader'].setdefault(
-                'collate_fn', dict(type='default_collate'))
+                'collate_fn', dict(type='default_collate')
+            )
 
 
 def make_data(cfg: Config) -> None:
@@ -136,6 +150,7 @@ def make_data(cfg: Config) -> None:
     if root is None:
         return
     from mmadaptor.datasets import prepare
+
     try:
         prepare(root)
     except OSError as error:
@@ -165,8 +180,9 @@ def has_hook(cfg: Config, name: str) -> bool:
         Whether it has.
     """
     cls = name.rpartition('.')[2]
-    return any(_class_name(hook.get('type')) == cls
-               for hook in cfg.get('custom_hooks') or [])
+    return any(
+        _class_name(hook.get('type')) == cls for hook in cfg.get('custom_hooks') or []
+    )
 
 
 def _class_name(kind: Any) -> str:
@@ -204,7 +220,8 @@ def positive(text: str) -> int:
     """
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(
-            f'expected a whole number of 1 or more, got {text!r}')
+            f'expected a whole number of 1 or more, got {text!r}'
+        )
     return int(text)
 
 
@@ -219,8 +236,9 @@ def refuse_to_overwrite(dst: str, src: str) -> None:
         InputError: They are the same.
     """
     if os.path.realpath(dst) == os.path.realpath(src):
-        raise InputError(f'{dst} is read and cannot be written over: give '
-                         'another name.')
+        raise InputError(
+            f'{dst} is read and cannot be written over: give another name.'
+        )
 
 
 def run(main: Callable[[], None]) -> None:
@@ -236,8 +254,12 @@ def run(main: Callable[[], None]) -> None:
         # A data worker's error comes with the worker's traceback before it.
         text = str(error).rpartition(f'{type(error).__name__}: ')[-1]
         sys.exit(f'\nerror: {text}')
-    except (FileExistsError, NotADirectoryError, IsADirectoryError,
-            PermissionError) as error:
+    except (
+        FileExistsError,
+        NotADirectoryError,
+        IsADirectoryError,
+        PermissionError,
+    ) as error:
         sys.exit(f'\nerror: {error}')
     except (TypeError, KeyError, ValueError) as error:
         if not _is_wrong_config(error):

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Jobs of several processes, also where there is no accelerator."""
 
 import gc
@@ -19,12 +20,18 @@ from mmadaptor.errors import InputError
 TOLD = dict(
     pytorch=('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT', 'LOCAL_RANK'),
     slurm=('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_NODELIST', 'SLURM_LOCALID'),
-    mpi=('OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE', 'MASTER_ADDR',
-         'OMPI_COMM_WORLD_LOCAL_RANK'))
+    mpi=(
+        'OMPI_COMM_WORLD_RANK',
+        'OMPI_COMM_WORLD_SIZE',
+        'MASTER_ADDR',
+        'OMPI_COMM_WORLD_LOCAL_RANK',
+    ),
+)
 HOW_TO_START = dict(
     pytorch='tools/dist_train.sh or torchrun',
     slurm='tools/slurm_train.sh or srun',
-    mpi='mpirun, with MASTER_ADDR=HOST')
+    mpi='mpirun, with MASTER_ADDR=HOST',
+)
 
 
 def check_launcher(launcher: str) -> None:
@@ -43,14 +50,16 @@ def check_launcher(launcher: str) -> None:
         if started > 1 and 'RANK' in os.environ:
             raise InputError(
                 f'torchrun started {started} processes (WORLD_SIZE), but '
-                '--launcher is none: say --launcher pytorch.')
+                '--launcher is none: say --launcher pytorch.'
+            )
         return
     missing = [name for name in TOLD[launcher] if name not in os.environ]
     if missing:
         raise InputError(
             f'--launcher {launcher}: the environment lacks '
             f'{", ".join(missing)}. Start the job by {HOW_TO_START[launcher]}, '
-            'or leave --launcher out for one process.')
+            'or leave --launcher out for one process.'
+        )
 
 
 def join_processes(cfg: Config) -> None:
@@ -77,7 +86,8 @@ def join_processes(cfg: Config) -> None:
     wrapper = dict(
         type='MMDistributedDataParallel',
         broadcast_buffers=False,
-        find_unused_parameters=cfg.get('find_unused_parameters', False))
+        find_unused_parameters=cfg.get('find_unused_parameters', False),
+    )
     wrapper = cfg.get('model_wrapper_cfg') or wrapper
     if _takes_device_ids(wrapper):
         wrapper = {'device_ids': None, **wrapper}

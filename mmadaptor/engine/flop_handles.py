@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """mmengine's counter told of the ops; torch's own is told in `ops/flops.py`."""
 
 from collections.abc import Callable
@@ -19,8 +20,7 @@ def _shape(argument: torch._C.Value) -> list:
 def _handle(count: Callable[..., int]) -> Callable[[list, list], int]:
     """From a function of shapes to one of a traced call's arguments."""
 
-    def handle(inputs: list[torch._C.Value],
-               outputs: list[torch._C.Value]) -> int:
+    def handle(inputs: list[torch._C.Value], outputs: list[torch._C.Value]) -> int:
         return count(*map(_shape, inputs))
 
     return handle
@@ -32,7 +32,6 @@ def register_flop_handles() -> None:
     `FlopAnalyzer` and `get_model_complexity_info` take their handles from one
     table, to which there is no other way for ops that are not torch's.
     """
-    _DEFAULT_SUPPORTED_FLOP_OPS.update({
-        f'mmadaptor::{name}': _handle(count)
-        for name, count in MULTIPLY_ADDS.items()
-    })
+    _DEFAULT_SUPPORTED_FLOP_OPS.update(
+        {f'mmadaptor::{name}': _handle(count) for name, count in MULTIPLY_ADDS.items()}
+    )

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Predictions for single pictures, by the toolboxes' own inferencers."""
 
 import glob
@@ -23,11 +24,11 @@ from mmadaptor.errors import InputError
 from ..visualization.enlarge import draw_large
 from .loading import GuardedLoading, unguard_loading
 
-EXTENSIONS = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff', '.ppm',
-              '.pgm')
+EXTENSIONS = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff', '.ppm', '.pgm')
 VISUALIZERS = dict(
     mmdet=dict(type='DetLocalVisualizer'),
-    mmseg=dict(type='SegLocalVisualizer', alpha=.5))
+    mmseg=dict(type='SegLocalVisualizer', alpha=0.5),
+)
 # A smaller picture would be hidden by the names that are written into it.
 ROOM_FOR_NAMES = 256
 
@@ -54,17 +55,22 @@ def find_pictures(sources: Sequence[str]) -> tuple[list[str], list[str]]:
             if others:
                 notes.append(
                     f'{source}: {len(others)} left out that do not end in '
-                    f'{", ".join(EXTENSIONS)}: {", ".join(others[:3])}')
+                    f'{", ".join(EXTENSIONS)}: {", ".join(others[:3])}'
+                )
             found = [os.path.join(source, n) for n in found]
         elif os.path.isfile(source):
             found = [source]
         else:
-            found = [p for p in sorted(glob.glob(source, recursive=True))
-                     if os.path.isfile(p)]
+            found = [
+                p
+                for p in sorted(glob.glob(source, recursive=True))
+                if os.path.isfile(p)
+            ]
         if not found:
             raise InputError(
                 f'{source}: expected a picture, a folder of pictures or a '
-                'pattern that matches some, found none.')
+                'pattern that matches some, found none.'
+            )
         pictures += found
     return list(dict.fromkeys(pictures)), notes
 
@@ -82,12 +88,10 @@ def places_for(pictures: Sequence[str], folder: str) -> list[str]:
     Raises:
         InputError: A drawing would replace a picture.
     """
-    above = os.path.commonpath(
-        [os.path.dirname(os.path.abspath(p)) for p in pictures])
+    above = os.path.commonpath([os.path.dirname(os.path.abspath(p)) for p in pictures])
     places: dict[str, None] = {}
     for picture in pictures:
-        place = os.path.join(
-            folder, os.path.relpath(os.path.abspath(picture), above))
+        place = os.path.join(folder, os.path.relpath(os.path.abspath(picture), above))
         while not place.endswith('.png') or place in places:
             place += '.png'
         places[place] = None
@@ -96,7 +100,8 @@ def places_for(pictures: Sequence[str], folder: str) -> list[str]:
         if os.path.realpath(place) in originals:
             raise InputError(
                 f'{place} is one of the pictures, and its drawing would '
-                'replace it: name another --out-dir.')
+                'replace it: name another --out-dir.'
+            )
     return list(places)
 
 
@@ -115,28 +120,37 @@ class Demo:
             fit.
     """
 
-    def __init__(self,
-                 cfg: Config,
-                 checkpoint: str,
-                 device: str | None = None,
-                 score_thr: float = .3) -> None:
+    def __init__(
+        self,
+        cfg: Config,
+        checkpoint: str,
+        device: str | None = None,
+        score_thr: float = 0.3,
+    ) -> None:
         self.scope = cfg.get('default_scope')
         self.score_thr = score_thr
         unguard_loading(cfg)  # the inferencers look for the loader itself
         if self.scope in VISUALIZERS:
             # Nothing but the pictures is to be written.
-            cfg.visualizer = {**VISUALIZERS[self.scope],
-                              **cfg.get('visualizer', {}), 'vis_backends': None}
+            cfg.visualizer = {
+                **VISUALIZERS[self.scope],
+                **cfg.get('visualizer', {}),
+                'vis_backends': None,
+            }
         self.inferencer = _inferencer(
-            cfg, self.scope, checkpoint, device or get_device())
+            cfg, self.scope, checkpoint, device or get_device()
+        )
         # The inferencer took what fits and left the rest as it was.
         content = CheckpointLoader.load_checkpoint(checkpoint, 'cpu')
         complete(self.inferencer.model, content, checkpoint)
         load_strict(
             self.inferencer.model,
-            {re.sub(r'^module\.', '', name): value
-             for name, value in weights_of(content, checkpoint).items()},
-            checkpoint)
+            {
+                re.sub(r'^module\.', '', name): value
+                for name, value in weights_of(content, checkpoint).items()
+            },
+            checkpoint,
+        )
         if self.scope == 'mmdet':
             draw_large(self.inferencer.visualizer)
         self.read = GuardedLoading(dict(type='mmcv.LoadImageFromFile'))
@@ -156,12 +170,12 @@ class Demo:
         os.makedirs(os.path.dirname(place) or '.', exist_ok=True)
         try:
             self._draw(image, picture, place)
-        except (RuntimeError, ValueError, ZeroDivisionError,
-                cv2.error) as error:
+        except (RuntimeError, ValueError, ZeroDivisionError, cv2.error) as error:
             height, width = image.shape[:2]
             raise InputError(
                 f'{picture} ({height} x {width} pixels) cannot be processed: '
-                f'{type(error).__name__}: {error}') from error
+                f'{type(error).__name__}: {error}'
+            ) from error
 
     def _draw(self, image: np.ndarray, picture: str, place: str) -> None:
         result = self.inferencer(image, return_datasamples=True)
@@ -170,16 +184,28 @@ class Demo:
         visualizer = self.inferencer.visualizer
         if self.scope == 'mmdet':
             visualizer.add_datasample(
-                picture, rgb, result['predictions'][0],
-                pred_score_thr=self.score_thr, **shown)
+                picture,
+                rgb,
+                result['predictions'][0],
+                pred_score_thr=self.score_thr,
+                **shown,
+            )
         elif self.scope == 'mmseg':
             visualizer.add_datasample(
-                picture, rgb, result,
-                with_labels=min(rgb.shape[:2]) >= ROOM_FOR_NAMES, **shown)
+                picture,
+                rgb,
+                result,
+                with_labels=min(rgb.shape[:2]) >= ROOM_FOR_NAMES,
+                **shown,
+            )
         else:
             visualizer.visualize_cls(
-                rgb, result[0], classes=self.inferencer.classes,
-                resize=max(ROOM_FOR_NAMES, min(rgb.shape[:2])), **shown)
+                rgb,
+                result[0],
+                classes=self.inferencer.classes,
+                resize=max(ROOM_FOR_NAMES, min(rgb.shape[:2])),
+                **shown,
+            )
 
 
 def check_device(name: str) -> None:
@@ -194,32 +220,40 @@ def check_device(name: str) -> None:
     try:
         torch.zeros(1, device=name)
     except (RuntimeError, AssertionError, ImportError) as error:
-        raise InputError(f'--device {name}: expected a device of this machine, '
-                         f'such as {get_device()}: {explain(error)}') from error
+        raise InputError(
+            f'--device {name}: expected a device of this machine, '
+            f'such as {get_device()}: {explain(error)}'
+        ) from error
 
 
-def _inferencer(cfg: Config, scope: str | None, checkpoint: str,
-                device: str) -> BaseInferencer:
+def _inferencer(
+    cfg: Config, scope: str | None, checkpoint: str, device: str
+) -> BaseInferencer:
     """The toolbox's inferencer, with a visualizer that knows the classes."""
     if scope == 'mmdet':
         from mmdet.apis import DetInferencer
+
         return DetInferencer(cfg, checkpoint, device, show_progress=False)
     if scope == 'mmseg':
         from mmseg.apis import MMSegInferencer
+
         inferencer = MMSegInferencer(
-            cfg, checkpoint, device=device, show_progress=False)
+            cfg, checkpoint, device=device, show_progress=False
+        )
         inferencer.visualizer.set_dataset_meta(**inferencer.model.dataset_meta)
         return inferencer
     if scope == 'mmpretrain':
         from mmpretrain import ImageClassificationInferencer
         from mmpretrain.visualization import UniversalVisualizer
+
         DefaultScope.get_instance(scope, scope_name=scope)
         inferencer = ImageClassificationInferencer(cfg, checkpoint, device)
         inferencer.visualizer = UniversalVisualizer()
         return inferencer
     raise InputError(
         f"The config's default_scope is {scope!r}; expected 'mmdet', 'mmseg' "
-        "or 'mmpretrain'.")
+        "or 'mmpretrain'."
+    )
 
 
 def conversions(pictures: Sequence[str]) -> Iterator[str]:
@@ -240,8 +274,10 @@ def conversions(pictures: Sequence[str]) -> Iterator[str]:
         except (OSError, SyntaxError):
             continue
     for mode, found in kinds.items():
-        yield (f'{len(found)} pictures of mode {mode} are read as 8-bit RGB '
-               f'(first: {found[0]})')
+        yield (
+            f'{len(found)} pictures of mode {mode} are read as 8-bit RGB '
+            f'(first: {found[0]})'
+        )
 
 
 def explain(error: Any) -> str:

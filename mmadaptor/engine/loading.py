@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pictures and masks that cannot be used are named as they are read."""
 
 import os
@@ -35,11 +36,13 @@ class GuardedLoading(BaseTransform):
         ignored: The label that stands for no class.
     """
 
-    def __init__(self,
-                 transform: dict,
-                 path: str = 'img_path',
-                 num_classes: int | None = None,
-                 ignored: int = IGNORED) -> None:
+    def __init__(
+        self,
+        transform: dict,
+        path: str = 'img_path',
+        num_classes: int | None = None,
+        ignored: int = IGNORED,
+    ) -> None:
         self.loader = MMENGINE_TRANSFORMS.build(transform)
         self.path = path
         self.num_classes = num_classes
@@ -71,13 +74,13 @@ class GuardedLoading(BaseTransform):
 
     def _check_mask(self, path: str, results: dict) -> None:
         mask = results['gt_seg_map']
-        problem = mask_problem(mask, results.get('ori_shape'),
-                               self.num_classes, {IGNORED, self.ignored})
+        problem = mask_problem(
+            mask, results.get('ori_shape'), self.num_classes, {IGNORED, self.ignored}
+        )
         if not problem and os.path.isfile(path) and is_sixteen_bit(path):
             problem = 'has 16 bits a pixel, of which 8 are read'
         if problem:
-            raise InputError(
-                f'{path} {problem} (mask of {results.get("img_path")})')
+            raise InputError(f'{path} {problem} (mask of {results.get("img_path")})')
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}({self.loader!r})'
@@ -106,7 +109,8 @@ def unguard_loading(cfg: Config) -> None:
     for node in _read_by_pipelines(cfg):
         node['pipeline'] = [
             step['transform']
-            if isinstance(step, dict) and step.get('type') == GUARD else step
+            if isinstance(step, dict) and step.get('type') == GUARD
+            else step
             for step in node['pipeline']
         ]
 
@@ -133,5 +137,6 @@ def _guarded(step: Any, node: Mapping, dataset: Any, scope: str | None) -> Any:
             **guard,
             path='seg_map_path',
             num_classes=len(class_names(node, dataset)) or None,
-            ignored=node.get('ignore_index', IGNORED))
+            ignored=node.get('ignore_index', IGNORED),
+        )
     return step

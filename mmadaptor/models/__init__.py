@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The backbones, the necks, and what they are made of."""
 
 from .backbones import MambaAdaptor, Vim, VMamba

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tuning a pretrained backbone: what of it trains, and what is shared."""
 
 from collections.abc import Collection, Sequence
@@ -24,16 +25,20 @@ def train_only(backbone: nn.Module, parts: Sequence[str]) -> None:
     Raises:
         ValueError: For an unknown part, or one that the backbone has not.
     """
-    if (isinstance(parts, str) or not isinstance(parts, Collection)
-            or not set(parts) <= set(PARTS)):
-        raise ValueError(f'`trainable` must be a list of {list(PARTS)}, got '
-                         f'{parts!r}')
+    if (
+        isinstance(parts, str)
+        or not isinstance(parts, Collection)
+        or not set(parts) <= set(PARTS)
+    ):
+        raise ValueError(f'`trainable` must be a list of {list(PARTS)}, got {parts!r}')
     backbone.requires_grad_(False)
     for part in parts:
         chosen = _parameters_of(backbone, part)
         if not chosen:
-            raise ValueError(f'`trainable` asks for the {part} of '
-                             f'{type(backbone).__name__}, which has none')
+            raise ValueError(
+                f'`trainable` asks for the {part} of '
+                f'{type(backbone).__name__}, which has none'
+            )
         for parameter in chosen:
             parameter.requires_grad_(True)
 
@@ -43,7 +48,9 @@ def _parameters_of(backbone: nn.Module, part: str) -> list[nn.Parameter]:
         return [p for n, p in backbone.named_parameters() if n.endswith('bias')]
     kind = ADAPTORS if part == 'adaptors' else NORMS
     return [
-        parameter for module in backbone.modules() if isinstance(module, kind)
+        parameter
+        for module in backbone.modules()
+        if isinstance(module, kind)
         for parameter in module.parameters()
     ]
 
@@ -77,13 +84,17 @@ def share_adaptors(backbone: nn.Module, share: bool | str) -> None:
         Mamba-Adaptor (arXiv 2505.12685), which shares adaptors in tuning.
     """
     if share not in (True, False, 'all'):
-        raise ValueError("`share` of `adaptors` must be True, False or 'all', "
-                         f'got {share!r}')
+        raise ValueError(
+            f"`share` of `adaptors` must be True, False or 'all', got {share!r}"
+        )
     if not share:
         return
     first = {}
-    adaptors = [(path, module) for path, module in backbone.named_modules()
-                if isinstance(module, ADAPTORS)]
+    adaptors = [
+        (path, module)
+        for path, module in backbone.named_modules()
+        if isinstance(module, ADAPTORS)
+    ]
     for path, adaptor in adaptors:
         kind = type(adaptor)
         key = kind if share == 'all' else (kind, adaptor.channels)
@@ -92,6 +103,7 @@ def share_adaptors(backbone: nn.Module, share: bool | str) -> None:
             raise ValueError(
                 f"`share='all'` needs blocks of equal width: {path}: expected "
                 f'{shared.channels} channels, those of {shown}, got '
-                f'{adaptor.channels}')
+                f'{adaptor.channels}'
+            )
         parent, _, name = path.rpartition('.')
         setattr(backbone.get_submodule(parent), name, shared)

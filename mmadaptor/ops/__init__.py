@@ -1,10 +1,11 @@
+# SPDX-License-Identifier: Apache-2.0
 """The compiled ops. They need torch alone."""
 
 from . import flops  # noqa: F401
 from .cross_selective_scan import (
-                         cross_readout,
-                         cross_selective_scan,
-                         cross_selective_scan_states,
+    cross_readout,
+    cross_selective_scan,
+    cross_selective_scan_states,
 )
 from .dilated_depthwise import dilated_depthwise
 from .memory_readout import memory_readout
@@ -12,7 +13,12 @@ from .memory_select import memory_select
 from .selective_scan import selective_scan, selective_scan_states
 
 __all__ = [
-    'cross_readout', 'cross_selective_scan', 'cross_selective_scan_states',
-    'dilated_depthwise', 'memory_readout', 'memory_select', 'selective_scan',
-    'selective_scan_states'
+    'cross_readout',
+    'cross_selective_scan',
+    'cross_selective_scan_states',
+    'dilated_depthwise',
+    'memory_readout',
+    'memory_select',
+    'selective_scan',
+    'selective_scan_states',
 ]

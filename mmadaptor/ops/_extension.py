@@ -1,16 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
 """Loads the compiled ops, `mmadaptor._ext`, once."""
 
 import importlib
 
 import torch
 
-_HOW_TO_BUILD = ('build them with "pip install -e . --no-build-isolation" in '
-                 "mmadaptor's folder, in the environment that runs them")
+_HOW_TO_BUILD = (
+    'build them with "pip install -e . --no-build-isolation" in '
+    "mmadaptor's folder, in the environment that runs them"
+)
 
 
-_OPS = ('selective_scan', 'selective_scan_states', 'cross_selective_scan',
-        'cross_selective_scan_states', 'cross_readout', 'memory_select',
-        'memory_readout', 'dilated_depthwise')
+_OPS = (
+    'selective_scan',
+    'selective_scan_states',
+    'cross_selective_scan',
+    'cross_selective_scan_states',
+    'cross_readout',
+    'memory_select',
+    'memory_readout',
+    'dilated_depthwise',
+)
 
 
 def _load() -> str | None:
@@ -20,13 +30,17 @@ def _load() -> str | None:
     except ModuleNotFoundError:
         return f"mmadaptor's compiled ops are not built: {_HOW_TO_BUILD}."
     except ImportError as error:
-        return (f"mmadaptor's compiled ops do not load with torch "
-                f'{torch.__version__}, so they were built for another one: '
-                f'{_HOW_TO_BUILD}. The loader said: {error}')
+        return (
+            f"mmadaptor's compiled ops do not load with torch "
+            f'{torch.__version__}, so they were built for another one: '
+            f'{_HOW_TO_BUILD}. The loader said: {error}'
+        )
     missing = [op for op in _OPS if not hasattr(torch.ops.mmadaptor, op)]
     if missing:
-        return (f"mmadaptor's compiled ops lack {', '.join(missing)}, so they "
-                f'are older than its Python files: {_HOW_TO_BUILD}.')
+        return (
+            f"mmadaptor's compiled ops lack {', '.join(missing)}, so they "
+            f'are older than its Python files: {_HOW_TO_BUILD}.'
+        )
     return None
 
 

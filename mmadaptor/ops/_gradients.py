@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Gradients of the compiled ops, where several ops have them alike."""
 
 from typing import Any
@@ -40,8 +41,7 @@ def register_gradient(name: str) -> None:
     def backward(ctx: Any, grad: Tensor) -> tuple:
         return _backward_op(name)(grad, *ctx.saved_tensors)
 
-    torch.library.register_autograd(
-        f'mmadaptor::{name}', backward, setup_context=setup)
+    torch.library.register_autograd(f'mmadaptor::{name}', backward, setup_context=setup)
 
 
 def register_states_gradient(name: str) -> None:
@@ -65,10 +65,10 @@ def register_states_gradient(name: str) -> None:
     def backward(ctx: Any, grad_states: Tensor | None, _: None) -> tuple:
         *tensors, checkpoints = ctx.saved_tensors
         if grad_states is None:
-            return (None, ) * 6
+            return (None,) * 6
         gradients = _backward_op(name)(
-            grad_states, *tensors, ctx.delta_softplus, checkpoints)
+            grad_states, *tensors, ctx.delta_softplus, checkpoints
+        )
         return (*map(present, gradients, tensors), None)
 
-    torch.library.register_autograd(
-        f'mmadaptor::{name}', backward, setup_context=setup)
+    torch.library.register_autograd(f'mmadaptor::{name}', backward, setup_context=setup)

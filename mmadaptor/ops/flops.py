@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the ops cost, and `torch.utils.flop_counter` told of it.
 
 That counter has two operations for each multiply-add. A scan is 9 N + 1
@@ -43,8 +44,9 @@ def _memory_select(states: Shape, locations: Shape, weights: Shape) -> int:
     return 4 * weights[-1] * prod(states)
 
 
-def _memory_readout(values: Shape, predicted: Shape, granularities: Any,
-                    coefficients: Shape) -> int:
+def _memory_readout(
+    values: Shape, predicted: Shape, granularities: Any, coefficients: Shape
+) -> int:
     """The gather and the readout."""
     places = predicted[-1] // (3 * len(granularities))
     return (4 * places + 1) * prod(values)
@@ -67,7 +69,8 @@ MULTIPLY_ADDS: dict[str, Callable[..., int]] = dict(
     memory_select=_memory_select,
     memory_readout=_memory_readout,
     cross_readout=_readout,
-    dilated_depthwise=_dilated_depthwise)
+    dilated_depthwise=_dilated_depthwise,
+)
 """Of each op by name: a function of its arguments' shapes."""
 
 

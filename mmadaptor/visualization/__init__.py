@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pictures of what models and their adaptors do; none is needed to train."""
 
 from .decay import decay_maps
@@ -7,7 +8,15 @@ from .receptive_field import receptive_field, without_adaptors
 from .record import Lattice, Record, lattice_of, record_memory
 
 __all__ = [
-    'Lattice', 'Record', 'Scene', 'decay_maps', 'draw_fields', 'draw_large',
-    'draw_memory', 'lattice_of', 'receptive_field', 'record_memory',
-    'without_adaptors'
+    'Lattice',
+    'Record',
+    'Scene',
+    'decay_maps',
+    'draw_fields',
+    'draw_large',
+    'draw_memory',
+    'lattice_of',
+    'receptive_field',
+    'record_memory',
+    'without_adaptors',
 ]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How much of each state is left where a token is scanned."""
 
 import torch
@@ -50,16 +51,20 @@ def decay_maps(record: Record, token: Pixel) -> Tensor:
     return maps
 
 
-def _walks(record: Record, height: int,
-           width: int) -> list[tuple[Tensor, list[Pixel | None]]]:
+def _walks(
+    record: Record, height: int, width: int
+) -> list[tuple[Tensor, list[Pixel | None]]]:
     """Each direction's log-decays, `(L, D, N)`, and its pixels, as scanned."""
     arguments = record.arguments
-    delta, bias, A = (arguments[name].detach().double()
-                      for name in ('delta', 'delta_bias', 'A'))
+    delta, bias, A = (
+        arguments[name].detach().double() for name in ('delta', 'delta_bias', 'A')
+    )
     if isinstance(record.mixer, SS2D):
         log_decay = F.softplus(delta[0] + bias)[..., None] * A
-        return [(log_decay[tuple(torch.tensor(order).T)][:, k], order)
-                for k, order in enumerate(pixel_orders(height, width))]
+        return [
+            (log_decay[tuple(torch.tensor(order).T)][:, k], order)
+            for k, order in enumerate(pixel_orders(height, width))
+        ]
     step = F.softplus(delta[0] + bias[:, None])  # (2 D, L)
     forth, back = (step.T[..., None] * A).chunk(2, dim=1)  # (L, D, N)
     order = pixel_orders(height, width)[0]

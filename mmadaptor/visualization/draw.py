@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The pictures, by matplotlib."""
 
 from collections.abc import Mapping
@@ -21,7 +22,7 @@ FLOOR = 1e-6
 # At least so many tokens of the map are shown around a token.
 AROUND = 3
 # Places of a smaller weight may lie outside.
-LEAST = .05
+LEAST = 0.05
 
 
 @dataclass
@@ -86,8 +87,9 @@ def draw_memory(scene: Scene, title: str) -> Figure:
     names = directions(scene.record)
     sequences = scene.places.shape[1]
     figure = Figure(
-        figsize=(INCHES * len(names), INCHES * (sequences + 1) + .5),
-        layout='constrained')
+        figsize=(INCHES * len(names), INCHES * (sequences + 1) + 0.5),
+        layout='constrained',
+    )
     grid = figure.subplots(sequences + 1, len(names), squeeze=False)
     for k, name in enumerate(names):
         grid[0, k].set_title(name)
@@ -109,26 +111,45 @@ def _bare(axes: Axes, image: np.ndarray, **how: float) -> None:
 
 def _mark(axes: Axes, place: np.ndarray) -> None:
     for color, width in (('white', 4), ('black', 2)):
-        axes.plot(place[1], place[0], '+', color=color, markersize=13,
-                  markeredgewidth=width, zorder=4)
+        axes.plot(
+            place[1],
+            place[0],
+            '+',
+            color=color,
+            markersize=13,
+            markeredgewidth=width,
+            zorder=4,
+        )
 
 
 def _draw_places(axes: Axes, scene: Scene, k: int, s: int) -> None:
     """One direction and sequence."""
     places, here, reach = scene.places[k, s], scene.here, scene.reach
     weights = scene.record.weights[(0, *scene.token, k, s)].cpu().numpy()
-    _bare(axes, scene.image, alpha=.6)
+    _bare(axes, scene.image, alpha=0.6)
     for place, weight in zip(places, weights, strict=True):
         axes.plot([here[1], place[1]], [here[0], place[0]], color=COLOR)
-        axes.annotate(f'{weight:.2f}', place[::-1], xytext=(8, 6), fontsize=8,
-                      textcoords='offset points', annotation_clip=True)
-    axes.scatter(places[:, 1], places[:, 0], s=DOT * weights, color=COLOR,
-                 edgecolor='white', zorder=3)
+        axes.annotate(
+            f'{weight:.2f}',
+            place[::-1],
+            xytext=(8, 6),
+            fontsize=8,
+            textcoords='offset points',
+            annotation_clip=True,
+        )
+    axes.scatter(
+        places[:, 1],
+        places[:, 0],
+        s=DOT * weights,
+        color=COLOR,
+        edgecolor='white',
+        zorder=3,
+    )
     _mark(axes, here)
     axes.set_xlim(here[1] - reach, here[1] + reach)
     axes.set_ylim(here[0] + reach, here[0] - reach)
-    edge = np.array(scene.image.shape[:2]) - .5
-    outside = ((places < -.5) | (places > edge)).any(axis=1).sum()
+    edge = np.array(scene.image.shape[:2]) - 0.5
+    outside = ((places < -0.5) | (places > edge)).any(axis=1).sum()
     if outside:
         axes.set_xlabel(f'{outside} of {len(places)} places outside')
 
@@ -137,23 +158,26 @@ def _draw_decay(row: np.ndarray, scene: Scene) -> None:
     here, reach = scene.here, scene.reach
     maps = decay_maps(scene.record, scene.token).numpy()
     size = np.array(maps.shape[1:])
-    top_left = scene.on_image(np.full(2, -.5))
-    bottom_right = scene.on_image(size - .5)
+    top_left = scene.on_image(np.full(2, -0.5))
+    bottom_right = scene.on_image(size - 0.5)
     extent = (top_left[1], bottom_right[1], bottom_right[0], top_left[0])
     for axes, left in zip(row, maps, strict=True):
         _bare(axes, scene.image.mean(axis=2), cmap='gray')
-        shown = axes.imshow(left, extent=extent, cmap='magma', vmin=0, vmax=1,
-                            alpha=.75)
-        axes.add_patch(Rectangle(here[::-1] - reach, 2 * reach, 2 * reach,
-                                 fill=False, color='white'))
-        axes.set_xlim(-.5, scene.image.shape[1] - .5)
-        axes.set_ylim(scene.image.shape[0] - .5, -.5)
+        shown = axes.imshow(
+            left, extent=extent, cmap='magma', vmin=0, vmax=1, alpha=0.75
+        )
+        axes.add_patch(
+            Rectangle(
+                here[::-1] - reach, 2 * reach, 2 * reach, fill=False, color='white'
+            )
+        )
+        axes.set_xlim(-0.5, scene.image.shape[1] - 0.5)
+        axes.set_ylim(scene.image.shape[0] - 0.5, -0.5)
         _mark(axes, here)
-    row[-1].figure.colorbar(shown, ax=row[-1], shrink=.8)
+    row[-1].figure.colorbar(shown, ax=row[-1], shrink=0.8)
 
 
-def draw_fields(fields: Mapping[str, Tensor], image: np.ndarray,
-                title: str) -> Figure:
+def draw_fields(fields: Mapping[str, Tensor], image: np.ndarray, title: str) -> Figure:
     """Effective receptive fields side by side, on one logarithmic scale.
 
     Args:
@@ -165,8 +189,9 @@ def draw_fields(fields: Mapping[str, Tensor], image: np.ndarray,
         The image and the fields, each with the radius of the disc as large as
         the pixels that hold half of it.
     """
-    figure = Figure(figsize=(INCHES * (len(fields) + 1) + .8, INCHES + .9),
-                    layout='constrained')
+    figure = Figure(
+        figsize=(INCHES * (len(fields) + 1) + 0.8, INCHES + 0.9), layout='constrained'
+    )
     grid = figure.subplots(1, len(fields) + 1)
     _bare(grid[0], image)
     grid[0].set_title('image', fontsize=9)
@@ -176,8 +201,7 @@ def draw_fields(fields: Mapping[str, Tensor], image: np.ndarray,
     for axes, (name, field) in zip(grid[1:], fields.items(), strict=True):
         shown = field[:height, :width].clamp(min=top * FLOOR).numpy()
         _bare(axes, shown, norm=norm, cmap='magma')
-        axes.set_title(f'{name}: half within {radius_of(field):.1f} px',
-                       fontsize=9)
-    figure.colorbar(grid[-1].images[0], ax=grid[-1], shrink=.8)
+        axes.set_title(f'{name}: half within {radius_of(field):.1f} px', fontsize=9)
+    figure.colorbar(grid[-1].images[0], ax=grid[-1], shrink=0.8)
     figure.suptitle(title)
     return figure

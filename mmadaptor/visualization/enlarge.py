@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Small pictures are drawn larger, or names would hide what they name."""
 
 from functools import wraps
@@ -23,9 +24,13 @@ def draw_large(visualizer: Visualizer) -> None:
     draw = visualizer.add_datasample
 
     @wraps(draw)
-    def add_datasample(name: str, image: np.ndarray,
-                       data_sample: BaseDataElement | None = None,
-                       *args: Any, **kwargs: Any) -> None:
+    def add_datasample(
+        name: str,
+        image: np.ndarray,
+        data_sample: BaseDataElement | None = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
         factor = SIDE // max(image.shape[:2])
         if factor > 1:
             image = image.repeat(factor, axis=0).repeat(factor, axis=1)

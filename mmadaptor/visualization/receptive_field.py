@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The effective receptive field: which pixels a token depends on, how much."""
 
 from collections.abc import Iterator
@@ -40,8 +41,13 @@ def without_adaptors(backbone: nn.Module) -> Iterator[None]:
             module.merged = kernel
 
 
-def receptive_field(backbone: nn.Module, images: Tensor, block: str,
-                    token: tuple[int, int], size: tuple[int, int]) -> Tensor:
+def receptive_field(
+    backbone: nn.Module,
+    images: Tensor,
+    block: str,
+    token: tuple[int, int],
+    size: tuple[int, int],
+) -> Tensor:
     """How a token after a block changes with each pixel of the images.
 
     Args:
@@ -62,7 +68,8 @@ def receptive_field(backbone: nn.Module, images: Tensor, block: str,
     images = images.detach().clone().requires_grad_()
     outputs = []
     handle = backbone.get_submodule(block).register_forward_hook(
-        lambda module, inputs, output: outputs.append(output))
+        lambda module, inputs, output: outputs.append(output)
+    )
     try:
         backbone(images)
     finally:
@@ -72,14 +79,14 @@ def receptive_field(backbone: nn.Module, images: Tensor, block: str,
     field = torch.zeros(images.shape[-2:], device=images.device)
     for _ in range(DRAWS):
         signs = torch.randn(features.shape[1], generator=generator)
-        gradient, = torch.autograd.grad(
-            (features * signs.to(features)).sum(), images, retain_graph=True)
+        (gradient,) = torch.autograd.grad(
+            (features * signs.to(features)).sum(), images, retain_graph=True
+        )
         field += gradient.abs().mean(dim=(0, 1))
     return (field / field.sum()).cpu()
 
 
-def _token_of(output: Tensor, token: tuple[int, int],
-              size: tuple[int, int]) -> Tensor:
+def _token_of(output: Tensor, token: tuple[int, int], size: tuple[int, int]) -> Tensor:
     if output.dim() == 4:
         return output[:, token[0], token[1]]
     # A sequence of patches with the class token in its middle.
@@ -87,7 +94,7 @@ def _token_of(output: Tensor, token: tuple[int, int],
     return output[:, index + (index >= size[0] * size[1] // 2)]
 
 
-def radius_of(field: Tensor, share: float = .5) -> float:
+def radius_of(field: Tensor, share: float = 0.5) -> float:
     """The size of a field: the disc as large as the pixels that matter most.
 
     Args:
@@ -99,4 +106,4 @@ def radius_of(field: Tensor, share: float = .5) -> float:
     """
     most = field.flatten().sort(descending=True).values.cumsum(dim=0)
     pixels = int((most < share).sum()) + 1
-    return (pixels / torch.pi)**.5
+    return (pixels / torch.pi) ** 0.5

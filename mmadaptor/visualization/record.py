@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a backbone's scans and Adaptor-Ts do with an image."""
 
 from collections.abc import Callable, Iterator
@@ -41,7 +42,7 @@ def lattice_of(backbone: nn.Module, block: str) -> Lattice:
             patch, _ = module.patch_embed.projection.stride
             return Lattice(patch, (patch - 1) / 2)
     *_, stage, _ = block.split('.')  # stages.2.0
-    return Lattice(4 * 2**int(stage), 0)
+    return Lattice(4 * 2 ** int(stage), 0)
 
 
 @dataclass
@@ -72,14 +73,16 @@ def remembering_mixers(backbone: nn.Module) -> dict[str, SS2D | BiMamba]:
         By their path, in the order of the network.
     """
     return {
-        path: module for path, module in backbone.named_modules()
+        path: module
+        for path, module in backbone.named_modules()
         if isinstance(module, (SS2D, BiMamba)) and module.temporal is not None
     }
 
 
 @contextmanager
-def _listening(owner: nn.Module, name: str,
-               tell: Callable[[Any], None]) -> Iterator[None]:
+def _listening(
+    owner: nn.Module, name: str, tell: Callable[[Any], None]
+) -> Iterator[None]:
     """Tell what a method returns, each time it is called."""
     method = getattr(owner, name)
 
@@ -119,13 +122,22 @@ def record_memory(backbone: nn.Module, images: Tensor) -> dict[str, Record]:
     mixers = remembering_mixers(backbone)
     with ExitStack() as stack:
         for path, mixer in mixers.items():
-            stack.enter_context(_listening(
-                mixer, 'scan_arguments',
-                lambda result, path=path, mixer=mixer: note_scan(
-                    path, mixer, result)))
+            stack.enter_context(
+                _listening(
+                    mixer,
+                    'scan_arguments',
+                    lambda result, path=path, mixer=mixer: note_scan(
+                        path, mixer, result
+                    ),
+                )
+            )
         for adaptor in {mixer.temporal for mixer in mixers.values()}:
-            stack.enter_context(_listening(
-                adaptor, 'predict',
-                lambda result, adaptor=adaptor: note_places(adaptor, result)))
+            stack.enter_context(
+                _listening(
+                    adaptor,
+                    'predict',
+                    lambda result, adaptor=adaptor: note_places(adaptor, result),
+                )
+            )
         backbone(images)
     return records

@@ -1,4 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
 """Counts on the `meta` device, where every kind of model has to run."""
+
 import pytest
 from helpers.jobs import CLASSIFIER, DETECTOR, SEGMENTOR, write_config
 from mmengine.config import Config
@@ -32,8 +34,7 @@ def test_by_hand():
 def test_rois_of_a_two_stage_detector():
     """1000 boxes through two linear layers each, 100 masks through 4 convs."""
     init_default_scope('mmdet')
-    path = Config._get_cfg_path(
-        'mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py', '')[0]
+    path = Config._get_cfg_path('mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py', '')[0]
     model = MODELS.build(Config.fromfile(path).model).eval()
     modules, _ = count(model, (64, 64))
     box = 1000 * (256 * 7 * 7 * 1024 + 1024 * 1024 + 1024 * (81 + 320))
@@ -53,7 +54,9 @@ def test_other_models_of_the_toolboxes(text, tmp_path):
 
 def test_sizes():
     assert input_size(Config(dict(default_scope='mmseg'))) == (512, 2048)
-    assert input_size(Config(dict(
-        default_scope='mmseg', embedded_dataset='x'))) == (128, 128)
+    assert input_size(Config(dict(default_scope='mmseg', embedded_dataset='x'))) == (
+        128,
+        128,
+    )
     with pytest.raises(InputError, match='one of .*mmdet.*got None'):
         input_size(Config({}))

@@ -1,4 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tuning by config, with mmengine's runner: what is trained, saved and loaded."""
+
 import copy
 
 import pytest
@@ -14,7 +16,7 @@ from mmadaptor.engine.inference import Demo
 from mmadaptor.errors import InputError
 from mmadaptor.models import VMamba
 
-SMALL = dict(embed_dims=16, depths=(1, 1, 2, 1), d_state=1, ssm_ratio=1.)
+SMALL = dict(embed_dims=16, depths=(1, 1, 2, 1), d_state=1, ssm_ratio=1.0)
 BOTH = dict(temporal={}, spatial={}, share=True)
 
 
@@ -26,40 +28,68 @@ def root(tmp_path_factory):
     write_labels(root)
     for seed in (1, 2):
         torch.manual_seed(seed)
-        base = VMamba(SMALL, out_indices=(3, ))
+        base = VMamba(SMALL, out_indices=(3,))
         state = {f'backbone.{k}': v for k, v in base.state_dict().items()}
         torch.save(dict(state_dict=state), root / f'base{seed}.pth')
     return root
 
 
 def config(root, work_dir, base=1, **backbone):
-    backbone = {**dict(
-        type='mmadaptor.VMamba', arch=SMALL, out_indices=(3, ),
-        init_cfg=dict(type='Pretrained', checkpoint=str(root / f'base{base}.pth'),
-                      prefix='backbone.')), **backbone}
+    backbone = {
+        **dict(
+            type='mmadaptor.VMamba',
+            arch=SMALL,
+            out_indices=(3,),
+            init_cfg=dict(
+                type='Pretrained',
+                checkpoint=str(root / f'base{base}.pth'),
+                prefix='backbone.',
+            ),
+        ),
+        **backbone,
+    }
     dataset = dict(
-        type='CustomDataset', data_root=str(root), data_prefix='classes',
-        pipeline=[dict(type='LoadImageFromFile'), dict(type='PackInputs')])
-    loader = dict(batch_size=2, num_workers=0, dataset=dataset,
-                  collate_fn=dict(type='default_collate'),
-                  sampler=dict(type='DefaultSampler', shuffle=False))
-    return Config(dict(
-        default_scope='mmpretrain', work_dir=str(work_dir),
-        model=dict(
-            type='ImageClassifier', backbone=backbone,
-            data_preprocessor=dict(num_classes=2, mean=[128.] * 3, std=[64.] * 3),
-            neck=dict(type='GlobalAveragePooling'),
-            head=dict(type='LinearClsHead', num_classes=2, in_channels=128)),
-        train_dataloader=loader, test_dataloader=copy.deepcopy(loader),
-        test_evaluator=dict(type='Accuracy', topk=(1, )), test_cfg=dict(),
-        train_cfg=dict(by_epoch=True, max_epochs=1),
-        optim_wrapper=dict(
-            optimizer=dict(type='AdamW', lr=.01),
-            paramwise_cfg=dict(bypass_duplicate=True)),
-        default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=1)),
-        custom_hooks=[dict(type='mmadaptor.AdaptorCheckpointHook'),
-                      dict(type='mmadaptor.StrictLoadHook')],
-        randomness=dict(seed=0), experiment_name=str(work_dir).replace('/', '_')))
+        type='CustomDataset',
+        data_root=str(root),
+        data_prefix='classes',
+        pipeline=[dict(type='LoadImageFromFile'), dict(type='PackInputs')],
+    )
+    loader = dict(
+        batch_size=2,
+        num_workers=0,
+        dataset=dataset,
+        collate_fn=dict(type='default_collate'),
+        sampler=dict(type='DefaultSampler', shuffle=False),
+    )
+    return Config(
+        dict(
+            default_scope='mmpretrain',
+            work_dir=str(work_dir),
+            model=dict(
+                type='ImageClassifier',
+                backbone=backbone,
+                data_preprocessor=dict(num_classes=2, mean=[128.0] * 3, std=[64.0] * 3),
+                neck=dict(type='GlobalAveragePooling'),
+                head=dict(type='LinearClsHead', num_classes=2, in_channels=128),
+            ),
+            train_dataloader=loader,
+            test_dataloader=copy.deepcopy(loader),
+            test_evaluator=dict(type='Accuracy', topk=(1,)),
+            test_cfg=dict(),
+            train_cfg=dict(by_epoch=True, max_epochs=1),
+            optim_wrapper=dict(
+                optimizer=dict(type='AdamW', lr=0.01),
+                paramwise_cfg=dict(bypass_duplicate=True),
+            ),
+            default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=1)),
+            custom_hooks=[
+                dict(type='mmadaptor.AdaptorCheckpointHook'),
+                dict(type='mmadaptor.StrictLoadHook'),
+            ],
+            randomness=dict(seed=0),
+            experiment_name=str(work_dir).replace('/', '_'),
+        )
+    )
 
 
 def train(cfg):
@@ -80,8 +110,9 @@ def tuned(root):
 def test_what_a_tuned_run_leaves(root, tuned):
     content = torch.load(root / 'tuned' / 'epoch_1.pth', weights_only=False)
     names = set(content['state_dict'])
-    assert all('.temporal.' in n or '.spatial.' in n or n.startswith('head.')
-               for n in names)
+    assert all(
+        '.temporal.' in n or '.spatial.' in n or n.startswith('head.') for n in names
+    )
     assert {'head.fc.weight', 'backbone.stages.2.1.mixer.temporal.gamma'} <= names
     base = torch.load(root / 'base1.pth')['state_dict']
     for name, value in tuned.model.state_dict().items():
@@ -91,16 +122,16 @@ def test_what_a_tuned_run_leaves(root, tuned):
 
 
 def test_the_optimizer_and_the_log(root, tuned):
-    held = [p for g in tuned.optim_wrapper.optimizer.param_groups
-            for p in g['params']]
+    held = [p for g in tuned.optim_wrapper.optimizer.param_groups for p in g['params']]
     trainable = [p for p in tuned.model.parameters() if p.requires_grad]
     assert {id(p) for p in held} == {id(p) for p in trainable}
     assert len(held) == len(trainable)
     total = sum(p.numel() for p in tuned.model.parameters())
     some = sum(p.numel() for p in trainable)
     log = next((root / 'tuned').glob('*/*.log')).read_text()
-    assert (f'Trainable: {some:,} of {total:,} parameters '
-            f'({100 * some / total:.3f} %)') in log
+    assert (
+        f'Trainable: {some:,} of {total:,} parameters ({100 * some / total:.3f} %)'
+    ) in log
 
 
 def test_pictures_are_drawn_by_the_tuned_model_on_its_base(root, tuned):
@@ -135,39 +166,57 @@ def test_resumed_training_goes_on(root, tuned, tmp_path):
     resumed = train(cfg)
     assert resumed.epoch == 2
     assert fingerprints(base_state(resumed.model)) == fingerprints(
-        base_state(tuned.model))
+        base_state(tuned.model)
+    )
 
 
 def test_another_base_is_refused(root, tuned, tmp_path):
-    with pytest.raises(InputError, match=(
+    with pytest.raises(
+        InputError,
+        match=(
             r'epoch_1.pth was tuned on another base: \d+ of \d+ weights differ, '
             r'first backbone.downsample_layers.0.0.bias: expected the '
-            r'fingerprint [0-9a-f]{16}, got [0-9a-f]{16}\.')):
+            r'fingerprint [0-9a-f]{16}, got [0-9a-f]{16}\.'
+        ),
+    ):
         reloaded(root, tmp_path, root / 'tuned' / 'epoch_1.pth', base=2)
 
 
 @pytest.mark.parametrize('trainable', [['adaptors', 'norms'], None], ids=str)
 def test_what_trains_now_and_did_not_is_named(root, tuned, tmp_path, trainable):
-    with pytest.raises(InputError, match=(
+    with pytest.raises(
+        InputError,
+        match=(
             'was tuned in another way: it froze, and the config trains or lacks, '
-            r'\d+ weights, such as backbone.downsample_layers')):
+            r'\d+ weights, such as backbone.downsample_layers'
+        ),
+    ):
         reloaded(root, tmp_path, root / 'tuned' / 'epoch_1.pth', trainable=trainable)
 
 
 def test_what_is_frozen_now_and_was_not_is_named(root, tmp_path):
     train(config(root, tmp_path / 'norms', trainable=['norms']))
-    with pytest.raises(InputError, match=(
-            r'it trained, and the config freezes, \d+ weights, such as backbone')):
-        reloaded(root, tmp_path, tmp_path / 'norms' / 'epoch_1.pth',
-                 adaptors=None, trainable=[])
+    with pytest.raises(
+        InputError,
+        match=(r'it trained, and the config freezes, \d+ weights, such as backbone'),
+    ):
+        reloaded(
+            root,
+            tmp_path,
+            tmp_path / 'norms' / 'epoch_1.pth',
+            adaptors=None,
+            trainable=[],
+        )
 
 
 def test_a_changed_file_is_refused(root, tuned, tmp_path):
     content = torch.load(root / 'tuned' / 'epoch_1.pth', weights_only=False)
     content['state_dict']['head.fc.bias'] += 1
     torch.save(content, tmp_path / 'changed.pth')
-    with pytest.raises(InputError, match=(
-            'changed.pth was changed after it was saved: 1 of .* head.fc.bias')):
+    with pytest.raises(
+        InputError,
+        match=('changed.pth was changed after it was saved: 1 of .* head.fc.bias'),
+    ):
         reloaded(root, tmp_path, tmp_path / 'changed.pth')
 
 
@@ -181,17 +230,25 @@ def test_a_wrong_note_is_refused(root, tuned, tmp_path, note):
 
 
 def test_unshared_adaptors_do_not_fit_shared_ones(root, tmp_path):
-    apart = dict(temporal=dict(gamma_init=1.), spatial={})
+    apart = dict(temporal=dict(gamma_init=1.0), spatial={})
     train(config(root, tmp_path / 'apart', adaptors=apart, trainable=['adaptors']))
-    with pytest.raises(InputError, match=(
-            r'stages.2.1.mixer.\S+ and backbone.stages.2.0.mixer.\S+ are one shared')):
+    with pytest.raises(
+        InputError,
+        match=(
+            r'stages.2.1.mixer.\S+ and backbone.stages.2.0.mixer.\S+ are one shared'
+        ),
+    ):
         reloaded(root, tmp_path, tmp_path / 'apart' / 'epoch_1.pth')
 
 
 def test_other_adaptors_are_named(root, tuned, tmp_path):
     with pytest.raises(InputError, match='unexpected:\n.*mixer.spatial.alpha'):
-        reloaded(root, tmp_path, root / 'tuned' / 'epoch_1.pth',
-                 adaptors=dict(temporal={}, share=True))
+        reloaded(
+            root,
+            tmp_path,
+            root / 'tuned' / 'epoch_1.pth',
+            adaptors=dict(temporal={}, share=True),
+        )
 
 
 def test_frozen_parameters_in_the_optimizer_are_refused(root, tmp_path):
@@ -203,14 +260,17 @@ def test_frozen_parameters_in_the_optimizer_are_refused(root, tmp_path):
 
 def test_a_base_that_no_file_holds_is_refused(root, tmp_path):
     cfg = config(root, tmp_path, **TUNED, init_cfg=None)
-    with pytest.raises(InputError, match='saves no base, and backbone.*, which is '
-                       'frozen, .* names a file of it'):
+    with pytest.raises(
+        InputError,
+        match='saves no base, and backbone.*, which is frozen, .* names a file of it',
+    ):
         train(cfg)
     # Nor does a file of another part.
     head = {'head.fc.weight': torch.ones(2, 128), 'head.fc.bias': torch.ones(2)}
     torch.save(dict(state_dict=head), tmp_path / 'head.pth')
     cfg.model.head.init_cfg = dict(
-        type='Pretrained', checkpoint=str(tmp_path / 'head.pth'), prefix='head.')
+        type='Pretrained', checkpoint=str(tmp_path / 'head.pth'), prefix='head.'
+    )
     with pytest.raises(InputError, match='saves no base, and backbone'):
         train(cfg)
 
@@ -218,19 +278,28 @@ def test_a_base_that_no_file_holds_is_refused(root, tmp_path):
 PRETRAINED = dict(type='Pretrained', checkpoint='a.pth')
 
 
-@pytest.mark.parametrize('model, prefix', [
-    (dict(init_cfg=PRETRAINED), ''),
-    (dict(pretrained='a.pth'), ''),  # mmpretrain's is the whole classifier
-    (dict(backbone=dict(init_cfg=[dict(type='Constant'), PRETRAINED])), 'backbone.'),
-    (dict(backbone=dict(type='LoRAModel', module=dict(init_cfg=PRETRAINED))),
-     'backbone.module.'),
-    (dict(backbone=dict(pretrained='a.pth')), 'backbone.')])
+@pytest.mark.parametrize(
+    'model, prefix',
+    [
+        (dict(init_cfg=PRETRAINED), ''),
+        (dict(pretrained='a.pth'), ''),  # mmpretrain's is the whole classifier
+        (
+            dict(backbone=dict(init_cfg=[dict(type='Constant'), PRETRAINED])),
+            'backbone.',
+        ),
+        (
+            dict(backbone=dict(type='LoRAModel', module=dict(init_cfg=PRETRAINED))),
+            'backbone.module.',
+        ),
+        (dict(backbone=dict(pretrained='a.pth')), 'backbone.'),
+    ],
+)
 def test_what_a_file_holds_the_base_of(model, prefix):
     cfg = Config(dict(default_scope='mmpretrain', model=model))
-    assert _with_a_file(cfg) == (prefix, )
+    assert _with_a_file(cfg) == (prefix,)
     if model == dict(pretrained='a.pth'):
         cfg.default_scope = 'mmdet'
-        assert _with_a_file(cfg) == ('backbone.', )
+        assert _with_a_file(cfg) == ('backbone.',)
 
 
 def test_frozen_adaptors_are_saved_and_loaded(root, tmp_path):
@@ -256,8 +325,9 @@ def test_baselines(root, tmp_path, trainable):
     names = set(torch.load(tmp_path / 'epoch_1.pth', weights_only=False)['state_dict'])
     expected = {n for n, p in runner.model.named_parameters() if p.requires_grad}
     assert names == expected
-    again = reloaded(root, tmp_path, tmp_path / 'epoch_1.pth', adaptors=None,
-                     trainable=trainable)
+    again = reloaded(
+        root, tmp_path, tmp_path / 'epoch_1.pth', adaptors=None, trainable=trainable
+    )
     for name, value in again.model.state_dict().items():
         assert torch.equal(value, runner.model.state_dict()[name])
 
@@ -265,8 +335,12 @@ def test_baselines(root, tmp_path, trainable):
 def lora(root, work_dir, base=1):
     cfg = config(root, work_dir, base)
     cfg.model.backbone = dict(
-        type='LoRAModel', module=cfg.model.backbone, alpha=8, rank=2,
-        targets=[dict(type=r'.*mixer\.(in_proj|out_proj)')])
+        type='LoRAModel',
+        module=cfg.model.backbone,
+        alpha=8,
+        rank=2,
+        targets=[dict(type=r'.*mixer\.(in_proj|out_proj)')],
+    )
     return cfg
 
 
@@ -290,6 +364,7 @@ def test_lora_by_mmpretrain(root, tmp_path):
 
 def test_resume_keeps_the_base_of_adaptors_alone(root, tmp_path):
     import runpy
+
     resume = runpy.run_path(str(ROOT / 'tools' / 'train.py'))['resume']
     cfg = config(root, tmp_path, **TUNED)
     resume(cfg, 'epoch_1.pth')
@@ -302,35 +377,51 @@ def test_resume_keeps_the_base_of_adaptors_alone(root, tmp_path):
 def test_the_tools_train_and_test_it(root, tmp_path, monkeypatch, capsys):
     import runpy
     import sys
+
     config(root, tmp_path / 'run', **TUNED).dump(tmp_path / 'config.py')
-    for name, arguments in (('train', []),
-                            ('test', [str(tmp_path / 'run' / 'epoch_1.pth')])):
+    for name, arguments in (
+        ('train', []),
+        ('test', [str(tmp_path / 'run' / 'epoch_1.pth')]),
+    ):
         path = str(ROOT / 'tools' / f'{name}.py')
         monkeypatch.setattr(
-            sys, 'argv', [path, str(tmp_path / 'config.py'), *arguments])
+            sys, 'argv', [path, str(tmp_path / 'config.py'), *arguments]
+        )
         runpy.run_path(path, run_name='__main__')
     assert 'accuracy/top1' in capsys.readouterr().out
-    names = set(torch.load(
-        tmp_path / 'run' / 'epoch_1.pth', weights_only=False)['state_dict'])
-    assert all('.temporal.' in n or '.spatial.' in n or n.startswith('head.')
-               for n in names)
+    names = set(
+        torch.load(tmp_path / 'run' / 'epoch_1.pth', weights_only=False)['state_dict']
+    )
+    assert all(
+        '.temporal.' in n or '.spatial.' in n or n.startswith('head.') for n in names
+    )
 
 
 def test_merged_with_the_base_it_is_a_checkpoint_like_any(
-        root, tuned, tmp_path, monkeypatch, capsys):
+    root, tuned, tmp_path, monkeypatch, capsys
+):
     import runpy
     import sys
+
     cfg = config(root, tmp_path, **TUNED)
     cfg.dump(tmp_path / 'config.py')
     merge = str(ROOT / 'tools' / 'merge_adaptors.py')
     source = str(root / 'tuned' / 'epoch_1.pth')
-    monkeypatch.setattr(sys, 'argv', [
-        'merge', str(tmp_path / 'config.py'), source, source])
+    monkeypatch.setattr(
+        sys, 'argv', ['merge', str(tmp_path / 'config.py'), source, source]
+    )
     with pytest.raises(SystemExit, match='give another name'):
         runpy.run_path(merge, run_name='__main__')
-    monkeypatch.setattr(sys, 'argv', [
-        'merge', str(tmp_path / 'config.py'), str(root / 'tuned' / 'epoch_1.pth'),
-        str(tmp_path / 'whole.pth')])
+    monkeypatch.setattr(
+        sys,
+        'argv',
+        [
+            'merge',
+            str(tmp_path / 'config.py'),
+            str(root / 'tuned' / 'epoch_1.pth'),
+            str(tmp_path / 'whole.pth'),
+        ],
+    )
     capsys.readouterr()
     runpy.run_path(merge, run_name='__main__')
     said = capsys.readouterr()
@@ -345,7 +436,10 @@ def test_merged_with_the_base_it_is_a_checkpoint_like_any(
 
 def test_as_a_base_it_has_to_be_merged_first(root, tuned):
     path = str(root / 'tuned' / 'epoch_1.pth')
-    backbone = VMamba(SMALL, out_indices=(3, ), init_cfg=dict(
-        type='Pretrained', checkpoint=path, prefix='backbone.'))
+    backbone = VMamba(
+        SMALL,
+        out_indices=(3,),
+        init_cfg=dict(type='Pretrained', checkpoint=path, prefix='backbone.'),
+    )
     with pytest.raises(InputError, match='without its base.*merge_adaptors.py'):
         backbone.init_weights()

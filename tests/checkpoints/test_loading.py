@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """No file that is loaded as a checkpoint can run anything."""
 
 import argparse
@@ -15,11 +16,7 @@ from mmengine.runner import load_checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader
 
 from mmadaptor.checkpoints.loading import FORCE_WEIGHTS_ONLY, peek
-from mmadaptor.errors import (
-    DamagedFileError,
-    InputError,
-    UnsafeCheckpointError,
-)
+from mmadaptor.errors import DamagedFileError, InputError, UnsafeCheckpointError
 
 
 class Planted:
@@ -29,15 +26,15 @@ class Planted:
         self.mark = mark
 
     def __reduce__(self):
-        return pathlib.Path.touch, (self.mark, )
+        return pathlib.Path.touch, (self.mark,)
 
 
 @pytest.fixture
 def planted(tmp_path):
     path = tmp_path / 'planted.pth'
     torch.save(
-        dict(state_dict=dict(weight=torch.ones(1)), x=Planted(tmp_path / 'ran')),
-        path)
+        dict(state_dict=dict(weight=torch.ones(1)), x=Planted(tmp_path / 'ran')), path
+    )
     return path
 
 
@@ -105,10 +102,11 @@ def test_every_scheme_of_mmengine_is_guarded():
 def test_what_mmengine_saves_is_read(tmp_path):
     history = HistoryBuffer([1.0, 2.0], [1, 1])
     content = dict(
-        state_dict=dict(weight=torch.arange(3.)),
+        state_dict=dict(weight=torch.arange(3.0)),
         args=argparse.Namespace(lr=0.1),
-        meta=dict(classes=('a', ), palette=np.array([1, 2])),
-        message_hub=dict(log_scalars=dict(loss=history)))
+        meta=dict(classes=('a',), palette=np.array([1, 2])),
+        message_hub=dict(log_scalars=dict(loss=history)),
+    )
     torch.save(content, tmp_path / 'good.pth')
     got = read_by_loader(tmp_path / 'good.pth')
     assert got['args'].lr == 0.1
@@ -148,8 +146,7 @@ def test_another_zip_file_is_no_checkpoint(read, tmp_path):
 @pytest.mark.parametrize('read', READERS)
 def test_format_before_torch_1_6_cut_in_half(read, tmp_path):
     path = tmp_path / 'old.pth'
-    torch.save(dict(weight=torch.ones(99)), path,
-               _use_new_zipfile_serialization=False)
+    torch.save(dict(weight=torch.ones(99)), path, _use_new_zipfile_serialization=False)
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(DamagedFileError, match='old.pth'):
         read(path)
@@ -162,6 +159,5 @@ def test_missing_file_is_named(tmp_path):
 
 def test_format_before_torch_1_6_is_read(tmp_path):
     path = tmp_path / 'old.pth'
-    torch.save(dict(weight=torch.ones(2)), path,
-               _use_new_zipfile_serialization=False)
+    torch.save(dict(weight=torch.ones(2)), path, _use_new_zipfile_serialization=False)
     torch.testing.assert_close(peek(str(path))['weight'], torch.ones(2))

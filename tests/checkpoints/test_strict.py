@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every weight is accounted for, and the newest whole checkpoint is found."""
 
 import shutil
@@ -12,17 +13,17 @@ from mmadaptor.checkpoints.strict import (
     load_strict,
     weights_of,
 )
-from mmadaptor.errors import (
-    CheckpointMismatchError,
-    DamagedFileError,
-    InputError,
-)
+from mmadaptor.errors import CheckpointMismatchError, DamagedFileError, InputError
 
 
 def module():
-    return torch.nn.ModuleDict(dict(
-        stem=torch.nn.Conv2d(3, 4, 1), adaptor=torch.nn.Linear(4, 2),
-        norm=torch.nn.BatchNorm2d(4)))
+    return torch.nn.ModuleDict(
+        dict(
+            stem=torch.nn.Conv2d(3, 4, 1),
+            adaptor=torch.nn.Linear(4, 2),
+            norm=torch.nn.BatchNorm2d(4),
+        )
+    )
 
 
 def weights(**changes):
@@ -42,8 +43,10 @@ def saved(tmp_path):
 
 
 def test_all_three_kinds_are_listed_with_expected_and_got():
-    state = weights(**{'stem.bias': None, 'stem.weight': torch.ones(4, 5, 1, 1)},
-                    extra=torch.ones(1))
+    state = weights(
+        **{'stem.bias': None, 'stem.weight': torch.ones(4, 5, 1, 1)},
+        extra=torch.ones(1),
+    )
     with pytest.raises(CheckpointMismatchError) as error:
         load_strict(module(), state, 'a.pth')
     text = str(error.value)
@@ -68,8 +71,10 @@ def test_names_of_a_shared_parameter_must_agree():
     state = {k: torch.ones_like(v) for k, v in model.state_dict().items()}
     load_strict(model, state, 'a.pth')
     state['b.weight'] = torch.zeros(1, 2)
-    with pytest.raises(CheckpointMismatchError, match=(
-            'a.pth: b.weight and a.weight are one shared parameter')):
+    with pytest.raises(
+        CheckpointMismatchError,
+        match=('a.pth: b.weight and a.weight are one shared parameter'),
+    ):
         load_strict(model, state, 'a.pth')
 
 
@@ -81,8 +86,12 @@ def test_optional_may_be_missing_but_not_misshapen():
     assert (target['stem'].weight == 2).all()
     torch.testing.assert_close(target['adaptor'].weight, before)
     with pytest.raises(CheckpointMismatchError, match=r'expected \(2,\), got'):
-        load_strict(module(), weights(**{'adaptor.bias': torch.ones(3)}),
-                    'a.pth', optional=[r'^adaptor\.'])
+        load_strict(
+            module(),
+            weights(**{'adaptor.bias': torch.ones(3)}),
+            'a.pth',
+            optional=[r'^adaptor\.'],
+        )
 
 
 def test_old_batch_norm_is_upgraded_by_its_module():
@@ -95,8 +104,11 @@ def test_backbone_by_prefix(saved):
     target = module()
     load_backbone(target, dict(**cfg, prefix='backbone.'))
     assert (target['stem'].weight == 2).all()
-    with pytest.raises(InputError, match=r"nothing under prefix 'base\.'; its "
-                       r'names begin with backbone\., head\.'):
+    with pytest.raises(
+        InputError,
+        match=r"nothing under prefix 'base\.'; its "
+        r'names begin with backbone\., head\.',
+    ):
         load_backbone(target, dict(**cfg, prefix='base'))
     with pytest.raises(CheckpointMismatchError, match=r"prefix='backbone\.'"):
         load_backbone(target, cfg)
@@ -116,10 +128,13 @@ def test_missing_backbone_file_is_named(tmp_path):
 
 def save_run(folder, numbers, stem='epoch_', last=None):
     for number in numbers:
-        torch.save(dict(meta=dict(epoch=number), message_hub={}, state_dict={}),
-                   folder / f'{stem}{number}.pth')
+        torch.save(
+            dict(meta=dict(epoch=number), message_hub={}, state_dict={}),
+            folder / f'{stem}{number}.pth',
+        )
     (folder / 'last_checkpoint').write_text(
-        str(folder / f'{stem}{last or numbers[-1]}.pth'))
+        str(folder / f'{stem}{last or numbers[-1]}.pth')
+    )
 
 
 def cut(path):
@@ -130,8 +145,10 @@ def cut(path):
 def test_truncated_newest_is_named_and_skipped(stem, tmp_path, monkeypatch):
     save_run(tmp_path, [8, 9, 10], stem)
     said = []
-    monkeypatch.setattr('mmadaptor.checkpoints.strict.print_log',
-                        lambda message, *_: said.append(message))
+    monkeypatch.setattr(
+        'mmadaptor.checkpoints.strict.print_log',
+        lambda message, *_: said.append(message),
+    )
     assert find_resumable(str(tmp_path)) == str(tmp_path / f'{stem}10.pth')
     assert not said
     cut(tmp_path / f'{stem}10.pth')
@@ -159,7 +176,8 @@ def test_a_copied_folder_is_resumed_from_its_own_files(tmp_path):
     save_run(old, [1, 2])
     shutil.copytree(old, tmp_path / 'new')
     assert find_resumable(str(tmp_path / 'new')) == str(
-        tmp_path / 'new' / 'epoch_2.pth')
+        tmp_path / 'new' / 'epoch_2.pth'
+    )
 
 
 def test_a_moved_folder_is_resumed_in_its_new_place(tmp_path):
@@ -168,7 +186,8 @@ def test_a_moved_folder_is_resumed_in_its_new_place(tmp_path):
     save_run(old, [1, 2])
     old.rename(tmp_path / 'new')
     assert find_resumable(str(tmp_path / 'new')) == str(
-        tmp_path / 'new' / 'epoch_2.pth')
+        tmp_path / 'new' / 'epoch_2.pth'
+    )
 
 
 def test_all_damaged_is_an_error_that_names_all(tmp_path):
@@ -188,9 +207,14 @@ def test_weights_alone_are_not_resumed_from(tmp_path):
         find_resumable(str(tmp_path))
 
 
-@pytest.mark.parametrize('content, got', [
-    ([1], 'list'), (dict(state_dict=None), 'NoneType'),
-    (dict(state_dict=[1]), 'list')])
+@pytest.mark.parametrize(
+    'content, got',
+    [
+        ([1], 'list'),
+        (dict(state_dict=None), 'NoneType'),
+        (dict(state_dict=[1]), 'list'),
+    ],
+)
 def test_what_is_no_state_dict_is_named(content, got):
     with pytest.raises(DamagedFileError, match=f'x.pth: expected a dict .* {got}'):
         weights_of(content, 'x.pth')

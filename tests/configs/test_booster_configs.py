@@ -1,4 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
 """Boosters start as their base; rates and shares are as the configs say."""
+
 import gc
 import pathlib
 
@@ -31,27 +33,41 @@ def read(name):
 
 def optimizer_of(cfg, model):
     from mmengine.optim import build_optim_wrapper
+
     return build_optim_wrapper(model, cfg.optim_wrapper).optimizer
 
 
-@pytest.mark.parametrize('name, base', [
-    ('vmamba_t_booster_imagenet', 'vmamba_t_imagenet'),
-    ('vim_ti_booster_imagenet', 'vim_ti_imagenet')])
+@pytest.mark.parametrize(
+    'name, base',
+    [
+        ('vmamba_t_booster_imagenet', 'vmamba_t_imagenet'),
+        ('vim_ti_booster_imagenet', 'vim_ti_imagenet'),
+    ],
+)
 def test_a_booster_starts_as_its_pretrained_base(name, base, tmp_path):
     """Bit for bit, by the config's own load_from; rates are ten to one."""
     torch.manual_seed(1)
     plain = MODELS.build(read(base).model).eval()
     with torch.no_grad():
         for p in plain.parameters():
-            p.add_(torch.randn_like(p) * .02)
+            p.add_(torch.randn_like(p) * 0.02)
     cfg = read(name)
     assert cfg.load_from == f'checkpoints/{base}.pth'
     path = tmp_path / f'{base}.pth'
     torch.save(dict(state_dict=plain.state_dict()), path)
-    cfg.update(load_from=str(path), work_dir=str(tmp_path), train_dataloader=None,
-               train_cfg=None, val_dataloader=None, val_cfg=None,
-               val_evaluator=None, test_dataloader=None, test_cfg=None,
-               test_evaluator=None, param_scheduler=None)
+    cfg.update(
+        load_from=str(path),
+        work_dir=str(tmp_path),
+        train_dataloader=None,
+        train_cfg=None,
+        val_dataloader=None,
+        val_cfg=None,
+        val_evaluator=None,
+        test_dataloader=None,
+        test_cfg=None,
+        test_evaluator=None,
+        param_scheduler=None,
+    )
     wrapper = cfg.pop('optim_wrapper')
     runner = Runner.from_cfg(cfg)
     runner._train_loop = object.__new__(EpochBasedTrainLoop)  # a training starts
@@ -70,7 +86,7 @@ def test_a_booster_starts_as_its_pretrained_base(name, base, tmp_path):
             assert group['lr'] == pytest.approx(1e-3 if adaptor else 1e-4), key
             flat = p.ndim == 1 or 'alpha' in key
             if adaptor:
-                assert group['weight_decay'] == (0 if flat else .05), key
+                assert group['weight_decay'] == (0 if flat else 0.05), key
     state = plain.state_dict()
     state.pop('head.fc.bias')
     torch.save(dict(state_dict=state), path)
@@ -91,7 +107,7 @@ def test_rates_of_the_detector():
             assert group['lr'] == pytest.approx(1e-3 if adaptor else 1e-4), key
             if adaptor:
                 flat = p.ndim == 1 or 'alpha' in key
-                assert group['weight_decay'] == (0 if flat else .05), key
+                assert group['weight_decay'] == (0 if flat else 0.05), key
 
 
 WAYS = ['adaptors', 'bitfit', 'full', 'linear', 'lora']
@@ -99,7 +115,8 @@ WAYS = ['adaptors', 'bitfit', 'full', 'linear', 'lora']
 
 def test_the_ways_are_all():
     assert [p.stem for p in sorted((ROOT / 'tuning').glob('*.py'))] == [
-        f'vmamba_t_{way}_cub' for way in WAYS]
+        f'vmamba_t_{way}_cub' for way in WAYS
+    ]
 
 
 @pytest.fixture(scope='module')
@@ -108,8 +125,10 @@ def data(tmp_path_factory):
     root = tmp_path_factory.mktemp('data')
     cub = root / 'CUB_200_2011'
     for file, values in dict(
-            images=write_pictures(cub / 'images'), image_class_labels=(1, 2),
-            train_test_split=(1, 1)).items():
+        images=write_pictures(cub / 'images'),
+        image_class_labels=(1, 2),
+        train_test_split=(1, 1),
+    ).items():
         lines = [f'{i + 1} {value}' for i, value in enumerate(values)]
         (cub / f'{file}.txt').write_text('\n'.join(lines))
     return root
@@ -131,7 +150,8 @@ def test_ways_of_tuning(way, data, tmp_path):
     cfg = Config(small(read(f'tuning/vmamba_t_{way}_cub').to_dict(), data))
     cfg.work_dir = str(tmp_path)
     cfg.train_dataloader.update(
-        num_workers=0, batch_size=2, collate_fn=dict(type='default_collate'))
+        num_workers=0, batch_size=2, collate_fn=dict(type='default_collate')
+    )
     for crop in cfg.train_dataloader.dataset.pipeline:
         if crop.type in ('Resize', 'RandomCrop'):
             crop.update({k: 64 for k in ('scale', 'crop_size') if k in crop})
@@ -147,17 +167,19 @@ def test_ways_of_tuning(way, data, tmp_path):
     expected = dict(
         # Widths 96 to 768: predictors (24 D + 24), gamma and 3 (9 + 1) D.
         adaptors=sum(24 * d + 24 + d + 30 * d for d in (96, 192, 384, 768)),
-        full=total - head, linear=0)
+        full=total - head,
+        linear=0,
+    )
     if way in expected:
         assert trained - head == expected[way]
     else:
-        assert 0 < trained - head < .02 * total
-    held = {id(p) for g in runner.optim_wrapper.optimizer.param_groups
-            for p in g['params']}
+        assert 0 < trained - head < 0.02 * total
+    held = {
+        id(p) for g in runner.optim_wrapper.optimizer.param_groups for p in g['params']
+    }
     assert held == {id(p) for p in model.parameters() if p.requires_grad}
     before = {n: p.clone() for n, p in model.named_parameters()}
-    losses = model.train_step(
-        next(iter(runner.train_dataloader)), runner.optim_wrapper)
+    losses = model.train_step(next(iter(runner.train_dataloader)), runner.optim_wrapper)
     assert torch.isfinite(losses['loss'])
     for name, p in model.named_parameters():
         assert p.requires_grad or torch.equal(p, before[name]), name

@@ -1,4 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every config: built with its optimizer and schedule, and one step of it."""
+
 import gc
 import json
 import pathlib
@@ -37,15 +39,29 @@ def write_coco(root):
     polygon = [8, 8, 48, 8, 48, 40, 8, 40]
     classes = CocoDataset.METAINFO['classes']
     for split in ('train2017', 'val2017'):
-        images = [dict(id=i, file_name=name, height=96, width=64)
-                  for i, name in enumerate(write_pictures(root / split))]
-        annotations = [dict(id=i + 1, image_id=i, category_id=i + 1, iscrowd=0,
-                            bbox=[8, 8, 40, 32], area=40 * 32,
-                            segmentation=[polygon]) for i in range(2)]
+        images = [
+            dict(id=i, file_name=name, height=96, width=64)
+            for i, name in enumerate(write_pictures(root / split))
+        ]
+        annotations = [
+            dict(
+                id=i + 1,
+                image_id=i,
+                category_id=i + 1,
+                iscrowd=0,
+                bbox=[8, 8, 40, 32],
+                area=40 * 32,
+                segmentation=[polygon],
+            )
+            for i in range(2)
+        ]
         categories = [dict(id=i + 1, name=n) for i, n in enumerate(classes)]
         file = root / 'annotations' / f'instances_{split}.json'
-        file.write_text(json.dumps(dict(
-            images=images, annotations=annotations, categories=categories)))
+        file.write_text(
+            json.dumps(
+                dict(images=images, annotations=annotations, categories=categories)
+            )
+        )
 
 
 def write_imagenet(root):
@@ -85,11 +101,12 @@ def small(node, data):
         if node.get('type') == 'RandomSampler' and node['num'] == 512:
             node = {**node, 'num': 32}
         return {
-            key: value // 4 if key in ('scale', 'crop_size') and value in (
-                224, 256) else small(value, data)
+            key: value // 4
+            if key in ('scale', 'crop_size') and value in (224, 256)
+            else small(value, data)
             for key, value in node.items()
-            if not (key == 'init_cfg' and value
-                    and 'Pretrained' in str(value))}
+            if not (key == 'init_cfg' and value and 'Pretrained' in str(value))
+        }
     if isinstance(node, list | tuple):
         if len(node) == 2 and all(type(n) is int and n >= 384 for n in node):
             return tuple(n // 8 for n in node)
@@ -103,8 +120,7 @@ def small(node, data):
 def runner(request, data, tmp_path_factory):
     # Runners refer to themselves: without this every model stays in memory.
     gc.collect()
-    cfg = Config(small(
-        Config.fromfile(ROOT / f'{request.param}.py').to_dict(), data))
+    cfg = Config(small(Config.fromfile(ROOT / f'{request.param}.py').to_dict(), data))
     cfg.work_dir = str(tmp_path_factory.mktemp(request.param))
     loader = cfg.train_dataloader
     loader.update(num_workers=0, batch_size=min(loader.batch_size, 2))
@@ -127,7 +143,8 @@ def test_a_step_of_each_config(runner):
     key = 'max_epochs' if by_epoch else 'max_iters'
     assert getattr(loop, key) == cfg.train_cfg[key]
     assert max(s.end for s in schedulers) >= (
-        loop.max_epochs if schedulers[-1].by_epoch else loop.max_iters)
+        loop.max_epochs if schedulers[-1].by_epoch else loop.max_iters
+    )
     batch = next(iter(runner.train_dataloader))
     if re.search('vmamba_[sb]_', runner.name):
         return  # as VMamba-T's, but for an arch that the backbone's tests know
@@ -144,10 +161,12 @@ def test_what_is_decayed(runner):
             key = names[id(parameter)]
             if key.startswith(BLOCKS):
                 published = 'shapes' not in runner.name
-                free = any(e in key for e in EXEMPT) or (
-                    published and '.temporal.' in key and key.endswith('bias')) or (
-                    runner.name.endswith('_imagenet') and parameter.ndim == 1)
-                assert group['weight_decay'] == (0. if free else decay), key
+                free = (
+                    any(e in key for e in EXEMPT)
+                    or (published and '.temporal.' in key and key.endswith('bias'))
+                    or (runner.name.endswith('_imagenet') and parameter.ndim == 1)
+                )
+                assert group['weight_decay'] == (0.0 if free else decay), key
                 checked += 1
     assert checked > 50
 
@@ -157,12 +176,14 @@ def test_recipe_of_imagenet():
     augment = {t.type: t for t in cfg.train_dataloader.dataset.pipeline}
     assert augment['RandAugment'].magnitude_level == 9
     assert augment['RandAugment'].policies == 'timm_increasing'
-    assert augment['RandomErasing'].erase_prob == .25
+    assert augment['RandomErasing'].erase_prob == 0.25
     assert [(a.type, a.alpha) for a in cfg.model.train_cfg.augments] == [
-        ('Mixup', .8), ('CutMix', 1.)]
-    assert cfg.model.head.loss.label_smooth_val == .1
+        ('Mixup', 0.8),
+        ('CutMix', 1.0),
+    ]
+    assert cfg.model.head.loss.label_smooth_val == 0.1
     optimizer = cfg.optim_wrapper.optimizer
-    assert (optimizer.lr, optimizer.weight_decay) == (1e-3, .05)
+    assert (optimizer.lr, optimizer.weight_decay) == (1e-3, 0.05)
     assert cfg.optim_wrapper.clip_grad.max_norm == 5
     assert [h.momentum for h in cfg.custom_hooks if h.type == 'EMAHook'] == [1e-4]
     assert 8 * cfg.train_dataloader.batch_size == 1024
@@ -174,13 +195,18 @@ def test_recipe_of_imagenet():
 
 def test_rate_of_drop_path(runner):
     """VMamba's own, for our two sizes T's, but b1's on ImageNet and b0's."""
-    rates = dict(vmamba_s_imagenet=.3, vmamba_b_imagenet=.6,
-                 mamba_adaptor_b1_imagenet=.1, mask_rcnn_vmamba_b_coco=.6,
-                 mask_rcnn_vmamba_b_ms3x_coco=.6, upernet_vmamba_s_ade20k=.3,
-                 upernet_vmamba_b_ade20k=.6)
+    rates = dict(
+        vmamba_s_imagenet=0.3,
+        vmamba_b_imagenet=0.6,
+        mamba_adaptor_b1_imagenet=0.1,
+        mask_rcnn_vmamba_b_coco=0.6,
+        mask_rcnn_vmamba_b_ms3x_coco=0.6,
+        upernet_vmamba_s_ade20k=0.3,
+        upernet_vmamba_b_ade20k=0.6,
+    )
     if 'vim' in runner.name:
-        rates[runner.name] = .1
-    expected = 0. if 'shapes' in runner.name else rates.get(runner.name, .2)
+        rates[runner.name] = 0.1
+    expected = 0.0 if 'shapes' in runner.name else rates.get(runner.name, 0.2)
     assert runner.cfg.model.backbone.drop_path_rate == expected
 
 
@@ -193,4 +219,4 @@ def test_heads_leave_the_backbone_as_it_was_made():
     model.init_weights()
     for key, value in model.backbone.state_dict().items():
         assert torch.equal(value, before[key]), key
-    assert model.head.fc.weight.std().item() == pytest.approx(.02, rel=.1)
+    assert model.head.fc.weight.std().item() == pytest.approx(0.02, rel=0.1)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 from dataclasses import replace
 
 import numpy as np
@@ -27,18 +28,24 @@ def test_lamps_fill_their_side(side):
     column = image[lamps_window(lamps)]
     for lamp, is_lit in enumerate(lamps.lit):
         top = lamp * LAMP_HEIGHT
-        core = column[top + 1:top + LAMP_HEIGHT - 1]
+        core = column[top + 1 : top + LAMP_HEIGHT - 1]
         assert (core.mean() > 150) == is_lit
 
 
 def test_stripes_run_along_rows_and_along_columns():
     for kind, across in (('rows', 0), ('columns', 1)):
-        layer = next(layer for scene in scenes() for layer in scene.layers
-                     if layer.kind == kind)
+        layer = next(
+            layer for scene in scenes() for layer in scene.layers if layer.kind == kind
+        )
         layer = replace(
-            layer, centre=(64., 64.), radius=26., angle=0., stripe=2.,
-            stripe_angle=0. if kind == 'rows' else np.pi / 2,
-            colours=((255, 255, 255), (0, 0, 0)))
+            layer,
+            centre=(64.0, 64.0),
+            radius=26.0,
+            angle=0.0,
+            stripe=2.0,
+            stripe_angle=0.0 if kind == 'rows' else np.pi / 2,
+            colours=((255, 255, 255), (0, 0, 0)),
+        )
         scene = replace(scenes(1)[0], layers=[layer])
         patch = picture(scene)[54:74, 54:74].astype(int)
         changes = [abs(np.diff(patch, axis=axis)).mean() for axis in (0, 1)]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 import numpy as np
 
 from mmadaptor.datasets.labels import (
@@ -23,17 +24,25 @@ def test_an_annotation_by_hand():
     visible[3:5, 2] = True
     label = annotate(visible, image_id=7, category_id=2)
     assert label == dict(
-        image_id=7, category_id=2, area=2, bbox=[2, 3, 1, 2], iscrowd=0,
+        image_id=7,
+        category_id=2,
+        area=2,
+        bbox=[2, 3, 1, 2],
+        iscrowd=0,
         segmentation=dict(
-            size=[SIZE, SIZE],
-            counts=[2 * SIZE + 3, 2, SIZE * (SIZE - 2) - 5]))
+            size=[SIZE, SIZE], counts=[2 * SIZE + 3, 2, SIZE * (SIZE - 2) - 5]
+        ),
+    )
 
 
 def test_ids_count_over_pictures():
     content = instances('', 1, [[dict(image_id=0)], [], [dict(image_id=2)] * 2])
     assert [image['id'] for image in content['images']] == [0, 1, 2]
-    assert [(label['id'], label['image_id'])
-            for label in content['annotations']] == [(1, 0), (2, 2), (3, 2)]
+    assert [(label['id'], label['image_id']) for label in content['annotations']] == [
+        (1, 0),
+        (2, 2),
+        (3, 2),
+    ]
     assert [c['name'] for c in content['categories']] == list(CLASSES)
 
 

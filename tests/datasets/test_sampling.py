@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 import numpy as np
 from helpers.scenes import discs, lamp_pixels, scenes
 
@@ -23,18 +24,23 @@ def test_discs_are_far_from_the_lamps_and_in_the_rows_of_one():
 
 
 def test_half_of_the_discs_are_on_at_any_place_and_of_any_look():
-    found = [(scene.label(disc) == 'disc_on', disc.centre[0], disc.radius)
-             for scene in scenes(400) for disc in discs(scene)]
-    is_on, *properties = (np.array(values) for values in zip(
-        *found, strict=True))
-    assert abs(is_on.mean() - .5) < .05
+    found = [
+        (scene.label(disc) == 'disc_on', disc.centre[0], disc.radius)
+        for scene in scenes(400)
+        for disc in discs(scene)
+    ]
+    is_on, *properties = (np.array(values) for values in zip(*found, strict=True))
+    assert abs(is_on.mean() - 0.5) < 0.05
     for values in properties:
-        assert abs(np.corrcoef(is_on, values)[0, 1]) < .08
+        assert abs(np.corrcoef(is_on, values)[0, 1]) < 0.08
 
 
 def test_three_to_six_shapes_in_sight():
     for scene in scenes():
-        visible = [mask.sum() for layer, mask in zip(
-            scene.layers, visible_masks(scene)) if layer.is_target]
+        visible = [
+            mask.sum()
+            for layer, mask in zip(scene.layers, visible_masks(scene))
+            if layer.is_target
+        ]
         assert 3 <= len(visible) <= 6
         assert min(visible) >= MIN_PIXELS

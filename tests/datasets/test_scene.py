@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 from dataclasses import replace
 
 import numpy as np
@@ -29,20 +30,21 @@ def test_the_lamp_in_its_rows_alone_decides_the_class_of_a_disc():
 
 @pytest.mark.parametrize('kind, points', [('star5', 5), ('star6', 6)])
 def test_stars_have_their_points(kind, points):
-    layer = next(layer for scene in scenes() for layer in scene.layers
-                 if layer.kind == kind)
+    layer = next(
+        layer for scene in scenes() for layer in scene.layers if layer.kind == kind
+    )
     angle = np.arange(720) * np.pi / 360
-    reach = .8 * layer.radius  # between the notches and the points
-    ring = shape_distance(layer, reach * np.cos(angle),
-                          reach * np.sin(angle)) < 0
+    reach = 0.8 * layer.radius  # between the notches and the points
+    ring = shape_distance(layer, reach * np.cos(angle), reach * np.sin(angle)) < 0
     assert (ring & ~np.roll(ring, 1)).sum() == points
 
 
 def test_visible_masks_of_a_pile():
     scene = scenes(1)[0]
-    low = replace(scene.layers[0], kind='columns', centre=(90., 80.),
-                  radius=20., angle=0.)
-    high = replace(low, centre=(106., 80.))
+    low = replace(
+        scene.layers[0], kind='columns', centre=(90.0, 80.0), radius=20.0, angle=0.0
+    )
+    high = replace(low, centre=(106.0, 80.0))
     pile = replace(scene, layers=[low, high], lamps=Lamps('right', (True,) * LAMPS))
     below, above = visible_masks(pile)
     # Squares of 31 pixels a side. The lower covers columns 75 to 105 and the

@@ -1,4 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
 """The dataset's files, and how they are made."""
+
 import filecmp
 import json
 import multiprocessing
@@ -19,20 +21,20 @@ TRAIN, VAL = 6, 3
 
 @pytest.fixture(scope='module')
 def root(tmp_path_factory):
-    return make_shapes(
-        tmp_path_factory.mktemp('shapes') / 'set', TRAIN, VAL, workers=1)
+    return make_shapes(tmp_path_factory.mktemp('shapes') / 'set', TRAIN, VAL, workers=1)
 
 
 def files(folder):
     return sorted(
-        str(path.relative_to(folder)) for path in folder.rglob('*')
-        if path.is_file())
+        str(path.relative_to(folder)) for path in folder.rglob('*') if path.is_file()
+    )
 
 
 def same(one, other):
     names = files(one)
     assert names == files(other)
     return not any(filecmp.cmpfiles(one, other, names, shallow=False)[1:])
+
 
 # The files
 
@@ -53,9 +55,8 @@ def test_a_picture_does_not_depend_on_how_many_there_are(root, tmp_path):
             name = f'images/{split}/{index:06}.png'
             assert filecmp.cmp(root / name, fewer / name, shallow=False)
     assert not filecmp.cmp(
-        root / 'images/train/000000.png',
-        root / 'images/val/000000.png',
-        shallow=False)
+        root / 'images/train/000000.png', root / 'images/val/000000.png', shallow=False
+    )
 
 
 @pytest.mark.parametrize('split, count', [('train', TRAIN), ('val', VAL)])
@@ -77,10 +78,7 @@ def test_instances_agree_with_masks(root, split, count):
             y, x = np.nonzero(mask)
             assert label['iscrowd'] == 0
             assert label['area'] == mask.sum()
-            assert label['bbox'] == [
-                x.min(), y.min(),
-                np.ptp(x) + 1, np.ptp(y) + 1
-            ]
+            assert label['bbox'] == [x.min(), y.min(), np.ptp(x) + 1, np.ptp(y) + 1]
             assert not drawn[mask].any(), 'shapes share pixels'
             drawn[mask] = label['category_id']
         np.testing.assert_array_equal(drawn, classes)
@@ -90,12 +88,12 @@ def test_class_folders(root):
     for split in ('train', 'val'):
         folder = root / 'classes' / split
         assert tuple(sorted(p.name for p in folder.iterdir())) == CLASSES
-        content = json.loads(
-            (root / f'annotations/instances_{split}.json').read_text())
+        content = json.loads((root / f'annotations/instances_{split}.json').read_text())
         for name in CLASSES:
             category = CLASSES.index(name) + 1
             labels = [
-                label for label in content['annotations']
+                label
+                for label in content['annotations']
                 if label['category_id'] == category
             ]
             assert len(list((folder / name).iterdir())) == len(labels)
@@ -107,8 +105,7 @@ def test_single_label_picture_keeps_its_lamps_alone(root):
     alone = scene.alone(target)
     assert alone.layers == [target] and alone.lamps == scene.lamps
     path = root / f'classes/train/{scene.label(target)}/000001_0.png'
-    np.testing.assert_array_equal(
-        cv2.imread(str(path))[..., ::-1], picture(alone))
+    np.testing.assert_array_equal(cv2.imread(str(path))[..., ::-1], picture(alone))
 
 
 # Making it
@@ -128,8 +125,9 @@ def test_second_call_does_nothing(root):
 def test_a_whole_dataset_needs_no_lock(tmp_path, monkeypatch):
     """It may lie where nothing can be written."""
     whole = make_shapes(tmp_path / 'set', 1, 1, workers=1)
-    monkeypatch.setattr('mmadaptor.datasets.shapes.locked',
-                        lambda root: pytest.fail('it was locked'))
+    monkeypatch.setattr(
+        'mmadaptor.datasets.shapes.locked', lambda root: pytest.fail('it was locked')
+    )
     assert prepare(whole) == whole
 
 
@@ -148,13 +146,14 @@ def test_lost_file_and_other_numbers_make_it_anew(tmp_path):
 def test_killed_in_the_middle_leaves_nothing_that_looks_whole(tmp_path):
     root = tmp_path / 'set'
     child = multiprocessing.get_context('fork').Process(
-        target=make_shapes, args=(root, 500, 1, 0, 1))
+        target=make_shapes, args=(root, 500, 1, 0, 1)
+    )
     child.start()
     partial = tmp_path / '.set.partial/images/train'
     deadline = time.monotonic() + 20
     while not (partial.is_dir() and any(partial.iterdir())):
         assert time.monotonic() < deadline
-        time.sleep(.01)
+        time.sleep(0.01)
     os.kill(child.pid, signal.SIGKILL)
     child.join()
     assert not root.exists()
@@ -176,10 +175,18 @@ def test_full_disk_leaves_the_old_dataset(root, tmp_path, monkeypatch):
     assert times(kept) == before
 
 
-@pytest.mark.parametrize('name, value', [
-    ('train', 0), ('val', -1), ('train', 2.5), ('val', True), ('seed', -1),
-    ('seed', '0'), ('workers', 0)
-])
+@pytest.mark.parametrize(
+    'name, value',
+    [
+        ('train', 0),
+        ('val', -1),
+        ('train', 2.5),
+        ('val', True),
+        ('seed', -1),
+        ('seed', '0'),
+        ('workers', 0),
+    ],
+)
 def test_wrong_numbers(tmp_path, name, value):
     numbers = {**dict(train=1, val=1, seed=0, workers=1), name: value}
     with pytest.raises(ValueError, match=f'`{name}` must be .* got {value!r}'):

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Mixed precision on a CPU: the backbone in bfloat16, all else in float32."""
 
 import pathlib
@@ -17,8 +18,11 @@ from mmadaptor.engine.amp import lower_on_cpu
 from mmadaptor.errors import InputError
 from mmadaptor.ops import cross_selective_scan
 
-CONFIG = (pathlib.Path(__file__).parents[2] / 'configs' /
-          'mask_rcnn_mamba_adaptor_b0_shapes.py')
+CONFIG = (
+    pathlib.Path(__file__).parents[2]
+    / 'configs'
+    / 'mask_rcnn_mamba_adaptor_b0_shapes.py'
+)
 
 
 @pytest.fixture(autouse=True)
@@ -36,9 +40,13 @@ class Small(BaseModel):
     def __init__(self):
         super().__init__()
         torch.manual_seed(0)
-        self.backbone = MODELS.build(dict(
-            type='mmadaptor.MambaAdaptor', out_indices=(0, 3),
-            arch=dict(embed_dims=8, depths=(1, 1, 1, 1), d_state=1, ssm_ratio=1.)))
+        self.backbone = MODELS.build(
+            dict(
+                type='mmadaptor.MambaAdaptor',
+                out_indices=(0, 3),
+                arch=dict(embed_dims=8, depths=(1, 1, 1, 1), d_state=1, ssm_ratio=1.0),
+            )
+        )
 
     def forward(self, inputs, mode='loss'):
         self.maps = self.backbone(inputs)
@@ -58,27 +66,34 @@ class Dtypes(TorchDispatchMode):
         if func.namespace == 'mmadaptor':
             first = result if isinstance(result, torch.Tensor) else result[0]
             self.seen[func.__name__.split('.')[0]] = (
-                [a.dtype for a in args if isinstance(a, torch.Tensor)], first.dtype)
+                [a.dtype for a in args if isinstance(a, torch.Tensor)],
+                first.dtype,
+            )
         return result
 
 
 def wrapper(model, lr=1e-3):
-    return OPTIM_WRAPPERS.build(dict(
-        type='mmadaptor.CPUAmpOptimWrapper',
-        optimizer=torch.optim.AdamW(model.parameters(), lr=lr)))
+    return OPTIM_WRAPPERS.build(
+        dict(
+            type='mmadaptor.CPUAmpOptimWrapper',
+            optimizer=torch.optim.AdamW(model.parameters(), lr=lr),
+        )
+    )
 
 
 def test_backbone_is_lowered_and_nothing_else():
     model = Small()
     inner = []
     model.backbone.stages[1].register_forward_hook(
-        lambda module, inputs, outputs: inner.append(outputs.dtype))
+        lambda module, inputs, outputs: inner.append(outputs.dtype)
+    )
     steps = wrapper(model)
     model.train_step(dict(inputs=torch.randn(2, 3, 32, 32)), steps)
     assert inner == [torch.bfloat16]
     assert {x.dtype for x in model.maps} == {torch.float32} == {model.matmul}
     assert {s['exp_avg'].dtype for s in steps.optimizer.state.values()} == {
-        torch.float32}
+        torch.float32
+    }
     model(torch.randn(2, 3, 32, 32))
     assert inner == [torch.bfloat16, torch.float32]
 
@@ -96,14 +111,19 @@ def test_states_stay_in_float32():
 def test_the_scan_adds_up_in_float32():
     """Rounded inputs and a rounded result, and nothing rounded in between."""
     torch.manual_seed(0)
-    A = -torch.rand(4, 8, 1) * .01  # a long memory: a bfloat16 sum would stall
-    full = dict(x=torch.rand(1, 24, 24, 8), delta=torch.rand(1, 24, 24, 4, 8),
-                B=torch.rand(1, 24, 24, 4, 1), C=torch.rand(1, 24, 24, 4, 1))
+    A = -torch.rand(4, 8, 1) * 0.01  # a long memory: a bfloat16 sum would stall
+    full = dict(
+        x=torch.rand(1, 24, 24, 8),
+        delta=torch.rand(1, 24, 24, 4, 8),
+        B=torch.rand(1, 24, 24, 4, 1),
+        C=torch.rand(1, 24, 24, 4, 1),
+    )
     rounded = {k: v.bfloat16().float() for k, v in full.items()}
     with torch.autocast('cpu', dtype=torch.bfloat16):
         y = cross_selective_scan(**full, A=A)
     torch.testing.assert_close(
-        y.float(), cross_selective_scan(**rounded, A=A), rtol=2**-8, atol=0)
+        y.float(), cross_selective_scan(**rounded, A=A), rtol=2**-8, atol=0
+    )
 
 
 def test_an_error_inside_leaves_no_autocast_behind():
@@ -117,6 +137,7 @@ def test_an_error_inside_leaves_no_autocast_behind():
 def test_the_embedded_detector_learns_as_in_float32():
     pytest.importorskip('mmdet')
     from mmdet.testing import demo_mm_inputs
+
     init_default_scope('mmdet')
     cfg = Config.fromfile(CONFIG)
     losses = {}
@@ -125,31 +146,45 @@ def test_the_embedded_detector_learns_as_in_float32():
         model = MODELS.build(cfg.model).train()
         model.init_weights()
         batch = demo_mm_inputs(
-            2, [(3, 128, 128)] * 2, num_items=[2, 2], num_classes=6,
-            with_mask=True)
-        steps = wrapper(model) if lowered else OPTIM_WRAPPERS.build(dict(
-            type='OptimWrapper',
-            optimizer=torch.optim.AdamW(model.parameters(), lr=1e-3)))
-        losses[lowered] = [model.train_step(batch, steps)['loss'].item()
-                           for _ in range(12 if lowered else 1)]
+            2, [(3, 128, 128)] * 2, num_items=[2, 2], num_classes=6, with_mask=True
+        )
+        steps = (
+            wrapper(model)
+            if lowered
+            else OPTIM_WRAPPERS.build(
+                dict(
+                    type='OptimWrapper',
+                    optimizer=torch.optim.AdamW(model.parameters(), lr=1e-3),
+                )
+            )
+        )
+        losses[lowered] = [
+            model.train_step(batch, steps)['loss'].item()
+            for _ in range(12 if lowered else 1)
+        ]
     assert torch.isfinite(torch.tensor(losses[True])).all()
-    assert losses[True][0] == pytest.approx(losses[False][0], rel=.02)
-    assert losses[True][-1] < .8 * losses[True][0]
+    assert losses[True][0] == pytest.approx(losses[False][0], rel=0.02)
+    assert losses[True][-1] < 0.8 * losses[True][0]
 
 
 def config(**optim_wrapper):
-    return Config(dict(
-        model=dict(type='X', backbone=dict()),
-        optim_wrapper=dict(type='AmpOptimWrapper', **optim_wrapper)))
+    return Config(
+        dict(
+            model=dict(type='X', backbone=dict()),
+            optim_wrapper=dict(type='AmpOptimWrapper', **optim_wrapper),
+        )
+    )
 
 
-@pytest.mark.parametrize('dtype', [{}, dict(dtype='bfloat16'),
-                                   dict(dtype=torch.bfloat16)])
+@pytest.mark.parametrize(
+    'dtype', [{}, dict(dtype='bfloat16'), dict(dtype=torch.bfloat16)]
+)
 def test_amp_of_mmengine_becomes_ours(dtype):
-    cfg = config(loss_scale='dynamic', clip_grad=dict(max_norm=5.), **dtype)
+    cfg = config(loss_scale='dynamic', clip_grad=dict(max_norm=5.0), **dtype)
     lower_on_cpu(cfg)
     assert cfg.optim_wrapper == dict(
-        type='mmadaptor.CPUAmpOptimWrapper', clip_grad=dict(max_norm=5.))
+        type='mmadaptor.CPUAmpOptimWrapper', clip_grad=dict(max_norm=5.0)
+    )
 
 
 def test_other_wrappers_and_accelerators_are_left_alone(monkeypatch):

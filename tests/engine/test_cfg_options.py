@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Options that match nothing are errors that name the closest key."""
 
 import pytest
@@ -9,24 +10,34 @@ from mmadaptor.errors import InputError
 
 
 def config():
-    return Config(dict(
-        model=dict(type='ToyModel', init_cfg=None, parts=[dict(a=1), dict(a=2)],
-                   adaptors=dict(temporal=dict())),
-        train_cfg=dict(by_epoch=True, max_epochs=12),
-        train_dataloader=dict(batch_size=2),
-        optim_wrapper=dict(type='OptimWrapper', optimizer=dict(lr=0.1))))
+    return Config(
+        dict(
+            model=dict(
+                type='ToyModel',
+                init_cfg=None,
+                parts=[dict(a=1), dict(a=2)],
+                adaptors=dict(temporal=dict()),
+            ),
+            train_cfg=dict(by_epoch=True, max_epochs=12),
+            train_dataloader=dict(batch_size=2),
+            optim_wrapper=dict(type='OptimWrapper', optimizer=dict(lr=0.1)),
+        )
+    )
 
 
-@pytest.mark.parametrize('key, closest', [
-    ('train_cfg.max_epoch', 'train_cfg.max_epochs'),
-    ('trian_cfg.max_epochs', 'train_cfg'),
-    ('optim_wrapper.optimizer.lrr', 'optim_wrapper.optimizer.lr'),
-    ('train_dataloader.batchsize', 'train_dataloader.batch_size'),
-    ('model.witdh', 'model.width'),
-    ('model.parts.0.b', 'model.parts.0 has no'),
-    ('model.adaptors.temporal.place', 'model.adaptors.temporal.places'),
-    ('model.adaptors.spacial', 'model.adaptors.spatial'),
-])
+@pytest.mark.parametrize(
+    'key, closest',
+    [
+        ('train_cfg.max_epoch', 'train_cfg.max_epochs'),
+        ('trian_cfg.max_epochs', 'train_cfg'),
+        ('optim_wrapper.optimizer.lrr', 'optim_wrapper.optimizer.lr'),
+        ('train_dataloader.batchsize', 'train_dataloader.batch_size'),
+        ('model.witdh', 'model.width'),
+        ('model.parts.0.b', 'model.parts.0 has no'),
+        ('model.adaptors.temporal.place', 'model.adaptors.temporal.places'),
+        ('model.adaptors.spacial', 'model.adaptors.spatial'),
+    ],
+)
 def test_misspelled_keys_name_the_closest(key, closest):
     with pytest.raises(InputError) as error:
         merge_options(config(), {key: 3})
@@ -36,32 +47,39 @@ def test_misspelled_keys_name_the_closest(key, closest):
 
 def test_all_misspelled_keys_are_named_at_once():
     with pytest.raises(InputError, match=r'(?s)\.max_epoch:.*\.lrr:'):
-        merge_options(config(), {'train_cfg.max_epoch': 3,
-                                 'optim_wrapper.optimizer.lrr': 1})
+        merge_options(
+            config(), {'train_cfg.max_epoch': 3, 'optim_wrapper.optimizer.lrr': 1}
+        )
 
 
-@pytest.mark.parametrize('key, says', [
-    ('model.parts.2.a', 'is a list of 2, so its keys are 0 to 1'),
-    ('train_cfg.max_epochs.x', 'is a int and has no keys'),
-])
+@pytest.mark.parametrize(
+    'key, says',
+    [
+        ('model.parts.2.a', 'is a list of 2, so its keys are 0 to 1'),
+        ('train_cfg.max_epochs.x', 'is a int and has no keys'),
+    ],
+)
 def test_keys_into_lists_and_numbers(key, says):
     with pytest.raises(InputError, match=says):
         merge_options(config(), {key: 3})
 
 
-@pytest.mark.parametrize('key', [
-    'train_cfg.max_epochs',
-    'train_cfg.val_begin',  # an argument of the loop
-    'model.width',  # of the model
-    'model.init_cfg.checkpoint',  # below one that is None
-    'train_dataloader.pin_memory',  # of torch's loader
-    'optim_wrapper.clip_grad.max_norm',
-    'randomness.seed',  # of the runner
-    'model.parts.1.a',
-    'model.adaptors.temporal.places',
-    'model.adaptors.share',
-    '+model.anything.new',
-])
+@pytest.mark.parametrize(
+    'key',
+    [
+        'train_cfg.max_epochs',
+        'train_cfg.val_begin',  # an argument of the loop
+        'model.width',  # of the model
+        'model.init_cfg.checkpoint',  # below one that is None
+        'train_dataloader.pin_memory',  # of torch's loader
+        'optim_wrapper.clip_grad.max_norm',
+        'randomness.seed',  # of the runner
+        'model.parts.1.a',
+        'model.adaptors.temporal.places',
+        'model.adaptors.share',
+        '+model.anything.new',
+    ],
+)
 def test_keys_that_something_takes(key):
     cfg = config()
     merge_options(cfg, {key: 7})

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the tools do with the errors of their users, and with bugs."""
 
 import argparse
@@ -23,9 +24,16 @@ from mmadaptor.registry import MODELS as OUR_MODELS
 
 
 def arguments(config, **others):
-    return argparse.Namespace(**{
-        'config': str(config), 'work_dir': None, 'cfg_options': {},
-        'launcher': 'none', 'local_rank': 0, **others})
+    return argparse.Namespace(
+        **{
+            'config': str(config),
+            'work_dir': None,
+            'cfg_options': {},
+            'launcher': 'none',
+            'local_rank': 0,
+            **others,
+        }
+    )
 
 
 def test_wrong_keyword_is_named_without_a_traceback():
@@ -40,8 +48,7 @@ def test_unknown_type_is_named():
 
 def test_a_value_that_our_constructor_refuses():
     with pytest.raises(SystemExit, match="error in the config.*got 'b9'"):
-        run(lambda: OUR_MODELS.build(
-            dict(type='mmadaptor.MambaAdaptor', arch='b9')))
+        run(lambda: OUR_MODELS.build(dict(type='mmadaptor.MambaAdaptor', arch='b9')))
 
 
 def test_a_file_where_a_folder_should_be(tmp_path):
@@ -51,8 +58,10 @@ def test_a_file_where_a_folder_should_be(tmp_path):
             run((tmp_path / folder).mkdir)
 
 
-@pytest.mark.parametrize('error', [TypeError('a bug'), ValueError('a bug'),
-                                   KeyError('a bug'), RuntimeError('a bug')])
+@pytest.mark.parametrize(
+    'error',
+    [TypeError('a bug'), ValueError('a bug'), KeyError('a bug'), RuntimeError('a bug')],
+)
 def test_bugs_keep_their_traceback(error):
     def buggy():
         raise error
@@ -73,11 +82,14 @@ def test_a_bug_inside_of_a_build_keeps_its_traceback():
         MODELS._module_dict.pop('BuggyForTest')
 
 
-@pytest.mark.parametrize('text, says', [
-    ('a = (', 'SyntaxError'),
-    ('_base_ = ["none.py"]', 'none.py'),
-    ('custom_imports = dict(imports=["no_such_module"])', 'no_such_module'),
-])
+@pytest.mark.parametrize(
+    'text, says',
+    [
+        ('a = (', 'SyntaxError'),
+        ('_base_ = ["none.py"]', 'none.py'),
+        ('custom_imports = dict(imports=["no_such_module"])', 'no_such_module'),
+    ],
+)
 def test_broken_config_is_named(text, says, tmp_path):
     path = write_config(tmp_path, text)
     with pytest.raises(InputError) as error:
@@ -95,7 +107,9 @@ def test_config_and_checkpoint_in_the_wrong_order(tmp_path):
 def test_a_toolbox_that_its_base_needs_is_ours_to_name(tmp_path, monkeypatch):
     monkeypatch.setattr('mmengine.config.config.is_installed', lambda name: False)
     path = write_config(tmp_path, '_base_ = "mmdet::_base_/default_runtime.py"')
-    with pytest.raises(InputError, match=r'needs mmdet, which is not installed.*".\[det\]"'):
+    with pytest.raises(
+        InputError, match=r'needs mmdet, which is not installed.*".\[det\]"'
+    ):
         load_config(arguments(path))
 
 
@@ -117,10 +131,12 @@ def test_strict_loading_is_added_once(tmp_path):
     types = [h['type'] for h in load_config(arguments(plain)).custom_hooks]
     assert types == [STRICT_LOAD]
     own = write_config(
-        tmp_path, 'custom_hooks = [dict(type="mmadaptor.StrictLoadHook", '
-        'skip=["head"])]')
+        tmp_path,
+        'custom_hooks = [dict(type="mmadaptor.StrictLoadHook", skip=["head"])]',
+    )
     assert load_config(arguments(own)).custom_hooks == [
-        dict(type=STRICT_LOAD, skip=['head'])]
+        dict(type=STRICT_LOAD, skip=['head'])
+    ]
 
 
 def test_mmpretrain_gets_its_stacked_batches(tmp_path):
@@ -132,8 +148,9 @@ def test_mmpretrain_gets_its_stacked_batches(tmp_path):
 
 def test_embedded_dataset_is_made_where_the_config_asks(monkeypatch):
     made = []
-    monkeypatch.setitem(sys.modules, 'mmadaptor.datasets',
-                        SimpleNamespace(prepare=made.append))
+    monkeypatch.setitem(
+        sys.modules, 'mmadaptor.datasets', SimpleNamespace(prepare=made.append)
+    )
     make_data(dict())
     make_data(dict(embedded_dataset='data/shapes'))
     assert made == ['data/shapes']
@@ -143,14 +160,16 @@ def test_folder_that_holds_other_files_is_named(monkeypatch):
     def refuse(root):
         raise FileExistsError(f'{root} holds other files')
 
-    monkeypatch.setitem(sys.modules, 'mmadaptor.datasets',
-                        SimpleNamespace(prepare=refuse))
+    monkeypatch.setitem(
+        sys.modules, 'mmadaptor.datasets', SimpleNamespace(prepare=refuse)
+    )
     with pytest.raises(InputError, match='mine holds other files'):
         make_data(dict(embedded_dataset='mine'))
 
 
-@pytest.mark.parametrize('kind', [
-    'mmadaptor.StrictLoadHook', 'StrictLoadHook', StrictLoadHook], ids=str)
+@pytest.mark.parametrize(
+    'kind', ['mmadaptor.StrictLoadHook', 'StrictLoadHook', StrictLoadHook], ids=str
+)
 def test_a_hook_is_added_once_however_it_is_named(kind):
     cfg = Config(dict(custom_hooks=[dict(type='CurvesHook'), dict(type=kind)]))
     add_hook(cfg, STRICT_LOAD)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How the processes of a job find each other, and what DDP is told."""
 
 import argparse
@@ -22,14 +23,17 @@ from mmadaptor.engine.distributed import (
 )
 from mmadaptor.errors import InputError
 
-CONFIG = (pathlib.Path(__file__).parents[2] / 'configs' /
-          'mask_rcnn_mamba_adaptor_b0_shapes.py')
+CONFIG = (
+    pathlib.Path(__file__).parents[2]
+    / 'configs'
+    / 'mask_rcnn_mamba_adaptor_b0_shapes.py'
+)
 
 
 @pytest.fixture
 def environment(monkeypatch):
     """No launcher's variables."""
-    for names in (*TOLD.values(), ('LOCAL_RANK', )):
+    for names in (*TOLD.values(), ('LOCAL_RANK',)):
         for name in names:
             monkeypatch.delenv(name, raising=False)
     return monkeypatch
@@ -47,25 +51,33 @@ def alone(environment):
         torch.distributed.destroy_process_group()
 
 
-@pytest.mark.parametrize('launcher, lacks, way', [
-    ('pytorch', 'RANK, WORLD_SIZE', 'dist_train.sh'),
-    ('slurm', 'SLURM_PROCID', 'slurm_train.sh'),
-    ('mpi', 'OMPI_COMM_WORLD_RANK', 'mpirun'),
-])
+@pytest.mark.parametrize(
+    'launcher, lacks, way',
+    [
+        ('pytorch', 'RANK, WORLD_SIZE', 'dist_train.sh'),
+        ('slurm', 'SLURM_PROCID', 'slurm_train.sh'),
+        ('mpi', 'OMPI_COMM_WORLD_RANK', 'mpirun'),
+    ],
+)
 def test_launcher_that_did_not_start_the_job(launcher, lacks, way, environment):
     with pytest.raises(InputError, match=f'lacks {lacks}.*{way}'):
         check_launcher(launcher)
 
 
-def test_processes_that_would_each_do_the_whole_job(
-        environment, tmp_path):
+def test_processes_that_would_each_do_the_whole_job(environment, tmp_path):
     config = write_config(tmp_path, TOY, work_dir='run')
     environment.setenv('RANK', '0')
     environment.setenv('WORLD_SIZE', '2')
     with pytest.raises(InputError, match='started 2 processes.*--launcher py'):
-        load_config(argparse.Namespace(
-            config=config, work_dir=None, cfg_options={}, launcher='none',
-            local_rank=0))
+        load_config(
+            argparse.Namespace(
+                config=config,
+                work_dir=None,
+                cfg_options={},
+                launcher='none',
+                local_rank=0,
+            )
+        )
 
 
 def test_a_job_of_one_process_is_left_alone(environment):
@@ -76,14 +88,20 @@ def test_a_job_of_one_process_is_left_alone(environment):
 
 
 def test_gloo_on_a_cpu_and_a_wrapper_without_devices(alone):
-    cfg = Config(dict(
-        launcher='pytorch', env_cfg=dict(dist_cfg=dict(backend='nccl', timeout=60))))
+    cfg = Config(
+        dict(
+            launcher='pytorch', env_cfg=dict(dist_cfg=dict(backend='nccl', timeout=60))
+        )
+    )
     join_processes(cfg)
     assert torch.distributed.get_backend() == 'gloo'
     assert os.environ['LOCAL_RANK'] == '0'
     assert cfg.model_wrapper_cfg == dict(
-        type='MMDistributedDataParallel', device_ids=None,
-        broadcast_buffers=False, find_unused_parameters=False)
+        type='MMDistributedDataParallel',
+        device_ids=None,
+        broadcast_buffers=False,
+        find_unused_parameters=False,
+    )
 
 
 def test_slurm_on_a_cpu(alone):
@@ -97,11 +115,11 @@ def test_slurm_on_a_cpu(alone):
 
 
 def test_a_wrapper_of_the_config_stays(alone):
-    cfg = Config(dict(
-        launcher='pytorch', model_wrapper_cfg=dict(find_unused_parameters=True)))
+    cfg = Config(
+        dict(launcher='pytorch', model_wrapper_cfg=dict(find_unused_parameters=True))
+    )
     join_processes(cfg)
-    assert cfg.model_wrapper_cfg == dict(
-        device_ids=None, find_unused_parameters=True)
+    assert cfg.model_wrapper_cfg == dict(device_ids=None, find_unused_parameters=True)
 
 
 def test_accelerators_are_left_to_mmengine(alone):
@@ -123,8 +141,11 @@ def test_nothing_of_the_group_outlives_the_job(alone):
     cfg = Config(dict(launcher='pytorch'))
     join_processes(cfg)
     # As a runner's: a wrapper that holds the group, and a cycle that holds it.
-    runner = dict(model=MODEL_WRAPPERS.build(
-        dict(cfg.model_wrapper_cfg, module=torch.nn.Linear(2, 1))))
+    runner = dict(
+        model=MODEL_WRAPPERS.build(
+            dict(cfg.model_wrapper_cfg, module=torch.nn.Linear(2, 1))
+        )
+    )
     runner['hook'] = runner
     del runner
     assert threads_of_gloo() > before
@@ -173,17 +194,27 @@ def test_ddp_notices_an_unused_parameter(alone):
 
 BOOSTER = dict(
     type='mmadaptor.VMamba',
-    arch=dict(embed_dims=8, depths=(1, 1, 1, 1), d_state=1, ssm_ratio=1.))
+    arch=dict(embed_dims=8, depths=(1, 1, 1, 1), d_state=1, ssm_ratio=1.0),
+)
 
 
-@pytest.mark.parametrize('backbone', [
-    dict(type='mmadaptor.MambaAdaptor', arch='b0'),
-    dict(**BOOSTER, adaptors=dict(temporal=dict(), spatial=dict())),
-    dict(**BOOSTER, adaptors=dict(
-        temporal=dict(sequences=1), blocks=[[], [], [0], [0]])),
-    dict(**BOOSTER, adaptors=dict(spatial=dict(dilations=(1, ))),
-         out_indices=(1, 3), frozen_stages=1),
-])
+@pytest.mark.parametrize(
+    'backbone',
+    [
+        dict(type='mmadaptor.MambaAdaptor', arch='b0'),
+        dict(**BOOSTER, adaptors=dict(temporal=dict(), spatial=dict())),
+        dict(
+            **BOOSTER,
+            adaptors=dict(temporal=dict(sequences=1), blocks=[[], [], [0], [0]]),
+        ),
+        dict(
+            **BOOSTER,
+            adaptors=dict(spatial=dict(dilations=(1,))),
+            out_indices=(1, 3),
+            frozen_stages=1,
+        ),
+    ],
+)
 def test_every_parameter_of_a_backbone_is_used(backbone, alone):
     train(Features(backbone), dict(inputs=torch.randn(2, 3, 32, 32)))
 
@@ -191,10 +222,12 @@ def test_every_parameter_of_a_backbone_is_used(backbone, alone):
 def test_every_parameter_of_the_embedded_detector_is_used(alone):
     pytest.importorskip('mmdet')
     from mmdet.testing import demo_mm_inputs
+
     cfg = Config.fromfile(CONFIG)
     init_default_scope('mmdet')
     model = MODELS.build(cfg.model)
     batch = demo_mm_inputs(
-        2, [(3, 64, 64)] * 2, num_items=[2, 2], num_classes=6, with_mask=True)
+        2, [(3, 64, 64)] * 2, num_items=[2, 2], num_classes=6, with_mask=True
+    )
     losses = train(model, batch)
     assert torch.isfinite(losses['loss'])

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pictures of every kind through the loaders of a job."""
 
 import io
@@ -23,7 +24,8 @@ from mmadaptor.errors import DamagedFileError, InputError
 
 PIXELS = np.kron(
     np.random.default_rng(0).integers(0, 255, (5, 7, 3), np.uint8),
-    np.ones((8, 8, 1), np.uint8))  # blocks, which JPEG keeps
+    np.ones((8, 8, 1), np.uint8),
+)  # blocks, which JPEG keeps
 
 
 def encoded(format, image=None, **settings):
@@ -34,13 +36,15 @@ def encoded(format, image=None, **settings):
 
 @pytest.fixture
 def load(tmp_path):
-    guard = TRANSFORMS.build(dict(
-        type='mmadaptor.GuardedLoading', transform=dict(type='LoadImageFromFile')))
+    guard = TRANSFORMS.build(
+        dict(type='mmadaptor.GuardedLoading', transform=dict(type='LoadImageFromFile'))
+    )
 
     def load(content, name='picture'):
         path = tmp_path / name
         path.write_bytes(content)
         return guard(dict(img_path=str(path)))['img']
+
     return load
 
 
@@ -49,7 +53,7 @@ def test_a_truncated_picture_is_named(load, format, capfd):
     content = encoded(format)
     load(content)
     with pytest.raises(DamagedFileError, match='cut cannot be read'):
-        load(content[:len(content) * 2 // 3], 'cut')
+        load(content[: len(content) * 2 // 3], 'cut')
 
 
 @pytest.mark.parametrize('content', [b'', b'no picture'], ids=['empty', 'text'])
@@ -72,8 +76,7 @@ def test_sixteen_bits_become_their_upper_eight(load):
 
 def test_cmyk_becomes_the_colours_that_it_shows(load):
     cmyk = Image.fromarray(PIXELS).convert('CMYK')
-    np.testing.assert_array_equal(
-        load(encoded('TIFF', cmyk))[..., ::-1], PIXELS)
+    np.testing.assert_array_equal(load(encoded('TIFF', cmyk))[..., ::-1], PIXELS)
     got = load(encoded('JPEG', cmyk, quality=95))[..., ::-1]
     assert np.abs(got.astype(int) - PIXELS).mean() < 3
 
@@ -84,11 +87,13 @@ def masked(tmp_path):
     root = write_coco(tmp_path / 'data')
     write_labels(root)
     cfg = Config.fromfile(
-        write_config(tmp_path, SEGMENTOR, 'seg.py', data_root=str(root)))
+        write_config(tmp_path, SEGMENTOR, 'seg.py', data_root=str(root))
+    )
     guard_loading(cfg)
     steps = cfg.train_dataloader.dataset.pipeline
-    assert [step['type'] for step in steps] == [
-        'mmadaptor.GuardedLoading'] * 2 + ['PackSegInputs']
+    assert [step['type'] for step in steps] == ['mmadaptor.GuardedLoading'] * 2 + [
+        'PackSegInputs'
+    ]
     assert steps[1].num_classes == 2
     init_default_scope('mmseg')
     image, mask = (TRANSFORMS.build(step) for step in steps[:2])
@@ -96,9 +101,17 @@ def masked(tmp_path):
     def load(array):
         path = root / 'masks' / '0.png'
         Image.fromarray(array).save(path)
-        return mask(image(dict(
-            img_path=str(root / 'val' / '0.png'), seg_map_path=str(path),
-            seg_fields=[], reduce_zero_label=False)))['gt_seg_map']
+        return mask(
+            image(
+                dict(
+                    img_path=str(root / 'val' / '0.png'),
+                    seg_map_path=str(path),
+                    seg_fields=[],
+                    reduce_zero_label=False,
+                )
+            )
+        )['gt_seg_map']
+
     return load
 
 
@@ -123,8 +136,9 @@ def test_pictures_of_the_other_tasks_are_guarded(text, tmp_path):
     for split in ('train', 'test'):
         dataset = cfg[f'{split}_dataloader'].dataset
         steps = dataset.get('dataset', dataset).pipeline
-        assert steps[0] == dict(type='mmadaptor.GuardedLoading',
-                                transform=dict(type='LoadImageFromFile'))
+        assert steps[0] == dict(
+            type='mmadaptor.GuardedLoading', transform=dict(type='LoadImageFromFile')
+        )
         assert 'mmadaptor.GuardedLoading' not in [s['type'] for s in steps[1:]]
     unguard_loading(cfg)
     assert cfg.to_dict() == before
@@ -138,8 +152,14 @@ def test_a_damaged_picture_ends_a_training_by_its_name(tmp_path):
     path = root / 'classes' / 'disc' / '2.png'
     path.write_bytes(path.read_bytes()[:300])
     config = write_config(tmp_path, CLASSIFIER, data_root=str(root))
-    result = tool('train', config, '--work-dir', tmp_path / 'run',
-                  '--cfg-options', 'train_dataloader.num_workers=1')
+    result = tool(
+        'train',
+        config,
+        '--work-dir',
+        tmp_path / 'run',
+        '--cfg-options',
+        'train_dataloader.num_workers=1',
+    )
     assert result.returncode == 1
     assert f'error: {path} cannot be read' in result.stderr
     assert 'Traceback' not in result.stderr
@@ -147,7 +167,8 @@ def test_a_damaged_picture_ends_a_training_by_its_name(tmp_path):
 
 def test_mmcv_reads_a_cut_jpeg_as_nothing(capfd):
     """What the guard relies on: OpenCV gives no half picture."""
-    content = encoded('JPEG', Image.fromarray(np.kron(
-        PIXELS, np.ones((8, 8, 1), np.uint8))))
+    content = encoded(
+        'JPEG', Image.fromarray(np.kron(PIXELS, np.ones((8, 8, 1), np.uint8)))
+    )
     for cut in (2, 100, len(content) // 2):
         assert mmcv.imfrombytes(content[:-cut]) is None

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tiny jobs: configs, a COCO-format dataset, and the tools as a user runs them."""
 
 import json
@@ -16,7 +17,7 @@ HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parents[1]
 CLASSES = ('disc', 'box')
 
-TOY = '''
+TOY = """
 custom_imports = dict(imports=['helpers.toy'])
 model = dict(type='ToyModel', width=50000)
 work_dir = {work_dir!r}
@@ -38,9 +39,9 @@ default_hooks = dict(checkpoint=dict(
 custom_hooks = [
     dict(type='mmadaptor.EpochSeedHook'), dict(type='mmadaptor.CurvesHook')]
 randomness = dict(seed=3)
-'''
+"""
 
-DETECTOR = '''
+DETECTOR = """
 default_scope = 'mmdet'
 data_root = {data_root!r}
 metainfo = dict(classes=('disc', 'box'))
@@ -97,10 +98,10 @@ default_hooks = dict(
     checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=2),
     visualization=dict(type='DetVisualizationHook'))
 visualizer = dict(type='DetLocalVisualizer')
-'''
+"""
 
 
-CLASSIFIER = '''
+CLASSIFIER = """
 default_scope = 'mmpretrain'
 model = dict(
     type='ImageClassifier',
@@ -129,9 +130,9 @@ optim_wrapper = dict(optimizer=dict(type='AdamW', lr=0.001))
 default_hooks = dict(visualization=dict(type='VisualizationHook'))
 visualizer = dict(
     type='UniversalVisualizer', vis_backends=[dict(type='LocalVisBackend')])
-'''
+"""
 
-SEGMENTOR = '''
+SEGMENTOR = """
 default_scope = 'mmseg'
 norm_cfg = dict(type='BN')
 model = dict(
@@ -170,7 +171,7 @@ default_hooks = dict(
     visualization=dict(type='SegVisualizationHook'))
 visualizer = dict(
     type='SegLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')])
-'''
+"""
 
 
 def write_config(folder, text, name='config.py', **values):
@@ -186,17 +187,30 @@ def write_coco(root, images=4):
     random = np.random.default_rng(0)
     for split in ('train', 'val'):
         (root / split).mkdir(parents=True)
-        content = dict(images=[], annotations=[], categories=[
-            dict(id=3 * i + 1, name=name) for i, name in enumerate(CLASSES)])
+        content = dict(
+            images=[],
+            annotations=[],
+            categories=[
+                dict(id=3 * i + 1, name=name) for i, name in enumerate(CLASSES)
+            ],
+        )
         for i in range(images):
             pixels = random.integers(0, 99, (48, 64, 3), dtype=np.uint8)
             pixels[8:32, 16:40] = 255
             Image.fromarray(pixels).save(root / split / f'{i}.png')
             content['images'].append(
-                dict(id=i, file_name=f'{i}.png', height=48, width=64))
-            content['annotations'].append(dict(
-                id=i, image_id=i, category_id=3 * (i % 2) + 1, iscrowd=0,
-                bbox=[16, 8, 24, 24], area=576))
+                dict(id=i, file_name=f'{i}.png', height=48, width=64)
+            )
+            content['annotations'].append(
+                dict(
+                    id=i,
+                    image_id=i,
+                    category_id=3 * (i % 2) + 1,
+                    iscrowd=0,
+                    bbox=[16, 8, 24, 24],
+                    area=576,
+                )
+            )
         (root / f'{split}.json').write_text(json.dumps(content))
     return root
 
@@ -235,13 +249,16 @@ def tool(name, *arguments, cwd=None, prelude=''):
     """
     folder = pathlib.Path(sys.executable).parent
     environment = dict(
-        os.environ, PYTHONPATH=f'{ROOT}{os.pathsep}{ROOT / "tests"}', OMP_NUM_THREADS='1',
-        PATH=f'{folder}{os.pathsep}{os.environ["PATH"]}')
+        os.environ,
+        PYTHONPATH=f'{ROOT}{os.pathsep}{ROOT / "tests"}',
+        OMP_NUM_THREADS='1',
+        PATH=f'{folder}{os.pathsep}{os.environ["PATH"]}',
+    )
     start = [] if name.endswith('.sh') else [sys.executable]
     file = name if name.endswith('.sh') else f'{name}.py'
     command = [*start, str(ROOT / 'tools' / file), *map(str, arguments)]
     if prelude:
         command = ['bash', '-c', f'{prelude}; exec "$@"', 'bash', *command]
     return subprocess.run(
-        command, cwd=cwd, env=environment, capture_output=True, text=True,
-        timeout=200)
+        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=200
+    )

@@ -1,4 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the checks say of a config."""
+
 import json
 
 import pytest

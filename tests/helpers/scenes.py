@@ -1,4 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
 """Scenes of the dataset, and what is in them."""
+
 from dataclasses import replace
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A model and a dataset that need mmengine alone, for jobs in subprocesses."""
 
 import os
@@ -23,7 +24,7 @@ class ToyDataset(BaseDataset):
 
     def prepare_data(self, idx):
         noise = random.random() + np.random.rand() + torch.rand(()).item()
-        return dict(inputs=torch.full((4, ), float(idx)) + noise)
+        return dict(inputs=torch.full((4,), float(idx)) + noise)
 
 
 @MODELS.register_module()

@@ -1,4 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
 """torch.compile and torch.export of the whole backbone, against eager."""
+
 import pytest
 import torch
 from test_mamba_adaptor import perturbed
@@ -6,7 +8,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 
 from mmadaptor.models import MambaAdaptor
 
-TINY = dict(embed_dims=16, depths=(1, 1, 1, 1), d_state=1, ssm_ratio=1.)
+TINY = dict(embed_dims=16, depths=(1, 1, 1, 1), d_state=1, ssm_ratio=1.0)
 
 
 @pytest.fixture(autouse=True)
@@ -30,8 +32,7 @@ def step(function, model, images):
     images = images.clone().requires_grad_()
     maps = function(images)
     generator = torch.Generator().manual_seed(1)
-    loss = sum((m * torch.randn(m.shape, generator=generator)).sum()
-               for m in maps)
+    loss = sum((m * torch.randn(m.shape, generator=generator)).sum() for m in maps)
     names, parameters = zip(*model.named_parameters())
     grads = torch.autograd.grad(loss, [images, *parameters])
     return maps, dict(zip(['images', *names], grads))
@@ -44,14 +45,17 @@ def test_compiled_equals_eager(monkeypatch, tmp_path):
     model = perturbed(MambaAdaptor(TINY)).train()
     images = torch.randn(2, 3, 50, 64)
     maps, grads = step(model, model, images)
-    compiled, compiled_grads = step(
-        torch.compile(model, fullgraph=True), model, images)
+    compiled, compiled_grads = step(torch.compile(model, fullgraph=True), model, images)
     torch.testing.assert_close(compiled, maps, rtol=1e-4, atol=1e-5)
     for name, expected in grads.items():
         scale = expected.abs().max().item()
         torch.testing.assert_close(
-            compiled_grads[name], expected, rtol=0, atol=1e-4 * scale,
-            msg=lambda text, name=name: f'gradient of {name}: {text}')
+            compiled_grads[name],
+            expected,
+            rtol=0,
+            atol=1e-4 * scale,
+            msg=lambda text, name=name: f'gradient of {name}: {text}',
+        )
 
 
 # A model's floats are constants: taken for symbols, they make torch trace and
@@ -60,8 +64,7 @@ def test_compiled_equals_eager(monkeypatch, tmp_path):
 def test_one_graph_serves_every_size():
     model = perturbed(MambaAdaptor(TINY)).train()
     counter = CompileCounterWithBackend('aot_eager')
-    compiled = torch.compile(
-        model, fullgraph=True, dynamic=True, backend=counter)
+    compiled = torch.compile(model, fullgraph=True, dynamic=True, backend=counter)
     graphs = []
     for size in ((50, 64), (101, 97)):
         images = torch.randn(2, 3, *size)
@@ -78,10 +81,13 @@ def test_one_graph_serves_every_size():
 def test_exported_with_sizes_that_change(backbone):
     """From 33 pixels on: below, the last map has one row or column."""
     model = perturbed(MambaAdaptor(backbone))
-    sides = {2: torch.export.Dim('height', min=33),
-             3: torch.export.Dim('width', min=33)}
+    sides = {
+        2: torch.export.Dim('height', min=33),
+        3: torch.export.Dim('width', min=33),
+    }
     program = torch.export.export(
-        model, (torch.randn(2, 3, 50, 64), ), dynamic_shapes=[sides])
+        model, (torch.randn(2, 3, 50, 64),), dynamic_shapes=[sides]
+    )
     for size in ((50, 64), (37, 101), (224, 96)):
         images = torch.randn(2, 3, *size)
         assert all(map(torch.equal, program.module()(images), model(images)))

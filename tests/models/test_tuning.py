@@ -1,4 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
 """What trains, what rests in evaluation mode, what is shared."""
+
 import pytest
 import torch
 from test_vmamba import SMALL
@@ -14,9 +16,13 @@ def trainable(model):
     return {n for n, p in model.named_parameters() if p.requires_grad}
 
 
-@pytest.mark.parametrize('backbone, arguments', [
-    (VMamba, dict(arch=SMALL)),
-    (Vim, dict(arch=dict(embed_dims=16, depth=2), img_size=32))])
+@pytest.mark.parametrize(
+    'backbone, arguments',
+    [
+        (VMamba, dict(arch=SMALL)),
+        (Vim, dict(arch=dict(embed_dims=16, depth=2), img_size=32)),
+    ],
+)
 def test_parts(backbone, arguments):
     def of(*parts):
         return trainable(backbone(**arguments, adaptors=BOTH, trainable=parts))
@@ -26,9 +32,14 @@ def test_parts(backbone, arguments):
     assert of() == set()
     adaptors = {n for n in every if '.temporal.' in n or '.spatial.' in n}
     assert adaptors and of('adaptors') == adaptors
-    norms = {n for n in every if 'norm' in n or 'downsample_layers.0.1' in n
-             or 'downsample_layers.0.4' in n
-             or any(f'downsample_layers.{i}.1' in n for i in (1, 2, 3))}
+    norms = {
+        n
+        for n in every
+        if 'norm' in n
+        or 'downsample_layers.0.1' in n
+        or 'downsample_layers.0.4' in n
+        or any(f'downsample_layers.{i}.1' in n for i in (1, 2, 3))
+    }
     assert of('norms') == norms
     assert of('norms', 'adaptors') == norms | adaptors
     biases = {n for n in every if n.endswith('bias')}
@@ -37,8 +48,13 @@ def test_parts(backbone, arguments):
 
 
 def test_frozen_parts_stay_in_evaluation_mode():
-    model = VMamba(SMALL, drop_path_rate=.5, adaptors=BOTH,
-                   norm_cfg=dict(type='LN'), trainable=['adaptors']).train()
+    model = VMamba(
+        SMALL,
+        drop_path_rate=0.5,
+        adaptors=BOTH,
+        norm_cfg=dict(type='LN'),
+        trainable=['adaptors'],
+    ).train()
     block = model.stages[3][0]
     assert block.mixer.temporal.training and block.mixer.spatial.training
     assert not block.drop_path.training and not block.mlp.training
@@ -69,31 +85,47 @@ def test_sharing_by_width():
 
 
 def test_sharing_across_unequal_widths_is_named():
-    with pytest.raises(ValueError, match=(
+    with pytest.raises(
+        ValueError,
+        match=(
             r'stages.1.0.mixer.temporal: expected 16 channels, those of '
-            r'stages.0.0.mixer.temporal, got 32')):
+            r'stages.0.0.mixer.temporal, got 32'
+        ),
+    ):
         VMamba(SMALL, adaptors={**BOTH, 'share': 'all'})
     model = Vim(dict(embed_dims=16, depth=3), adaptors={**BOTH, 'share': 'all'})
     assert len({id(b.mixer.temporal) for b in model.layers}) == 1
 
 
 def test_shared_with_a_frozen_block_adaptors_train():
-    model = Vim(dict(embed_dims=16, depth=3), frozen_stages=1,
-                adaptors={**BOTH, 'share': True}, trainable=['adaptors'])
+    model = Vim(
+        dict(embed_dims=16, depth=3),
+        frozen_stages=1,
+        adaptors={**BOTH, 'share': True},
+        trainable=['adaptors'],
+    )
     names = {n for n, p in model.named_parameters() if p.requires_grad}
     assert names and all('.temporal.' in n or '.spatial.' in n for n in names)
     assert model.layers[0].mixer.temporal.gamma.requires_grad
 
 
-@pytest.mark.parametrize('arguments, message', [
-    (dict(trainable=['heads']), r"list of \['adaptors'.*got \['heads'\]"),
-    (dict(trainable='norms'), r"must be a list.*got 'norms'"),
-    (dict(trainable=True), '`trainable` must be a list.*got True'),
-    (dict(trainable=['adaptors'], adaptors=BOTH, frozen_stages=4),
-     r"\['adaptors'\], of which `frozen_stages` and `out_indices` leave nothing"),
-    (dict(trainable=['adaptors']), 'asks for the adaptors of VMamba, which has none'),
-    (dict(adaptors={**BOTH, 'share': 'some'}), r"`share`.*got 'some'"),
-])
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (dict(trainable=['heads']), r"list of \['adaptors'.*got \['heads'\]"),
+        (dict(trainable='norms'), r"must be a list.*got 'norms'"),
+        (dict(trainable=True), '`trainable` must be a list.*got True'),
+        (
+            dict(trainable=['adaptors'], adaptors=BOTH, frozen_stages=4),
+            r"\['adaptors'\], of which `frozen_stages` and `out_indices` leave nothing",
+        ),
+        (
+            dict(trainable=['adaptors']),
+            'asks for the adaptors of VMamba, which has none',
+        ),
+        (dict(adaptors={**BOTH, 'share': 'some'}), r"`share`.*got 'some'"),
+    ],
+)
 def test_wrong_arguments_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         VMamba(SMALL, **arguments)

@@ -1,4 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
 """Inputs for the scan's tests: every form of every argument, seeded."""
+
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +12,7 @@ NAMES = ('u', 'delta', 'A', 'B', 'C', 'D', 'z', 'delta_bias')
 @dataclass(frozen=True)
 class Case:
     """The shapes of one call; `B` and `C` are the ranks of their tensors."""
+
     batch: int = 2
     channels: int = 6
     groups: int = 1
@@ -38,27 +41,29 @@ class Case:
             return normal(self.batch, self.channels, self.length)
 
         def coefficients(rank: int) -> Tensor:
-            return normal(*{
-                2: (self.channels, self.states),
-                3: (self.batch, self.states, self.length),
-                4: (self.batch, self.groups, self.states, self.length)
-            }[rank])
+            return normal(
+                *{
+                    2: (self.channels, self.states),
+                    3: (self.batch, self.states, self.length),
+                    4: (self.batch, self.groups, self.states, self.length),
+                }[rank]
+            )
 
         delta, bias = sequence(), normal(self.channels)
         if not self.softplus:  # a step is positive
-            delta, bias = delta.abs() * .5, bias.abs() * .5
+            delta, bias = delta.abs() * 0.5, bias.abs() * 0.5
         tensors = dict(
             u=sequence().to(dtype),
             delta=delta.to(dtype),
-            A=-normal(self.channels, self.states).abs() - .05,
+            A=-normal(self.channels, self.states).abs() - 0.05,
             B=coefficients(self.B).to(dtype),
             C=coefficients(self.C).to(dtype),
             D=normal(self.channels) if self.skip else None,
             z=sequence().to(dtype) if self.gate else None,
-            delta_bias=bias if self.bias else None)
+            delta_bias=bias if self.bias else None,
+        )
         return {
-            name: t.requires_grad_()
-            for name, t in tensors.items() if t is not None
+            name: t.requires_grad_() for name, t in tensors.items() if t is not None
         }
 
 
@@ -69,10 +74,12 @@ CASES = {
     'fixed C': Case(states=3, B=3, C=2, gate=True),
     'fixed both': Case(states=2, B=2, C=2, length=13),
     'groups, no extras': Case(
-        channels=40, groups=2, states=3, length=130, skip=False, bias=False),
+        channels=40, groups=2, states=3, length=130, skip=False, bias=False
+    ),
     'no softplus': Case(states=2, softplus=False),
-    'channels last': Case(channels=24, groups=2, length=66, states=2,
-                          channels_last=True, gate=True),
+    'channels last': Case(
+        channels=24, groups=2, length=66, states=2, channels_last=True, gate=True
+    ),
     'more blocks than one': Case(batch=1, channels=150, states=2, length=9),
     'one step': Case(channels=3, length=1, states=2),
     'one channel': Case(channels=1, length=97, states=5),

@@ -1,7 +1,9 @@
+# SPDX-License-Identifier: Apache-2.0
 """The ops on a GPU against the CPU: `make test-cuda`, where there is one.
 
 Needs torch and pytest alone, like `mmadaptor.ops`.
 """
+
 import math
 import os
 import pathlib
@@ -31,13 +33,21 @@ pytestmark = [
 ]
 DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
 # What no processor is without takes all directions in one block.
-PROCESSORS = (torch.cuda.get_device_properties(0).multi_processor_count
-              if torch.cuda.is_available() else 132)
+PROCESSORS = (
+    torch.cuda.get_device_properties(0).multi_processor_count
+    if torch.cuda.is_available()
+    else 132
+)
 OF_192, OF_96 = math.ceil(PROCESSORS / 6), math.ceil(PROCESSORS / 3)
 # Enough of them; an image alone, in segments; enough whose sum is on the chip in
 # blocks of 16 channels, and whose sum does not fit there; many states.
-LARGE = [(OF_192, 28, 28, 192, 1), (1, 56, 56, 96, 1), (OF_96, 56, 56, 96, 1),
-         (OF_96, 57, 90, 96, 1), (2, 14, 14, 384, 16)]
+LARGE = [
+    (OF_192, 28, 28, 192, 1),
+    (1, 56, 56, 96, 1),
+    (OF_96, 56, 56, 96, 1),
+    (OF_96, 57, 90, 96, 1),
+    (2, 14, 14, 384, 16),
+]
 SANITIZED = 'MMADAPTOR_SANITIZED'
 if SANITIZED in os.environ:
     LARGE = [(1, 28, 28, 48, 1), (1, 40, 40, 33, 1)]
@@ -50,10 +60,12 @@ def on_gpu(inputs):
 def results_of(function, inputs):
     """Outputs and every gradient."""
     results = function(**inputs)
-    results = results if isinstance(results, tuple) else (results, )
+    results = results if isinstance(results, tuple) else (results,)
     generator = torch.Generator().manual_seed(1)
-    weights = [torch.randn(r.shape, generator=generator, dtype=torch.float64).to(r)
-               for r in results]
+    weights = [
+        torch.randn(r.shape, generator=generator, dtype=torch.float64).to(r)
+        for r in results
+    ]
     return [*results, *torch.autograd.grad(results, list(inputs.values()), weights)]
 
 
@@ -61,13 +73,17 @@ def compare(function, inputs, dtype):
     names = ['output'] * 2 + list(inputs)
     expected = results_of(function, inputs)
     actual = results_of(function, on_gpu(inputs))
-    for name, a, b in zip(names[-len(actual):], actual, expected, strict=True):
+    for name, a, b in zip(names[-len(actual) :], actual, expected, strict=True):
         assert a.device.type == 'cuda' and a.dtype == b.dtype
         assert b.isfinite().all(), name
-        scale = max(b.abs().max().item(), 1.) if b.numel() else 1.
+        scale = max(b.abs().max().item(), 1.0) if b.numel() else 1.0
         torch.testing.assert_close(
-            a.cpu().double(), b.double(), rtol=0, atol=2 * TOLERANCE[dtype] * scale,
-            msg=lambda text, name=name: f'{name}: {text}')
+            a.cpu().double(),
+            b.double(),
+            rtol=0,
+            atol=2 * TOLERANCE[dtype] * scale,
+            msg=lambda text, name=name: f'{name}: {text}',
+        )
 
 
 def scan(**inputs):
@@ -123,8 +139,10 @@ def test_sequences(case, dtype):
 def test_readout(size):
     batch, height, width, channels, states = size
     pixels = (batch, height, width, 4)
-    inputs = dict(states=torch.randn(*pixels, channels, states).requires_grad_(),
-                  C=torch.randn(*pixels, states).requires_grad_())
+    inputs = dict(
+        states=torch.randn(*pixels, channels, states).requires_grad_(),
+        C=torch.randn(*pixels, states).requires_grad_(),
+    )
     compare(cross_readout, inputs, torch.float32)
 
 
@@ -132,8 +150,11 @@ def test_readout(size):
 @pytest.mark.parametrize('size, dilations', MAPS, ids=str)
 def test_dilated_depthwise(size, dilations, dtype):
     y, kernels = make_map(size, dilations, dtype)
-    compare(lambda y, kernels: dilated_depthwise(y, kernels, dilations),
-            dict(y=y, kernels=kernels), dtype)
+    compare(
+        lambda y, kernels: dilated_depthwise(y, kernels, dilations),
+        dict(y=y, kernels=kernels),
+        dtype,
+    )
 
 
 @pytest.mark.parametrize('size', LARGE, ids=str)
@@ -193,15 +214,36 @@ def test_wrong_input_says_the_same_as_on_the_cpu():
     assert messages[0] == messages[1]
 
 
-@pytest.mark.skipif(shutil.which('compute-sanitizer') is None, reason='no compute-sanitizer')
+@pytest.mark.skipif(
+    shutil.which('compute-sanitizer') is None, reason='no compute-sanitizer'
+)
 @pytest.mark.parametrize('tool', ['memcheck', 'racecheck', 'synccheck'])
 def test_compute_sanitizer(tool):
     # torch's cache would hand out parts of allocations, beyond which nothing is seen.
     environment = {**os.environ, SANITIZED: '1', 'PYTORCH_NO_CUDA_MEMORY_CACHING': '1'}
     done = subprocess.run(
-        ['compute-sanitizer', '--tool', tool, '--report-api-errors', 'no',
-         '--error-exitcode', '1', sys.executable, '-m', 'pytest', '-x', '-k', 'not sanitizer and not captures and not another_stream',
-         *(str(pathlib.Path(__file__).with_name(f'test_{name}.py'))
-           for name in ('cuda', 'cuda_memory_select'))],
-        capture_output=True, text=True, env=environment, timeout=1800)
+        [
+            'compute-sanitizer',
+            '--tool',
+            tool,
+            '--report-api-errors',
+            'no',
+            '--error-exitcode',
+            '1',
+            sys.executable,
+            '-m',
+            'pytest',
+            '-x',
+            '-k',
+            'not sanitizer and not captures and not another_stream',
+            *(
+                str(pathlib.Path(__file__).with_name(f'test_{name}.py'))
+                for name in ('cuda', 'cuda_memory_select')
+            ),
+        ],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=1800,
+    )
     assert done.returncode == 0, done.stdout[-6000:]

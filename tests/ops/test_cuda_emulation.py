@@ -1,8 +1,10 @@
+# SPDX-License-Identifier: Apache-2.0
 """The CUDA kernels' own source, run by the ops' tests on an emulated device.
 
 AddressSanitizer has to be loaded first, so the tests run in a process of their
 own, where the kernels take the place of the CPU's.
 """
+
 import os
 import pathlib
 import subprocess
@@ -19,20 +21,51 @@ WIDE = 'float32 or float64'
 # hits. Many processors: a map of each direction, and paths in segments. And another
 # order of the threads.
 DEVICES = {
-    'sum on the chip': ({}, 'float', ['cross_selective_scan', 'selective_scan',
-                                      'memory_select', 'dilated_depthwise']),
-    '16 channels': (dict(EMULATION_SHARED_BYTES='20500'), WIDE, ['cross_selective_scan']),
-    'sum in memory': (dict(EMULATION_SHARED_BYTES='9000'), WIDE, ['cross_selective_scan']),
-    'narrow bands': (dict(EMULATION_SHARED_BYTES='9500'), 'float32 or bfloat16',
-                     ['memory_select']),
-    'segments': (dict(EMULATION_PROCESSORS='64'), 'float32 or bfloat16',
-                 ['cross_selective_scan', 'selective_scan', 'dilated_depthwise']),
+    'sum on the chip': (
+        {},
+        'float',
+        [
+            'cross_selective_scan',
+            'selective_scan',
+            'memory_select',
+            'dilated_depthwise',
+        ],
+    ),
+    '16 channels': (
+        dict(EMULATION_SHARED_BYTES='20500'),
+        WIDE,
+        ['cross_selective_scan'],
+    ),
+    'sum in memory': (
+        dict(EMULATION_SHARED_BYTES='9000'),
+        WIDE,
+        ['cross_selective_scan'],
+    ),
+    'narrow bands': (
+        dict(EMULATION_SHARED_BYTES='9500'),
+        'float32 or bfloat16',
+        ['memory_select'],
+    ),
+    'segments': (
+        dict(EMULATION_PROCESSORS='64'),
+        'float32 or bfloat16',
+        ['cross_selective_scan', 'selective_scan', 'dilated_depthwise'],
+    ),
     'last thread first': (
-        dict(EMULATION_BACKWARDS='1'), 'float32',
-        ['cross_selective_scan', 'selective_scan', 'memory_select', 'dilated_depthwise']),
+        dict(EMULATION_BACKWARDS='1'),
+        'float32',
+        [
+            'cross_selective_scan',
+            'selective_scan',
+            'memory_select',
+            'dilated_depthwise',
+        ],
+    ),
 }
-EVERYWHERE = ('bit and not threads or one_output or nan or last_state or finite or '
-              'outside or hand_computed or repeats')
+EVERYWHERE = (
+    'bit and not threads or one_output or nan or last_state or finite or '
+    'outside or hand_computed or repeats'
+)
 
 
 @pytest.fixture(scope='session')
@@ -44,13 +77,28 @@ def run_tests(library, ops, selected, environment):
     """Run some tests of some ops with the kernels of a library."""
     sanitizers = [build.sanitizer(f'lib{n}.so') for n in ('asan', 'ubsan')]
     environment = dict(
-        os.environ, EMULATION_LIBRARY=str(library),
-        LD_PRELOAD=' '.join(sanitizers), ASAN_OPTIONS='detect_leaks=0',
-        UBSAN_OPTIONS='halt_on_error=1', **environment)
+        os.environ,
+        EMULATION_LIBRARY=str(library),
+        LD_PRELOAD=' '.join(sanitizers),
+        ASAN_OPTIONS='detect_leaks=0',
+        UBSAN_OPTIONS='halt_on_error=1',
+        **environment,
+    )
     done = subprocess.run(
-        [sys.executable, '-m', 'pytest', '-v', '-x', '-k', selected,
-         *(str(HERE / f'test_{op}.py') for op in ops)],
-        env=environment, capture_output=True, text=True)
+        [
+            sys.executable,
+            '-m',
+            'pytest',
+            '-v',
+            '-x',
+            '-k',
+            selected,
+            *(str(HERE / f'test_{op}.py') for op in ops),
+        ],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]
     for op in ops:
         assert f'test_{op}.py .' in done.stdout, f'no test of {op} ran'
@@ -68,14 +116,26 @@ def test_torch_finds_nothing_else(library):
     And the sums of half types. Gradients are compared with the definition's above, to 1e-12, which gradcheck
     would do to 1e-5 in a thousand launches.
     """
-    run_tests(library, ['cross_selective_scan', 'selective_scan', 'memory_select',
-                        'dilated_depthwise'],
-              'strides or flipped or opcheck or autocast or named or refused or '
-              'leave or summed', {})
+    run_tests(
+        library,
+        [
+            'cross_selective_scan',
+            'selective_scan',
+            'memory_select',
+            'dilated_depthwise',
+        ],
+        'strides or flipped or opcheck or autocast or named or refused or '
+        'leave or summed',
+        {},
+    )
 
 
 def test_what_has_no_kernels_of_its_own(library):
     """memory_readout by memory_select's."""
-    run_tests(library, ['memory_readout'],
-              'definition or finite or outside or hand_computed or strides or named or '
-              'opcheck or leave or summed', {})
+    run_tests(
+        library,
+        ['memory_readout'],
+        'definition or finite or outside or hand_computed or strides or named or '
+        'opcheck or leave or summed',
+        {},
+    )

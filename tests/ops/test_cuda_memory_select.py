@@ -1,4 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
 """memory_select and memory_readout on a GPU against the CPU; see test_cuda.py."""
+
 import os
 
 import pytest
@@ -20,8 +22,10 @@ TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-4}
 
 
 def on_gpu(inputs):
-    return {name: t.detach().cuda().requires_grad_() if torch.is_tensor(t) else t
-            for name, t in inputs.items()}
+    return {
+        name: t.detach().cuda().requires_grad_() if torch.is_tensor(t) else t
+        for name, t in inputs.items()
+    }
 
 
 def assert_equals_the_cpu(expected, actual, tolerance):
@@ -29,10 +33,14 @@ def assert_equals_the_cpu(expected, actual, tolerance):
         a = actual[name]
         assert a.device.type == 'cuda' and a.dtype == b.dtype
         assert b.isfinite().all(), name
-        scale = max(b.abs().max().item(), 1.) if b.numel() else 1.
+        scale = max(b.abs().max().item(), 1.0) if b.numel() else 1.0
         torch.testing.assert_close(
-            a.cpu(), b, rtol=0, atol=tolerance * scale,
-            msg=lambda text, name=name: f'{name}: {text}')
+            a.cpu(),
+            b,
+            rtol=0,
+            atol=tolerance * scale,
+            msg=lambda text, name=name: f'{name}: {text}',
+        )
 
 
 @pytest.mark.parametrize('dtype', TOLERANCE, ids=str)
@@ -41,17 +49,21 @@ def test_it_equals_the_cpu(size, dtype):
     inputs = make(*size, dtype)
     assert_equals_the_cpu(
         gradients(memory_select, inputs),
-        gradients(memory_select, on_gpu(inputs)), TOLERANCE[dtype])
+        gradients(memory_select, on_gpu(inputs)),
+        TOLERANCE[dtype],
+    )
 
 
 @pytest.mark.parametrize('dtype', TOLERANCE, ids=str)
 @pytest.mark.parametrize(
-    'size', [*test_memory_readout.SIZES, (2, 56, 56, 4, 96, 2, 4)], ids=str)
+    'size', [*test_memory_readout.SIZES, (2, 56, 56, 4, 96, 2, 4)], ids=str
+)
 def test_the_readout_equals_the_cpu(size, dtype):
     inputs = test_memory_readout.make(*size, dtype)
     of = test_memory_readout.gradients
-    assert_equals_the_cpu(of(memory_readout, inputs),
-                          of(memory_readout, on_gpu(inputs)), TOLERANCE[dtype])
+    assert_equals_the_cpu(
+        of(memory_readout, inputs), of(memory_readout, on_gpu(inputs)), TOLERANCE[dtype]
+    )
 
 
 @pytest.mark.parametrize('size', LARGE, ids=str)
@@ -60,8 +72,9 @@ def test_repeats_are_equal_bit_for_bit(size):
     for _ in range(2):
         inputs = on_gpu(make(*size, torch.float32))
         memory = memory_select(**inputs)
-        results.append([memory, *torch.autograd.grad(
-            memory.square().sum(), list(inputs.values()))])
+        results.append(
+            [memory, *torch.autograd.grad(memory.square().sum(), list(inputs.values()))]
+        )
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
 
 
@@ -71,8 +84,7 @@ def test_a_graph_captures_forward_and_backward():
 
     def step():
         memory = memory_select(**inputs)
-        return [memory, *torch.autograd.grad(
-            memory, list(inputs.values()), weight)]
+        return [memory, *torch.autograd.grad(memory, list(inputs.values()), weight)]
 
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())

@@ -1,4 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
 """Depthwise convolutions of several dilations, against torch's one by one."""
+
 import pytest
 import torch
 
@@ -6,16 +8,24 @@ from mmadaptor.ops import dilated_depthwise
 from mmadaptor.ops.dilated_depthwise import reference
 
 # (batch, height, width, channels), dilations
-SIZES = [((2, 5, 7, 6), (1, 2, 3)), ((1, 9, 8, 16), (1, )),
-         ((2, 3, 4, 24), (2, 4)),  # beyond the map
-         ((1, 1, 1, 3), (1, 2, 3)), ((1, 1, 6, 5), (3, 1)),
-         ((1, 33, 130, 17), (1, 2, 3)),  # several patches a map
-         ((3, 7, 7, 35), (2, 2)),
-         ((3, 43, 5, 35), (1, 2)),  # on a GPU the rows are added up in parts
-         ((1, 4, 5, 2), (1000, 2)),
-         ((0, 4, 5, 6), (1, 2))]
-TOLERANCE = {torch.float64: 1e-13, torch.float32: 1e-5, torch.bfloat16: 1e-2,
-             torch.float16: 2e-3}
+SIZES = [
+    ((2, 5, 7, 6), (1, 2, 3)),
+    ((1, 9, 8, 16), (1,)),
+    ((2, 3, 4, 24), (2, 4)),  # beyond the map
+    ((1, 1, 1, 3), (1, 2, 3)),
+    ((1, 1, 6, 5), (3, 1)),
+    ((1, 33, 130, 17), (1, 2, 3)),  # several patches a map
+    ((3, 7, 7, 35), (2, 2)),
+    ((3, 43, 5, 35), (1, 2)),  # on a GPU the rows are added up in parts
+    ((1, 4, 5, 2), (1000, 2)),
+    ((0, 4, 5, 6), (1, 2)),
+]
+TOLERANCE = {
+    torch.float64: 1e-13,
+    torch.float32: 1e-5,
+    torch.bfloat16: 1e-2,
+    torch.float16: 2e-3,
+}
 
 
 def make(size, dilations, dtype=torch.float64):
@@ -55,10 +65,14 @@ def test_it_equals_its_definition(size, dilations, dtype):
     assert actual['out'].dtype == actual['y'].dtype == dtype
     assert actual['kernels'].dtype == kernels.dtype
     for name, value in results(reference.dilated_depthwise, *exact, dilations).items():
-        scale = max(1., value.abs().max().item()) if value.numel() else 1.
+        scale = max(1.0, value.abs().max().item()) if value.numel() else 1.0
         torch.testing.assert_close(
-            actual[name].double(), value, rtol=0, atol=TOLERANCE[dtype] * scale,
-            msg=lambda m, n=name: f'{n}: {m}')
+            actual[name].double(),
+            value,
+            rtol=0,
+            atol=TOLERANCE[dtype] * scale,
+            msg=lambda m, n=name: f'{n}: {m}',
+        )
 
 
 def test_half_types_are_summed_in_float32():
@@ -70,15 +84,16 @@ def test_half_types_are_summed_in_float32():
         expected = results(dilated_depthwise, *wide, (1, 2, 3))
         assert torch.equal(actual['out'], expected['out'].to(dtype))
         assert torch.equal(actual['y'], expected['y'].to(dtype))
-        torch.testing.assert_close(actual['kernels'], expected['kernels'],
-                                   rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(
+            actual['kernels'], expected['kernels'], rtol=1e-5, atol=1e-5
+        )
 
 
 @pytest.mark.parametrize('size, dilations', SIZES[:4], ids=str)
 def test_gradcheck(size, dilations):
     assert torch.autograd.gradcheck(
-        lambda *tensors: dilated_depthwise(*tensors, dilations),
-        make(size, dilations))
+        lambda *tensors: dilated_depthwise(*tensors, dilations), make(size, dilations)
+    )
 
 
 @pytest.mark.parametrize('size, dilations', [SIZES[0], SIZES[5], SIZES[-1]], ids=str)
@@ -91,33 +106,38 @@ def test_opcheck(size, dilations):
 
 
 def test_compile_with_sizes_that_change():
-    compiled = torch.compile(dilated_depthwise, fullgraph=True, dynamic=True,
-                             backend='aot_eager')
+    compiled = torch.compile(
+        dilated_depthwise, fullgraph=True, dynamic=True, backend='aot_eager'
+    )
     for size in ((2, 4, 5, 6), (3, 9, 7, 6)):
         y, kernels = make(size, (1, 2))
-        assert_equal_bits(results(compiled, y, kernels, (1, 2)),
-                          results(dilated_depthwise, y, kernels, (1, 2)))
+        assert_equal_bits(
+            results(compiled, y, kernels, (1, 2)),
+            results(dilated_depthwise, y, kernels, (1, 2)),
+        )
 
 
 def test_export_with_sizes_that_change():
     class Convolutions(torch.nn.Module):
-
         def forward(self, y, kernels):
             return dilated_depthwise(y, kernels, (1, 3))
 
     sides = {1: torch.export.Dim('height'), 2: torch.export.Dim('width')}
     inputs = [t.detach() for t in make((2, 4, 5, 6), (1, 3))]
     program = torch.export.export(
-        Convolutions(), tuple(inputs), dynamic_shapes=[sides, None])
+        Convolutions(), tuple(inputs), dynamic_shapes=[sides, None]
+    )
     y, kernels = (t.detach() for t in make((2, 11, 3, 6), (1, 3)))
-    assert torch.equal(program.module()(y, kernels),
-                       dilated_depthwise(y, kernels, (1, 3)))
+    assert torch.equal(
+        program.module()(y, kernels), dilated_depthwise(y, kernels, (1, 3))
+    )
 
 
 def test_repeats_are_equal_bit_for_bit():
     arguments = *make((3, 20, 70, 40), (1, 2, 3), torch.float32), (1, 2, 3)
-    assert_equal_bits(results(dilated_depthwise, *arguments),
-                      results(dilated_depthwise, *arguments))
+    assert_equal_bits(
+        results(dilated_depthwise, *arguments), results(dilated_depthwise, *arguments)
+    )
 
 
 def test_threads_do_not_change_a_bit():
@@ -141,8 +161,11 @@ def test_strides_do_not_matter():
     wide = kernels.detach().repeat_interleave(2, dim=-1)[..., ::2]
     assert not maps.is_contiguous() and not wide.is_contiguous()
     assert_equal_bits(
-        results(dilated_depthwise, maps.requires_grad_(), wide.requires_grad_(), (1, 2)),
-        expected)
+        results(
+            dilated_depthwise, maps.requires_grad_(), wide.requires_grad_(), (1, 2)
+        ),
+        expected,
+    )
     # An incoming gradient that is one number, expanded.
     out = dilated_depthwise(y, kernels, (1, 2))
     ones = torch.autograd.grad(out, [y, kernels], torch.ones_like(out))
@@ -154,19 +177,26 @@ def test_strides_do_not_matter():
 def test_a_hand_computed_map():
     """Around a single one, what the turned kernels are."""
     y = torch.zeros(1, 5, 5, 1)
-    y[0, 2, 2] = 1.
-    kernels = torch.stack([torch.arange(9.), 10 * torch.arange(9.)]).view(2, 1, 3, 3)
-    expected = torch.tensor([[80., 0., 70., 0., 60.], [0., 8., 7., 6., 0.],
-                             [50., 5., 45., 3., 30.], [0., 2., 1., 0., 0.],
-                             [20., 0., 10., 0., 0.]])
+    y[0, 2, 2] = 1.0
+    kernels = torch.stack([torch.arange(9.0), 10 * torch.arange(9.0)]).view(2, 1, 3, 3)
+    expected = torch.tensor(
+        [
+            [80.0, 0.0, 70.0, 0.0, 60.0],
+            [0.0, 8.0, 7.0, 6.0, 0.0],
+            [50.0, 5.0, 45.0, 3.0, 30.0],
+            [0.0, 2.0, 1.0, 0.0, 0.0],
+            [20.0, 0.0, 10.0, 0.0, 0.0],
+        ]
+    )
     torch.testing.assert_close(
-        dilated_depthwise(y, kernels, (1, 2))[0, ..., 0], expected)
+        dilated_depthwise(y, kernels, (1, 2))[0, ..., 0], expected
+    )
 
 
 def test_kernels_of_0_leave_the_map():
     """Every number; a negative zero becomes a positive one, as in any sum."""
     y = torch.randn(2, 5, 7, 19)
-    y[0, 1] = -0.
+    y[0, 1] = -0.0
     out = dilated_depthwise(y, torch.zeros(3, 19, 3, 3), (1, 2, 3))
     assert torch.equal(out, y)
     assert not out[0, 1].signbit().any()
@@ -179,7 +209,7 @@ def test_what_is_outside_counts_as_zero():
     rows = 1 + (torch.arange(40) >= 2).int() + (torch.arange(40) < 38).int()
     columns = 1 + (torch.arange(150) >= 2).int() + (torch.arange(150) < 148).int()
     expected = 1 + (rows[:, None] * columns).float()
-    assert torch.equal(dilated_depthwise(y, kernels, (2, ))[0, ..., 0], expected)
+    assert torch.equal(dilated_depthwise(y, kernels, (2,))[0, ..., 0], expected)
 
 
 def test_autocast_takes_y_as_it_is():
@@ -195,29 +225,64 @@ def test_autocast_takes_y_as_it_is():
 # Of a map `(1, 3, 4, 6)` and dilations 1 and 2: the argument to change, and what
 # is said of it.
 WRONG = {
-    'rank of y': ('y', torch.ones(3, 4, 6),
-                  r'`y` must have 4 dimensions \(batch, height, width, channels\), got shape \[3, 4, 6\]'),
-    'no rows': ('y', torch.ones(1, 0, 4, 6), r'`y` has no rows, got shape \[1, 0, 4, 6\]'),
+    'rank of y': (
+        'y',
+        torch.ones(3, 4, 6),
+        r'`y` must have 4 dimensions \(batch, height, width, channels\), got shape \[3, 4, 6\]',
+    ),
+    'no rows': (
+        'y',
+        torch.ones(1, 0, 4, 6),
+        r'`y` has no rows, got shape \[1, 0, 4, 6\]',
+    ),
     'no columns': ('y', torch.ones(1, 3, 0, 6), '`y` has no columns'),
     'no channels': ('y', torch.ones(1, 3, 4, 0), '`y` has no channels'),
-    'integer y': ('y', torch.ones(1, 3, 4, 6).long(),
-                  '`y` must be float32, float64, float16 or bfloat16, got Long'),
-    'channels of kernels': ('kernels', torch.ones(2, 5, 3, 3),
-                            r'`kernels` must have shape \[2, 6, 3, 3\].*got \[2, 5, 3, 3\]'),
-    'rank of kernels': ('kernels', torch.ones(2, 6, 1, 3, 3),
-                        r'`kernels` must have shape \[2, 6, 3, 3\].*got \[2, 6, 1, 3, 3\]'),
-    'fewer dilations': ('dilations', (1, ),
-                        r'`kernels` must have shape \[1, 6, 3, 3\].*got \[2, 6, 3, 3\]'),
-    'no dilation': ('dilations', (), r'`dilations` must be positive, and 1 to 16 of them, got \[\]'),
-    'dilation 0': ('dilations', (1, 0),
-                   r'`dilations` must be positive, and 1 to 16 of them, got \[1, 0\]'),
-    'too many dilations': ('dilations', (1, ) * 17, '1 to 16 of them, got'),
-    'dtype of kernels': ('kernels', torch.ones(2, 6, 3, 3).double(),
-                         r'`kernels` must be Float \(as wide as the sums over `y`\), got Double'),
-    'half kernels': ('kernels', torch.ones(2, 6, 3, 3).bfloat16(),
-                     r'`kernels` must be Float .*got BFloat16'),
-    'device of kernels': ('kernels', torch.ones(2, 6, 3, 3, device='meta'),
-                          '`kernels` must be on cpu like the first argument, got meta'),
+    'integer y': (
+        'y',
+        torch.ones(1, 3, 4, 6).long(),
+        '`y` must be float32, float64, float16 or bfloat16, got Long',
+    ),
+    'channels of kernels': (
+        'kernels',
+        torch.ones(2, 5, 3, 3),
+        r'`kernels` must have shape \[2, 6, 3, 3\].*got \[2, 5, 3, 3\]',
+    ),
+    'rank of kernels': (
+        'kernels',
+        torch.ones(2, 6, 1, 3, 3),
+        r'`kernels` must have shape \[2, 6, 3, 3\].*got \[2, 6, 1, 3, 3\]',
+    ),
+    'fewer dilations': (
+        'dilations',
+        (1,),
+        r'`kernels` must have shape \[1, 6, 3, 3\].*got \[2, 6, 3, 3\]',
+    ),
+    'no dilation': (
+        'dilations',
+        (),
+        r'`dilations` must be positive, and 1 to 16 of them, got \[\]',
+    ),
+    'dilation 0': (
+        'dilations',
+        (1, 0),
+        r'`dilations` must be positive, and 1 to 16 of them, got \[1, 0\]',
+    ),
+    'too many dilations': ('dilations', (1,) * 17, '1 to 16 of them, got'),
+    'dtype of kernels': (
+        'kernels',
+        torch.ones(2, 6, 3, 3).double(),
+        r'`kernels` must be Float \(as wide as the sums over `y`\), got Double',
+    ),
+    'half kernels': (
+        'kernels',
+        torch.ones(2, 6, 3, 3).bfloat16(),
+        r'`kernels` must be Float .*got BFloat16',
+    ),
+    'device of kernels': (
+        'kernels',
+        torch.ones(2, 6, 3, 3, device='meta'),
+        '`kernels` must be on cpu like the first argument, got meta',
+    ),
 }
 
 
@@ -246,8 +311,11 @@ def test_the_fake_kernel_says_the_same(key):
 def test_a_wrong_gradient_is_named():
     y, kernels = (t.detach() for t in make((1, 3, 4, 6), (1, 2)))
     backward = torch.ops.mmadaptor.dilated_depthwise_backward
-    with pytest.raises(ValueError, match=r'`grad` must have shape '
-                       r'\[1, 3, 4, 6\] \(that of `y`\), got \[1\]'):
+    with pytest.raises(
+        ValueError,
+        match=r'`grad` must have shape '
+        r'\[1, 3, 4, 6\] \(that of `y`\), got \[1\]',
+    ):
         backward(torch.ones(1, dtype=torch.float64), y, kernels, (1, 2))
     with pytest.raises(ValueError, match='`grad` must be Double'):
         backward(y.float(), y, kernels, (1, 2))

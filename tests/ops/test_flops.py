@@ -1,4 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
 """What torch's counter says of the ops; it has two for a multiply-add."""
+
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -46,13 +48,15 @@ def test_gather_and_readout():
     gather = counted(memory_select, states, locations, weights)
     assert gather == states.numel() * 3 * 4  # places, pixels around each
     assert counted(cross_readout, states, torch.randn(*TOKENS, STATES)) == (
-        states.numel())
+        states.numel()
+    )
 
 
 def test_convolutions_of_three_dilations():
     y, kernels = torch.randn(2, 3, 5, 6), torch.randn(3, 6, 3, 3)
     assert counted(dilated_depthwise, y, kernels, (1, 2, 3)) == (
-        y.numel() * 3 * 9)  # dilations, taps
+        y.numel() * 3 * 9
+    )  # dilations, taps
 
 
 def test_a_backward_pass_counts_twice():
@@ -64,13 +68,16 @@ def test_a_backward_pass_counts_twice():
     u = torch.randn(BATCH, CHANNELS, 7, requires_grad=True)
     fixed = torch.randn(BATCH, STATES, 7)
     for function, arguments in (
-            (memory_select, (states, locations, weights)),
-            (cross_readout, (states, B)),
-            (dilated_depthwise, (x, torch.randn(1, CHANNELS, 3, 3), [2])),
-            (cross_selective_scan, (x, delta, A, B, B)),
-            (cross_selective_scan_states, (x, delta, A, B)),
-            (selective_scan, (u, u, A[0], fixed, fixed)),
-            (selective_scan_states, (u, u, A[0], fixed))):
+        (memory_select, (states, locations, weights)),
+        (cross_readout, (states, B)),
+        (dilated_depthwise, (x, torch.randn(1, CHANNELS, 3, 3), [2])),
+        (cross_selective_scan, (x, delta, A, B, B)),
+        (cross_selective_scan_states, (x, delta, A, B)),
+        (selective_scan, (u, u, A[0], fixed, fixed)),
+        (selective_scan_states, (u, u, A[0], fixed)),
+    ):
         forward = counted(function, *arguments)
-        assert counted(lambda f=function, a=arguments: f(*a).sum().backward()
-                       ) == 3 * forward
+        assert (
+            counted(lambda f=function, a=arguments: f(*a).sum().backward())
+            == 3 * forward
+        )

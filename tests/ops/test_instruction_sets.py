@@ -1,4 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
 """The ops' tests again, where torch is told to use another instruction set."""
+
 import os
 import pathlib
 import subprocess
@@ -9,8 +11,13 @@ import torch
 
 HERE = pathlib.Path(__file__).parent
 LEVELS = ['default', 'avx2', 'avx512']  # each has what is before it
-VECTORISED = ['cross_selective_scan', 'dilated_depthwise', 'memory_readout',
-              'memory_select', 'selective_scan']
+VECTORISED = [
+    'cross_selective_scan',
+    'dilated_depthwise',
+    'memory_readout',
+    'memory_select',
+    'selective_scan',
+]
 NAMES = 'definition or bit or finite or outside or hand_computed or half or strides'
 
 
@@ -20,11 +27,20 @@ def test_every_instruction_set(capability):
     if capability == here:
         pytest.skip('this process runs it already')
     # torch would take the processor's word for it, and die.
-    if capability not in LEVELS[:LEVELS.index(here) if here in LEVELS else 0]:
+    if capability not in LEVELS[: LEVELS.index(here) if here in LEVELS else 0]:
         pytest.skip(f'this processor has {here}')
     done = subprocess.run(
-        [sys.executable, '-m', 'pytest', '-q', '-k', NAMES,
-         *(str(HERE / f'test_{op}.py') for op in VECTORISED)],
+        [
+            sys.executable,
+            '-m',
+            'pytest',
+            '-q',
+            '-k',
+            NAMES,
+            *(str(HERE / f'test_{op}.py') for op in VECTORISED),
+        ],
         env=dict(os.environ, ATEN_CPU_CAPABILITY=capability),
-        capture_output=True, text=True)
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stdout[-3000:]

@@ -1,4 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
 """The compiled scan against its definition, and as a citizen of torch."""
+
 import subprocess
 import sys
 
@@ -20,21 +22,25 @@ TOLERANCE = {
 
 def assert_near(name, actual, expected, dtype):
     # Of the largest element, or of the terms (of the order of 1) it is a sum of.
-    scale = expected.abs().max().item() if expected.numel() else 1.
+    scale = expected.abs().max().item() if expected.numel() else 1.0
     torch.testing.assert_close(
-        actual, expected, rtol=0, atol=TOLERANCE[dtype] * max(scale, 1.),
-        msg=lambda text: f'{name}: {text}')
+        actual,
+        expected,
+        rtol=0,
+        atol=TOLERANCE[dtype] * max(scale, 1.0),
+        msg=lambda text: f'{name}: {text}',
+    )
 
 
 def scan(function, case, inputs):
-    return function(**inputs, delta_softplus=case.softplus,
-                    return_last_state=True)
+    return function(**inputs, delta_softplus=case.softplus, return_last_state=True)
 
 
 def scan_states(function, case, inputs):
-    used = {k: v for k, v in inputs.items() if k in ('u', 'delta', 'A', 'B',
-                                                     'delta_bias')}
-    return (function(**used, delta_softplus=case.softplus), )
+    used = {
+        k: v for k, v in inputs.items() if k in ('u', 'delta', 'A', 'B', 'delta_bias')
+    }
+    return (function(**used, delta_softplus=case.softplus),)
 
 
 def compare(call, compiled, definition, case, dtype):
@@ -43,15 +49,18 @@ def compare(call, compiled, definition, case, dtype):
     exact = {k: v.detach().double().requires_grad_() for k, v in inputs.items()}
     results, expected = call(compiled, case, inputs), call(definition, case, exact)
     generator = torch.Generator().manual_seed(1)
-    weights = [torch.randn(r.shape, generator=generator, dtype=torch.float64)
-               .to(r.dtype) for r in results]
+    weights = [
+        torch.randn(r.shape, generator=generator, dtype=torch.float64).to(r.dtype)
+        for r in results
+    ]
     for i, (result, reference_result) in enumerate(zip(results, expected)):
         assert_near(f'output {i}', result.double(), reference_result, dtype)
     gradients = torch.autograd.grad(
-        results, list(inputs.values()), weights, allow_unused=True)
+        results, list(inputs.values()), weights, allow_unused=True
+    )
     expected = torch.autograd.grad(
-        expected, list(exact.values()), [w.double() for w in weights],
-        allow_unused=True)
+        expected, list(exact.values()), [w.double() for w in weights], allow_unused=True
+    )
     for name, gradient, value in zip(inputs, gradients, expected):
         assert (gradient is None) == (value is None), name
         if gradient is not None:
@@ -68,18 +77,25 @@ def test_scan_equals_its_definition(case, dtype):
 @pytest.mark.parametrize('dtype', TOLERANCE, ids=str)
 @pytest.mark.parametrize('case', CASES.values(), ids=CASES)
 def test_states_equal_their_definition(case, dtype):
-    compare(scan_states, selective_scan_states,
-            reference.selective_scan_states, case, dtype)
+    compare(
+        scan_states, selective_scan_states, reference.selective_scan_states, case, dtype
+    )
 
 
 def test_a_hand_computed_scan():
     one = torch.ones(1, 1, 3)
-    half = torch.log(torch.tensor([[.5]]))
+    half = torch.log(torch.tensor([[0.5]]))
     y, last = selective_scan(
-        one, one, half, 2 * one, torch.tensor([[[1., 10., 100.]]]),
-        D=torch.ones(1), return_last_state=True)
+        one,
+        one,
+        half,
+        2 * one,
+        torch.tensor([[[1.0, 10.0, 100.0]]]),
+        D=torch.ones(1),
+        return_last_state=True,
+    )
     # h = 2, 3, 3.5;  y = C h + u
-    torch.testing.assert_close(y, torch.tensor([[[3., 31., 351.]]]))
+    torch.testing.assert_close(y, torch.tensor([[[3.0, 31.0, 351.0]]]))
     torch.testing.assert_close(last, torch.tensor([[[3.5]]]))
 
 
@@ -90,9 +106,11 @@ def test_gradcheck(name):
     inputs = case.inputs()
 
     def function(*tensors):
-        return selective_scan(**dict(zip(inputs, tensors)),
-                              delta_softplus=case.softplus,
-                              return_last_state=True)
+        return selective_scan(
+            **dict(zip(inputs, tensors)),
+            delta_softplus=case.softplus,
+            return_last_state=True,
+        )
 
     assert torch.autograd.gradcheck(function, tuple(inputs.values()))
 
@@ -101,11 +119,13 @@ def test_gradcheck(name):
 def test_opcheck(name):
     inputs = CASES[name].inputs(torch.float32)
     arguments = tuple(inputs.get(n) for n in NAMES)
-    torch.library.opcheck(torch.ops.mmadaptor.selective_scan.default,
-                          (*arguments, True))
+    torch.library.opcheck(
+        torch.ops.mmadaptor.selective_scan.default, (*arguments, True)
+    )
     u, delta, A, B, *_, bias = arguments
-    torch.library.opcheck(torch.ops.mmadaptor.selective_scan_states.default,
-                          (u, delta, A, B, bias, True))
+    torch.library.opcheck(
+        torch.ops.mmadaptor.selective_scan_states.default, (u, delta, A, B, bias, True)
+    )
 
 
 def run_all(inputs):
@@ -120,8 +140,7 @@ def test_repeats_are_equal_bit_for_bit():
 
 
 def test_threads_do_not_change_a_bit():
-    inputs = Case(batch=3, channels=150, states=2, length=70).inputs(
-        torch.float32)
+    inputs = Case(batch=3, channels=150, states=2, length=70).inputs(torch.float32)
     threads = torch.get_num_threads()
     try:
         results = []
@@ -135,8 +154,7 @@ def test_threads_do_not_change_a_bit():
 
 
 def test_strides_do_not_matter():
-    inputs = Case(channels=20, states=3, length=40, gate=True).inputs(
-        torch.float32)
+    inputs = Case(channels=20, states=3, length=40, gate=True).inputs(torch.float32)
     strided = {}
     for name, t in inputs.items():
         wide = t.detach().repeat_interleave(2, dim=-1)
@@ -151,22 +169,26 @@ def test_expanded_and_flipped_inputs():
     inputs['u'] = torch.linspace(-1, 1, 9).expand(2, 4, 9).flip(-1)
     y = selective_scan(**inputs, delta_softplus=True)
     torch.testing.assert_close(
-        y, reference.selective_scan(**inputs, delta_softplus=True))
+        y, reference.selective_scan(**inputs, delta_softplus=True)
+    )
 
 
 def test_autocast_lowers_maps_and_keeps_parameters():
     inputs = CASES['vmamba'].inputs(torch.float32)
     with torch.autocast('cpu', dtype=torch.bfloat16):
-        y, last = selective_scan(**inputs, delta_softplus=True,
-                                 return_last_state=True)
-        states = selective_scan_states(inputs['u'], inputs['delta'],
-                                       inputs['A'], inputs['B'])
+        y, last = selective_scan(**inputs, delta_softplus=True, return_last_state=True)
+        states = selective_scan_states(
+            inputs['u'], inputs['delta'], inputs['A'], inputs['B']
+        )
     assert y.dtype == torch.bfloat16
     assert last.dtype == states.dtype == torch.float32
-    low = {k: v.bfloat16() if k in ('u', 'delta', 'B', 'C') else v
-           for k, v in inputs.items()}
+    low = {
+        k: v.bfloat16() if k in ('u', 'delta', 'B', 'C') else v
+        for k, v in inputs.items()
+    }
     torch.testing.assert_close(
-        y, selective_scan(**low, delta_softplus=True), rtol=0, atol=0)
+        y, selective_scan(**low, delta_softplus=True), rtol=0, atol=0
+    )
     y.float().sum().backward()
     assert inputs['A'].grad.dtype == torch.float32
 
@@ -185,44 +207,78 @@ def test_last_state_alone_has_a_gradient():
     inputs = CASES['mamba'].inputs(torch.float64)
     _, last = scan(selective_scan, CASES['mamba'], inputs)
     _, exact = scan(reference.selective_scan, CASES['mamba'], inputs)
-    for a, b in zip(torch.autograd.grad(last.sum(), inputs['delta']),
-                    torch.autograd.grad(exact.sum(), inputs['delta'])):
+    for a, b in zip(
+        torch.autograd.grad(last.sum(), inputs['delta']),
+        torch.autograd.grad(exact.sum(), inputs['delta']),
+    ):
         torch.testing.assert_close(a, b)
 
 
 WRONG = {
-    'rank of u': (dict(u=torch.ones(2, 6)),
-                  r'`u` must have 3 dimensions .*got shape \[2, 6\]'),
-    'no channels': (dict(u=torch.ones(2, 0, 7)),
-                    r'`u` has no channels, got shape \[2, 0, 7\]'),
+    'rank of u': (
+        dict(u=torch.ones(2, 6)),
+        r'`u` must have 3 dimensions .*got shape \[2, 6\]',
+    ),
+    'no channels': (
+        dict(u=torch.ones(2, 0, 7)),
+        r'`u` has no channels, got shape \[2, 0, 7\]',
+    ),
     'no steps': (dict(u=torch.ones(2, 6, 0)), r'`u` has no steps in time'),
     'no states': (dict(A=torch.ones(6, 0)), r'`A` has no states'),
-    'integers': (dict(u=torch.ones(2, 6, 7, dtype=torch.long)),
-                 r'`u` must be float32, float64, float16 or bfloat16, got Long'),
-    'length of delta': (dict(delta=torch.ones(2, 6, 8)),
-                        r'`delta` must have shape \[2, 6, 7\].*got \[2, 6, 8\]'),
-    'dtype of delta': (dict(delta=torch.ones(2, 6, 7).double()),
-                       r'`delta` must be Float \(the dtype of `u`\), got Double'),
-    'complex A': (dict(A=torch.ones(6, 1, dtype=torch.cfloat)),
-                  r'`A` must be Float .*got ComplexFloat'),
+    'integers': (
+        dict(u=torch.ones(2, 6, 7, dtype=torch.long)),
+        r'`u` must be float32, float64, float16 or bfloat16, got Long',
+    ),
+    'length of delta': (
+        dict(delta=torch.ones(2, 6, 8)),
+        r'`delta` must have shape \[2, 6, 7\].*got \[2, 6, 8\]',
+    ),
+    'dtype of delta': (
+        dict(delta=torch.ones(2, 6, 7).double()),
+        r'`delta` must be Float \(the dtype of `u`\), got Double',
+    ),
+    'complex A': (
+        dict(A=torch.ones(6, 1, dtype=torch.cfloat)),
+        r'`A` must be Float .*got ComplexFloat',
+    ),
     'low A': (dict(A=torch.ones(6, 1).bfloat16()), r'`A` must be Float.*BFloat16'),
-    'channels of A': (dict(A=torch.ones(5, 1)),
-                      r'`A` must have shape \[6, 1\].*got \[5, 1\]'),
-    'rank of B': (dict(B=torch.ones(1)), r'`B` must have 4 dimensions.*got shape \[1\]'),
-    'states of B': (dict(B=torch.ones(2, 1, 3, 7)),
-                    r'`B` must have shape \[2, 1, 1, 7\].*got \[2, 1, 3, 7\]'),
-    'groups': (dict(B=torch.ones(2, 4, 1, 7), C=torch.ones(2, 4, 1, 7)),
-               r'groups of `B` and `C` must divide the 6 channels.*got 4'),
-    'no groups': (dict(B=torch.ones(2, 0, 1, 7), C=torch.ones(2, 0, 1, 7)),
-                  r'`B` has no groups, got shape \[2, 0, 1, 7\]'),
-    'groups of C': (dict(C=torch.ones(2, 2, 1, 7)),
-                    r'`C` must have shape \[2, 1, 1, 7\].*got \[2, 2, 1, 7\]'),
+    'channels of A': (
+        dict(A=torch.ones(5, 1)),
+        r'`A` must have shape \[6, 1\].*got \[5, 1\]',
+    ),
+    'rank of B': (
+        dict(B=torch.ones(1)),
+        r'`B` must have 4 dimensions.*got shape \[1\]',
+    ),
+    'states of B': (
+        dict(B=torch.ones(2, 1, 3, 7)),
+        r'`B` must have shape \[2, 1, 1, 7\].*got \[2, 1, 3, 7\]',
+    ),
+    'groups': (
+        dict(B=torch.ones(2, 4, 1, 7), C=torch.ones(2, 4, 1, 7)),
+        r'groups of `B` and `C` must divide the 6 channels.*got 4',
+    ),
+    'no groups': (
+        dict(B=torch.ones(2, 0, 1, 7), C=torch.ones(2, 0, 1, 7)),
+        r'`B` has no groups, got shape \[2, 0, 1, 7\]',
+    ),
+    'groups of C': (
+        dict(C=torch.ones(2, 2, 1, 7)),
+        r'`C` must have shape \[2, 1, 1, 7\].*got \[2, 2, 1, 7\]',
+    ),
     'shape of D': (dict(D=torch.ones(7)), r'`D` must have shape \[6\].*got \[7\]'),
-    'shape of z': (dict(z=torch.ones(2, 6, 6)),
-                   r'`z` must have shape \[2, 6, 7\].*got \[2, 6, 6\]'),
-    'delta_bias': (dict(delta_bias=torch.ones(6, 1)),
-                   r'`delta_bias` must have shape \[6\].*got \[6, 1\]'),
-    'device': (dict(delta=torch.ones(2, 6, 7, device='meta')), r'`delta` must be on cpu like the first argument, got meta'),
+    'shape of z': (
+        dict(z=torch.ones(2, 6, 6)),
+        r'`z` must have shape \[2, 6, 7\].*got \[2, 6, 6\]',
+    ),
+    'delta_bias': (
+        dict(delta_bias=torch.ones(6, 1)),
+        r'`delta_bias` must have shape \[6\].*got \[6, 1\]',
+    ),
+    'device': (
+        dict(delta=torch.ones(2, 6, 7, device='meta')),
+        r'`delta` must be on cpu like the first argument, got meta',
+    ),
 }
 
 
@@ -235,21 +291,27 @@ def test_wrong_input_is_named(change, message):
 
 def test_a_wrong_gradient_is_named():
     inputs = {k: v.detach() for k, v in Case().inputs(torch.float32).items()}
-    arguments = [inputs.get(name) for name in
-                 ('u', 'delta', 'A', 'B', 'C', 'D', 'z', 'delta_bias')]
+    arguments = [
+        inputs.get(name)
+        for name in ('u', 'delta', 'A', 'B', 'C', 'D', 'z', 'delta_bias')
+    ]
     y, last, checkpoints = torch.ops.mmadaptor.selective_scan(*arguments, True)
-    with pytest.raises(ValueError, match=r'`grad_last_state` must be Float \(that of `A`\)'):
+    with pytest.raises(
+        ValueError, match=r'`grad_last_state` must be Float \(that of `A`\)'
+    ):
         torch.ops.mmadaptor.selective_scan_backward(
-            y, last.half(), *arguments, True, checkpoints)
+            y, last.half(), *arguments, True, checkpoints
+        )
 
 
 def test_without_the_library_the_call_says_how_to_build_it():
-    code = ('import sys; sys.modules["mmadaptor._ext"] = None;'
-            'from mmadaptor.ops import selective_scan as f; f(*[None] * 5)')
-    done = subprocess.run([sys.executable, '-c', code], capture_output=True,
-                          text=True)
+    code = (
+        'import sys; sys.modules["mmadaptor._ext"] = None;'
+        'from mmadaptor.ops import selective_scan as f; f(*[None] * 5)'
+    )
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
     assert done.returncode == 1
-    assert 'RuntimeError: mmadaptor\'s compiled ops are not built' in done.stderr
+    assert "RuntimeError: mmadaptor's compiled ops are not built" in done.stderr
     assert 'pip install -e . --no-build-isolation' in done.stderr
 
 

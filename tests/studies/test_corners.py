@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The cue of a disc is at one of its corners, and nothing covers it."""
 
 import numpy as np
@@ -23,15 +24,20 @@ def test_one_lamp_decides(number, decides, down, right):
         cue = picture[round(y + down * corners.REACH), round(x + right * corners.REACH)]
         seen.add(mask[round(y), round(x)])
         assert corners.CLASSES[mask[round(y), round(x)]] == (
-            'disc_on' if cue[0] > 200 else 'disc_off')
+            'disc_on' if cue[0] > 200 else 'disc_off'
+        )
     assert seen | {0} == set(np.unique(mask))
     area = np.pi * corners.DISC_RADIUS**2
     assert abs((mask > 0).sum() - area * len(discs)) < 8 * len(discs)
 
 
 def test_training_and_validation_share_no_picture():
-    train, val = (corners.Corners(pictures=3, first=first, pipeline=[dict(type='mmseg.DrawCorners')])
-                  for first in (0, 3))
+    train, val = (
+        corners.Corners(
+            pictures=3, first=first, pipeline=[dict(type='mmseg.DrawCorners')]
+        )
+        for first in (0, 3)
+    )
     samples = [s for part in (train, val) for s in (part[i] for i in range(3))]
     assert len({s['img'].tobytes() for s in samples}) == 6
     assert samples[0]['img'].shape == (128, 128, 3)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The studies: that their runs can be built, and what is made of records."""
 
 import json
@@ -15,10 +16,7 @@ pytest.importorskip('mmseg')
 pytest.importorskip('mmpretrain')
 
 from mmadaptor.checkpoints.adaptor_only import count_trainable
-from mmadaptor.checkpoints.pretrained import (
-    drop_pretrained,
-    find_pretrained,
-)
+from mmadaptor.checkpoints.pretrained import drop_pretrained, find_pretrained
 from mmadaptor.errors import InputError
 from studies import report, run
 from studies.studies import (
@@ -33,8 +31,9 @@ from studies.studies import (
     average,
 )
 
-RUNS = {f'{name}, {one.name}': one
-        for name, study in STUDIES.items() for one in study.runs}
+RUNS = {
+    f'{name}, {one.name}': one for name, study in STUDIES.items() for one in study.runs
+}
 
 
 def config_of(one, tmp_path, checkpoint='x.pth'):
@@ -55,7 +54,8 @@ def test_every_run_builds_from_what_it_writes(name, tmp_path):
     model = MODELS.build(cfg.model)
     trainable, total = count_trainable(model)
     assert (trainable < total) == any(
-        one in study.runs[1:] for study in TUNING.values())
+        one in study.runs[1:] for study in TUNING.values()
+    )
 
 
 def test_runs_of_a_study_have_folders_of_their_own():
@@ -65,9 +65,11 @@ def test_runs_of_a_study_have_folders_of_their_own():
 
 
 def test_variants_differ_by_what_they_are_called(tmp_path):
-    named = {one.name: one for study in (
-        CORNERS, ABLATION, VARIANTS, BOOSTER, TUNING['tuning_discs'])
-             for one in study.runs}
+    named = {
+        one.name: one
+        for study in (CORNERS, ABLATION, VARIANTS, BOOSTER, TUNING['tuning_discs'])
+        for one in study.runs
+    }
 
     def model_of(name):
         return config_of(named[name], tmp_path).model
@@ -76,7 +78,8 @@ def test_variants_differ_by_what_they_are_called(tmp_path):
     places = model_of('8 places').backbone.adaptors
     assert places == dict(temporal=dict(places=8))
     assert model_of('scan, S, one scale').backbone.adaptors == dict(
-        spatial=dict(dilations=(1, )))
+        spatial=dict(dilations=(1,))
+    )
     assert model_of('no scan').backbone.type == 'mmadaptor.ConvolutionalVMamba'
     assert model_of("scan, VMamba's start").backbone.scan_init == 'vmamba'
     raised = config_of(named['base, trained on with adaptors'], tmp_path)
@@ -101,19 +104,22 @@ def trained(monkeypatch):
 
 def test_a_base_is_trained_once_a_seed_and_first(trained, tmp_path):
     records = run.run_all(BOOSTER.runs, tmp_path, seeds=2, jobs=1)
-    assert trained == [(one.name, seed) for one in BOOSTER.runs
-                       for seed in (0, 1)]
-    assert records[BOOSTER.runs[1]][1]['checkpoint'] == (
-        'scan.1 base, trained on.1 ')
+    assert trained == [(one.name, seed) for one in BOOSTER.runs for seed in (0, 1)]
+    assert records[BOOSTER.runs[1]][1]['checkpoint'] == ('scan.1 base, trained on.1 ')
 
 
 def test_a_failed_run_names_its_log(tmp_path):
     missing = str(tmp_path / 'missing')
-    broken = run.Run('broken', 'mamba_adaptor_b0_shapes', {
-        'embedded_dataset': None,  # which would be made first
-        'train_dataloader.dataset.data_root': missing})
+    broken = run.Run(
+        'broken',
+        'mamba_adaptor_b0_shapes',
+        {
+            'embedded_dataset': None,  # which would be made first
+            'train_dataloader.dataset.data_root': missing,
+        },
+    )
     with pytest.raises(InputError, match=r'broken, seed 0.*output\.txt'):
-        run.run_all((broken, ), tmp_path, seeds=1, jobs=1)
+        run.run_all((broken,), tmp_path, seeds=1, jobs=1)
     assert missing in (tmp_path / 'broken/0/output.txt').read_text()
 
 
@@ -127,9 +133,10 @@ def test_a_run_is_repeated_only_if_its_config_changed(monkeypatch, tmp_path):
 
     monkeypatch.setattr(run.subprocess, 'run', train)
     for epochs in (1, 1, 2):
-        one = run.Run('one', 'mamba_adaptor_b0_shapes',
-                      {'train_cfg.max_epochs': epochs})
-        run.run_all((one, ), tmp_path, seeds=1, jobs=1)
+        one = run.Run(
+            'one', 'mamba_adaptor_b0_shapes', {'train_cfg.max_epochs': epochs}
+        )
+        run.run_all((one,), tmp_path, seeds=1, jobs=1)
     assert started == [str(tmp_path / 'one/0')] * 2
     assert 'max_epochs=2' in (tmp_path / 'one/0.py').read_text()
 
@@ -140,28 +147,34 @@ def test_a_run_is_repeated_if_its_base_was(monkeypatch, tmp_path):
     def train(command, **_):
         folder = Path(command[-1])
         started.append(folder.parent.name)
-        (folder / run.RECORD).write_text(json.dumps(
-            dict(metrics={}, checkpoint=str(folder / 'epoch_1.pth'))))
+        (folder / run.RECORD).write_text(
+            json.dumps(dict(metrics={}, checkpoint=str(folder / 'epoch_1.pth')))
+        )
         return subprocess.CompletedProcess(command, 0)
 
     monkeypatch.setattr(run.subprocess, 'run', train)
     for epochs in (1, 1, 2):
-        base = run.Run('base', 'mamba_adaptor_b0_shapes',
-                       {'train_cfg.max_epochs': epochs})
+        base = run.Run(
+            'base', 'mamba_adaptor_b0_shapes', {'train_cfg.max_epochs': epochs}
+        )
         after = run.Run('after', 'mamba_adaptor_b0_shapes', after=base)
-        run.run_all((after, ), tmp_path, seeds=1, jobs=1)
+        run.run_all((after,), tmp_path, seeds=1, jobs=1)
     assert started == ['base', 'after'] * 2
 
 
 RECORDS = {
     PARTS.runs[2]: [
-        dict(metrics={'a': .5, 'b': .7}, backbone=1e6, trainable=1, total=4),
-        dict(metrics={'a': .6, 'b': .8}, backbone=1e6, trainable=1, total=4)],
-    PARTS.runs[3]: [
-        dict(metrics={'c': 9.}, backbone=2e6, trainable=4, total=4)],
+        dict(metrics={'a': 0.5, 'b': 0.7}, backbone=1e6, trainable=1, total=4),
+        dict(metrics={'a': 0.6, 'b': 0.8}, backbone=1e6, trainable=1, total=4),
+    ],
+    PARTS.runs[3]: [dict(metrics={'c': 9.0}, backbone=2e6, trainable=4, total=4)],
 }
-STUDY = Study('A title', tuple(RECORDS), dict(
-    both=average('a', 'b', points=100), other=average('c')), share=True)
+STUDY = Study(
+    'A title',
+    tuple(RECORDS),
+    dict(both=average('a', 'b', points=100), other=average('c')),
+    share=True,
+)
 
 
 def test_table():
@@ -187,7 +200,13 @@ def test_plot(share, tmp_path, monkeypatch):
     monkeypatch.setattr(Axes, 'plot', noted)
     report.draw(replace(STUDY, share=share), RECORDS, tmp_path / 'plot.png')
     assert (tmp_path / 'plot.png').stat().st_size > 10000
-    dots = [(x, [round(v, 6) for v in y]) if share else
-            ([round(v, 6) for v in x], y) for x, y in dots if x]
-    assert dots == ([([25., 25.], [60., 70.]), ([100.], [9.])] if share else
-                    [([60., 70.], [0., 0.]), ([9.], [1.])])
+    dots = [
+        (x, [round(v, 6) for v in y]) if share else ([round(v, 6) for v in x], y)
+        for x, y in dots
+        if x
+    ]
+    assert dots == (
+        [([25.0, 25.0], [60.0, 70.0]), ([100.0], [9.0])]
+        if share
+        else [([60.0, 70.0], [0.0, 0.0]), ([9.0], [1.0])]
+    )

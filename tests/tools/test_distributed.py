@@ -1,22 +1,19 @@
+# SPDX-License-Identifier: Apache-2.0
 """Jobs of two processes on one machine, as a user starts them."""
 
 import re
 
 import numpy as np
 import pytest
-from helpers.jobs import (
-    CLASSIFIER,
-    tool,
-    write_coco,
-    write_config,
-    write_labels,
-)
+from helpers.jobs import CLASSIFIER, tool, write_coco, write_config, write_labels
 
 pytest.importorskip('mmpretrain')
 
 # Fixed sizes, no augmentation, no batch norm and a mean over pictures: two
 # processes with two pictures each do the arithmetic of one with four.
-JOB = CLASSIFIER + '''
+JOB = (
+    CLASSIFIER
+    + """
 custom_imports = dict(imports=['mmadaptor', 'helpers.toy'])
 model['backbone'] = dict(
     type='mmadaptor.MambaAdaptor', out_indices=(3, ),
@@ -28,15 +25,19 @@ val_evaluator = dict(type='ScoreMetric')
 custom_hooks = [dict(type='mmadaptor.EpochSeedHook'), dict(type='LossHook')]
 optim_wrapper['optimizer']['lr'] = .01
 randomness = dict(seed=5)
-'''
-SHARDED = JOB + '''
+"""
+)
+SHARDED = (
+    JOB
+    + """
 runner_type = 'FlexibleRunner'
 strategy = dict(
     type='FSDPStrategy',
     model_wrapper=dict(type='MMFullyShardedDataParallel', device_id='cpu'))
 env_cfg = dict()
 train_cfg = dict(by_epoch=True, max_epochs=1)
-'''
+"""
+)
 PICTURES = 8
 
 
@@ -47,8 +48,11 @@ def folder(tmp_path_factory):
     write_labels(root, images=PICTURES)
     write_config(folder, JOB, data_root=str(root))
     write_config(
-        folder, JOB + 'custom_hooks.append(dict(type="KillHook", after=3, rank=1))',
-        'killed.py', data_root=str(root))
+        folder,
+        JOB + 'custom_hooks.append(dict(type="KillHook", after=3, rank=1))',
+        'killed.py',
+        data_root=str(root),
+    )
     write_config(folder, SHARDED, 'sharded.py', data_root=str(root))
     return folder
 
@@ -56,8 +60,14 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope='module')
 def one(folder):
     """One process with the doubled batch."""
-    result = tool('train', folder / 'config.py', '--work-dir', folder / 'one',
-                  '--cfg-options', 'train_dataloader.batch_size=4')
+    result = tool(
+        'train',
+        folder / 'config.py',
+        '--work-dir',
+        folder / 'one',
+        '--cfg-options',
+        'train_dataloader.batch_size=4',
+    )
     assert result.returncode == 0, result.stderr
     return result
 
@@ -78,12 +88,13 @@ def test_two_processes_learn_as_one_though_one_is_killed(folder, one):
     assert 'SIGKILL' in killed.stderr
     assert {p.name for p in run.glob('*.pth')} == {'epoch_1.pth'}
     # float32, summed in another order.
-    assert expected.shape == (6, 2) and np.ptp(expected[:, 1]) > .01
+    assert expected.shape == (6, 2) and np.ptp(expected[:, 1]) > 0.01
     np.testing.assert_allclose(losses(run)[:3], expected[:3], rtol=1e-5)
 
     (run / 'losses.txt').unlink()
-    result = tool('dist_train.sh', folder / 'config.py', 2, '--work-dir', run,
-                  '--resume')
+    result = tool(
+        'dist_train.sh', folder / 'config.py', 2, '--work-dir', run, '--resume'
+    )
     assert result.returncode == 0, result.stderr
     assert 'resumed epoch: 1, iter: 2' in result.stdout + result.stderr
     np.testing.assert_allclose(losses(run), expected[2:], rtol=1e-5)
@@ -97,13 +108,17 @@ def test_fully_sharded_processes_learn_as_one(folder, one):
     expected = losses(folder / 'one')[:2]
     np.testing.assert_allclose(losses(run), expected, rtol=1e-5)
     assert {p.name for p in (run / 'epoch_1.pth').iterdir()} == {
-        'rank0.pth', 'rank1.pth'}
+        'rank0.pth',
+        'rank1.pth',
+    }
 
 
 def test_scripts_without_their_arguments_say_what_they_take():
-    for name, first in (('dist_train', 'CONFIG PROCESSES'),
-                        ('dist_test', 'CONFIG CHECKPOINT PROCESSES'),
-                        ('slurm_train', 'PARTITION JOB_NAME CONFIG WORK_DIR')):
+    for name, first in (
+        ('dist_train', 'CONFIG PROCESSES'),
+        ('dist_test', 'CONFIG CHECKPOINT PROCESSES'),
+        ('slurm_train', 'PARTITION JOB_NAME CONFIG WORK_DIR'),
+    ):
         result = tool(f'{name}.sh')
         assert result.returncode == 2
         assert f'tools/{name}.sh {first}' in result.stderr
@@ -114,33 +129,84 @@ def words_of(name, program, folder, *arguments, settings=''):
     stub = folder / program
     stub.write_text('#!/bin/bash\nprintf "%s\\n" "$@"\n')
     stub.chmod(0o755)
-    result = tool(name, *arguments, prelude=f'export PATH={folder}:$PATH '
-                  + settings)
+    result = tool(name, *arguments, prelude=f'export PATH={folder}:$PATH ' + settings)
     assert result.returncode == 0, result.stderr
     return result.stdout.splitlines()
 
 
 def test_slurm_gets_the_job_as_mmengine_starts_it(tmp_path):
     words = words_of(
-        'slurm_train.sh', 'srun', tmp_path, 'gpu', 'my job', 'a config.py',
-        'run', '--amp', settings='GPUS=16 SRUN_ARGS="--time 10"')
-    assert words[:10] == ['-p', 'gpu', '--job-name', 'my job', '--gres',
-                          'gpu:8', '--ntasks', '16', '--ntasks-per-node', '8']
+        'slurm_train.sh',
+        'srun',
+        tmp_path,
+        'gpu',
+        'my job',
+        'a config.py',
+        'run',
+        '--amp',
+        settings='GPUS=16 SRUN_ARGS="--time 10"',
+    )
+    assert words[:10] == [
+        '-p',
+        'gpu',
+        '--job-name',
+        'my job',
+        '--gres',
+        'gpu:8',
+        '--ntasks',
+        '16',
+        '--ntasks-per-node',
+        '8',
+    ]
     assert words[12:15] == ['--kill-on-bad-exit=1', '--time', '10']
-    assert words[-6:] == ['a config.py', '--work-dir', 'run', '--amp',
-                          '--launcher', 'slurm']
+    assert words[-6:] == [
+        'a config.py',
+        '--work-dir',
+        'run',
+        '--amp',
+        '--launcher',
+        'slurm',
+    ]
 
 
-@pytest.mark.parametrize('settings, place', [
-    ('', ['--standalone']),
-    ('NNODES=2 NODE_RANK=1 MASTER_ADDR=host PORT=5', [
-        '--nnodes', '2', '--node-rank', '1', '--master-addr', 'host',
-        '--master-port', '5']),
-])
+@pytest.mark.parametrize(
+    'settings, place',
+    [
+        ('', ['--standalone']),
+        (
+            'NNODES=2 NODE_RANK=1 MASTER_ADDR=host PORT=5',
+            [
+                '--nnodes',
+                '2',
+                '--node-rank',
+                '1',
+                '--master-addr',
+                'host',
+                '--master-port',
+                '5',
+            ],
+        ),
+    ],
+)
 def test_torchrun_gets_the_test_and_the_machines(settings, place, tmp_path):
-    words = words_of('dist_test.sh', 'python', tmp_path, 'a config.py', 'x.pth',
-                     4, '--out', 'a b.pkl', settings=settings)
+    words = words_of(
+        'dist_test.sh',
+        'python',
+        tmp_path,
+        'a config.py',
+        'x.pth',
+        4,
+        '--out',
+        'a b.pkl',
+        settings=settings,
+    )
     assert words[2:-7] == [*place, '--nproc-per-node', '4']
     assert words[-7].endswith('tools/test.py')
-    assert words[-6:] == ['a config.py', 'x.pth', '--out', 'a b.pkl',
-                          '--launcher', 'pytorch']
+    assert words[-6:] == [
+        'a config.py',
+        'x.pth',
+        '--out',
+        'a b.pkl',
+        '--launcher',
+        'pytorch',
+    ]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """tools/image_demo.py as a user runs it, on good pictures and bad ones."""
 
 import runpy
@@ -27,7 +28,8 @@ from mmadaptor.errors import InputError
 META = dict(
     mmdet=dict(classes=('disc', 'box')),
     mmpretrain=dict(classes=('box', 'disc')),
-    mmseg=dict(classes=('ground', 'box'), palette=[[0, 0, 0], [255, 0, 0]]))
+    mmseg=dict(classes=('ground', 'box'), palette=[[0, 0, 0], [255, 0, 0]]),
+)
 TEXTS = dict(mmdet=DETECTOR, mmpretrain=CLASSIFIER, mmseg=SEGMENTOR)
 
 
@@ -44,19 +46,23 @@ def job(request, tmp_path):
     torch.manual_seed(0)
     model = MODELS.build(cfg.model)
     if scope == 'mmdet':  # boxes to draw, though nothing was learned
-        torch.nn.init.constant_(model.bbox_head.retina_cls.bias, 0.)
+        torch.nn.init.constant_(model.bbox_head.retina_cls.bias, 0.0)
     checkpoint = tmp_path / 'model.pth'
-    torch.save(dict(state_dict=model.state_dict(),
-                    meta=dict(cfg=cfg.pretty_text, dataset_meta=META[scope])),
-               checkpoint)
+    torch.save(
+        dict(
+            state_dict=model.state_dict(),
+            meta=dict(cfg=cfg.pretty_text, dataset_meta=META[scope]),
+        ),
+        checkpoint,
+    )
     return scope, config, checkpoint
 
 
 @pytest.mark.parametrize('device', ['gpu', 'cuda:99', 'hpu'])
 def test_a_device_that_is_not_there_is_named(device, monkeypatch):
     assert f'--device {device}: expected a device of this machine' in refusal(
-        monkeypatch, 'image_demo', 'a.png', 'config.py', 'model.pth',
-        '--device', device)
+        monkeypatch, 'image_demo', 'a.png', 'config.py', 'model.pth', '--device', device
+    )
 
 
 def demo(monkeypatch, *arguments):
@@ -65,17 +71,19 @@ def demo(monkeypatch, *arguments):
 
 
 def test_every_task_draws_and_bad_pictures_stop_nothing(
-        job, tmp_path, monkeypatch, capsys):
+    job, tmp_path, monkeypatch, capsys
+):
     scope, config, checkpoint = job
     pictures, out = tmp_path / 'data' / 'val', tmp_path / 'out'
     whole = (pictures / '0.png').read_bytes()
-    (pictures / '1.png').write_bytes(whole[:len(whole) // 2])
+    (pictures / '1.png').write_bytes(whole[: len(whole) // 2])
     (pictures / '4.jpg').write_text('no picture')
     Image.open(pictures / '0.png').convert('CMYK').save(pictures / '5.jpg')
     Image.open(pictures / '0.png').convert('L').save(pictures / '6.png')
     (pictures / 'notes.txt').write_text('left out')
-    message = refusal(monkeypatch, 'image_demo', pictures, config, checkpoint,
-                      '--out-dir', out)
+    message = refusal(
+        monkeypatch, 'image_demo', pictures, config, checkpoint, '--out-dir', out
+    )
     assert '2 could not be drawn' in message
     assert f'{pictures}/1.png cannot be read' in message
     assert f'{pictures}/4.jpg cannot be read' in message
@@ -98,18 +106,30 @@ def test_every_task_draws_and_bad_pictures_stop_nothing(
 def test_settings_are_replaced(job, tmp_path, monkeypatch):
     _, config, checkpoint = job
     assert "the config has no 'modle'" in refusal(
-        monkeypatch, 'image_demo', tmp_path / 'data' / 'val', config, checkpoint,
-        '--cfg-options', 'modle.type=x')
+        monkeypatch,
+        'image_demo',
+        tmp_path / 'data' / 'val',
+        config,
+        checkpoint,
+        '--cfg-options',
+        'modle.type=x',
+    )
 
 
 def test_a_pattern_in_folders(job, tmp_path, monkeypatch, capsys):
     _, config, checkpoint = job
-    demo(monkeypatch, f'{tmp_path}/data/**/0.png', config, checkpoint,
-         '--out-dir', tmp_path / 'out')
-    drawn = {str(p.relative_to(tmp_path / 'out'))
-             for p in (tmp_path / 'out').rglob('*.png')}
-    assert drawn == {'train/0.png', 'val/0.png', 'masks/0.png',
-                     'classes/disc/0.png'}
+    demo(
+        monkeypatch,
+        f'{tmp_path}/data/**/0.png',
+        config,
+        checkpoint,
+        '--out-dir',
+        tmp_path / 'out',
+    )
+    drawn = {
+        str(p.relative_to(tmp_path / 'out')) for p in (tmp_path / 'out').rglob('*.png')
+    }
+    assert drawn == {'train/0.png', 'val/0.png', 'masks/0.png', 'classes/disc/0.png'}
     assert '4 of 4' in capsys.readouterr().out
 
 
@@ -124,13 +144,16 @@ def test_checkpoints_that_are_not_this_models(job, tmp_path, monkeypatch):
     for tool in ('image_demo', 'test'):
         images = [picture] if tool == 'image_demo' else []
         message = refusal(monkeypatch, tool, *images, config, other)
-        assert (f'{other} holds a model of classification (mmpretrain), but the '
-                'config is of detection (mmdet)') in message
+        assert (
+            f'{other} holds a model of classification (mmpretrain), but the '
+            'config is of detection (mmdet)'
+        ) in message
 
     del content['state_dict']['bbox_head.retina_cls.bias']
     torch.save(content, other)
-    message = refusal(monkeypatch, 'image_demo', picture, config, other,
-                      '--out-dir', tmp_path / 'out')
+    message = refusal(
+        monkeypatch, 'image_demo', picture, config, other, '--out-dir', tmp_path / 'out'
+    )
     assert f'{other} does not fit RetinaNet' in message
     assert 'bbox_head.retina_cls.bias' in message
     assert not (tmp_path / 'out').exists()
@@ -155,7 +178,10 @@ def test_each_picture_is_drawn_once(tmp_path):
 
 def test_each_drawing_has_a_place_of_its_own():
     assert places_for(['in/a.png.png', 'in/a', 'in/a.png'], 'out') == [
-        'out/a.png.png', 'out/a.png', 'out/a.png.png.png']
+        'out/a.png.png',
+        'out/a.png',
+        'out/a.png.png.png',
+    ]
 
 
 def test_a_drawing_never_replaces_a_picture(tmp_path):

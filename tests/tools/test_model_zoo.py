@@ -1,4 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
 """The zoo's files say what its tool computes, and nothing of it is stale."""
+
 import pathlib
 import re
 import runpy
@@ -29,7 +31,8 @@ def entries():
 @pytest.mark.parametrize('path', [README, METAFILE], ids=str)
 def test_what_is_computed_is_what_stands_there(path, generated):
     assert (ROOT / path).read_text() == generated[path], (
-        f'{path} is stale: run python tools/model_zoo.py')
+        f'{path} is stale: run python tools/model_zoo.py'
+    )
 
 
 def test_a_stale_number_is_put_right(tmp_path):
@@ -66,12 +69,17 @@ def test_modelindex_finds_nothing_wrong(entries):
         assert (ROOT / entry['Config']).is_file()
 
 
-@pytest.mark.parametrize('name, published', [
-    ('vmamba_t_imagenet', 4.9e9), ('mask_rcnn_vmamba_t_coco', 271e9),
-    ('upernet_vmamba_t_ade20k', 949e9)])
+@pytest.mark.parametrize(
+    'name, published',
+    [
+        ('vmamba_t_imagenet', 4.9e9),
+        ('mask_rcnn_vmamba_t_coco', 271e9),
+        ('upernet_vmamba_t_ade20k', 949e9),
+    ],
+)
 def test_vmamba_t_as_published(name, published, entries):
     counted = entries[name]['Metadata']['FLOPs']
-    assert counted == pytest.approx(published, rel=.02)
+    assert counted == pytest.approx(published, rel=0.02)
 
 
 def test_parameters_of_vmamba_t_as_published(entries):

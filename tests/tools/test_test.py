@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """tools/test.py as a user runs it, with checkpoints that are not to be used."""
 
 import os
@@ -14,7 +15,7 @@ class Planted:
         self.mark = mark
 
     def __reduce__(self):
-        return os.mkdir, (self.mark, )
+        return os.mkdir, (self.mark,)
 
 
 @pytest.fixture
@@ -24,8 +25,12 @@ def config(tmp_path):
 
 def weights(**others):
     layer = torch.nn.Linear(4, 4)
-    return {'layer.weight': layer.weight.data, 'layer.bias': layer.bias.data,
-            'ballast': torch.zeros(50000), **others}
+    return {
+        'layer.weight': layer.weight.data,
+        'layer.bias': layer.bias.data,
+        'ballast': torch.zeros(50000),
+        **others,
+    }
 
 
 def test_planted_objects_are_refused_and_named(config, tmp_path, monkeypatch):
@@ -48,10 +53,13 @@ def test_missing_checkpoint_is_named(config, tmp_path, monkeypatch):
     assert f'missing: {path}' in refusal(monkeypatch, 'test', config, path)
 
 
-@pytest.mark.parametrize('arguments, says', [
-    (['--out', 'x.json'], 'expected a name that ends in .pkl'),
-    (['--show-dir', 'x'], '--show-dir needs'),
-])
+@pytest.mark.parametrize(
+    'arguments, says',
+    [
+        (['--out', 'x.json'], 'expected a name that ends in .pkl'),
+        (['--show-dir', 'x'], '--show-dir needs'),
+    ],
+)
 def test_wrong_arguments_are_explained(arguments, says, config, monkeypatch):
     assert says in refusal(monkeypatch, 'test', config, 'x.pth', *arguments)
 

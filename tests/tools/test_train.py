@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """tools/train.py as a user runs it."""
 
 import runpy
@@ -53,8 +54,10 @@ def test_killed_and_resumed_ends_with_the_same_weights(unbroken, tmp_path):
     """Killed in epoch 3, the newest checkpoint cut: goes on from epoch 1."""
     run = tmp_path / 'run'
     killed = write_config(
-        tmp_path, TOY + '\ncustom_hooks.append(dict(type="KillHook", after=11))',
-        work_dir=str(run))
+        tmp_path,
+        TOY + '\ncustom_hooks.append(dict(type="KillHook", after=11))',
+        work_dir=str(run),
+    )
     assert tool('train', killed).returncode == -9
     assert (run / 'last_checkpoint').read_text().endswith('epoch_2.pth')
     newest = run / 'epoch_2.pth'
@@ -62,8 +65,7 @@ def test_killed_and_resumed_ends_with_the_same_weights(unbroken, tmp_path):
 
     whole = write_config(tmp_path, TOY, 'whole.py', work_dir=str(run))
     # No seed given: the run's own is kept.
-    result = tool('train', whole, '--resume', '--cfg-options',
-                  'randomness.seed=None')
+    result = tool('train', whole, '--resume', '--cfg-options', 'randomness.seed=None')
     assert result.returncode == 0, result.stderr
     log = result.stdout + result.stderr
     assert f'{newest} is truncated' in log
@@ -72,9 +74,11 @@ def test_killed_and_resumed_ends_with_the_same_weights(unbroken, tmp_path):
     got, expected = load(run / 'epoch_3.pth'), load(unbroken / 'run' / 'epoch_3.pth')
     assert got['meta']['iter'] == expected['meta']['iter'] == 12
     torch.testing.assert_close(
-        got['state_dict'], expected['state_dict'], rtol=0, atol=0)
+        got['state_dict'], expected['state_dict'], rtol=0, atol=0
+    )
     torch.testing.assert_close(
-        got['optimizer']['state'], expected['optimizer']['state'], rtol=0, atol=0)
+        got['optimizer']['state'], expected['optimizer']['state'], rtol=0, atol=0
+    )
 
 
 def test_full_disk_keeps_the_last_good_checkpoint(unbroken, tmp_path):
@@ -88,10 +92,20 @@ def test_full_disk_keeps_the_last_good_checkpoint(unbroken, tmp_path):
     assert len(before) > 150 * 1024
     config = write_config(tmp_path, TOY, work_dir=str(run))
     result = tool(
-        'train', config, '--resume', '--cfg-options', 'train_cfg.max_epochs=4',
-        'default_hooks.checkpoint.max_keep_ckpts=1', prelude='ulimit -f 150')
-    assert_user_error(result, 'epoch_4.pth', 'could not be written',
-                      'The checkpoints before it are intact')
+        'train',
+        config,
+        '--resume',
+        '--cfg-options',
+        'train_cfg.max_epochs=4',
+        'default_hooks.checkpoint.max_keep_ckpts=1',
+        prelude='ulimit -f 150',
+    )
+    assert_user_error(
+        result,
+        'epoch_4.pth',
+        'could not be written',
+        'The checkpoints before it are intact',
+    )
     assert (run / 'epoch_3.pth').read_bytes() == before
     assert {p.name for p in run.glob('epoch_*')} == {'epoch_3.pth'}
     assert (run / 'last_checkpoint').read_text().endswith('epoch_3.pth')
@@ -104,13 +118,23 @@ def test_everything_missing_is_listed_before_the_start(tmp_path):
     (root / 'train' / '2.png').unlink()
     config = write_config(tmp_path, DETECTOR, data_root=str(root))
     result = tool(
-        'train', config, '--work-dir', tmp_path / 'run', '--cfg-options',
+        'train',
+        config,
+        '--work-dir',
+        tmp_path / 'run',
+        '--cfg-options',
         'metainfo.classes=[disc,ring]',
         'model.backbone.init_cfg.type=Pretrained',
-        'model.backbone.init_cfg.checkpoint=no/imagenet.pth')
+        'model.backbone.init_cfg.checkpoint=no/imagenet.pth',
+    )
     assert_user_error(
-        result, 'val.json is broken JSON', 'lacks 1 of the 4 images',
-        'missing: ', 'no/imagenet.pth', '--from-scratch')
+        result,
+        'val.json is broken JSON',
+        'lacks 1 of the 4 images',
+        'missing: ',
+        'no/imagenet.pth',
+        '--from-scratch',
+    )
     assert not (tmp_path / 'run').exists()
 
 
@@ -120,53 +144,85 @@ def test_detector_trains_from_scratch_when_told_to(tmp_path):
     config = write_config(tmp_path, DETECTOR, data_root=str(root))
     run = tmp_path / 'run'
     result = tool(
-        'train', config, '--work-dir', run, '--from-scratch',
-        '--auto-scale-lr', '--cfg-options',
+        'train',
+        config,
+        '--work-dir',
+        run,
+        '--from-scratch',
+        '--auto-scale-lr',
+        '--cfg-options',
         'model.backbone.init_cfg.type=Pretrained',
         'model.backbone.init_cfg.checkpoint=no/imagenet.pth',
-        '+auto_scale_lr.base_batch_size=16')
+        '+auto_scale_lr.base_batch_size=16',
+    )
     assert result.returncode == 0, result.stderr
     # 0.001 for a batch of 16; this one is of 2.
     assert 'lr: 1.2500e-04' in result.stdout + result.stderr
     assert (run / 'epoch_1.pth').exists()
 
     shown, dumped = tmp_path / 'shown', tmp_path / 'predictions.pkl'
-    result = tool('test', config, run / 'epoch_1.pth', '--work-dir', run,
-                  '--show-dir', shown, '--out', dumped)
+    result = tool(
+        'test',
+        config,
+        run / 'epoch_1.pth',
+        '--work-dir',
+        run,
+        '--show-dir',
+        shown,
+        '--out',
+        dumped,
+    )
     assert result.returncode == 0, result.stderr
-    assert {path.name for path in shown.iterdir()} == {
-        f'{i}.png' for i in range(4)}
+    assert {path.name for path in shown.iterdir()} == {f'{i}.png' for i in range(4)}
     assert dumped.stat().st_size > 0
 
 
 def test_resume_of_another_model_is_an_error(unbroken, tmp_path):
     shutil.copytree(unbroken / 'run', tmp_path / 'run')
     config = write_config(tmp_path, TOY, work_dir=str(tmp_path / 'run'))
-    result = tool('train', config, '--resume', '--cfg-options', 'model.width=7',
-                  'train_cfg.max_epochs=4')
+    result = tool(
+        'train',
+        config,
+        '--resume',
+        '--cfg-options',
+        'model.width=7',
+        'train_cfg.max_epochs=4',
+    )
     assert_user_error(result, 'ballast: expected (7,), got (50000,)')
     assert not (tmp_path / 'run' / 'epoch_4.pth').exists()
 
 
 def test_misspelled_option_is_an_error(unbroken, monkeypatch):
-    message = refusal(monkeypatch, 'train', unbroken / 'config.py',
-                      '--cfg-options', 'train_cfg.max_epoch=9')
+    message = refusal(
+        monkeypatch,
+        'train',
+        unbroken / 'config.py',
+        '--cfg-options',
+        'train_cfg.max_epoch=9',
+    )
     assert 'Did you mean train_cfg.max_epochs?' in message
 
 
 def test_auto_scale_lr_needs_its_batch_size(unbroken, monkeypatch):
-    message = refusal(
-        monkeypatch, 'train', unbroken / 'config.py', '--auto-scale-lr')
+    message = refusal(monkeypatch, 'train', unbroken / 'config.py', '--auto-scale-lr')
     assert 'auto_scale_lr=dict(base_batch_size=...)' in message
 
 
-@pytest.mark.parametrize('runner_type', [{}, dict(runner_type='FlexibleRunner')],
-                         ids=str)
+@pytest.mark.parametrize(
+    'runner_type', [{}, dict(runner_type='FlexibleRunner')], ids=str
+)
 def test_resume_without_a_checkpoint_starts_from_the_base(runner_type, tmp_path):
     resume = runpy.run_path(str(ROOT / 'tools' / 'train.py'))['resume']
-    cfg = Config(dict(
-        model=dict(type='ToyModel', init_cfg=dict(type='Pretrained', checkpoint='a')),
-        load_from='base.pth', work_dir=str(tmp_path), **runner_type))
+    cfg = Config(
+        dict(
+            model=dict(
+                type='ToyModel', init_cfg=dict(type='Pretrained', checkpoint='a')
+            ),
+            load_from='base.pth',
+            work_dir=str(tmp_path),
+            **runner_type,
+        )
+    )
     resume(cfg, 'auto')
     assert (cfg.load_from, cfg.resume) == ('base.pth', False)
     assert cfg.model.init_cfg.checkpoint == 'a'
@@ -177,15 +233,16 @@ def test_resume_without_a_checkpoint_starts_from_the_base(runner_type, tmp_path)
 
 
 def test_resume_of_a_missing_checkpoint(unbroken, monkeypatch):
-    message = refusal(monkeypatch, 'train', unbroken / 'config.py', '--resume',
-                      'none/epoch_7.pth')
+    message = refusal(
+        monkeypatch, 'train', unbroken / 'config.py', '--resume', 'none/epoch_7.pth'
+    )
     assert 'none/epoch_7.pth' in message
 
 
-@pytest.mark.parametrize('text, toolbox, last', [
-    (CLASSIFIER, 'mmpretrain', 'epoch_1.pth'),
-    (SEGMENTOR, 'mmseg', 'iter_2.pth'),
-])
+@pytest.mark.parametrize(
+    'text, toolbox, last',
+    [(CLASSIFIER, 'mmpretrain', 'epoch_1.pth'), (SEGMENTOR, 'mmseg', 'iter_2.pth')],
+)
 def test_other_toolboxes_use_the_same_tools(text, toolbox, last, tmp_path):
     pytest.importorskip(toolbox)
     root = write_coco(tmp_path / 'data')
@@ -194,8 +251,17 @@ def test_other_toolboxes_use_the_same_tools(text, toolbox, last, tmp_path):
     run, shown = tmp_path / 'run', tmp_path / 'shown'
     result = tool('train', config, '--work-dir', run)
     assert result.returncode == 0, result.stderr
-    result = tool('test', config, run / last, '--work-dir', run,
-                  '--show-dir', shown, '--out', tmp_path / 'predictions.pkl')
+    result = tool(
+        'test',
+        config,
+        run / last,
+        '--work-dir',
+        run,
+        '--show-dir',
+        shown,
+        '--out',
+        tmp_path / 'predictions.pkl',
+    )
     assert result.returncode == 0, result.stderr
     assert ('mIoU' if toolbox == 'mmseg' else 'top1') in result.stdout
     assert len(list(shown.glob('*.png'))) == 4

@@ -1,4 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
 """The pictures by one command, and what it refuses."""
+
 import runpy
 import sys
 
@@ -11,7 +13,7 @@ from mmadaptor.checkpoints.adaptor_only import base_state, fingerprints
 from mmadaptor.models import Vim
 from mmadaptor.registry import MODELS
 
-CONFIG = '''
+CONFIG = """
 default_scope = 'mmpretrain'
 model = dict(
     type='ImageClassifier',
@@ -22,7 +24,7 @@ model = dict(
     head=dict(type='LinearClsHead', num_classes=2, in_channels=16))
 test_dataloader = dict(dataset=dict(type='CustomDataset', pipeline=[
     dict(type='LoadImageFromFile'), dict(type='PackInputs')]))
-'''
+"""
 
 
 @pytest.fixture
@@ -34,6 +36,7 @@ def job(tmp_path):
 def job_with(folder, adaptors):
     config = write_config(folder, CONFIG, adaptors=adaptors)
     from mmengine.registry import init_default_scope
+
     init_default_scope('mmpretrain')
     model = MODELS.build(Config.fromfile(config).model)
     assert isinstance(model.backbone, Vim)
@@ -43,19 +46,33 @@ def job_with(folder, adaptors):
 
 def test_pictures(job, tmp_path, monkeypatch, capsys):
     path = ROOT / 'tools' / 'visualize_memory.py'
-    monkeypatch.setattr(sys, 'argv', [str(path), *map(str, job), '--tokens', '0,0',
-                                      '.9,.5', '--out-dir', str(tmp_path / 'out')])
+    monkeypatch.setattr(
+        sys,
+        'argv',
+        [
+            str(path),
+            *map(str, job),
+            '--tokens',
+            '0,0',
+            '.9,.5',
+            '--out-dir',
+            str(tmp_path / 'out'),
+        ],
+    )
     runpy.run_path(str(path), run_name='__main__')
     said = capsys.readouterr().out
     # 48 x 64 pixels are 3 x 4 patches.
     assert 'layers.1, token (0, 0) of 3 x 4' in said
     assert 'layers.1, token (2, 2) of 3 x 4' in said
     assert sorted(p.name for p in (tmp_path / 'out').iterdir()) == [
-        'memory_0.png', 'memory_1.png', 'receptive_field_0.png',
-        'receptive_field_1.png']
+        'memory_0.png',
+        'memory_1.png',
+        'receptive_field_0.png',
+        'receptive_field_1.png',
+    ]
 
 
-SEGMENTOR = '''
+SEGMENTOR = """
 default_scope = 'mmseg'
 model = dict(
     type='EncoderDecoder',
@@ -73,49 +90,75 @@ model = dict(
 test_dataloader = dict(dataset=dict(type='BaseSegDataset', pipeline=[
     dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'),
     dict(type='PackSegInputs')]))
-'''
+"""
 
 
 def test_a_tuned_segmentor(tmp_path, monkeypatch, capsys):
     """Adaptors alone, over their base; the mask is not asked for."""
     pytest.importorskip('mmseg')
     from mmengine.registry import init_default_scope
+
     init_default_scope('mmseg')
     write_coco(tmp_path / 'data', images=1)
     config = write_config(tmp_path, SEGMENTOR, base=str(tmp_path / 'base.pth'))
     model = MODELS.build(Config.fromfile(config).model)
     base = base_state(model)
-    torch.save(dict(state_dict={
-        k.removeprefix('backbone.'): v for k, v in base.items()}), tmp_path / 'base.pth')
+    torch.save(
+        dict(state_dict={k.removeprefix('backbone.'): v for k, v in base.items()}),
+        tmp_path / 'base.pth',
+    )
     tuned = {k: v for k, v in model.state_dict().items() if k not in base}
-    torch.save(dict(state_dict=tuned, meta=dict(tuning=dict(
-        base=fingerprints(base), tuned=fingerprints(tuned)))), tmp_path / 'tuned.pth')
+    torch.save(
+        dict(
+            state_dict=tuned,
+            meta=dict(tuning=dict(base=fingerprints(base), tuned=fingerprints(tuned))),
+        ),
+        tmp_path / 'tuned.pth',
+    )
     path = ROOT / 'tools' / 'visualize_memory.py'
-    monkeypatch.setattr(sys, 'argv', [
-        str(path), str(tmp_path / 'data' / 'val' / '0.png'), config,
-        str(tmp_path / 'tuned.pth'), '--block', 'stages.1.1', '--out-dir',
-        str(tmp_path / 'out')])
+    monkeypatch.setattr(
+        sys,
+        'argv',
+        [
+            str(path),
+            str(tmp_path / 'data' / 'val' / '0.png'),
+            config,
+            str(tmp_path / 'tuned.pth'),
+            '--block',
+            'stages.1.1',
+            '--out-dir',
+            str(tmp_path / 'out'),
+        ],
+    )
     runpy.run_path(str(path), run_name='__main__')
     # 48 x 64 pixels at stride 8.
     assert 'stages.1.1, token (3, 4) of 6 x 8' in capsys.readouterr().out
     assert len(list((tmp_path / 'out').iterdir())) == 2
 
 
-@pytest.mark.parametrize('arguments, message', [
-    (['--tokens', '3,4'], '--tokens 3,4: expected ROW,COLUMN'),
-    (['--tokens', 'x'], '--tokens x: expected ROW,COLUMN'),
-    (['--block', 'layers.7'], '--block layers.7: expected a block with an '
-     'Adaptor-T, one of layers.0, layers.1'),
-])
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (['--tokens', '3,4'], '--tokens 3,4: expected ROW,COLUMN'),
+        (['--tokens', 'x'], '--tokens x: expected ROW,COLUMN'),
+        (
+            ['--block', 'layers.7'],
+            '--block layers.7: expected a block with an '
+            'Adaptor-T, one of layers.0, layers.1',
+        ),
+    ],
+)
 def test_wrong_arguments_are_named(job, arguments, message, monkeypatch):
     assert message in refusal(monkeypatch, 'visualize_memory', *job, *arguments)
 
 
 def test_a_missing_image_and_a_plain_backbone(job, tmp_path, monkeypatch):
     assert 'nowhere.png: no such image' in refusal(
-        monkeypatch, 'visualize_memory', tmp_path / 'nowhere.png', *job[1:])
+        monkeypatch, 'visualize_memory', tmp_path / 'nowhere.png', *job[1:]
+    )
     (tmp_path / 'text.png').write_text('no picture')
     assert 'text.png cannot be read' in refusal(
-        monkeypatch, 'visualize_memory', tmp_path / 'text.png', *job[1:])
+        monkeypatch, 'visualize_memory', tmp_path / 'text.png', *job[1:]
+    )
     plain = job_with(tmp_path, 'dict(spatial=dict())')
     assert 'no Adaptor-T' in refusal(monkeypatch, 'visualize_memory', *plain)

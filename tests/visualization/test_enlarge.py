@@ -1,4 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
 """Small pictures are drawn larger, and what is known of them with them."""
+
 import numpy as np
 import pytest
 import torch
@@ -48,11 +50,13 @@ def test_boxes_and_masks_grow_too(draw):
     masks = pytest.importorskip('mmdet.structures.mask').BitmapMasks
     mask = np.zeros((1, 100, 128), np.uint8)
     mask[0, 10:30, 20:40] = 1
-    box = torch.tensor([[20., 10., 40., 30.]])
+    box = torch.tensor([[20.0, 10.0, 40.0, 30.0]])
     sample = structures.DetDataSample(
         gt_instances=InstanceData(bboxes=boxes(box), masks=masks(mask, 100, 128)),
-        pred_instances=InstanceData(bboxes=box, masks=torch.from_numpy(mask).bool(),
-                                    scores=torch.tensor([.5])))
+        pred_instances=InstanceData(
+            bboxes=box, masks=torch.from_numpy(mask).bool(), scores=torch.tensor([0.5])
+        ),
+    )
     _, large, _ = draw(np.zeros((100, 128, 3), np.uint8), sample)
     for part in (large.gt_instances, large.pred_instances):
         assert torch.equal(getattr(part.bboxes, 'tensor', part.bboxes), 4 * box)

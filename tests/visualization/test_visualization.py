@@ -1,4 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the pictures show, as numbers."""
+
 import copy
 import math
 
@@ -21,7 +23,7 @@ from mmadaptor.visualization import (
 )
 from mmadaptor.visualization.receptive_field import radius_of
 
-ARCH = dict(embed_dims=16, depths=(1, 1, 2, 1), d_state=2, ssm_ratio=1.)
+ARCH = dict(embed_dims=16, depths=(1, 1, 2, 1), d_state=2, ssm_ratio=1.0)
 BOTH = dict(temporal={}, spatial={}, share=True)
 
 
@@ -44,8 +46,13 @@ def images():
 def test_every_block_has_its_record(vmamba, images):
     """Those that share an adaptor too."""
     records = record_memory(vmamba, images)
-    assert list(records) == ['stages.0.0.mixer', 'stages.1.0.mixer', 'stages.2.0.mixer',
-                             'stages.2.1.mixer', 'stages.3.0.mixer']
+    assert list(records) == [
+        'stages.0.0.mixer',
+        'stages.1.0.mixer',
+        'stages.2.0.mixer',
+        'stages.2.1.mixer',
+        'stages.3.0.mixer',
+    ]
     first, second = records['stages.2.0.mixer'], records['stages.2.1.mixer']
     assert first.mixer.temporal is second.mixer.temporal
     assert first.locations.shape == (1, 3, 4, 4, 2, 4, 2)
@@ -60,11 +67,11 @@ def test_decay_of_a_map_by_loops(vmamba, images):
     a = {k: v.detach() for k, v in record.arguments.items() if torch.is_tensor(v)}
     steps = torch.nn.functional.softplus(a['delta'] + a['delta_bias'])[0]
     for k, order in enumerate(pixel_orders(5, 8)):
-        left, after = 1., True
+        left, after = 1.0, True
         for pixel in reversed(order):
             if pixel == token:
                 after = False
-            value = 0. if after else float(torch.as_tensor(left).mean())
+            value = 0.0 if after else float(torch.as_tensor(left).mean())
             assert maps[k][pixel] == pytest.approx(value, rel=1e-4)
             if not after:
                 left = left * (steps[pixel][k, :, None] * a['A'][k]).exp()
@@ -78,16 +85,20 @@ def test_decay_of_a_sequence_by_its_states(vim, images):
     order = pixel_orders(3, 4)[0]
     order.insert(6, None)
     a = {k: v.detach() for k, v in record.arguments.items() if torch.is_tensor(v)}
-    steps = torch.nn.functional.softplus(
-        a['delta'] + a['delta_bias'][:, None])[0].double()
+    steps = torch.nn.functional.softplus(a['delta'] + a['delta_bias'][:, None])[
+        0
+    ].double()
     for k, walk in enumerate((order, order[::-1])):
         own = slice(k * 32, k * 32 + 32)
         source, end = walk.index((1, 2)) - 3, walk.index((1, 2))
-        product = (steps[own, source + 1:end + 1].sum(1)[:, None]
-                   * a['A'][own].double()).exp().mean()
+        product = (
+            (steps[own, source + 1 : end + 1].sum(1)[:, None] * a['A'][own].double())
+            .exp()
+            .mean()
+        )
         assert maps[k][walk[source]] == pytest.approx(float(product), rel=1e-4)
         assert maps[k][1, 2] == 1
-        for pixel in walk[end + 1:]:
+        for pixel in walk[end + 1 :]:
             assert pixel is None or maps[k][pixel] == 0
 
 
@@ -115,7 +126,9 @@ def test_receptive_field_of_a_patch(vim, images):
     """In the first block's input a patch depends on its own pixels alone."""
     with torch.no_grad():
         vim.layers[0].mixer.out_proj.weight, kept = (
-            torch.nn.Parameter(torch.zeros(16, 32)), vim.layers[0].mixer.out_proj.weight)
+            torch.nn.Parameter(torch.zeros(16, 32)),
+            vim.layers[0].mixer.out_proj.weight,
+        )
     for token in ((0, 1), (2, 0)):
         field = receptive_field(vim, images, 'layers.0', token, (3, 4))
         rows, columns = field.nonzero().T
@@ -127,8 +140,13 @@ def test_receptive_field_of_a_patch(vim, images):
 def test_without_adaptors(vmamba, images):
     before = vmamba(images)
     plain = VMamba(ARCH).eval()
-    plain.load_state_dict({k: v for k, v in vmamba.state_dict().items()
-                           if 'temporal' not in k and 'spatial' not in k})
+    plain.load_state_dict(
+        {
+            k: v
+            for k, v in vmamba.state_dict().items()
+            if 'temporal' not in k and 'spatial' not in k
+        }
+    )
     with without_adaptors(vmamba):
         for a, b in zip(vmamba(images), plain(images)):
             assert torch.equal(a, b)
@@ -149,9 +167,9 @@ def test_without_adaptors_that_are_deployed(vmamba, images):
 
 def test_radius():
     field = torch.zeros(20, 20)
-    field[:2, :5] = .1
-    assert radius_of(field, .95) == pytest.approx(math.sqrt(10 / math.pi))
-    assert radius_of(field, .45) == pytest.approx(math.sqrt(5 / math.pi))
+    field[:2, :5] = 0.1
+    assert radius_of(field, 0.95) == pytest.approx(math.sqrt(10 / math.pi))
+    assert radius_of(field, 0.45) == pytest.approx(math.sqrt(5 / math.pi))
 
 
 def test_places_on_the_image(vim, images):
@@ -159,16 +177,18 @@ def test_places_on_the_image(vim, images):
     lattice = lattice_of(vim, 'layers.0')
     scene = Scene(record, np.zeros((40, 64, 3), np.uint8), lattice, (1, 2))
     assert scene.here.tolist() == [23.5, 39.5]
-    record.locations[:] = torch.tensor([1., 3.])
+    record.locations[:] = torch.tensor([1.0, 3.0])
     assert scene.places[1, 0, 2].tolist() == [23.5, 55.5]
     assert scene.reach == 48  # three patches, for the places are nearer
-    record.locations[0, 1, 2, 0, 0, :2] = torch.tensor([[1., 9.], [1., 99.]])
-    record.weights[0, 1, 2, 0, 0] = torch.tensor([.06, .04, .9, 0.])
+    record.locations[0, 1, 2, 0, 0, :2] = torch.tensor([[1.0, 9.0], [1.0, 99.0]])
+    record.weights[0, 1, 2, 0, 0] = torch.tensor([0.06, 0.04, 0.9, 0.0])
     assert scene.reach == pytest.approx(1.3 * 7 * 16)  # not the one at 99
 
 
-@pytest.mark.parametrize('name, block', [
-    ('vmamba', 'stages.0.0'), ('vmamba', 'stages.3.0'), ('vim', 'layers.0')])
+@pytest.mark.parametrize(
+    'name, block',
+    [('vmamba', 'stages.0.0'), ('vmamba', 'stages.3.0'), ('vim', 'layers.0')],
+)
 def test_a_token_is_drawn_where_it_looks(name, block, request):
     """A field without mixing of tokens is centred at the token."""
     backbone = copy.deepcopy(request.getfixturevalue(name))
@@ -180,11 +200,10 @@ def test_a_token_is_drawn_where_it_looks(name, block, request):
     around = torch.nn.ModuleDict(dict(module=backbone))  # as LoRAModel is
     assert lattice_of(around, f'module.{block}') == lattice
     token, size = (1, 2), (-(-104 // lattice.stride), -(-136 // lattice.stride))
-    rows, columns = receptive_field(
-        backbone, images, block, token, size).nonzero().T
+    rows, columns = receptive_field(backbone, images, block, token, size).nonzero().T
     middle = [(float(x.min()) + float(x.max())) / 2 for x in (rows, columns)]
     scene = Scene(None, None, lattice, token)
-    assert scene.here.tolist() == pytest.approx(middle, abs=.5)
+    assert scene.here.tolist() == pytest.approx(middle, abs=0.5)
 
 
 @pytest.mark.parametrize('name', ['vmamba', 'vim'])
@@ -199,8 +218,11 @@ def test_pictures(name, images, request, tmp_path):
     directions = record.locations.shape[3]
     assert len(figure.axes) == 3 * directions + 1
     assert 'places outside' in figure.axes[0].get_xlabel()
-    fields = dict(plain=receptive_field(
-        backbone, images, path.removesuffix('.mixer'), (0, 2), size))
+    fields = dict(
+        plain=receptive_field(
+            backbone, images, path.removesuffix('.mixer'), (0, 2), size
+        )
+    )
     for drawn in (figure, draw_fields(fields, image, 'field')):
         drawn.savefig(tmp_path / 'picture.png')
         assert (tmp_path / 'picture.png').stat().st_size > 5000

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # The embedded dataset with a class a picture, made where it is not there yet.
 dataset_type = 'CustomDataset'
 data_root = embedded_dataset = 'data/shapes/'
@@ -6,12 +7,13 @@ data_preprocessor = dict(
     num_classes=6,
     mean=[123.675, 116.28, 103.53],
     std=[58.395, 57.12, 57.375],
-    to_rgb=True)
+    to_rgb=True,
+)
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='RandomFlip', prob=.5),
-    dict(type='PackInputs')
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='PackInputs'),
 ]
 test_pipeline = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]
 train_dataloader = dict(
@@ -24,7 +26,9 @@ train_dataloader = dict(
         metainfo=dict(classes=classes),
         data_root=data_root,
         data_prefix='classes/train',
-        pipeline=train_pipeline))
+        pipeline=train_pipeline,
+    ),
+)
 val_dataloader = dict(
     batch_size=16,
     num_workers=2,
@@ -35,7 +39,9 @@ val_dataloader = dict(
         metainfo=dict(classes=classes),
         data_root=data_root,
         data_prefix='classes/val',
-        pipeline=test_pipeline))
+        pipeline=test_pipeline,
+    ),
+)
 test_dataloader = val_dataloader
-val_evaluator = dict(type='Accuracy', topk=(1, ))
+val_evaluator = dict(type='Accuracy', topk=(1,))
 test_evaluator = [val_evaluator, dict(type='ConfusionMatrix')]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Leaf configs give the backbone's arch and the head's in_channels. The base's
 # own init_cfg would draw the backbone's linear layers anew.
 _base_ = 'mmpretrain::_base_/models/swin_transformer/tiny_224.py'
@@ -7,8 +8,10 @@ model = dict(
     backbone=dict(
         _delete_=True,
         type='mmadaptor.MambaAdaptor',
-        out_indices=(3, ),
-        drop_path_rate=.2),
+        out_indices=(3,),
+        drop_path_rate=0.2,
+    ),
     head=dict(
-        init_cfg=dict(
-            _delete_=True, type='TruncNormal', layer='Linear', std=.02)))
+        init_cfg=dict(_delete_=True, type='TruncNormal', layer='Linear', std=0.02)
+    ),
+)

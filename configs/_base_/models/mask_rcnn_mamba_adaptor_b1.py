@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 _base_ = 'mask_rcnn.py'
 
 model = dict(
@@ -6,5 +7,8 @@ model = dict(
         init_cfg=dict(
             type='Pretrained',
             checkpoint='checkpoints/mamba_adaptor_b1_imagenet.pth',
-            prefix='backbone.')),
-    neck=dict(in_channels=[48, 96, 192, 384]))
+            prefix='backbone.',
+        ),
+    ),
+    neck=dict(in_channels=[48, 96, 192, 384]),
+)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 _base_ = 'mask_rcnn.py'
 
 model = dict(
@@ -7,5 +8,8 @@ model = dict(
         init_cfg=dict(
             type='Pretrained',
             checkpoint='checkpoints/vmamba_s_imagenet.pth',
-            prefix='backbone.')),
-    neck=dict(in_channels=[96, 192, 384, 768]))
+            prefix='backbone.',
+        ),
+    ),
+    neck=dict(in_channels=[96, 192, 384, 768]),
+)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # UperNet with an auxiliary head on the third stage. Leaf configs give the
 # backbone's arch and the heads' in_channels. Its norms become SyncBN where
 # several processes train.
@@ -12,27 +13,31 @@ model = dict(
         bgr_to_rgb=True,
         pad_val=0,
         seg_pad_val=255,
-        size=(512, 512)),
-    backbone=dict(type='mmadaptor.MambaAdaptor', drop_path_rate=.2),
+        size=(512, 512),
+    ),
+    backbone=dict(type='mmadaptor.MambaAdaptor', drop_path_rate=0.2),
     decode_head=dict(
         type='UPerHead',
         in_index=[0, 1, 2, 3],
         pool_scales=(1, 2, 3, 6),
         channels=512,
-        dropout_ratio=.1,
+        dropout_ratio=0.1,
         num_classes=150,
         norm_cfg=norm_cfg,
         align_corners=False,
-        loss_decode=dict(type='CrossEntropyLoss', loss_weight=1.)),
+        loss_decode=dict(type='CrossEntropyLoss', loss_weight=1.0),
+    ),
     auxiliary_head=dict(
         type='FCNHead',
         in_index=2,
         channels=256,
         num_convs=1,
         concat_input=False,
-        dropout_ratio=.1,
+        dropout_ratio=0.1,
         num_classes=150,
         norm_cfg=norm_cfg,
         align_corners=False,
-        loss_decode=dict(type='CrossEntropyLoss', loss_weight=.4)),
-    test_cfg=dict(mode='whole'))
+        loss_decode=dict(type='CrossEntropyLoss', loss_weight=0.4),
+    ),
+    test_cfg=dict(mode='whole'),
+)

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The readout of given states and its gradient, pixel by pixel.
 #pragma once
 

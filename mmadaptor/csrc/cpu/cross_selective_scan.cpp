@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The 2-D scan on a CPU: from maps to the kernels, which walk them in place.
 #include "../cross_selective_scan_ops.h"
 #include "scan_tasks.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // dilated_depthwise for processors with AVX2 or more: the libraries first, see target_avx2.h.
 #include <algorithm>
 #include <cmath>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // dilated_depthwise on a CPU, forward and backward, for any vector width. Lanes
 // are neighbouring channels, each of which has kernels of its own.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // memory_readout on a CPU: from tensors to the kernels of this processor.
 #include "../memory_readout_arguments.h"
 

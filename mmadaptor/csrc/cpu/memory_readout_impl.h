@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // memory_readout on a CPU, forward and backward, for any vector width: memory_select
 // whose places come from what was predicted, and whose memory is read out at once.
 #pragma once

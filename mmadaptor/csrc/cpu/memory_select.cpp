@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // memory_select on a CPU: from tensors to the kernels of this processor.
 #include "../memory_select_arguments.h"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // memory_select and memory_readout for any processor: 16-byte vectors, as SSE2 and NEON have them.
 #define MMADAPTOR_ISA baseline
 #define MMADAPTOR_VECTOR_BYTES 16

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // memory_select on a CPU, forward and backward, for any vector width. Lanes are
 // the neighbours of a slice's row: a place is four rows, each times a number.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the CPU kernels of memory_select and memory_readout are given, and which
 // there are.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The places of a tile of tokens: from locations to pixels and their shares.
 #pragma once
 

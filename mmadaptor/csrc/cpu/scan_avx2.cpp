@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The scan for processors with AVX2: the libraries first, see target_avx2.h.
 #include <algorithm>
 #include <atomic>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The backward pass of a scan over the channels of one task: the chunks from the
 // last to the first, each forth from its checkpoint and back.
 #pragma once

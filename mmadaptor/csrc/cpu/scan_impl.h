@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The scans on a CPU, forward and backward, for any vector width.
 //
 // Lanes are channels: a vector holds one time step of neighbouring channels, so

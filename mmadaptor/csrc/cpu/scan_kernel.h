@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the CPU kernels of the scans are given, and which there are.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the forward and the backward pass of a scan have in common: which
 // channels they take, where their steps are, and the coefficients of a chunk.
 #pragma once

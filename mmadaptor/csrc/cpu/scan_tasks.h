@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // From the tensors of a call to the kernels' view of them, for both scans.
 #pragma once
 

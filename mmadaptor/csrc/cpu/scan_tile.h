@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Tiles: a chunk of time by one vector of channels, laid out [time][lane], and
 // their way from and to tensors of any strides and dtype.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The selective scan on a CPU: from tensors to the kernels of this processor.
 #include "../selective_scan_ops.h"
 

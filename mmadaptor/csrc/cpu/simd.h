@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Vectors of one register, and the few functions the scan needs on them.
 //
 // Each instruction set compiles this header in a file of its own (see

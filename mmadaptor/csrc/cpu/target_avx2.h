@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // From here to target_end.h for processors with AVX2, whatever the compiler's flags
 // say. Libraries are included before, so that none of their inline functions is
 // compiled for a processor that the machine may not have.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // As target_avx2.h, for processors with AVX-512.
 #include <immintrin.h>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The readout of given states and its gradient: a warp a pixel, a lane a channel.
 #include "cross_readout_launch.h"
 #include "device.cuh"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The readout of given states on a GPU.
 #pragma once
 

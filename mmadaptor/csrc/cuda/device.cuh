@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What all kernels are written with: numbers as floats, sums over a warp, shared
 // memory and the launch.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // dilated_depthwise on a GPU: from tensors to the kernels.
 #include "../dilated_depthwise_arguments.h"
 

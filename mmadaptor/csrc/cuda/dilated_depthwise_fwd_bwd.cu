@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Depthwise convolutions of several dilations: lanes are neighbouring channels, so
 // that every load and store of a warp is of one run of memory.
 #include "device.cuh"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // memory_readout on a GPU: the ops that it stands for, one after the other.
 #include "../memory_readout_arguments.h"
 

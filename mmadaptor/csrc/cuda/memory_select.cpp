@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // memory_select on a GPU: from tensors to the kernels.
 #include "../memory_select_arguments.h"
 

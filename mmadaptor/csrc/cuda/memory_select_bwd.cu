@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // memory_select's gradients on a GPU. Those of places and weights are sums over a
 // row, by shuffles. That of the states is a scatter: a block owns a band of the
 // map, looks through all places of its slice in order, and adds up those that

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // memory_select on a GPU: a few lanes of a warp a token's row, which stays in
 // registers over all places.
 #include "memory_select_places.cuh"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // memory_select's kernels on a GPU: what they are given.
 #pragma once
 

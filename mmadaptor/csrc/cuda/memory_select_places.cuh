@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What memory_select's kernels share: a place's pixels and shares, a row's pieces.
 #pragma once
 

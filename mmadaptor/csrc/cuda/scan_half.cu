@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "scan_bwd.cuh"
 #include "scan_fwd.cuh"
 

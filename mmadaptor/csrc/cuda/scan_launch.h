@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The scans on a GPU: how a call is divided, and its launches.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the forward and the backward pass of a scan have in common: a thread's
 // place, its steps on the path, and the mathematics of one step.
 #pragma once

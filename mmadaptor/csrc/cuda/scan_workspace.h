@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What both scans' ops on a GPU have in common, between tensors and kernels.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The selective scan on a GPU: from tensors to the kernels.
 #include "../selective_scan_ops.h"
 #include "scan_workspace.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the host code of the CUDA kernels knows of the device. Neither this nor any
 // .cu or .cuh file here knows torch: nvcc compiles them in seconds, and the tests
 // compile them for the host (tests/ops/emulation).

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the CUDA ops need of torch: the device, its stream, errors of a launch.
 #pragma once
 

@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is checked of a job before anything long starts."""

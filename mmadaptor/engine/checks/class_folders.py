@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Are the pictures there that a dataset like mmpretrain's names?"""
 
 import os
@@ -9,8 +10,9 @@ from .coco_file import missing_files
 from .report import Report
 
 
-def check_class_folders(key: str, node: Mapping, cls: Any,
-                        classes: tuple[str, ...], report: Report) -> int | None:
+def check_class_folders(
+    key: str, node: Mapping, cls: Any, classes: tuple[str, ...], report: Report
+) -> int | None:
     """Checks the pictures and labels of a dataset like mmpretrain's.
 
     Args:
@@ -35,28 +37,40 @@ def check_class_folders(key: str, node: Mapping, cls: Any,
     if not os.path.isdir(folder):
         return None
     names = sorted(e.name for e in os.scandir(folder) if e.is_dir())
-    extensions = tuple(e.lower() for e in node.get('extensions') or getattr(
-        cls, 'IMG_EXTENSIONS', None) or default_of(cls, 'extensions'))
-    empty = [n for n in names
-             if not _has_picture(os.path.join(folder, n), extensions)]
+    extensions = tuple(
+        e.lower()
+        for e in node.get('extensions')
+        or getattr(cls, 'IMG_EXTENSIONS', None)
+        or default_of(cls, 'extensions')
+    )
+    empty = [n for n in names if not _has_picture(os.path.join(folder, n), extensions)]
     where = f'{key}.data_prefix'
     if not names:
         report.broken(where, folder, 'has no folder; expected one a class')
     elif empty:
         report.broken(
-            where, folder, f'has {len(empty)} of {len(names)} class folders '
+            where,
+            folder,
+            f'has {len(empty)} of {len(names)} class folders '
             f'without a picture (first: {", ".join(empty[:3])}; pictures end '
-            f'in {", ".join(extensions)})')
+            f'in {", ".join(extensions)})',
+        )
     elif classes and len(names) != len(classes):
         report.broken(
-            where, folder, f'has {len(names)} class folders '
+            where,
+            folder,
+            f'has {len(names)} class folders '
             f'({", ".join(names[:5])}), but there are {len(classes)} classes '
-            f'({", ".join(classes[:5])})')
+            f'({", ".join(classes[:5])})',
+        )
     elif classes and set(names) == set(classes) and names != list(classes):
         report.broken(
-            where, folder, 'has its class folders numbered by the alphabet '
+            where,
+            folder,
+            'has its class folders numbered by the alphabet '
             f'({", ".join(names[:5])}), and metainfo.classes has them in '
-            f'another order ({", ".join(classes[:5])})')
+            f'another order ({", ".join(classes[:5])})',
+        )
     return len(names)
 
 
@@ -69,32 +83,51 @@ def _annotations(node: Mapping, root: str) -> str | None:
 
 
 def _has_picture(folder: str, extensions: tuple[str, ...]) -> bool:
-    return any(name.lower().endswith(extensions)
-               for _, _, names in os.walk(folder) for name in names)
+    return any(
+        name.lower().endswith(extensions)
+        for _, _, names in os.walk(folder)
+        for name in names
+    )
 
 
-def _check_list(key: str, path: str, folder: str, classes: tuple[str, ...],
-                report: Report) -> None:
+def _check_list(
+    key: str, path: str, folder: str, classes: tuple[str, ...], report: Report
+) -> None:
     """Checks a file of lines `picture label`."""
     where = f'{key}.ann_file'
     with open(path, encoding='utf-8') as file:
         lines = [line.strip().rsplit(' ', 1) for line in file]
-    bad = [i for i, parts in enumerate(lines, 1)
-           if len(parts) != 2 or not parts[1].isdigit()]
+    bad = [
+        i
+        for i, parts in enumerate(lines, 1)
+        if len(parts) != 2 or not parts[1].isdigit()
+    ]
     if bad or not lines:
-        report.broken(where, path, f'has {len(bad)} of {len(lines)} lines that '
-                      'are not "picture label"' +
-                      (f' (first: line {bad[0]})' if bad else ''))
+        report.broken(
+            where,
+            path,
+            f'has {len(bad)} of {len(lines)} lines that '
+            'are not "picture label"' + (f' (first: line {bad[0]})' if bad else ''),
+        )
         return
-    wrong = [i for i, (_, label) in enumerate(lines, 1)
-             if classes and int(label) >= len(classes)]
+    wrong = [
+        i
+        for i, (_, label) in enumerate(lines, 1)
+        if classes and int(label) >= len(classes)
+    ]
     if wrong:
         report.broken(
-            where, path, f'has {len(wrong)} labels outside of the '
+            where,
+            path,
+            f'has {len(wrong)} labels outside of the '
             f'{len(classes)} classes (first: line {wrong[0]}, '
-            f'{lines[wrong[0] - 1][1]})')
+            f'{lines[wrong[0] - 1][1]})',
+        )
     lost = missing_files(folder, tuple(name for name, _ in lines))
     if lost:
         report.broken(
-            f'{key}.data_prefix', folder, f'lacks {len(lost)} of the '
-            f'{len(lines)} images of {path} (first: {", ".join(lost[:3])})')
+            f'{key}.data_prefix',
+            folder,
+            f'lacks {len(lost)} of the '
+            f'{len(lines)} images of {path} (first: {", ".join(lost[:3])})',
+        )

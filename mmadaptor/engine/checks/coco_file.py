@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a COCO annotation file holds, and what is wrong with it."""
 
 import functools
@@ -50,19 +51,24 @@ def _read_coco(path: str, changed: int) -> CocoSummary:
         with open(path, encoding='utf-8') as file:
             content = json.load(file)
     except ValueError as error:
-        return CocoSummary(readable=False, problems=(
-            f'is broken JSON ({error}; the file has {os.path.getsize(path)} '
-            'bytes)', ))
+        return CocoSummary(
+            readable=False,
+            problems=(
+                f'is broken JSON ({error}; the file has {os.path.getsize(path)} bytes)',
+            ),
+        )
     except OSError as error:
-        return CocoSummary(readable=False, problems=(
-            f'cannot be read ({error.strerror})', ))
+        return CocoSummary(
+            readable=False, problems=(f'cannot be read ({error.strerror})',)
+        )
     problems = tuple(_structure_problems(content))
     if problems:
         return CocoSummary(problems)
     return CocoSummary(
         tuple(_reference_problems(content)),
         tuple(image['file_name'] for image in content['images']),
-        tuple(category['name'] for category in content['categories']))
+        tuple(category['name'] for category in content['categories']),
+    )
 
 
 def _structure_problems(content: object) -> Iterator[str]:
@@ -75,12 +81,15 @@ def _structure_problems(content: object) -> Iterator[str]:
             yield f'has no list `{part}`'
             continue
         bad = [
-            i for i, entry in enumerate(entries)
+            i
+            for i, entry in enumerate(entries)
             if not (isinstance(entry, dict) and all(k in entry for k in keys))
         ]
         if bad:
-            yield (f'has {len(bad)} `{part}` without {", ".join(keys)} (first: '
-                   f'number {bad[0]})')
+            yield (
+                f'has {len(bad)} `{part}` without {", ".join(keys)} (first: '
+                f'number {bad[0]})'
+            )
 
 
 def _reference_problems(content: dict) -> Iterator[str]:
@@ -91,11 +100,12 @@ def _reference_problems(content: dict) -> Iterator[str]:
     for key, ids in known.items():
         lost = [a for a in content['annotations'] if a[key] not in ids]
         if lost:
-            yield (f'has {len(lost)} annotations whose {key} is not in the '
-                   f'file (first: annotation {lost[0]["id"]}, {key} '
-                   f'{lost[0][key]})')
-    if len({a['id'] for a in content['annotations']}) < len(
-            content['annotations']):
+            yield (
+                f'has {len(lost)} annotations whose {key} is not in the '
+                f'file (first: annotation {lost[0]["id"]}, {key} '
+                f'{lost[0][key]})'
+            )
+    if len({a['id'] for a in content['annotations']}) < len(content['annotations']):
         yield 'has annotations of equal id'
 
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Checks that the compiled ops run where a model of ours will."""
 
 from collections.abc import Iterator

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Are the files there that a config's datasets and evaluators name?"""
 
 import os
@@ -14,11 +15,10 @@ from .report import Report
 
 HOW_TO_GET = {
     'CocoDataset': 'COCO 2017 (train2017, val2017, annotations): '
-                   'https://cocodataset.org/#download',
+    'https://cocodataset.org/#download',
     'ImageNet': 'ImageNet-1K (ILSVRC 2012): https://image-net.org/download',
     'CUB': 'CUB-200-2011: https://www.vision.caltech.edu/datasets/cub_200_2011',
-    'ADE20KDataset': 'ADE20K (ADEChallengeData2016): '
-                     'http://sceneparsing.csail.mit.edu',
+    'ADE20KDataset': 'ADE20K (ADEChallengeData2016): http://sceneparsing.csail.mit.edu',
 }
 
 
@@ -34,26 +34,26 @@ def check_data(cfg: Config, split: str, report: Report) -> None:
     loader = cfg.get(f'{split}_dataloader')
     if isinstance(loader, dict):
         _check_numbers(f'{split}_dataloader', loader, report)
-        for key, node in leaves(loader.get('dataset'),
-                                f'{split}_dataloader.dataset'):
-            _check_dataset(key, node, find_class(node['type'], scope),
-                           cfg.get('model'), report)
+        for key, node in leaves(loader.get('dataset'), f'{split}_dataloader.dataset'):
+            _check_dataset(
+                key, node, find_class(node['type'], scope), cfg.get('model'), report
+            )
     evaluators = cfg.get(f'{split}_evaluator')
     listed = isinstance(evaluators, list | tuple)
     for i, node in enumerate(evaluators if listed else [evaluators]):
         path = node.get('ann_file') if isinstance(node, dict) else None
         if isinstance(path, str) and path and not _is_remote(node, path):
             index = f'.{i}' if listed else ''
-            _check_annotations(f'{split}_evaluator{index}.ann_file', path,
-                               report)
+            _check_annotations(f'{split}_evaluator{index}.ann_file', path, report)
 
 
 def _check_numbers(key: str, loader: Mapping, report: Report) -> None:
     for name, least in (('batch_size', 1), ('num_workers', 0)):
         value = loader.get(name, least)
         if type(value) is not int or value < least:
-            report.problem(f'{key}.{name} must be a whole number of {least} '
-                           f'or more, got {value!r}')
+            report.problem(
+                f'{key}.{name} must be a whole number of {least} or more, got {value!r}'
+            )
 
 
 def leaves(node: Any, key: str) -> Iterator[tuple[str, Mapping]]:
@@ -83,8 +83,9 @@ def _is_remote(node: Mapping, path: str) -> bool:
     return backend != 'local' or '://' in path
 
 
-def _check_dataset(key: str, node: Mapping, cls: Any, model: Any,
-                   report: Report) -> None:
+def _check_dataset(
+    key: str, node: Mapping, cls: Any, model: Any, report: Report
+) -> None:
     root = node.get('data_root') or ''
     if cls is None or _is_remote(node, root) or _downloads(node, cls):
         return
@@ -121,8 +122,12 @@ def _folders(node: Mapping, cls: Any) -> dict[str, str]:
         return {'data_prefix': prefix}
     folders = {f'data_prefix.{k}': v for k, v in prefix.items() if v}
     # Others of mmpretrain have lists of what is in a split.
-    if (not folders and node.get('split') and 'split' in argument_names(cls)
-            and _reads_as(cls, 'CustomDataset')):
+    if (
+        not folders
+        and node.get('split')
+        and 'split' in argument_names(cls)
+        and _reads_as(cls, 'CustomDataset')
+    ):
         return {'data_root': node['split']}
     if not folders and node.get('data_root'):
         return {'data_root': ''}
@@ -142,12 +147,13 @@ def _reads_as(cls: Any, name: str, *others: str) -> bool:
     """Whether a dataset reads its files by the methods of a toolbox's class."""
     methods = (getattr(cls, m, None) for m in ('load_data_list', *others))
     return all(
-        getattr(method, '__qualname__', '').startswith(f'{name}.')
-        for method in methods)
+        getattr(method, '__qualname__', '').startswith(f'{name}.') for method in methods
+    )
 
 
-def _check_coco(key: str, node: Mapping, path: str,
-                classes: tuple[str, ...], report: Report) -> None:
+def _check_coco(
+    key: str, node: Mapping, path: str, classes: tuple[str, ...], report: Report
+) -> None:
     summary = read_coco(path)
     if not summary.readable:
         return
@@ -156,16 +162,19 @@ def _check_coco(key: str, node: Mapping, path: str,
     unknown = [name for name in classes if name not in summary.categories]
     if unknown and not summary.problems:
         report.broken(
-            f'{key}.ann_file', path,
+            f'{key}.ann_file',
+            path,
             f'has no category {", ".join(map(repr, unknown[:5]))} '
             f'({len(unknown)} of the {len(classes)} in metainfo.classes are '
-            f'missing); its categories are {", ".join(summary.categories[:10])}'
+            f'missing); its categories are {", ".join(summary.categories[:10])}',
         )
     extra = [name for name in summary.categories if name not in classes]
     if extra and not unknown:
-        report.note(f'{path}: {len(extra)} categories are not in '
-                    f'metainfo.classes, so their objects are left out: '
-                    f'{", ".join(extra[:5])}')
+        report.note(
+            f'{path}: {len(extra)} categories are not in '
+            f'metainfo.classes, so their objects are left out: '
+            f'{", ".join(extra[:5])}'
+        )
     prefix = (node.get('data_prefix') or {}).get('img')
     # A subset may come without the other images.
     if prefix is None or node.get('indices') is not None:
@@ -174,9 +183,11 @@ def _check_coco(key: str, node: Mapping, path: str,
     missing = missing_files(folder, summary.file_names)
     if missing:
         report.broken(
-            f'{key}.data_prefix.img', folder,
+            f'{key}.data_prefix.img',
+            folder,
             f'lacks {len(missing)} of the {len(summary.file_names)} images of '
-            f'{path} (first: {", ".join(missing[:3])})')
+            f'{path} (first: {", ".join(missing[:3])})',
+        )
 
 
 def class_names(node: Mapping, cls: Any) -> tuple[str, ...]:
@@ -195,8 +206,9 @@ def class_names(node: Mapping, cls: Any) -> tuple[str, ...]:
     return () if isinstance(own, str) else tuple(own or ())
 
 
-def _check_heads(node: Any, key: str, expected: int, dataset: str,
-                 report: Report) -> None:
+def _check_heads(
+    node: Any, key: str, expected: int, dataset: str, report: Report
+) -> None:
     """Compares each head's num_classes with the dataset's classes."""
     if isinstance(node, list | tuple):
         for i, child in enumerate(node):
@@ -205,16 +217,16 @@ def _check_heads(node: Any, key: str, expected: int, dataset: str,
         return
     got = node.get('num_classes')
     if isinstance(got, int) and _is_class_head(key) and got != expected:
-        report.problem(f'{key}.num_classes is {got}, but {dataset} has '
-                       f'{expected} classes')
+        report.problem(
+            f'{key}.num_classes is {got}, but {dataset} has {expected} classes'
+        )
     for name, child in node.items():
         _check_heads(child, f'{key}.{name}', expected, dataset, report)
 
 
 def _is_class_head(key: str) -> bool:
     names = [name for name in key.split('.') if not name.isdigit()]
-    return names[-1].endswith('head') and names[-1] not in ('rpn_head',
-                                                            'semantic_head')
+    return names[-1].endswith('head') and names[-1] not in ('rpn_head', 'semantic_head')
 
 
 def _how_to_get(node: Mapping, cls: Any) -> str:

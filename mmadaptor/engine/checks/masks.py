@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is wrong with semantic masks, and with folders of them."""
 
 import os
@@ -18,8 +19,12 @@ SAMPLED = 200
 PNG_BIT_DEPTH = 24  # its place in the file
 
 
-def mask_problem(mask: np.ndarray, size: tuple[int, int] | None,
-                 num_classes: int | None, ignored: set[int]) -> str:
+def mask_problem(
+    mask: np.ndarray,
+    size: tuple[int, int] | None,
+    num_classes: int | None,
+    ignored: set[int],
+) -> str:
     """Checks a semantic mask.
 
     Args:
@@ -32,20 +37,26 @@ def mask_problem(mask: np.ndarray, size: tuple[int, int] | None,
         What is wrong, as the rest of a sentence on the file; empty if nothing.
     """
     if mask.ndim != 2:
-        return (f'has shape {mask.shape}, a colour picture; expected one label '
-                'a pixel, (H, W)')
+        return (
+            f'has shape {mask.shape}, a colour picture; expected one label '
+            'a pixel, (H, W)'
+        )
     if size is not None and mask.shape != tuple(size[:2]):
-        return (f'is {_size(mask.shape)} pixels, but its picture is '
-                f'{_size(size)} (height x width)')
+        return (
+            f'is {_size(mask.shape)} pixels, but its picture is '
+            f'{_size(size)} (height x width)'
+        )
     if num_classes is None:
         return ''
     values = np.flatnonzero(np.bincount(mask.ravel()))
     wrong = [int(v) for v in values if v >= num_classes and v not in ignored]
     if not wrong:
         return ''
-    return (f'has labels {", ".join(map(str, wrong[:8]))}, but there are '
-            f'{num_classes} classes: expected 0 to {num_classes - 1}, or '
-            f'{", ".join(map(str, sorted(ignored)))} for none')
+    return (
+        f'has labels {", ".join(map(str, wrong[:8]))}, but there are '
+        f'{num_classes} classes: expected 0 to {num_classes - 1}, or '
+        f'{", ".join(map(str, sorted(ignored)))} for none'
+    )
 
 
 def _size(shape: tuple[int, ...]) -> str:
@@ -66,8 +77,9 @@ def is_sixteen_bit(path: str) -> bool:
     return head[1:4] == b'PNG' and head[-1] == 16
 
 
-def check_masks(key: str, node: Mapping, cls: Any, classes: tuple[str, ...],
-                report: Report) -> None:
+def check_masks(
+    key: str, node: Mapping, cls: Any, classes: tuple[str, ...], report: Report
+) -> None:
     """Checks the pictures and masks of a dataset like mmseg's.
 
     Args:
@@ -83,8 +95,11 @@ def check_masks(key: str, node: Mapping, cls: Any, classes: tuple[str, ...],
     stems = _listed(node, root) or _found(pictures, suffix)
     picture_key = f'{key}.data_prefix.img_path'
     if not stems:
-        report.broken(picture_key, pictures, f'has no file named *{suffix}, '
-                      f'which is what {key}.img_suffix says')
+        report.broken(
+            picture_key,
+            pictures,
+            f'has no file named *{suffix}, which is what {key}.img_suffix says',
+        )
         return
     lost = missing_files(pictures, tuple(s + suffix for s in stems))
     if lost:
@@ -96,15 +111,16 @@ def check_masks(key: str, node: Mapping, cls: Any, classes: tuple[str, ...],
     mask_key = f'{key}.data_prefix.seg_map_path'
     lost = missing_files(masks, tuple(s + mask_suffix for s in stems))
     if lost:
-        report.broken(mask_key, masks,
-                      f'lacks the masks of {_first(lost, stems)}')
+        report.broken(mask_key, masks, f'lacks the masks of {_first(lost, stems)}')
         return
     extra = set(_found(masks, mask_suffix)) - set(stems)
     if extra and not node.get('ann_file'):
-        report.note(f'{masks}: {len(extra)} masks have no picture in '
-                    f'{pictures}, so they are left out: '
-                    f'{", ".join(sorted(extra)[:3])}')
-    for stem in stems[::-(-len(stems) // SAMPLED)]:
+        report.note(
+            f'{masks}: {len(extra)} masks have no picture in '
+            f'{pictures}, so they are left out: '
+            f'{", ".join(sorted(extra)[:3])}'
+        )
+    for stem in stems[:: -(-len(stems) // SAMPLED)]:
         path = os.path.join(masks, stem + mask_suffix)
         picture = os.path.join(pictures, stem + suffix)
         problem = _problem_of(path, picture, node, cls, classes)
@@ -113,8 +129,9 @@ def check_masks(key: str, node: Mapping, cls: Any, classes: tuple[str, ...],
             return
 
 
-def _problem_of(path: str, picture: str, node: Mapping, cls: Any,
-                classes: tuple[str, ...]) -> str:
+def _problem_of(
+    path: str, picture: str, node: Mapping, cls: Any, classes: tuple[str, ...]
+) -> str:
     """What is wrong with a mask as it lies on the disk, before any mapping."""
     try:
         with Image.open(picture) as image, Image.open(path) as labels:
@@ -125,8 +142,7 @@ def _problem_of(path: str, picture: str, node: Mapping, cls: Any,
         return 'has 16 bits a pixel or more, of which 8 are read'
     own = len(getattr(cls, 'METAINFO', {}).get('classes', ()))
     count = (own or len(classes)) or None
-    if count and node.get('reduce_zero_label',
-                          default_of(cls, 'reduce_zero_label')):
+    if count and node.get('reduce_zero_label', default_of(cls, 'reduce_zero_label')):
         count += 1
     ignored = {IGNORED, node.get('ignore_index', IGNORED)}
     return mask_problem(mask.astype(np.uint8), size, count, ignored)
@@ -144,11 +160,12 @@ def _listed(node: Mapping, root: str) -> list[str]:
 def _found(folder: str, suffix: str) -> list[str]:
     """The stems of the files below a folder that end in a suffix."""
     return sorted(
-        os.path.relpath(os.path.join(place, name), folder)[:-len(suffix)]
-        for place, _, names in os.walk(folder) for name in names
-        if name.endswith(suffix))
+        os.path.relpath(os.path.join(place, name), folder)[: -len(suffix)]
+        for place, _, names in os.walk(folder)
+        for name in names
+        if name.endswith(suffix)
+    )
 
 
 def _first(lost: list[str], stems: list[str]) -> str:
-    return (f'{len(lost)} of the {len(stems)} pictures (first: '
-            f'{", ".join(lost[:3])})')
+    return f'{len(lost)} of the {len(stems)} pictures (first: {", ".join(lost[:3])})'

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Finds all that is missing before anything long starts."""
 
 import importlib.util
@@ -41,10 +42,14 @@ def check_training(cfg: Config) -> None:
     for key, checkpoint in find_pretrained(cfg.get('model')):
         if not _check_checkpoint(key, checkpoint, report):
             report.hint(how_to_make(checkpoint, cfg.filename))
-            without = ('' if has_hook(cfg, ADAPTORS_ALONE) else
-                       ', or without one by --from-scratch')
-            report.hint(f'Start from another checkpoint by --cfg-options '
-                        f'{key}=PATH{without}.')
+            without = (
+                ''
+                if has_hook(cfg, ADAPTORS_ALONE)
+                else ', or without one by --from-scratch'
+            )
+            report.hint(
+                f'Start from another checkpoint by --cfg-options {key}=PATH{without}.'
+            )
     _check_load_from(cfg, report)
     _check_job(cfg, ('train', 'val'), report)
 
@@ -58,11 +63,12 @@ def check_test(cfg: Config) -> None:
     Raises:
         InputError: Lists everything that is missing or broken.
     """
-    check_model(cfg, ('test', ))
+    check_model(cfg, ('test',))
 
 
-def check_model(cfg: Config, splits: tuple[str, ...] = (),
-                device: str | None = None) -> None:
+def check_model(
+    cfg: Config, splits: tuple[str, ...] = (), device: str | None = None
+) -> None:
     """Checks the checkpoint that a trained model is loaded from.
 
     Args:
@@ -90,16 +96,20 @@ def _check_task(cfg: Config, path: str, report: Report) -> None:
         meta = peek(path).get('meta') or {}
     except InputError:
         return
-    found = re.search(r"^default_scope\s*=\s*'(\w+)'",
-                      str(meta.get('cfg', '')), re.MULTILINE)
+    found = re.search(
+        r"^default_scope\s*=\s*'(\w+)'", str(meta.get('cfg', '')), re.MULTILINE
+    )
     got, expected = found and found.group(1), cfg.get('default_scope')
     if got and expected and got != expected:
-        report.problem(f'{path} holds a model of {TASKS.get(got, got)}, but '
-                       f'the config is of {TASKS.get(expected, expected)}')
+        report.problem(
+            f'{path} holds a model of {TASKS.get(got, got)}, but '
+            f'the config is of {TASKS.get(expected, expected)}'
+        )
 
 
-def _check_job(cfg: Config, splits: tuple[str, ...], report: Report,
-               device: str | None = None) -> None:
+def _check_job(
+    cfg: Config, splits: tuple[str, ...], report: Report, device: str | None = None
+) -> None:
     scope = cfg.get('default_scope')
     missing = how_to_install(scope)
     if missing and importlib.util.find_spec(scope) is None:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Collects everything that is missing or broken into one error."""
 
 import os
@@ -36,8 +37,7 @@ class Report:
             key: Where the config names it.
             path: The folder.
         """
-        if self.require(key, path) and not (os.path.isdir(path)
-                                            and os.listdir(path)):
+        if self.require(key, path) and not (os.path.isdir(path) and os.listdir(path)):
             self.broken(key, path, 'is no folder with files')
 
     def broken(self, key: str, path: str, problem: str) -> None:
@@ -84,8 +84,8 @@ class Report:
             InputError: Something is missing or broken.
         """
         missing = [
-            f'missing: {os.path.abspath(path)}\n     named by '
-            f'{", ".join(keys)}' for path, keys in self.missing.items()
+            f'missing: {os.path.abspath(path)}\n     named by {", ".join(keys)}'
+            for path, keys in self.missing.items()
         ]
         problems = [*missing, *self.others]
         if not problems:
@@ -93,12 +93,15 @@ class Report:
         lines = [f'Nothing was started. {len(problems)} to mend:']
         lines += [f'  {i}. {text}' for i, text in enumerate(problems, 1)]
         hints = list(self.hints)
-        key = next((keys[0] for keys in self.missing.values()
-                    if ' ' not in keys[0]), None)
+        key = next(
+            (keys[0] for keys in self.missing.values() if ' ' not in keys[0]), None
+        )
         if key:
-            hints.append('Where a file lies elsewhere, link it to the place '
-                         'above or name it in the config, as by --cfg-options '
-                         f'{key}=PATH')
+            hints.append(
+                'Where a file lies elsewhere, link it to the place '
+                'above or name it in the config, as by --cfg-options '
+                f'{key}=PATH'
+            )
         if hints:
             lines += ['How to go on:', *(f'  - {hint}' for hint in hints)]
         raise InputError('\n'.join(lines))

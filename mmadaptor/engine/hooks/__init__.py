@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Hooks for mmengine's runner, each registered as `mmadaptor.NAME`."""
 
 from .adaptor_checkpoint_hook import AdaptorCheckpointHook
@@ -8,6 +9,10 @@ from .safe_checkpoint_hook import SafeCheckpointHook
 from .strict_load_hook import StrictLoadHook
 
 __all__ = [
-    'AdaptorCheckpointHook', 'ConfusionMatrixHook', 'CurvesHook',
-    'EpochSeedHook', 'SafeCheckpointHook', 'StrictLoadHook'
+    'AdaptorCheckpointHook',
+    'ConfusionMatrixHook',
+    'CurvesHook',
+    'EpochSeedHook',
+    'SafeCheckpointHook',
+    'StrictLoadHook',
 ]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Checkpoints of what was tuned, without the frozen base that it stands on."""
 
 from mmengine.config import Config
@@ -45,33 +46,39 @@ class AdaptorCheckpointHook(Hook):
         trainable, total = count_trainable(_bare(runner))
         print_log(
             f'Trainable: {trainable:,} of {total:,} parameters '
-            f'({100 * trainable / total:.3f} %).', 'current')
+            f'({100 * trainable / total:.3f} %).',
+            'current',
+        )
         if any(isinstance(hook, EMAHook) for hook in runner.hooks):
-            raise InputError('AdaptorCheckpointHook and EMAHook exclude each '
-                             'other: an averaged model has a base of its own.')
+            raise InputError(
+                'AdaptorCheckpointHook and EMAHook exclude each '
+                'other: an averaged model has a base of its own.'
+            )
         files = _with_a_file(runner.cfg)
         # A wrapper may give its parts other names than the config does.
         renamed = files and not any(
-            name.startswith(files)
-            for name, _ in _bare(runner).named_parameters())
-        bare = [name for name in base_state(_bare(runner))
-                if not name.startswith(files)]
+            name.startswith(files) for name, _ in _bare(runner).named_parameters()
+        )
+        bare = [
+            name for name in base_state(_bare(runner)) if not name.startswith(files)
+        ]
         if bare and not renamed:
             raise InputError(
                 f'AdaptorCheckpointHook saves no base, and {bare[0]}, which '
-                "is frozen, is in no part of the model whose init_cfg=dict("
+                'is frozen, is in no part of the model whose init_cfg=dict('
                 "type='Pretrained', ...) names a file of it: what was tuned "
-                'could not be loaded again. Name one, or leave the hook out.')
+                'could not be loaded again. Name one, or leave the hook out.'
+            )
         # The wrapper's own groups have one more, which is not the model's.
         groups = runner.optim_wrapper.optimizer.param_groups
-        frozen = sum(not p.requires_grad for group in groups
-                     for p in group['params'])
+        frozen = sum(not p.requires_grad for group in groups for p in group['params'])
         if frozen:
             raise InputError(
                 f'The optimizer holds {frozen} frozen parameters. Give '
                 'optim_wrapper a paramwise_cfg, such as '
                 'dict(bypass_duplicate=True): with one mmengine leaves them '
-                'out.')
+                'out.'
+            )
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Takes the base out, and notes both fingerprints.
@@ -81,11 +88,15 @@ class AdaptorCheckpointHook(Hook):
             checkpoint: What will be saved, which is changed.
         """
         base = base_state(_bare(runner))
-        tuned = {name: value for name, value in checkpoint['state_dict'].items()
-                 if name not in base}
+        tuned = {
+            name: value
+            for name, value in checkpoint['state_dict'].items()
+            if name not in base
+        }
         checkpoint['state_dict'] = tuned
         checkpoint['meta'][NOTED] = dict(
-            base=fingerprints(base), tuned=fingerprints(tuned))
+            base=fingerprints(base), tuned=fingerprints(tuned)
+        )
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Completes what was tuned with the base.
@@ -111,8 +122,7 @@ def _with_a_file(cfg: Config) -> tuple[str, ...]:
         # which is the backbone's but of mmpretrain's models.
         path = f'{key}.'.partition('.')[2]
         cut = 'pretrained.' if path.endswith('pretrained.') else 'init_cfg.'
-        of_backbone = (path == 'pretrained.'
-                       and cfg.get('default_scope') != 'mmpretrain')
+        of_backbone = path == 'pretrained.' and cfg.get('default_scope') != 'mmpretrain'
         found.append('backbone.' if of_backbone else path.partition(cut)[0])
     return tuple(found)
 

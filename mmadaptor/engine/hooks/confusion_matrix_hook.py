@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A picture of a test: which classes are taken for which."""
 
 import os
@@ -41,13 +42,13 @@ class ConfusionMatrixHook(Hook):
         if 'ConfusionMatrix' not in names:
             raise InputError(
                 "ConfusionMatrixHook needs dict(type='ConfusionMatrix') in "
-                f'test_evaluator, which has {", ".join(names)}.')
+                f'test_evaluator, which has {", ".join(names)}.'
+            )
 
     @master_only
-    def after_test_epoch(self,
-                         runner: Runner,
-                         metrics: dict[str, torch.Tensor] | None = None
-                         ) -> None:
+    def after_test_epoch(
+        self, runner: Runner, metrics: dict[str, torch.Tensor] | None = None
+    ) -> None:
         """Draws the matrix.
 
         Args:
@@ -56,11 +57,14 @@ class ConfusionMatrixHook(Hook):
         """
         from matplotlib import pyplot
         from mmpretrain.evaluation import ConfusionMatrix
+
         figure = ConfusionMatrix.plot(
             metrics[RESULT],
             include_values=True,
             classes=list(runner.test_dataloader.dataset.metainfo['classes']),
-            show=False)
+            show=False,
+        )
         figure.savefig(
-            os.path.join(runner.work_dir, self.filename), bbox_inches='tight')
+            os.path.join(runner.work_dir, self.filename), bbox_inches='tight'
+        )
         pyplot.close(figure)

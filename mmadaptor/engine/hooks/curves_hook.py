@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A picture of the run: losses and validation metrics."""
 
 import os
@@ -32,15 +33,15 @@ class CurvesHook(Hook):
 
     priority = 'LOW'
 
-    def __init__(self,
-                 filename: str = 'curves.png',
-                 metrics: Sequence[str] = METRICS) -> None:
+    def __init__(
+        self, filename: str = 'curves.png', metrics: Sequence[str] = METRICS
+    ) -> None:
         self.filename = filename
         self.metrics = tuple(metrics)
 
-    def after_val_epoch(self,
-                        runner: Runner,
-                        metrics: dict[str, float] | None = None) -> None:
+    def after_val_epoch(
+        self, runner: Runner, metrics: dict[str, float] | None = None
+    ) -> None:
         """Draws what there is so far.
 
         Args:
@@ -67,8 +68,7 @@ class CurvesHook(Hook):
         figure = self.figure(runner.message_hub)
         if figure is not None:
             figure.suptitle(runner.experiment_name)
-            figure.savefig(
-                os.path.join(runner.work_dir, self.filename), dpi=100)
+            figure.savefig(os.path.join(runner.work_dir, self.filename), dpi=100)
 
     def figure(self, message_hub: MessageHub) -> Figure | None:
         """Draws losses on the left, metrics on the right.
@@ -80,8 +80,7 @@ class CurvesHook(Hook):
             The figure, or None if nothing was trained yet.
         """
         series = {
-            name: buffer.data[0]
-            for name, buffer in message_hub.log_scalars.items()
+            name: buffer.data[0] for name, buffer in message_hub.log_scalars.items()
         }
         losses = {
             name: values
@@ -103,14 +102,15 @@ class CurvesHook(Hook):
     def _wanted(self, name: str) -> bool:
         return any(
             name == ending or name.endswith((f'/{ending}', f'_{ending}'))
-            for ending in self.metrics)
+            for ending in self.metrics
+        )
 
 
-def _below(series: dict[str, np.ndarray],
-           prefix: str) -> dict[str, np.ndarray]:
+def _below(series: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
     return {
         name.removeprefix(prefix): np.asarray(values, dtype=float)
-        for name, values in series.items() if name.startswith(prefix)
+        for name, values in series.items()
+        if name.startswith(prefix)
     }
 
 
@@ -120,24 +120,29 @@ def _draw_losses(axes: Axes, losses: dict[str, np.ndarray]) -> None:
         # the noise of single batches; the noise of the sum is drawn faintly.
         width = max(1, len(values) // 50)
         mean = np.convolve(values, np.ones(width) / width, mode='valid')
-        line, = axes.plot(
-            np.arange(len(mean)) + width, mean, label=name, linewidth=1.2)
+        (line,) = axes.plot(
+            np.arange(len(mean)) + width, mean, label=name, linewidth=1.2
+        )
         if name == 'loss':
             axes.plot(
-                np.arange(len(values)) + 1, values, color=line.get_color(),
-                alpha=.2, linewidth=.6)
+                np.arange(len(values)) + 1,
+                values,
+                color=line.get_color(),
+                alpha=0.2,
+                linewidth=0.6,
+            )
     axes.set(xlabel='iteration', ylabel='training loss')
     axes.legend(fontsize='small')
-    axes.grid(alpha=.3)
+    axes.grid(alpha=0.3)
 
 
 def _draw_metrics(axes: Axes, metrics: dict[str, np.ndarray]) -> None:
     for name, values in metrics.items():
         axes.plot(
-            np.arange(len(values)) + 1, values, marker='o', markersize=3,
-            label=name)
+            np.arange(len(values)) + 1, values, marker='o', markersize=3, label=name
+        )
     axes.set(xlabel='validation', ylabel='metric')
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if metrics:
         axes.legend(fontsize='small')
-    axes.grid(alpha=.3)
+    axes.grid(alpha=0.3)

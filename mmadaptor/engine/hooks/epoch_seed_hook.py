@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A killed and resumed run ends where an unbroken one does."""
 
 import random
@@ -38,7 +39,8 @@ class EpochSeedHook(Hook):
             raise InputError(
                 'EpochSeedHook seeds the data workers as they start, so they '
                 'have to start with each epoch: set '
-                'train_dataloader.persistent_workers=False.')
+                'train_dataloader.persistent_workers=False.'
+            )
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Seeds this process and the workers that it is about to start.
@@ -46,8 +48,7 @@ class EpochSeedHook(Hook):
         Args:
             runner: The runner of the training.
         """
-        sequence = np.random.SeedSequence(
-            (runner.seed, runner.epoch, get_rank()))
+        sequence = np.random.SeedSequence((runner.seed, runner.epoch, get_rank()))
         own, workers = (int(s) for s in sequence.generate_state(2))
         random.seed(own)
         np.random.seed(own)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whatever stops a save, the checkpoints before it stay."""
 
 import contextlib
@@ -46,7 +47,8 @@ class AtomicLocalBackend(LocalBackend):
                 part.unlink(missing_ok=True)
             raise CheckpointWriteError(
                 f'{path} ({len(obj) / 2**20:.1f} MiB) could not be written: '
-                f'{error.strerror}.') from error
+                f'{error.strerror}.'
+            ) from error
 
 
 def save_whole(content: dict, path: str) -> None:
@@ -134,16 +136,17 @@ class SafeCheckpointHook(CheckpointHook):
         try:
             yield
             self.file_backend.carry_out(
-                (self.last_ckpt, getattr(self, 'best_ckpt_path', None)))
+                (self.last_ckpt, getattr(self, 'best_ckpt_path', None))
+            )
         except CheckpointWriteError as error:
             raise CheckpointWriteError(
                 f'{error} The checkpoints before it are intact: make room, '
-                'then go on with --resume.') from error
+                'then go on with --resume.'
+            ) from error
         finally:
             self.file_backend = backend
 
-    def _save_checkpoint_with_step(self, runner: Runner, step: int,
-                                   meta: dict) -> None:
+    def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
         with self._removing_later():
             super()._save_checkpoint_with_step(runner, step, meta)
 

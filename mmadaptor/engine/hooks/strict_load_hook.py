@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A checkpoint of another model is an error, not a warning."""
 
 import re
@@ -16,9 +17,11 @@ from mmadaptor.checkpoints.strict import (
 from mmadaptor.errors import CheckpointMismatchError
 from mmadaptor.registry import HOOKS
 
-HINT = ('\nTo train parts anew, such as a head for other classes, name them: '
-        "custom_hooks=[dict(type='mmadaptor.StrictLoadHook', "
-        "skip=[r'^head\\.'])].")
+HINT = (
+    '\nTo train parts anew, such as a head for other classes, name them: '
+    "custom_hooks=[dict(type='mmadaptor.StrictLoadHook', "
+    "skip=[r'^head\\.'])]."
+)
 
 
 @HOOKS.register_module()
@@ -42,9 +45,7 @@ class StrictLoadHook(Hook):
 
     priority = 'VERY_HIGH'
 
-    def __init__(self,
-                 skip: Sequence[str] = (),
-                 optional: Sequence[str] = ()) -> None:
+    def __init__(self, skip: Sequence[str] = (), optional: Sequence[str] = ()) -> None:
         self.skip, self.optional = tuple(skip), tuple(optional)
         self.trained = False
 
@@ -83,8 +84,7 @@ class StrictLoadHook(Hook):
         model = runner.model
         model = model.module if is_model_wrapper(model) else model
         try:
-            absent = load_strict(
-                model, weights, source, optional=skip + optional)
+            absent = load_strict(model, weights, source, optional=skip + optional)
         except CheckpointMismatchError as error:
             hint = merging_hint(checkpoint) or (HINT if starts else '')
             raise CheckpointMismatchError(f'{error}{hint}') from error
@@ -93,8 +93,11 @@ class StrictLoadHook(Hook):
     def _starts(self, runner: Runner) -> bool:
         """Whether the checkpoint is what a training starts from."""
         # The runner builds its loop first, in a training alone.
-        return (isinstance(runner._train_loop, BaseLoop)
-                and not runner._resume and not self.trained)
+        return (
+            isinstance(runner._train_loop, BaseLoop)
+            and not runner._resume
+            and not self.trained
+        )
 
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The registered backbones."""
 
 from .mamba_adaptor import MambaAdaptor

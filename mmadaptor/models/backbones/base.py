@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the backbones have in common: strict starts, tuning, deployment."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -11,8 +12,9 @@ from ..layers import AdaptorS
 from ..tuning import keep_frozen_in_eval, share_adaptors, train_only
 
 
-def checked_indices(out_indices: Sequence[int], there: range,
-                    repeated: bool = True) -> tuple[int, ...]:
+def checked_indices(
+    out_indices: Sequence[int], there: range, repeated: bool = True
+) -> tuple[int, ...]:
     """A backbone's `out_indices`.
 
     Args:
@@ -26,12 +28,17 @@ def checked_indices(out_indices: Sequence[int], there: range,
     Raises:
         ValueError: None, others, or one twice.
     """
-    if (not isinstance(out_indices, Sequence) or not out_indices
-            or not set(out_indices) <= set(there)
-            or (not repeated and len(set(out_indices)) < len(out_indices))):
+    if (
+        not isinstance(out_indices, Sequence)
+        or not out_indices
+        or not set(out_indices) <= set(there)
+        or (not repeated and len(set(out_indices)) < len(out_indices))
+    ):
         once = '' if repeated else ', each once'
-        raise ValueError(f'`out_indices` must be some of {there[0]} to '
-                         f'{there[-1]}{once}, got {out_indices}')
+        raise ValueError(
+            f'`out_indices` must be some of {there[0]} to '
+            f'{there[-1]}{once}, got {out_indices}'
+        )
     return tuple(out_indices)
 
 
@@ -55,14 +62,18 @@ class AdaptableBackbone(BaseModule):
     arch_settings: Mapping[str, dict] = {}
     """Architectures by name."""
 
-    def __init__(self,
-                 drop_path_rate: float,
-                 trainable: Sequence[str] | None = None,
-                 init_cfg: dict | list[dict] | None = None) -> None:
+    def __init__(
+        self,
+        drop_path_rate: float,
+        trainable: Sequence[str] | None = None,
+        init_cfg: dict | list[dict] | None = None,
+    ) -> None:
         super().__init__(init_cfg)
         if not 0 <= drop_path_rate < 1:
-            raise ValueError('`drop_path_rate` must be 0 or more and less than '
-                             f'1, got {drop_path_rate}')
+            raise ValueError(
+                '`drop_path_rate` must be 0 or more and less than '
+                f'1, got {drop_path_rate}'
+            )
         self.trainable = trainable
 
     def _settings(self, arch: str | dict, keys: Collection[str]) -> dict:
@@ -71,22 +82,24 @@ class AdaptableBackbone(BaseModule):
             if arch not in self.arch_settings:
                 raise ValueError(
                     f'`arch` of {type(self).__name__} must be one of '
-                    f'{list(self.arch_settings)} or a dict, got {arch!r}')
+                    f'{list(self.arch_settings)} or a dict, got {arch!r}'
+                )
             return self.arch_settings[arch]
         if not isinstance(arch, dict) or set(arch) != set(keys):
             got = sorted(arch) if isinstance(arch, dict) else repr(arch)
-            raise ValueError('`arch` as a dict must have the keys '
-                             f'{sorted(keys)}, got {got}')
+            raise ValueError(
+                f'`arch` as a dict must have the keys {sorted(keys)}, got {got}'
+            )
         for key, value in arch.items():
             if isinstance(value, int | float) and value <= 0:
-                raise ValueError(
-                    f'`{key}` of `arch` must be positive, got {value}')
+                raise ValueError(f'`{key}` of `arch` must be positive, got {value}')
         return arch
 
     def _check_frozen_stages(self, most: int) -> None:
         if self.frozen_stages not in range(-1, most + 1):
-            raise ValueError(f'`frozen_stages` must be -1 to {most}, got '
-                             f'{self.frozen_stages}')
+            raise ValueError(
+                f'`frozen_stages` must be -1 to {most}, got {self.frozen_stages}'
+            )
 
     def apply_tuning(self, adaptors: dict | None) -> None:
         """Share adaptors where that is asked for, and freeze what is frozen.
@@ -101,11 +114,11 @@ class AdaptableBackbone(BaseModule):
         if self.trainable is not None:
             train_only(self, self.trainable)
         self._freeze_stages()
-        if self.trainable and not any(
-                p.requires_grad for p in self.parameters()):
+        if self.trainable and not any(p.requires_grad for p in self.parameters()):
             raise ValueError(
                 f'`trainable` asks for {list(self.trainable)}, of which '
-                '`frozen_stages` and `out_indices` leave nothing to train')
+                '`frozen_stages` and `out_indices` leave nothing to train'
+            )
 
     def _freeze_stages(self) -> None:
         """Fix the parameters that `frozen_stages` names."""
@@ -140,8 +153,7 @@ class AdaptableBackbone(BaseModule):
         super().init_weights()
         self.init_cfg = configs
         for config in pretrained:
-            load_backbone(
-                self, config, self.optional_keys, self.surplus_keys)
+            load_backbone(self, config, self.optional_keys, self.surplus_keys)
 
     def _of_adaptor_s(self, change: Callable[[AdaptorS], None]) -> None:
         for module in self.modules():

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Mamba-Adaptor: VMamba with adaptors in its blocks."""
 
 from collections.abc import Mapping
@@ -30,18 +31,14 @@ class MambaAdaptor(VMamba):
     """
 
     arch_settings: Mapping[str, dict] = {
-        'b0': dict(
-            embed_dims=32, depths=(1, 1, 2, 1), d_state=1, ssm_ratio=1.),
-        'b1': dict(
-            embed_dims=48, depths=(2, 2, 8, 2), d_state=1, ssm_ratio=1.),
-        'b2': dict(
-            embed_dims=96, depths=(2, 2, 9, 2), d_state=1, ssm_ratio=1.),
+        'b0': dict(embed_dims=32, depths=(1, 1, 2, 1), d_state=1, ssm_ratio=1.0),
+        'b1': dict(embed_dims=48, depths=(2, 2, 8, 2), d_state=1, ssm_ratio=1.0),
+        'b2': dict(embed_dims=96, depths=(2, 2, 9, 2), d_state=1, ssm_ratio=1.0),
     }
 
-    def __init__(self,
-                 arch: str | dict = 'b2',
-                 adaptors: dict | None = None,
-                 **kwargs: Any) -> None:
+    def __init__(
+        self, arch: str | dict = 'b2', adaptors: dict | None = None, **kwargs: Any
+    ) -> None:
         if adaptors is None:
             adaptors = dict(temporal=dict(), spatial=dict())
         super().__init__(arch, adaptors=adaptors, **kwargs)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Vim: equal blocks that scan a sequence of patches forth and back."""
 
 from collections.abc import Mapping, Sequence
@@ -61,50 +62,61 @@ class Vim(AdaptableBackbone):
         'tiny': dict(embed_dims=192, depth=24),
         'small': dict(embed_dims=384, depth=24),
     }
-    optional_keys = (r'^layers\..*\.(temporal|spatial)\.', )
+    optional_keys = (r'^layers\..*\.(temporal|spatial)\.',)
 
-    def __init__(self,
-                 arch: str | dict = 'tiny',
-                 img_size: int | tuple[int, int] = 224,
-                 patch_size: int = 16,
-                 in_channels: int = 3,
-                 out_type: str = 'cls_token',
-                 out_indices: Sequence[int] = (-1, ),
-                 frozen_stages: int = -1,
-                 drop_path_rate: float = 0.,
-                 with_cp: bool = False,
-                 adaptors: dict | None = None,
-                 trainable: Sequence[str] | None = None,
-                 init_cfg: dict | list[dict] | None = None) -> None:
+    def __init__(
+        self,
+        arch: str | dict = 'tiny',
+        img_size: int | tuple[int, int] = 224,
+        patch_size: int = 16,
+        in_channels: int = 3,
+        out_type: str = 'cls_token',
+        out_indices: Sequence[int] = (-1,),
+        frozen_stages: int = -1,
+        drop_path_rate: float = 0.0,
+        with_cp: bool = False,
+        adaptors: dict | None = None,
+        trainable: Sequence[str] | None = None,
+        init_cfg: dict | list[dict] | None = None,
+    ) -> None:
         super().__init__(drop_path_rate, trainable, init_cfg)
         arch = self._settings(arch, ARCH_KEYS)
         self.out_type, self.frozen_stages = out_type, frozen_stages
         dims, depth = arch['embed_dims'], arch['depth']
         if out_type not in OUT_TYPES:
-            raise ValueError(f'`out_type` must be one of {list(OUT_TYPES)}, '
-                             f'got {out_type!r}')
+            raise ValueError(
+                f'`out_type` must be one of {list(OUT_TYPES)}, got {out_type!r}'
+            )
         self.out_indices = [
-            i % depth
-            for i in checked_indices(out_indices, range(-depth, depth))]
+            i % depth for i in checked_indices(out_indices, range(-depth, depth))
+        ]
         self._check_frozen_stages(depth)
         if min(*to_2tuple(img_size), patch_size) < 1:
-            raise ValueError('`img_size` and `patch_size` must be 1 or more, '
-                             f'got {img_size} and {patch_size}')
+            raise ValueError(
+                '`img_size` and `patch_size` must be 1 or more, '
+                f'got {img_size} and {patch_size}'
+            )
         # Images that the patches do not divide are padded below and right.
         self.patch_embed = PatchEmbed(
-            in_channels, dims, kernel_size=patch_size, stride=patch_size,
-            input_size=to_2tuple(img_size))
+            in_channels,
+            dims,
+            kernel_size=patch_size,
+            stride=patch_size,
+            input_size=to_2tuple(img_size),
+        )
         self.grid = self.patch_embed.init_out_size
         self.cls_token = nn.Parameter(torch.empty(1, 1, dims))
         self.pos_embed = nn.Parameter(
-            torch.empty(1, self.grid[0] * self.grid[1] + 1, dims))
+            torch.empty(1, self.grid[0] * self.grid[1] + 1, dims)
+        )
         for embedding in (self.cls_token, self.pos_embed):
-            nn.init.trunc_normal_(embedding, std=.02)
-        carried, = adaptors_of_blocks(adaptors, [depth])
+            nn.init.trunc_normal_(embedding, std=0.02)
+        (carried,) = adaptors_of_blocks(adaptors, [depth])
         last = max(depth - 1, 1)
         self.layers = ModuleList(
             VimBlock(dims, drop_path_rate * i / last, with_cp, mixer)
-            for i, mixer in enumerate(carried))
+            for i, mixer in enumerate(carried)
+        )
         self.norm = nn.RMSNorm(dims, eps=EPSILON)
         self.apply_tuning(adaptors)
 
@@ -114,16 +126,18 @@ class Vim(AdaptableBackbone):
         last = max(self.out_indices) + 1
         needed = set(self.layers[:last].parameters())
         unneeded = self.layers[last:]
-        for parameter in (*unneeded.parameters(),
-                          *(self.norm.parameters() if unneeded else ())):
+        for parameter in (
+            *unneeded.parameters(),
+            *(self.norm.parameters() if unneeded else ()),
+        ):
             if parameter not in needed:
                 parameter.requires_grad_(False)
         if self.frozen_stages < 0:
             return
         self.cls_token.requires_grad_(False)
         self.pos_embed.requires_grad_(False)
-        active = set(self.layers[self.frozen_stages:last].parameters())
-        for module in (self.patch_embed, *self.layers[:self.frozen_stages]):
+        active = set(self.layers[self.frozen_stages : last].parameters())
+        for module in (self.patch_embed, *self.layers[: self.frozen_stages]):
             module.eval()
             for parameter in module.parameters():
                 if parameter not in active:
@@ -140,8 +154,7 @@ class Vim(AdaptableBackbone):
             patches.
         """
         patches, size = self.patch_embed(images)  # (B, M, C)
-        x = insert_class_token(
-            patches, self.cls_token.expand(len(patches), -1, -1))
+        x = insert_class_token(patches, self.cls_token.expand(len(patches), -1, -1))
         return x + resize_positions(self.pos_embed, self.grid, size), size
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
@@ -173,8 +186,9 @@ class Vim(AdaptableBackbone):
         return patches.transpose(1, 2).unflatten(2, size).contiguous()
 
 
-def resize_positions(positions: Tensor, grid: tuple[int, int],
-                     size: tuple[int, int]) -> Tensor:
+def resize_positions(
+    positions: Tensor, grid: tuple[int, int], size: tuple[int, int]
+) -> Tensor:
     """Fit a position embedding with a class token in its middle to a map.
 
     Args:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """VMamba: stages of blocks that scan a map in four directions."""
 
 import itertools
@@ -60,46 +61,51 @@ class VMamba(AdaptableBackbone):
     """
 
     arch_settings: Mapping[str, dict] = {
-        'tiny': dict(
-            embed_dims=96, depths=(2, 2, 8, 2), d_state=1, ssm_ratio=1.),
-        'small': dict(
-            embed_dims=96, depths=(2, 2, 15, 2), d_state=1, ssm_ratio=2.),
-        'base': dict(
-            embed_dims=128, depths=(2, 2, 15, 2), d_state=1, ssm_ratio=2.),
+        'tiny': dict(embed_dims=96, depths=(2, 2, 8, 2), d_state=1, ssm_ratio=1.0),
+        'small': dict(embed_dims=96, depths=(2, 2, 15, 2), d_state=1, ssm_ratio=2.0),
+        'base': dict(embed_dims=128, depths=(2, 2, 15, 2), d_state=1, ssm_ratio=2.0),
     }
     optional_keys = (r'^stages\..*\.(temporal|spatial)\.', r'^norm\d\.')
-    surplus_keys = (r'^norm\d\.', )
+    surplus_keys = (r'^norm\d\.',)
 
-    def __init__(self,
-                 arch: str | dict = 'tiny',
-                 in_channels: int = 3,
-                 mlp_ratio: float = 4.,
-                 out_indices: Sequence[int] = (0, 1, 2, 3),
-                 frozen_stages: int = -1,
-                 drop_path_rate: float = 0.,
-                 with_cp: bool = False,
-                 norm_cfg: dict | None = None,
-                 adaptors: dict | None = None,
-                 trainable: Sequence[str] | None = None,
-                 scan_init: str = 'vmamba',
-                 init_cfg: dict | list[dict] | None = None) -> None:
+    def __init__(
+        self,
+        arch: str | dict = 'tiny',
+        in_channels: int = 3,
+        mlp_ratio: float = 4.0,
+        out_indices: Sequence[int] = (0, 1, 2, 3),
+        frozen_stages: int = -1,
+        drop_path_rate: float = 0.0,
+        with_cp: bool = False,
+        norm_cfg: dict | None = None,
+        adaptors: dict | None = None,
+        trainable: Sequence[str] | None = None,
+        scan_init: str = 'vmamba',
+        init_cfg: dict | list[dict] | None = None,
+    ) -> None:
         super().__init__(drop_path_rate, trainable, init_cfg)
         arch = self._settings(arch, ARCH_KEYS)
         depths = arch['depths']
-        if (not isinstance(depths, Sequence) or not depths
-                or not all(isinstance(n, int) and n > 0 for n in depths)):
-            raise ValueError('`depths` must be a number for each stage, 1 or '
-                             f'more, got {depths}')
+        if (
+            not isinstance(depths, Sequence)
+            or not depths
+            or not all(isinstance(n, int) and n > 0 for n in depths)
+        ):
+            raise ValueError(
+                f'`depths` must be a number for each stage, 1 or more, got {depths}'
+            )
         self.out_indices = checked_indices(
-            out_indices, range(len(depths)), repeated=False)
+            out_indices, range(len(depths)), repeated=False
+        )
         self.frozen_stages = frozen_stages
         self._check_frozen_stages(len(depths))
         dims = [arch['embed_dims'] * 2**i for i in range(len(depths))]
         norm_cfg = norm_cfg or dict(type='LN')
         _check_norm(norm_cfg, dims[0])
         block = dict(mlp_ratio=mlp_ratio, with_cp=with_cp, norm_cfg=norm_cfg)
-        scan = dict(d_state=arch['d_state'], ssm_ratio=arch['ssm_ratio'],
-                    scan_init=scan_init)
+        scan = dict(
+            d_state=arch['d_state'], ssm_ratio=arch['ssm_ratio'], scan_init=scan_init
+        )
         last = max(sum(depths) - 1, 1)
         rates = (drop_path_rate * i / last for i in itertools.count())
 
@@ -107,22 +113,35 @@ class VMamba(AdaptableBackbone):
         half = dims[0] // 2
         stem = Sequential(
             Downsample(in_channels, half),
-            build_norm_layer(norm_cfg, half)[1], nn.GELU(),
+            build_norm_layer(norm_cfg, half)[1],
+            nn.GELU(),
             Downsample(half, dims[0]),
-            build_norm_layer(norm_cfg, dims[0])[1])
+            build_norm_layer(norm_cfg, dims[0])[1],
+        )
         self.downsample_layers = ModuleList([stem])
         for narrow, wide in itertools.pairwise(dims):
             self.downsample_layers.append(
                 Sequential(
-                    Downsample(narrow, wide),
-                    build_norm_layer(norm_cfg, wide)[1]))
+                    Downsample(narrow, wide), build_norm_layer(norm_cfg, wide)[1]
+                )
+            )
         self.stages = ModuleList()
         for dim, carried in zip(
-                dims, adaptors_of_blocks(adaptors, depths), strict=True):
+            dims, adaptors_of_blocks(adaptors, depths), strict=True
+        ):
             self.stages.append(
-                Sequential(*(VMambaBlock(
-                    dim, drop_path_rate=next(rates), **block,
-                    mixer=dict(**scan, **adaptor)) for adaptor in carried)))
+                Sequential(
+                    *(
+                        VMambaBlock(
+                            dim,
+                            drop_path_rate=next(rates),
+                            **block,
+                            mixer=dict(**scan, **adaptor),
+                        )
+                        for adaptor in carried
+                    )
+                )
+            )
         for i in self.out_indices:
             self.add_module(f'norm{i}', build_norm_layer(norm_cfg, dims[i])[1])
         self.apply_tuning(adaptors)
@@ -137,7 +156,7 @@ class VMamba(AdaptableBackbone):
         for i in range(self.frozen_stages):
             frozen += [self.downsample_layers[i], self.stages[i]]
         last = max(self.out_indices)
-        frozen += [*self.downsample_layers[last + 1:], *self.stages[last + 1:]]
+        frozen += [*self.downsample_layers[last + 1 :], *self.stages[last + 1 :]]
         for module in frozen:
             module.eval()
             module.requires_grad_(False)
@@ -169,6 +188,8 @@ class VMamba(AdaptableBackbone):
 def _check_norm(norm_cfg: dict, channels: int) -> None:
     norm = build_norm_layer(norm_cfg, channels)[1]
     if isinstance(norm, _NormBase | nn.GroupNorm):
-        raise ValueError('`norm_cfg` must name a norm over the last dimension, '
-                         f'such as LN, for maps are channels last, got '
-                         f'{norm_cfg}')
+        raise ValueError(
+            '`norm_cfg` must name a norm over the last dimension, '
+            f'such as LN, for maps are channels last, got '
+            f'{norm_cfg}'
+        )

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The layers: one idea a file."""
 
 from .adaptor_s import AdaptorS
@@ -8,6 +9,11 @@ from .vim_block import VimBlock
 from .vmamba_block import Downsample, VMambaBlock
 
 __all__ = [
-    'SS2D', 'AdaptorS', 'AdaptorT', 'BiMamba', 'Downsample', 'VMambaBlock',
-    'VimBlock'
+    'SS2D',
+    'AdaptorS',
+    'AdaptorT',
+    'BiMamba',
+    'Downsample',
+    'VMambaBlock',
+    'VimBlock',
 ]

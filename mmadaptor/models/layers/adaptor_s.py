@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Adaptor-S: 2-D locality for the scan's output, at several scales."""
 
 import math
@@ -37,28 +38,44 @@ class AdaptorS(BaseModule):
         dilations (1, 2, 3), no bias and the scale alpha are our choice.
     """
 
-    def __init__(self,
-                 channels: int,
-                 dilations: Sequence[int] = (1, 2, 3),
-                 alpha_init: float = 0.,
-                 init_cfg: dict | None = None) -> None:
+    def __init__(
+        self,
+        channels: int,
+        dilations: Sequence[int] = (1, 2, 3),
+        alpha_init: float = 0.0,
+        init_cfg: dict | None = None,
+    ) -> None:
         super().__init__(init_cfg)
-        if (not isinstance(dilations, Sequence)
-                or not 1 <= len(dilations) <= MOST_DILATIONS
-                or not all(isinstance(r, int) and r > 0 for r in dilations)):
-            raise ValueError('`dilations` must be 1 to '
-                             f'{MOST_DILATIONS} positive whole numbers, got '
-                             f'{dilations}')
+        if (
+            not isinstance(dilations, Sequence)
+            or not 1 <= len(dilations) <= MOST_DILATIONS
+            or not all(isinstance(r, int) and r > 0 for r in dilations)
+        ):
+            raise ValueError(
+                '`dilations` must be 1 to '
+                f'{MOST_DILATIONS} positive whole numbers, got '
+                f'{dilations}'
+            )
         if not math.isfinite(alpha_init):
             raise ValueError(f'`alpha_init` must be a number, got {alpha_init}')
         self.channels = channels
         self.dilations = tuple(dilations)
         self.alpha_init = float(alpha_init)
         self.convs = nn.ModuleList(
-            nn.Conv2d(channels, channels, 3, padding=r, dilation=r,
-                      groups=channels, bias=False) for r in self.dilations)
+            nn.Conv2d(
+                channels,
+                channels,
+                3,
+                padding=r,
+                dilation=r,
+                groups=channels,
+                bias=False,
+            )
+            for r in self.dilations
+        )
         self.alpha = nn.Parameter(
-            torch.full((len(self.dilations), channels), self.alpha_init))
+            torch.full((len(self.dilations), channels), self.alpha_init)
+        )
         self.register_buffer('merged', None, persistent=False)
 
     def reset_parameters(self) -> None:
@@ -79,12 +96,14 @@ class AdaptorS(BaseModule):
         """
         if self.merged is not None:
             if self.training:
-                raise RuntimeError('AdaptorS is switched to deploy and cannot '
-                                   'be trained: call switch_to_train() first')
+                raise RuntimeError(
+                    'AdaptorS is switched to deploy and cannot '
+                    'be trained: call switch_to_train() first'
+                )
             maps = y.permute(0, 3, 1, 2)  # (B, D, H, W), a channels_last view
             return F.conv2d(
-                maps, self.merged, padding=max(self.dilations),
-                groups=len(self.merged)).permute(0, 2, 3, 1)
+                maps, self.merged, padding=max(self.dilations), groups=len(self.merged)
+            ).permute(0, 2, 3, 1)
         # The scale goes into the small kernels rather than onto the large maps.
         kernels = torch.stack([conv.weight for conv in self.convs]).squeeze(2)
         kernels = kernels * self.alpha[..., None, None]  # (R, D, 3, 3)
@@ -103,8 +122,7 @@ class AdaptorS(BaseModule):
         weight = self.convs[0].weight
         kernel = weight.new_zeros(len(weight), 1, 2 * reach + 1, 2 * reach + 1)
         kernel[:, :, reach, reach] = 1  # the input itself
-        for conv, alpha, r in zip(
-                self.convs, self.alpha, self.dilations, strict=True):
+        for conv, alpha, r in zip(self.convs, self.alpha, self.dilations, strict=True):
             taps = slice(reach - r, reach + r + 1, r)
             kernel[:, :, taps, taps] += conv.weight * alpha[:, None, None, None]
         return kernel
@@ -122,11 +140,13 @@ class AdaptorS(BaseModule):
         """Convolve with the separate kernels again."""
         self.merged = None
 
-    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any,
-                              **kwargs: Any) -> None:
+    def _load_from_state_dict(
+        self, state_dict: dict, prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
         if self.merged is not None:
             raise RuntimeError(
                 f'{prefix.rstrip(".") or "AdaptorS"} is switched to deploy, '
                 'where new weights would not reach its merged kernel: call '
-                'switch_to_train(), load, and switch_to_deploy() again')
+                'switch_to_train(), load, and switch_to_deploy() again'
+            )
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Adaptor-T: each hidden state of the scan looks up a few learned places."""
 
 import math
@@ -87,29 +88,38 @@ class AdaptorT(BaseModule):
         readout `C_i . h_i` (with one, its state).
     """
 
-    def __init__(self,
-                 channels: int,
-                 sequences: int = 2,
-                 places: int = 4,
-                 granularities: Sequence[float] | None = None,
-                 static: bool = False,
-                 gamma_init: float = 0.,
-                 init_cfg: dict | None = None) -> None:
+    def __init__(
+        self,
+        channels: int,
+        sequences: int = 2,
+        places: int = 4,
+        granularities: Sequence[float] | None = None,
+        static: bool = False,
+        gamma_init: float = 0.0,
+        init_cfg: dict | None = None,
+    ) -> None:
         super().__init__(init_cfg)
         for name, count in (('sequences', sequences), ('places', places)):
             if not isinstance(count, int) or count < 1:
-                raise ValueError(f'`{name}` must be a whole number of 1 or '
-                                 f'more, got {count!r}')
+                raise ValueError(
+                    f'`{name}` must be a whole number of 1 or more, got {count!r}'
+                )
         if channels % sequences:
-            raise ValueError(f'`sequences` must divide the {channels} channels '
-                             f'of the scan, got {sequences}')
+            raise ValueError(
+                f'`sequences` must divide the {channels} channels '
+                f'of the scan, got {sequences}'
+            )
         if granularities is None:
-            granularities = [2.**s for s in range(sequences)]
-        if (not isinstance(granularities, Sequence)
-                or len(granularities) != sequences
-                or not all(map(math.isfinite, granularities))):
-            raise ValueError(f'`granularities` must be {sequences} numbers, '
-                             f'one a sequence, got {granularities}')
+            granularities = [2.0**s for s in range(sequences)]
+        if (
+            not isinstance(granularities, Sequence)
+            or len(granularities) != sequences
+            or not all(map(math.isfinite, granularities))
+        ):
+            raise ValueError(
+                f'`granularities` must be {sequences} numbers, '
+                f'one a sequence, got {granularities}'
+            )
         self.channels = channels
         self.sequences, self.places = sequences, places
         self.gamma_init, self.static = float(gamma_init), static
@@ -121,7 +131,7 @@ class AdaptorT(BaseModule):
         else:
             self.offsets = nn.Linear(channels, points * 2)
         self.coefficients = nn.Linear(channels, points)
-        self.gamma = nn.Parameter(torch.full((channels, ), self.gamma_init))
+        self.gamma = nn.Parameter(torch.full((channels,), self.gamma_init))
         self.granularities = [float(r) for r in granularities]
         self.register_buffer('ring', ring(places), persistent=False)
         self.reset_parameters()
@@ -146,13 +156,15 @@ class AdaptorT(BaseModule):
             Offsets from the token, `(S, P, 2)` in units of the granularity, and
             logits, `(S, P)`, side by side: `(B, H, W, K, 3 S P)`.
         """
-        layers = [layer for layer in (self.offsets, self.coefficients)
-                  if layer is not None]
+        layers = [
+            layer for layer in (self.offsets, self.coefficients) if layer is not None
+        ]
         # In the tokens' precision, also in a model cast to half precision.
         predicted = channels_last_linear(
             tokens,
             torch.cat([layer.weight for layer in layers]).to(tokens.dtype),
-            torch.cat([layer.bias for layer in layers]).to(tokens.dtype))
+            torch.cat([layer.bias for layer in layers]).to(tokens.dtype),
+        )
         if self.offsets is None:
             places = self.ring.to(tokens.dtype).repeat(self.sequences, 1)
             places = places.flatten().expand(*tokens.shape[:-1], -1)
@@ -191,14 +203,17 @@ class AdaptorT(BaseModule):
             if states.shape[-1] == 1:
                 values = states.squeeze(-1)
                 y = memory_readout(
-                    values, self.predict(values), self.granularities,
-                    coefficients.squeeze(-1))
+                    values,
+                    self.predict(values),
+                    self.granularities,
+                    coefficients.squeeze(-1),
+                )
             else:
                 # What the token itself reads out, `(B H W, K, D, 1)`.
                 tokens = states.flatten(0, 2) @ (
-                    coefficients.flatten(0, 2).unsqueeze(-1))
+                    coefficients.flatten(0, 2).unsqueeze(-1)
+                )
                 tokens = tokens.squeeze(-1).unflatten(0, states.shape[:3])
-                memory = memory_select(
-                    states, *self.locate(self.predict(tokens)))
+                memory = memory_select(states, *self.locate(self.predict(tokens)))
                 y = cross_readout(memory, coefficients)
         return (self.gamma * y).to(states.dtype if C is None else C.dtype)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """BiMamba: the token mixer of Vim, with room for the two adaptors."""
 
 import math
@@ -44,15 +45,17 @@ class BiMamba(BaseModule):
         other tokens and not their N states: N times less to gather.
     """
 
-    def __init__(self,
-                 channels: int,
-                 d_state: int = 16,
-                 expand: int = 2,
-                 d_conv: int = 4,
-                 dt_rank: int | None = None,
-                 temporal: dict | None = None,
-                 spatial: dict | None = None,
-                 init_cfg: dict | None = None) -> None:
+    def __init__(
+        self,
+        channels: int,
+        d_state: int = 16,
+        expand: int = 2,
+        d_conv: int = 4,
+        dt_rank: int | None = None,
+        temporal: dict | None = None,
+        spatial: dict | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
         super().__init__(init_cfg)
         inner = channels * expand
         self.d_state = d_state
@@ -61,12 +64,16 @@ class BiMamba(BaseModule):
         # The backward direction's channels follow the forward one's. Of a
         # sequence as a map of one row, for 1-D convolutions are slower.
         self.conv = nn.Conv2d(
-            DIRECTIONS * inner, DIRECTIONS * inner, (1, d_conv),
-            groups=DIRECTIONS * inner, padding=(0, d_conv - 1))
+            DIRECTIONS * inner,
+            DIRECTIONS * inner,
+            (1, d_conv),
+            groups=DIRECTIONS * inner,
+            padding=(0, d_conv - 1),
+        )
         self.x_weight = nn.Parameter(
-            torch.empty(DIRECTIONS, self.dt_rank + 2 * d_state, inner))
-        self.dt_weight = nn.Parameter(
-            torch.empty(DIRECTIONS, inner, self.dt_rank))
+            torch.empty(DIRECTIONS, self.dt_rank + 2 * d_state, inner)
+        )
+        self.dt_weight = nn.Parameter(torch.empty(DIRECTIONS, inner, self.dt_rank))
         self.dt_bias = nn.Parameter(torch.empty(DIRECTIONS, inner))
         self.A_log = nn.Parameter(torch.empty(DIRECTIONS, inner, d_state))
         self.D = nn.Parameter(torch.empty(DIRECTIONS, inner))
@@ -81,8 +88,8 @@ class BiMamba(BaseModule):
     def reset_parameters(self) -> None:
         """Vim's initialisation."""
         for projection in (self.in_proj, self.out_proj):
-            trunc_normal_init(projection, std=.02)
-        nn.init.trunc_normal_(self.x_weight, std=.02)
+            trunc_normal_init(projection, std=0.02)
+        nn.init.trunc_normal_(self.x_weight, std=0.02)
         init_scan_parameters(self)
 
     def scan_arguments(self, u: Tensor) -> dict[str, Tensor]:
@@ -95,20 +102,27 @@ class BiMamba(BaseModule):
             The arguments of :func:`mmadaptor.ops.selective_scan`, with two
             groups of channels, one a direction.
         """
-        predicted = torch.stack([
-            F.linear(half, weight)
-            for half, weight in zip(u.chunk(2, dim=-1), self.x_weight,
-                                    strict=True)
-        ], dim=1)  # (B, 2, L, R + 2 N)
+        predicted = torch.stack(
+            [
+                F.linear(half, weight)
+                for half, weight in zip(u.chunk(2, dim=-1), self.x_weight, strict=True)
+            ],
+            dim=1,
+        )  # (B, 2, L, R + 2 N)
         step, B, C = predicted.transpose(2, 3).split(
-            [self.dt_rank, self.d_state, self.d_state], dim=2)
+            [self.dt_rank, self.d_state, self.d_state], dim=2
+        )
         delta = torch.einsum('bkrl,kdr->blkd', step, self.dt_weight)
         return dict(
-            u=u.transpose(1, 2), delta=delta.flatten(2).transpose(1, 2),
-            A=-at_least_float32(self.A_log.flatten(0, 1)).exp(), B=B, C=C,
+            u=u.transpose(1, 2),
+            delta=delta.flatten(2).transpose(1, 2),
+            A=-at_least_float32(self.A_log.flatten(0, 1)).exp(),
+            B=B,
+            C=C,
             D=at_least_float32(self.D.flatten()),
             delta_bias=at_least_float32(self.dt_bias.flatten()),
-            delta_softplus=True)
+            delta_softplus=True,
+        )
 
     def both_ways(self, x: Tensor) -> Tensor:
         """The sequence and its reverse, convolved.
@@ -121,7 +135,7 @@ class BiMamba(BaseModule):
         """
         u = torch.cat([x, x.flip(1)], dim=-1)
         row = u.transpose(1, 2).unsqueeze(2)  # (B, 2 D, 1, L)
-        convolved = self.conv(row)[..., :x.shape[1]]
+        convolved = self.conv(row)[..., : x.shape[1]]
         return F.silu(convolved).squeeze(2).transpose(1, 2)
 
     def forward(self, x: Tensor, height: int, width: int) -> Tensor:
@@ -153,8 +167,14 @@ class BiMamba(BaseModule):
             y = self.adapt(y, scanned, arguments, height, width)
         return self.out_proj(y / DIRECTIONS * F.silu(gate))
 
-    def adapt(self, y: Tensor, scanned: Tensor, arguments: dict[str, Tensor],
-              height: int, width: int) -> Tensor:
+    def adapt(
+        self,
+        y: Tensor,
+        scanned: Tensor,
+        arguments: dict[str, Tensor],
+        height: int,
+        width: int,
+    ) -> Tensor:
         """Add what the adaptors see on the map of patches.
 
         Args:
@@ -178,8 +198,9 @@ class BiMamba(BaseModule):
         gained = (after - before).flatten(1, 2).mean(dim=1, keepdim=True)
         return insert_class_token(patches, class_token + gained)
 
-    def readouts(self, scanned: Tensor, arguments: dict[str, Tensor],
-                 height: int, width: int) -> Tensor:
+    def readouts(
+        self, scanned: Tensor, arguments: dict[str, Tensor], height: int, width: int
+    ) -> Tensor:
         """What the patches' states say: the scan's output without its skip.
 
         Args:

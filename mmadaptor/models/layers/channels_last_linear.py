@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The linear layers of channels-last maps."""
 
 import torch
@@ -21,13 +22,16 @@ def channels_last_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tens
     Returns:
         `(B, H, W, ..., C')`.
     """
-    if (x.device.type != 'cpu' or x.dtype == torch.float64
-            or torch.compiler.is_compiling() or torch.get_num_threads() == 1
-            or not torch.backends.mkldnn.is_available()):
+    if (
+        x.device.type != 'cpu'
+        or x.dtype == torch.float64
+        or torch.compiler.is_compiling()
+        or torch.get_num_threads() == 1
+        or not torch.backends.mkldnn.is_available()
+    ):
         # Pixels in one dimension: that W divides W K is more than torch.export
         # can tell of a width that it does not know.
-        return F.linear(x.flatten(0, 2), weight, bias).unflatten(
-            0, x.shape[:3])
+        return F.linear(x.flatten(0, 2), weight, bias).unflatten(0, x.shape[:3])
     maps = x.flatten(2, -2).permute(0, 3, 1, 2)  # a channels_last view
     y = F.conv2d(maps, weight[..., None, None], bias).permute(0, 2, 3, 1)
     return y.unflatten(2, x.shape[2:-1])

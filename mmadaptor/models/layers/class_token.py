@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The class token's place: in the middle of the sequence."""
 
 import torch
@@ -18,8 +19,7 @@ def insert_class_token(patches: Tensor, class_token: Tensor) -> Tensor:
         Vision Mamba (arXiv 2401.09417), middle class token.
     """
     middle = patches.shape[1] // 2
-    return torch.cat(
-        [patches[:, :middle], class_token, patches[:, middle:]], dim=1)
+    return torch.cat([patches[:, :middle], class_token, patches[:, middle:]], dim=1)
 
 
 def split_class_token(sequence: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Initial values of a scan's parameters."""
 
 import math
@@ -44,12 +45,12 @@ def init_scan_parameters(mixer: nn.Module) -> None:
     Source:
         Mamba (arXiv 2312.00752), as VMamba and Vim use it.
     """
-    bound = mixer.dt_weight.shape[-1]**-.5
+    bound = mixer.dt_weight.shape[-1] ** -0.5
     nn.init.uniform_(mixer.dt_weight, -bound, bound)
     low, high = math.log(1e-3), math.log(1e-1)
     step = torch.empty_like(mixer.dt_bias).uniform_(low, high).exp()
     mixer.dt_bias.copy_(inverse_softplus(step.clamp(min=1e-4)))
-    rates = torch.arange(1., mixer.A_log.shape[-1] + 1)
+    rates = torch.arange(1.0, mixer.A_log.shape[-1] + 1)
     mixer.A_log.copy_(rates.log().expand_as(mixer.A_log))
     nn.init.ones_(mixer.D)
 
@@ -74,8 +75,9 @@ def init_balanced(mixer: nn.Module) -> None:
         docs/studies.md.
     """
     for projection in (mixer.in_proj, mixer.out_proj):
-        trunc_normal_init(projection, std=projection.in_features**-.5)
+        trunc_normal_init(projection, std=projection.in_features**-0.5)
     nn.init.normal_(mixer.conv.weight, std=1 / 3)
     by_direction = mixer.x_proj.weight.unflatten(0, (DIRECTIONS, -1))
-    nn.init.normal_(by_direction[:, mixer.dt_rank:],
-                    std=3 * mixer.x_proj.in_features**-.5)
+    nn.init.normal_(
+        by_direction[:, mixer.dt_rank :], std=3 * mixer.x_proj.in_features**-0.5
+    )

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """SS2D: the token mixer of VMamba, with room for the two adaptors."""
 
 import math
@@ -13,12 +14,7 @@ from mmadaptor.ops import cross_selective_scan
 from .adaptor_s import AdaptorS
 from .adaptor_t import AdaptorT
 from .channels_last_linear import ChannelsLastLinear
-from .scan_init import (
-    DIRECTIONS,
-    at_least_float32,
-    init_balanced,
-    init_scan_parameters,
-)
+from .scan_init import DIRECTIONS, at_least_float32, init_balanced, init_scan_parameters
 
 SCAN_INITS = ('vmamba', 'balanced')
 
@@ -51,31 +47,32 @@ class SS2D(BaseModule):
         choice: see `init_balanced`.
     """
 
-    def __init__(self,
-                 channels: int,
-                 d_state: int = 1,
-                 ssm_ratio: float = 1.,
-                 dt_rank: int | None = None,
-                 norm_cfg: dict | None = None,
-                 temporal: dict | None = None,
-                 spatial: dict | None = None,
-                 scan_init: str = 'vmamba',
-                 init_cfg: dict | None = None) -> None:
+    def __init__(
+        self,
+        channels: int,
+        d_state: int = 1,
+        ssm_ratio: float = 1.0,
+        dt_rank: int | None = None,
+        norm_cfg: dict | None = None,
+        temporal: dict | None = None,
+        spatial: dict | None = None,
+        scan_init: str = 'vmamba',
+        init_cfg: dict | None = None,
+    ) -> None:
         super().__init__(init_cfg)
         if scan_init not in SCAN_INITS:
-            raise ValueError(f'`scan_init` must be one of {list(SCAN_INITS)}, '
-                             f'got {scan_init!r}')
+            raise ValueError(
+                f'`scan_init` must be one of {list(SCAN_INITS)}, got {scan_init!r}'
+            )
         self.scan_init = scan_init
         inner = int(channels * ssm_ratio)
         self.d_state = d_state
         self.dt_rank = dt_rank or math.ceil(channels / 16)
         per_direction = self.dt_rank + 2 * d_state
         self.in_proj = ChannelsLastLinear(channels, inner, bias=False)
-        self.conv = nn.Conv2d(
-            inner, inner, 3, padding=1, groups=inner, bias=False)
+        self.conv = nn.Conv2d(inner, inner, 3, padding=1, groups=inner, bias=False)
         self.x_proj = ChannelsLastLinear(inner, DIRECTIONS * per_direction, bias=False)
-        self.dt_weight = nn.Parameter(
-            torch.empty(DIRECTIONS, inner, self.dt_rank))
+        self.dt_weight = nn.Parameter(torch.empty(DIRECTIONS, inner, self.dt_rank))
         self.dt_bias = nn.Parameter(torch.empty(DIRECTIONS, inner))
         self.A_log = nn.Parameter(torch.empty(DIRECTIONS, inner, d_state))
         self.D = nn.Parameter(torch.empty(DIRECTIONS, inner))
@@ -92,7 +89,7 @@ class SS2D(BaseModule):
     def reset_parameters(self) -> None:
         """Initialise as `scan_init` says."""
         for projection in (self.in_proj, self.out_proj):
-            trunc_normal_init(projection, std=.02)
+            trunc_normal_init(projection, std=0.02)
         # Each pixel's step, B and C: torch's own default for a linear layer.
         self.x_proj.reset_parameters()
         init_scan_parameters(self)
@@ -109,14 +106,19 @@ class SS2D(BaseModule):
             The arguments of :func:`mmadaptor.ops.cross_selective_scan` but D.
         """
         predicted = self.x_proj(x).unflatten(-1, (DIRECTIONS, -1))
-        step, B, C = predicted.split(
-            [self.dt_rank, self.d_state, self.d_state], dim=-1)
+        step, B, C = predicted.split([self.dt_rank, self.d_state, self.d_state], dim=-1)
         step = step.flatten(0, 2).transpose(0, 1)  # (4, B H W, R)
         delta = torch.bmm(step, self.dt_weight.transpose(1, 2))
         delta = delta.transpose(0, 1).unflatten(0, x.shape[:3])
         return dict(
-            x=x, delta=delta, A=-at_least_float32(self.A_log).exp(), B=B, C=C,
-            delta_bias=at_least_float32(self.dt_bias), delta_softplus=True)
+            x=x,
+            delta=delta,
+            A=-at_least_float32(self.A_log).exp(),
+            B=B,
+            C=C,
+            delta_bias=at_least_float32(self.dt_bias),
+            delta_softplus=True,
+        )
 
     def scan(self, x: Tensor) -> Tensor:
         """Scan a map, with memory if there is an Adaptor-T.

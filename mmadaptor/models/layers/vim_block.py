@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Vim's block."""
 
 from mmcv.cnn.bricks import DropPath
@@ -23,8 +24,9 @@ class VimBlock(BaseModule):
         Vision Mamba (arXiv 2401.09417).
     """
 
-    def __init__(self, channels: int, drop_path_rate: float, with_cp: bool,
-                 mixer: dict) -> None:
+    def __init__(
+        self, channels: int, drop_path_rate: float, with_cp: bool, mixer: dict
+    ) -> None:
         super().__init__()
         self.with_cp = with_cp
         self.norm = nn.RMSNorm(channels, eps=EPSILON)
@@ -46,6 +48,5 @@ class VimBlock(BaseModule):
             `(B, height * width + 1, C)`.
         """
         if self.with_cp and x.requires_grad:
-            return checkpoint(
-                self._forward, x, height, width, use_reentrant=False)
+            return checkpoint(self._forward, x, height, width, use_reentrant=False)
         return self._forward(x, height, width)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """VMamba's block, and the convolution between its stages."""
 
 from mmcv.cnn import build_norm_layer
@@ -51,8 +52,15 @@ class VMambaBlock(BaseModule):
         VMamba (arXiv 2401.10166), VSS block.
     """
 
-    def __init__(self, channels: int, mlp_ratio: float, drop_path_rate: float,
-                 with_cp: bool, norm_cfg: dict, mixer: dict) -> None:
+    def __init__(
+        self,
+        channels: int,
+        mlp_ratio: float,
+        drop_path_rate: float,
+        with_cp: bool,
+        norm_cfg: dict,
+        mixer: dict,
+    ) -> None:
         super().__init__()
         self.with_cp = with_cp
         self.norm1 = build_norm_layer(norm_cfg, channels)[1]
@@ -60,11 +68,13 @@ class VMambaBlock(BaseModule):
         self.norm2 = build_norm_layer(norm_cfg, channels)[1]
         hidden = int(channels * mlp_ratio)
         self.mlp = Sequential(
-            ChannelsLastLinear(channels, hidden), nn.GELU(),
-            ChannelsLastLinear(hidden, channels))
+            ChannelsLastLinear(channels, hidden),
+            nn.GELU(),
+            ChannelsLastLinear(hidden, channels),
+        )
         self.drop_path = DropPath(drop_path_rate)
         for layer in (self.mlp[0], self.mlp[2]):
-            trunc_normal_init(layer, std=.02)
+            trunc_normal_init(layer, std=0.02)
 
     def _forward(self, x: Tensor) -> Tensor:
         x = x + self.drop_path(self.mixer(self.norm1(x)))

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The scan over a map in four directions: public functions and gradients."""
 
 from typing import Any
@@ -13,16 +14,17 @@ from mmadaptor.ops._gradients import (
 )
 
 
-def cross_selective_scan(x: Tensor,
-                         delta: Tensor,
-                         A: Tensor,
-                         B: Tensor,
-                         C: Tensor,
-                         D: Tensor | None = None,
-                         delta_bias: Tensor | None = None,
-                         delta_softplus: bool = False,
-                         return_states: bool = False
-                         ) -> Tensor | tuple[Tensor, Tensor]:
+def cross_selective_scan(
+    x: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None = None,
+    delta_bias: Tensor | None = None,
+    delta_softplus: bool = False,
+    return_states: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
     """Scan a map along rows and columns, forth and back, and add up.
 
     The four directions are rows, columns, rows reversed and columns reversed;
@@ -60,16 +62,19 @@ def cross_selective_scan(x: Tensor,
     """
     _extension.require()
     y, states, _ = torch.ops.mmadaptor.cross_selective_scan(
-        x, delta, A, B, C, D, delta_bias, delta_softplus, return_states)
+        x, delta, A, B, C, D, delta_bias, delta_softplus, return_states
+    )
     return (y, states) if return_states else y
 
 
-def cross_selective_scan_states(x: Tensor,
-                                delta: Tensor,
-                                A: Tensor,
-                                B: Tensor,
-                                delta_bias: Tensor | None = None,
-                                delta_softplus: bool = False) -> Tensor:
+def cross_selective_scan_states(
+    x: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    delta_bias: Tensor | None = None,
+    delta_softplus: bool = False,
+) -> Tensor:
     """Every hidden state of the four scans over a map, in image order.
 
     Args:
@@ -93,7 +98,8 @@ def cross_selective_scan_states(x: Tensor,
     """
     _extension.require()
     states, _ = torch.ops.mmadaptor.cross_selective_scan_states(
-        x, delta, A, B, delta_bias, delta_softplus)
+        x, delta, A, B, delta_bias, delta_softplus
+    )
     return states
 
 
@@ -123,19 +129,22 @@ def _scan_setup(ctx: Any, inputs: tuple, output: tuple) -> None:
     ctx.set_materialize_grads(False)
     _, states, checkpoints = output
     ctx.mark_non_differentiable(
-        *((checkpoints, ) if return_states else (states, checkpoints)))
+        *((checkpoints,) if return_states else (states, checkpoints))
+    )
     ctx.save_for_backward(*tensors, checkpoints)
 
 
-def _scan_backward(ctx: Any, grad_y: Tensor | None,
-                   grad_states: Tensor | None, _: None) -> tuple:
+def _scan_backward(
+    ctx: Any, grad_y: Tensor | None, grad_states: Tensor | None, _: None
+) -> tuple:
     *tensors, checkpoints = ctx.saved_tensors
     if grad_y is None and grad_states is None:
-        return (None, ) * 9
+        return (None,) * 9
     if grad_y is None:
         grad_y = torch.zeros_like(tensors[0])
     gradients = torch.ops.mmadaptor.cross_selective_scan_backward(
-        grad_y, grad_states, *tensors, ctx.delta_softplus, checkpoints)
+        grad_y, grad_states, *tensors, ctx.delta_softplus, checkpoints
+    )
     return (*map(present, gradients, tensors), None, None)
 
 
@@ -143,6 +152,5 @@ register_states_gradient('cross_selective_scan_states')
 register_gradient('cross_readout')
 if _extension.PROBLEM is None:
     torch.library.register_autograd(
-        'mmadaptor::cross_selective_scan',
-        _scan_backward,
-        setup_context=_scan_setup)
+        'mmadaptor::cross_selective_scan', _scan_backward, setup_context=_scan_setup
+    )

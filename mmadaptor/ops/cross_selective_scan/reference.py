@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The 2-D scan's definition: explicit pixel orders and the 1-D definition."""
 
 import torch
@@ -21,12 +22,14 @@ def pixel_orders(height: int, width: int) -> list[list[tuple[int, int]]]:
     return [rows, columns, rows[::-1], columns[::-1]]
 
 
-def cross_selective_scan_states(x: Tensor,
-                                delta: Tensor,
-                                A: Tensor,
-                                B: Tensor,
-                                delta_bias: Tensor | None = None,
-                                delta_softplus: bool = False) -> Tensor:
+def cross_selective_scan_states(
+    x: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    delta_bias: Tensor | None = None,
+    delta_softplus: bool = False,
+) -> Tensor:
     """The states; see :func:`mmadaptor.ops.cross_selective_scan_states`.
 
     Args:
@@ -44,13 +47,18 @@ def cross_selective_scan_states(x: Tensor,
     for k, order in enumerate(pixel_orders(*x.shape[1:3])):
         i, j = torch.tensor(order).T
         states = reference.selective_scan_states(
-            x[:, i, j].transpose(1, 2), delta[:, i, j, k].transpose(1, 2),
-            A[k], B[:, i, j, k].transpose(1, 2),
-            None if delta_bias is None else delta_bias[k], delta_softplus)
+            x[:, i, j].transpose(1, 2),
+            delta[:, i, j, k].transpose(1, 2),
+            A[k],
+            B[:, i, j, k].transpose(1, 2),
+            None if delta_bias is None else delta_bias[k],
+            delta_softplus,
+        )
         states = states.permute(0, 3, 1, 2)  # (B, L, D, N)
         image = torch.zeros(*x.shape[:3], *A.shape[1:], dtype=states.dtype)
-        directions.append(image.index_put(
-            (torch.arange(x.shape[0])[:, None], i, j), states))
+        directions.append(
+            image.index_put((torch.arange(x.shape[0])[:, None], i, j), states)
+        )
     return torch.stack(directions, dim=3)
 
 
@@ -67,14 +75,16 @@ def cross_readout(states: Tensor, C: Tensor) -> Tensor:
     return torch.einsum('bhwkdn,bhwkn->bhwd', states, C.to(states.dtype))
 
 
-def cross_selective_scan(x: Tensor,
-                         delta: Tensor,
-                         A: Tensor,
-                         B: Tensor,
-                         C: Tensor,
-                         D: Tensor | None = None,
-                         delta_bias: Tensor | None = None,
-                         delta_softplus: bool = False) -> Tensor:
+def cross_selective_scan(
+    x: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None = None,
+    delta_bias: Tensor | None = None,
+    delta_softplus: bool = False,
+) -> Tensor:
     """The scan; see :func:`mmadaptor.ops.cross_selective_scan`.
 
     Args:
@@ -90,8 +100,7 @@ def cross_selective_scan(x: Tensor,
     Returns:
         `(B, H, W, D)` in x's dtype.
     """
-    states = cross_selective_scan_states(x, delta, A, B, delta_bias,
-                                         delta_softplus)
+    states = cross_selective_scan_states(x, delta, A, B, delta_bias, delta_softplus)
     y = cross_readout(states, C)
     if D is not None:
         y = y + D.sum(dim=0) * x.to(A.dtype)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Depthwise convolutions of several dilations: the function, its gradients."""
 
 from collections.abc import Sequence
@@ -9,8 +10,7 @@ from torch import Tensor
 from mmadaptor.ops import _extension
 
 
-def dilated_depthwise(y: Tensor, kernels: Tensor,
-                      dilations: Sequence[int]) -> Tensor:
+def dilated_depthwise(y: Tensor, kernels: Tensor, dilations: Sequence[int]) -> Tensor:
     """A map, plus its 3x3 depthwise convolutions with several dilations.
 
     .. code-block:: text
@@ -51,10 +51,12 @@ def _setup(ctx: Any, inputs: tuple, output: Tensor) -> None:
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
     grads = torch.ops.mmadaptor.dilated_depthwise_backward(
-        grad, *ctx.saved_tensors, ctx.dilations)
+        grad, *ctx.saved_tensors, ctx.dilations
+    )
     return *grads, None
 
 
 if _extension.PROBLEM is None:
     torch.library.register_autograd(
-        'mmadaptor::dilated_depthwise', _backward, setup_context=_setup)
+        'mmadaptor::dilated_depthwise', _backward, setup_context=_setup
+    )

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The definition: torch's own depthwise convolutions, one for each dilation."""
 
 from collections.abc import Sequence
@@ -6,8 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def dilated_depthwise(y: Tensor, kernels: Tensor,
-                      dilations: Sequence[int]) -> Tensor:
+def dilated_depthwise(y: Tensor, kernels: Tensor, dilations: Sequence[int]) -> Tensor:
     """The sum; see :func:`mmadaptor.ops.dilated_depthwise`.
 
     Args:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Adaptor-T in one pass: from what is predicted to what memory adds."""
 
 from .op import memory_readout

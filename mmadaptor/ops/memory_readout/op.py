@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Adaptor-T in one pass: the public function and its gradients."""
 
 from collections.abc import Sequence
@@ -9,9 +10,12 @@ from torch import Tensor
 from mmadaptor.ops import _extension
 
 
-def memory_readout(values: Tensor, predicted: Tensor,
-                   granularities: Sequence[float],
-                   coefficients: Tensor) -> Tensor:
+def memory_readout(
+    values: Tensor,
+    predicted: Tensor,
+    granularities: Sequence[float],
+    coefficients: Tensor,
+) -> Tensor:
     """What each token reads from the values at a few places of its own.
 
     The channels are S groups of D/S neighbours, each with P places a token,
@@ -56,7 +60,8 @@ def memory_readout(values: Tensor, predicted: Tensor,
     """
     _extension.require()
     return torch.ops.mmadaptor.memory_readout(
-        values, predicted, granularities, coefficients)
+        values, predicted, granularities, coefficients
+    )
 
 
 def _setup(ctx: Any, inputs: tuple, output: Tensor) -> None:
@@ -68,10 +73,13 @@ def _backward(ctx: Any, grad_y: Tensor) -> tuple:
     values, predicted, coefficients = ctx.saved_tensors
     grad_values, grad_predicted, grad_coefficients = (
         torch.ops.mmadaptor.memory_readout_backward(
-            grad_y, values, predicted, ctx.granularities, coefficients))
+            grad_y, values, predicted, ctx.granularities, coefficients
+        )
+    )
     return grad_values, grad_predicted, None, grad_coefficients
 
 
 if _extension.PROBLEM is None:
     torch.library.register_autograd(
-        'mmadaptor::memory_readout', _backward, setup_context=_setup)
+        'mmadaptor::memory_readout', _backward, setup_context=_setup
+    )

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the predicted numbers of Adaptor-T stand for, in plain torch."""
 
 from collections.abc import Sequence
@@ -6,8 +7,9 @@ import torch
 from torch import Tensor
 
 
-def find_places(predicted: Tensor,
-                granularities: Sequence[float]) -> tuple[Tensor, Tensor]:
+def find_places(
+    predicted: Tensor, granularities: Sequence[float]
+) -> tuple[Tensor, Tensor]:
     """The places that each token looks at, and their weights.
 
     Args:
@@ -23,11 +25,16 @@ def find_places(predicted: Tensor,
     height, width = predicted.shape[1:3]
     groups, count = len(granularities), predicted.shape[-1] // 3
     like = dict(device=predicted.device, dtype=predicted.dtype)
-    grid = torch.stack(torch.meshgrid(
-        torch.arange(height, **like), torch.arange(width, **like),
-        indexing='ij'), dim=-1)
+    grid = torch.stack(
+        torch.meshgrid(
+            torch.arange(height, **like), torch.arange(width, **like), indexing='ij'
+        ),
+        dim=-1,
+    )
     grid = grid[:, :, None, None, None]  # (H, W, 1, 1, 1, 2)
     offsets, logits = predicted.split([2 * count, count], dim=-1)
     granularity = predicted.new_tensor(granularities)[:, None, None]
-    return (grid + granularity * offsets.unflatten(-1, (groups, -1, 2)),
-            logits.unflatten(-1, (groups, -1)).softmax(dim=-1))
+    return (
+        grid + granularity * offsets.unflatten(-1, (groups, -1, 2)),
+        logits.unflatten(-1, (groups, -1)).softmax(dim=-1),
+    )

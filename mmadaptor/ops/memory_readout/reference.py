@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Adaptor-T's definition: the gather and the readout that it stands for."""
 
 from collections.abc import Sequence
@@ -9,9 +10,12 @@ from mmadaptor.ops.memory_select import reference
 from .places import find_places
 
 
-def memory_readout(values: Tensor, predicted: Tensor,
-                   granularities: Sequence[float],
-                   coefficients: Tensor) -> Tensor:
+def memory_readout(
+    values: Tensor,
+    predicted: Tensor,
+    granularities: Sequence[float],
+    coefficients: Tensor,
+) -> Tensor:
     """The readout; see :func:`mmadaptor.ops.memory_readout`.
 
     Args:
@@ -24,6 +28,7 @@ def memory_readout(values: Tensor, predicted: Tensor,
         `(B, H, W, D)`.
     """
     locations, weights = find_places(predicted, granularities)
-    memory = reference.memory_select(
-        values.unsqueeze(-1), locations, weights).squeeze(-1)
+    memory = reference.memory_select(values.unsqueeze(-1), locations, weights).squeeze(
+        -1
+    )
     return (coefficients.unsqueeze(-1) * memory).sum(dim=3)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Adaptor-T's gather: the public function and its gradients."""
 
 import torch
@@ -7,8 +8,7 @@ from mmadaptor.ops import _extension
 from mmadaptor.ops._gradients import register_gradient
 
 
-def memory_select(states: Tensor, locations: Tensor,
-                  weights: Tensor) -> Tensor:
+def memory_select(states: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
     """For each token the weighted sum of the states at a few places.
 
     The channels are S groups of D/S neighbours; each group has places of its

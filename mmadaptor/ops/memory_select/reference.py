@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Adaptor-T's gather's definition: `grid_sample` for each place."""
 
 import torch
@@ -5,8 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def memory_select(states: Tensor, locations: Tensor,
-                  weights: Tensor) -> Tensor:
+def memory_select(states: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
     """The gather; see :func:`mmadaptor.ops.memory_select`.
 
     Args:

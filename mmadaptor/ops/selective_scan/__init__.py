@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The selective scan over a sequence."""
 
 from .op import selective_scan, selective_scan_states

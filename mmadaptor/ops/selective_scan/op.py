@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The selective scan: public functions and their gradients."""
 
 from typing import Any
@@ -10,16 +11,17 @@ from mmadaptor.ops._gradients import present, register_states_gradient
 
 
 def selective_scan(
-        u: Tensor,
-        delta: Tensor,
-        A: Tensor,
-        B: Tensor,
-        C: Tensor,
-        D: Tensor | None = None,
-        z: Tensor | None = None,
-        delta_bias: Tensor | None = None,
-        delta_softplus: bool = False,
-        return_last_state: bool = False) -> Tensor | tuple[Tensor, Tensor]:
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None = None,
+    z: Tensor | None = None,
+    delta_bias: Tensor | None = None,
+    delta_softplus: bool = False,
+    return_last_state: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
     r"""The selective state-space scan, compiled, with every gradient.
 
     .. code-block:: text
@@ -62,16 +64,19 @@ def selective_scan(
     """
     _extension.require()
     y, last_state, _ = torch.ops.mmadaptor.selective_scan(
-        u, delta, A, B, C, D, z, delta_bias, delta_softplus)
+        u, delta, A, B, C, D, z, delta_bias, delta_softplus
+    )
     return (y, last_state) if return_last_state else y
 
 
-def selective_scan_states(u: Tensor,
-                          delta: Tensor,
-                          A: Tensor,
-                          B: Tensor,
-                          delta_bias: Tensor | None = None,
-                          delta_softplus: bool = False) -> Tensor:
+def selective_scan_states(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    delta_bias: Tensor | None = None,
+    delta_softplus: bool = False,
+) -> Tensor:
     """Every hidden state of the selective scan, with every gradient.
 
     The arguments mean what they mean for :func:`selective_scan`. The states
@@ -99,7 +104,8 @@ def selective_scan_states(u: Tensor,
     """
     _extension.require()
     states, _ = torch.ops.mmadaptor.selective_scan_states(
-        u, delta, A, B, delta_bias, delta_softplus)
+        u, delta, A, B, delta_bias, delta_softplus
+    )
     return states
 
 
@@ -111,21 +117,22 @@ def _scan_setup(ctx: Any, inputs: tuple, output: tuple) -> None:
     ctx.save_for_backward(*tensors, checkpoints)
 
 
-def _scan_backward(ctx: Any, grad_y: Tensor | None,
-                   grad_last_state: Tensor | None, _: None) -> tuple:
+def _scan_backward(
+    ctx: Any, grad_y: Tensor | None, grad_last_state: Tensor | None, _: None
+) -> tuple:
     *tensors, checkpoints = ctx.saved_tensors
     if grad_y is None and grad_last_state is None:
-        return (None, ) * 9
+        return (None,) * 9
     if grad_y is None:
         grad_y = torch.zeros_like(tensors[0])
     gradients = torch.ops.mmadaptor.selective_scan_backward(
-        grad_y, grad_last_state, *tensors, ctx.delta_softplus, checkpoints)
+        grad_y, grad_last_state, *tensors, ctx.delta_softplus, checkpoints
+    )
     return (*map(present, gradients, tensors), None)
 
 
 register_states_gradient('selective_scan_states')
 if _extension.PROBLEM is None:
     torch.library.register_autograd(
-        'mmadaptor::selective_scan',
-        _scan_backward,
-        setup_context=_scan_setup)
+        'mmadaptor::selective_scan', _scan_backward, setup_context=_scan_setup
+    )

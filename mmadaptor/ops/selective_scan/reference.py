@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The selective scan's definition: a loop over time in plain torch.
 
 Slow, differentiable and exact in float64. The compiled ops are tested against
@@ -15,16 +16,17 @@ def _per_step(coefficients: Tensor, channels: int, length: int) -> Tensor:
         return coefficients[None, :, :, None].expand(-1, -1, -1, length)
     if coefficients.dim() == 3:
         coefficients = coefficients[:, None]
-    return coefficients.repeat_interleave(
-        channels // coefficients.shape[1], dim=1)
+    return coefficients.repeat_interleave(channels // coefficients.shape[1], dim=1)
 
 
-def selective_scan_states(u: Tensor,
-                          delta: Tensor,
-                          A: Tensor,
-                          B: Tensor,
-                          delta_bias: Tensor | None = None,
-                          delta_softplus: bool = False) -> Tensor:
+def selective_scan_states(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    delta_bias: Tensor | None = None,
+    delta_softplus: bool = False,
+) -> Tensor:
     """Every state of the scan; see :func:`mmadaptor.ops.selective_scan_states`.
 
     Args:
@@ -56,16 +58,17 @@ def selective_scan_states(u: Tensor,
 
 
 def selective_scan(
-        u: Tensor,
-        delta: Tensor,
-        A: Tensor,
-        B: Tensor,
-        C: Tensor,
-        D: Tensor | None = None,
-        z: Tensor | None = None,
-        delta_bias: Tensor | None = None,
-        delta_softplus: bool = False,
-        return_last_state: bool = False) -> Tensor | tuple[Tensor, Tensor]:
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None = None,
+    z: Tensor | None = None,
+    delta_bias: Tensor | None = None,
+    delta_softplus: bool = False,
+    return_last_state: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
     """The scan; see :func:`mmadaptor.ops.selective_scan`.
 
     Args:

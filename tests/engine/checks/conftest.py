@@ -1,4 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
 """Configs of all toolboxes whose data is there and whole."""
+
 import pytest
 from helpers.jobs import (
     CLASSIFIER,
@@ -20,8 +22,7 @@ def root(tmp_path):
 
 def read(toolbox, root, folder, text, name):
     pytest.importorskip(toolbox)
-    return Config.fromfile(
-        write_config(folder, text, name, data_root=str(root)))
+    return Config.fromfile(write_config(folder, text, name, data_root=str(root)))
 
 
 @pytest.fixture

@@ -1,4 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
 """Ops that cannot run where the model will are named before the start."""
+
 import pytest
 from helpers.refusals import problems
 
@@ -18,9 +20,9 @@ def test_ops_that_are_not_built(scope, det, monkeypatch):
     monkeypatch.setattr(_extension, 'PROBLEM', 'the ops are not built')
     ours(det, f'{scope}VMamba')
     assert 'Nothing was started. 1 to mend:\n  1. the ops are not built' in (
-        problems(det))
-    compiled_ops.check_ops(
-        dict(parts=[dict(type=VMamba)]), report := Report())
+        problems(det)
+    )
+    compiled_ops.check_ops(dict(parts=[dict(type=VMamba)]), report := Report())
     assert report.others == ['the ops are not built']
 
 
@@ -43,7 +45,6 @@ def test_the_scan_runs_where_the_model_will(device, place, monkeypatch):
 
     monkeypatch.setattr(compiled_ops, 'selective_scan', scan)
     monkeypatch.setattr(compiled_ops, 'get_device', lambda: 'meta')
-    compiled_ops.check_ops(
-        dict(type='mmadaptor.Vim'), report := Report(), device)
+    compiled_ops.check_ops(dict(type='mmadaptor.Vim'), report := Report(), device)
     assert report.others == ['built for the CPU alone']
     assert places == [place]

@@ -1,4 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pictures, classes and heads that fit one another, or are named."""
+
 import pytest
 from helpers.refusals import edit, problems
 
@@ -8,8 +10,7 @@ from mmadaptor.engine.checks.preflight import check_test, check_training
 
 def test_coco_itself_comes_with_its_address(det):
     for split in ('val', 'test'):
-        det[f'{split}_dataloader'].dataset.update(
-            data_root='none/coco', metainfo=None)
+        det[f'{split}_dataloader'].dataset.update(data_root='none/coco', metainfo=None)
     assert 'https://cocodataset.org' in problems(det, check_test)
 
 
@@ -33,8 +34,7 @@ def test_images_in_subfolders_are_found(det, root):
 
 
 def test_category_mismatch_shows_both_sides(det, root):
-    det.train_dataloader.dataset.dataset.metainfo = dict(
-        classes=('disc', 'ring'))
+    det.train_dataloader.dataset.dataset.metainfo = dict(classes=('disc', 'ring'))
     text = problems(det)
     assert "has no category 'ring' (1 of the 2 in metainfo.classes" in text
     assert 'its categories are disc, box' in text
@@ -46,12 +46,14 @@ def test_default_classes_of_coco_do_not_fit_another_file(det):
 
 
 def test_left_out_categories_are_noted_and_stop_nothing(det, monkeypatch):
-    det.val_dataloader.dataset.metainfo = dict(classes=('disc', ))
-    det.train_dataloader.dataset.dataset.metainfo = dict(classes=('disc', ))
+    det.val_dataloader.dataset.metainfo = dict(classes=('disc',))
+    det.train_dataloader.dataset.dataset.metainfo = dict(classes=('disc',))
     det.model.bbox_head.num_classes = 1
     said = []
-    monkeypatch.setattr('mmadaptor.engine.checks.preflight.print_log',
-                        lambda message, *_: said.append(message))
+    monkeypatch.setattr(
+        'mmadaptor.engine.checks.preflight.print_log',
+        lambda message, *_: said.append(message),
+    )
     check_training(det)
     assert len(said) == 2
     assert '1 categories are not in metainfo.classes' in said[0]
@@ -64,12 +66,16 @@ def test_head_of_another_number_of_classes(det):
     assert 'train_dataloader.dataset.dataset has 2 classes' in text
 
 
-@pytest.mark.parametrize('name, value, least', [
-    ('batch_size', 0, 1), ('batch_size', 2.5, 1), ('num_workers', -1, 0)])
+@pytest.mark.parametrize(
+    'name, value, least',
+    [('batch_size', 0, 1), ('batch_size', 2.5, 1), ('num_workers', -1, 0)],
+)
 def test_numbers_of_a_loader(det, name, value, least):
     det.train_dataloader[name] = value
-    assert (f'train_dataloader.{name} must be a whole number of {least} or more, '
-            f'got {value}') in problems(det)
+    assert (
+        f'train_dataloader.{name} must be a whole number of {least} or more, '
+        f'got {value}'
+    ) in problems(det)
 
 
 def test_a_root_that_is_not_there(seg, cls):
@@ -95,12 +101,14 @@ def test_a_list_of_pictures_that_are_not_there(seg, root):
 def test_shapes_pass_with_its_own_classes(seg, cls, tmp_path):
     root = make_shapes(tmp_path / 'shapes', train=6, val=1, workers=1)
     seg.train_dataloader.dataset.update(
-        data_root=str(root), metainfo=dict(classes=SEGMENTATION_CLASSES),
-        data_prefix=dict(img_path='images/train', seg_map_path='masks/train'))
+        data_root=str(root),
+        metainfo=dict(classes=SEGMENTATION_CLASSES),
+        data_prefix=dict(img_path='images/train', seg_map_path='masks/train'),
+    )
     seg.model.decode_head.num_classes = len(SEGMENTATION_CLASSES)
     cls.train_dataloader.dataset.update(
-        data_root=str(root), metainfo=dict(classes=CLASSES),
-        data_prefix='classes/train')
+        data_root=str(root), metainfo=dict(classes=CLASSES), data_prefix='classes/train'
+    )
     cls.model.head.num_classes = len(CLASSES)
     for cfg in (seg, cls):
         check_training(cfg)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Masks: what is wrong with them is said before the start."""
 
 import numpy as np
@@ -18,17 +19,25 @@ def test_a_mask_by_hand():
     assert mask_problem(mask, (2, 3), 8, {255}) == ''
     assert mask_problem(mask, None, None, {255}) == ''
     assert mask_problem(mask, (2, 3), 7, {255}).startswith(
-        'has labels 7, but there are 7 classes: expected 0 to 6, or 255 for none')
+        'has labels 7, but there are 7 classes: expected 0 to 6, or 255 for none'
+    )
     assert 'is 2 x 3 pixels, but its picture is 3 x 2' in mask_problem(
-        mask, (3, 2), 8, {255})
+        mask, (3, 2), 8, {255}
+    )
 
 
-@pytest.mark.parametrize('mask, says', [
-    (np.full((48, 64), 5, np.uint8), 'has labels 5, but there are 2 classes'),
-    (np.zeros((24, 32), np.uint8), 'is 24 x 32 pixels, but its picture is 48 x 64'),
-    (np.zeros((48, 64, 3), np.uint8), 'has shape (48, 64, 3), a colour picture; expected one label'),
-    (np.full((48, 64), 256, np.uint16), 'has 16 bits a pixel or more'),
-])
+@pytest.mark.parametrize(
+    'mask, says',
+    [
+        (np.full((48, 64), 5, np.uint8), 'has labels 5, but there are 2 classes'),
+        (np.zeros((24, 32), np.uint8), 'is 24 x 32 pixels, but its picture is 48 x 64'),
+        (
+            np.zeros((48, 64, 3), np.uint8),
+            'has shape (48, 64, 3), a colour picture; expected one label',
+        ),
+        (np.full((48, 64), 256, np.uint16), 'has 16 bits a pixel or more'),
+    ],
+)
 def test_masks_that_do_not_fit(seg, root, mask, says):
     save(root / 'masks' / '2.png', mask)
     text = problems(seg)
@@ -59,15 +68,17 @@ def test_half_of_the_masks_are_not_there(seg, root):
     (root / 'masks' / '0.png').unlink()
     (root / 'masks' / '3.png').unlink()
     assert 'masks lacks the masks of 2 of the 4 pictures (first: 0.png, 3.png)' in (
-        problems(seg))
+        problems(seg)
+    )
 
 
-def test_masks_without_pictures_are_noted_and_stop_nothing(
-        seg, root, monkeypatch):
+def test_masks_without_pictures_are_noted_and_stop_nothing(seg, root, monkeypatch):
     (root / 'val' / '2.png').unlink()
     said = []
-    monkeypatch.setattr('mmadaptor.engine.checks.preflight.print_log',
-                        lambda message, *_: said.append(message))
+    monkeypatch.setattr(
+        'mmadaptor.engine.checks.preflight.print_log',
+        lambda message, *_: said.append(message),
+    )
     check_training(seg)
     assert len(said) == 1
     assert '1 masks have no picture' in said[0] and ': 2' in said[0]

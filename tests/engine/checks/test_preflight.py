@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Everything that is missing or broken comes in one error, before the start."""
 
 import pytest
@@ -27,15 +28,20 @@ def test_all_that_is_missing_is_listed_at_once(det, root):
         image.unlink()
     (root / 'train').rmdir()
     det.model.backbone.init_cfg = dict(
-        type='Pretrained', checkpoint='none/imagenet.pth')
+        type='Pretrained', checkpoint='none/imagenet.pth'
+    )
     det.load_from = 'none/start.pth'
     text = problems(det)
     assert '5 to mend' in text
-    for path in ('train.json', 'val.json', 'train', 'none/imagenet.pth',
-                 'none/start.pth'):
+    for path in (
+        'train.json',
+        'val.json',
+        'train',
+        'none/imagenet.pth',
+        'none/start.pth',
+    ):
         assert f'/{path}\n' in text
-    assert ('named by val_dataloader.dataset.ann_file, val_evaluator.ann_file'
-            in text)
+    assert 'named by val_dataloader.dataset.ann_file, val_evaluator.ann_file' in text
     assert 'train_dataloader.dataset.dataset.ann_file' in text
     assert 'model.backbone.init_cfg.checkpoint=PATH' in text
     assert '--from-scratch' in text
@@ -50,7 +56,8 @@ def test_a_test_needs_neither_training_data_nor_pretraining(det, root):
 def test_a_test_of_adaptors_alone_needs_their_base(det, tmp_path):
     det.load_from = None
     det.model.backbone.init_cfg = dict(
-        type='Pretrained', checkpoint=str(tmp_path / 'base.pth'))
+        type='Pretrained', checkpoint=str(tmp_path / 'base.pth')
+    )
     check_test(det)
     det.custom_hooks = [dict(type='mmadaptor.AdaptorCheckpointHook')]
     assert 'model.backbone.init_cfg.checkpoint' in problems(det, check_test)
@@ -66,7 +73,8 @@ def test_damaged_start_is_found_before_the_data_is_read(det, tmp_path):
 
 def test_addresses_are_taken_as_they_are(det):
     det.model.backbone.init_cfg = dict(
-        type='Pretrained', checkpoint='torchvision://resnet18')
+        type='Pretrained', checkpoint='torchvision://resnet18'
+    )
     check_training(det)
 
 
@@ -86,32 +94,47 @@ def test_other_processes_of_a_job_leave_the_data_to_the_first(det, root, monkeyp
 def test_pretrained_is_found_and_dropped_wherever_it_is():
     model = dict(
         pretrained='a.pth',
-        backbone=dict(init_cfg=[dict(type='Kaiming'),
-                                dict(type='Pretrained', checkpoint='b.pth')]),
-        heads=[dict(init_cfg=dict(type='Pretrained', checkpoint='c.pth'))])
+        backbone=dict(
+            init_cfg=[dict(type='Kaiming'), dict(type='Pretrained', checkpoint='b.pth')]
+        ),
+        heads=[dict(init_cfg=dict(type='Pretrained', checkpoint='c.pth'))],
+    )
     assert dict(find_pretrained(model)) == {
         'model.pretrained': 'a.pth',
         'model.backbone.init_cfg.1.checkpoint': 'b.pth',
-        'model.heads.0.init_cfg.checkpoint': 'c.pth'}
+        'model.heads.0.init_cfg.checkpoint': 'c.pth',
+    }
     drop_pretrained(model)
     assert not dict(find_pretrained(model))
     assert model['backbone']['init_cfg'] == [dict(type='Kaiming')]
 
 
-@pytest.mark.parametrize('name, paths', [
-    ('mask_rcnn_vmamba_s_ms3x_coco', [
-        'data/coco/annotations/instances_train2017.json', 'data/coco/train2017',
-        'data/coco/annotations/instances_val2017.json', 'data/coco/val2017',
-        'checkpoints/vmamba_s_imagenet.pth']),
-    ('upernet_vmamba_s_ade20k', [
-        f'data/ade/ADEChallengeData2016/{part}/{split}'
-        for part in ('images', 'annotations')
-        for split in ('training', 'validation')
-    ] + ['checkpoints/vmamba_s_imagenet.pth']),
-    ('vmamba_s_imagenet', ['data/imagenet/train', 'data/imagenet/val']),
-])
-def test_what_each_task_lacks_and_how_to_get_it(
-        name, paths, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    'name, paths',
+    [
+        (
+            'mask_rcnn_vmamba_s_ms3x_coco',
+            [
+                'data/coco/annotations/instances_train2017.json',
+                'data/coco/train2017',
+                'data/coco/annotations/instances_val2017.json',
+                'data/coco/val2017',
+                'checkpoints/vmamba_s_imagenet.pth',
+            ],
+        ),
+        (
+            'upernet_vmamba_s_ade20k',
+            [
+                f'data/ade/ADEChallengeData2016/{part}/{split}'
+                for part in ('images', 'annotations')
+                for split in ('training', 'validation')
+            ]
+            + ['checkpoints/vmamba_s_imagenet.pth'],
+        ),
+        ('vmamba_s_imagenet', ['data/imagenet/train', 'data/imagenet/val']),
+    ],
+)
+def test_what_each_task_lacks_and_how_to_get_it(name, paths, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text = problems(Config.fromfile(ROOT / 'configs' / f'{name}.py'))
     assert f'{len(paths)} to mend' in text

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One error for all that is missing or broken."""
 
 import pytest
@@ -30,8 +31,13 @@ def test_all_is_listed_once_with_who_names_it(tmp_path):
         report.raise_problems()
     assert str(error.value).splitlines() == [
         'Nothing was started. 3 to mend:',
-        f'  1. missing: {gone}', '     named by train.ann_file, val.ann_file',
-        f'  2. {tmp_path} is no folder with files', '     named by data_root',
-        '  3. It does not fit.', 'How to go on:', '  - Get it.',
+        f'  1. missing: {gone}',
+        '     named by train.ann_file, val.ann_file',
+        f'  2. {tmp_path} is no folder with files',
+        '     named by data_root',
+        '  3. It does not fit.',
+        'How to go on:',
+        '  - Get it.',
         '  - Where a file lies elsewhere, link it to the place above or name it '
-        'in the config, as by --cfg-options train.ann_file=PATH']
+        'in the config, as by --cfg-options train.ann_file=PATH',
+    ]

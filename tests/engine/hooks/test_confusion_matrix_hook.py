@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The confusion matrix that a test of a classifier leaves."""
 
 from types import SimpleNamespace
@@ -14,8 +15,10 @@ def matrix_runner(tmp_path, *metrics):
     return SimpleNamespace(
         work_dir=str(tmp_path),
         test_evaluator=SimpleNamespace(metrics=metrics),
-        test_dataloader=SimpleNamespace(dataset=SimpleNamespace(
-            metainfo=dict(classes=('disc', 'box')))))
+        test_dataloader=SimpleNamespace(
+            dataset=SimpleNamespace(metainfo=dict(classes=('disc', 'box')))
+        ),
+    )
 
 
 def test_confusion_matrix_is_drawn(tmp_path):
@@ -23,8 +26,9 @@ def test_confusion_matrix_is_drawn(tmp_path):
     runner = matrix_runner(tmp_path, evaluation.ConfusionMatrix())
     hook = ConfusionMatrixHook()
     hook.before_test(runner)
-    hook.after_test_epoch(runner, {
-        'confusion_matrix/result': torch.tensor([[5, 1], [0, 4]])})
+    hook.after_test_epoch(
+        runner, {'confusion_matrix/result': torch.tensor([[5, 1], [0, 4]])}
+    )
     assert Image.open(tmp_path / 'confusion_matrix.png').size[0] > 300
 
 

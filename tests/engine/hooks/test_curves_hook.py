@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The curves that a training leaves."""
 
 from types import SimpleNamespace
@@ -18,7 +19,8 @@ def test_curves_are_drawn_from_the_message_hub(tmp_path):
         hub.update_scalar('val/coco/bbox_mAP', value)
         hub.update_scalar('val/coco/bbox_mAP_s', value)
     runner = SimpleNamespace(
-        message_hub=hub, work_dir=str(tmp_path), experiment_name='curves')
+        message_hub=hub, work_dir=str(tmp_path), experiment_name='curves'
+    )
     hook = CurvesHook()
     drawn = []
     figure = hook.figure(hub)
@@ -36,6 +38,7 @@ def test_curves_are_drawn_from_the_message_hub(tmp_path):
 
 def test_curves_of_no_training_are_no_picture(tmp_path):
     hub = MessageHub('empty')
-    CurvesHook().after_train(SimpleNamespace(
-        message_hub=hub, work_dir=str(tmp_path), experiment_name='x'))
+    CurvesHook().after_train(
+        SimpleNamespace(message_hub=hub, work_dir=str(tmp_path), experiment_name='x')
+    )
     assert not list(tmp_path.iterdir())

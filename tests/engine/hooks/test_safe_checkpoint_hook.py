@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A write that fails loses nothing; averaged weights are saved whole."""
 
 import errno
@@ -28,8 +29,7 @@ def test_a_write_that_fails_leaves_the_old_file(backend, tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, 'No space left on device')
 
     monkeypatch.setattr('os.fsync', full)
-    with pytest.raises(CheckpointWriteError,
-                       match=r'a\.pth .*No space left on device'):
+    with pytest.raises(CheckpointWriteError, match=r'a\.pth .*No space left on device'):
         backend.put(b'new', path)
     assert path.read_bytes() == b'old'
     assert list(tmp_path.iterdir()) == [path]
@@ -50,8 +50,9 @@ def test_a_training_says_how_to_go_on(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, 'No space left on device')
 
     monkeypatch.setattr('os.fsync', full)
-    with pytest.raises(CheckpointWriteError,
-                       match=r'epoch_1\.pth .*No space left.*--resume'):
+    with pytest.raises(
+        CheckpointWriteError, match=r'epoch_1\.pth .*No space left.*--resume'
+    ):
         Runner.from_cfg(cfg).train()
 
 
@@ -62,8 +63,7 @@ def test_a_write_makes_its_folder(backend, tmp_path):
 
 def toy_training(folder, epochs, hooks='', **others):
     """The config of a training of the toy."""
-    cfg = Config.fromfile(
-        write_config(folder, TOY + hooks, work_dir=str(folder)))
+    cfg = Config.fromfile(write_config(folder, TOY + hooks, work_dir=str(folder)))
     cfg.train_cfg.max_epochs = epochs
     cfg.train_dataloader.num_workers = 0
     cfg.default_hooks.checkpoint.type = 'mmadaptor.SafeCheckpointHook'
@@ -73,11 +73,11 @@ def toy_training(folder, epochs, hooks='', **others):
 
 def averaged(folder, epochs, **others):
     """Trains the toy with averaged weights; returns its last checkpoint."""
-    hooks = '''
+    hooks = """
 custom_hooks += [
     dict(type='mmadaptor.StrictLoadHook'),
     dict(type='mmpretrain.EMAHook', momentum=.2, priority='ABOVE_NORMAL')]
-'''
+"""
     Runner.from_cfg(toy_training(folder, epochs, hooks, **others)).train()
     return torch.load(folder / f'epoch_{epochs}.pth', weights_only=False)
 
@@ -88,12 +88,18 @@ def test_averaged_weights_are_saved_and_resumed_exactly(tmp_path):
     (tmp_path / 'unbroken').mkdir()
     (tmp_path / 'resumed').mkdir()
     expected = averaged(tmp_path / 'unbroken', 3)
-    trained = {k.removeprefix('module.'): v
-               for k, v in expected['ema_state_dict'].items()}
+    trained = {
+        k.removeprefix('module.'): v for k, v in expected['ema_state_dict'].items()
+    }
     assert not torch.equal(
-        expected['state_dict']['layer.weight'], trained['layer.weight'])
+        expected['state_dict']['layer.weight'], trained['layer.weight']
+    )
     averaged(tmp_path / 'resumed', 2)
-    got = averaged(tmp_path / 'resumed', 3, resume=True,
-                   load_from=str(tmp_path / 'resumed' / 'epoch_2.pth'))
+    got = averaged(
+        tmp_path / 'resumed',
+        3,
+        resume=True,
+        load_from=str(tmp_path / 'resumed' / 'epoch_2.pth'),
+    )
     for part in ('state_dict', 'ema_state_dict'):
         torch.testing.assert_close(got[part], expected[part], rtol=0, atol=0)

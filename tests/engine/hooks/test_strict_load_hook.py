@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A checkpoint of another model is an error, but for what is named."""
 
 from types import SimpleNamespace
@@ -13,45 +14,56 @@ from mmadaptor.errors import CheckpointMismatchError
 def runner_of(model, source='a.pth', trains=True, resumes=False):
     """A runner as far as the hook asks; a test's has no loop for training yet."""
     loop = object.__new__(EpochBasedTrainLoop) if trains else dict(max_epochs=1)
-    return SimpleNamespace(model=model, cfg=dict(load_from=source),
-                           _train_loop=loop, _resume=resumes)
+    return SimpleNamespace(
+        model=model, cfg=dict(load_from=source), _train_loop=loop, _resume=resumes
+    )
 
 
 def test_strict_load_skips_what_it_is_told_to():
     def build():
-        return torch.nn.ModuleDict(dict(
-            backbone=torch.nn.Linear(2, 2), head=torch.nn.Linear(2, 3)))
+        return torch.nn.ModuleDict(
+            dict(backbone=torch.nn.Linear(2, 2), head=torch.nn.Linear(2, 3))
+        )
 
     model = build()
-    state = {f'module.{k}': torch.full_like(v, 2)
-             for k, v in model.state_dict().items()}
+    state = {
+        f'module.{k}': torch.full_like(v, 2) for k, v in model.state_dict().items()
+    }
     state['module.head.weight'] = torch.ones(7, 2)
     state['module.head.extra'] = torch.ones(1)
-    with pytest.raises(CheckpointMismatchError, match=(
-            r'(?s)a\.pth does not.*head.weight: expected.*skip=\[r.\^head')):
+    with pytest.raises(
+        CheckpointMismatchError,
+        match=(r'(?s)a\.pth does not.*head.weight: expected.*skip=\[r.\^head'),
+    ):
         StrictLoadHook().after_load_checkpoint(
-            runner_of(build()), dict(state_dict=state))
+            runner_of(build()), dict(state_dict=state)
+        )
     checkpoint = dict(state_dict=state)
     StrictLoadHook(skip=[r'^head\.']).after_load_checkpoint(
-        runner_of(model), checkpoint)
+        runner_of(model), checkpoint
+    )
     assert (model['backbone'].weight == 2).all()
     assert not (model['head'].bias == 2).any()
     assert set(checkpoint['state_dict']) == {'backbone.weight', 'backbone.bias'}
 
 
 def test_a_base_fits_its_booster_and_nothing_else(monkeypatch):
-    model = torch.nn.ModuleDict(dict(
-        base=torch.nn.Linear(2, 2), temporal=torch.nn.Linear(2, 2)))
+    model = torch.nn.ModuleDict(
+        dict(base=torch.nn.Linear(2, 2), temporal=torch.nn.Linear(2, 2))
+    )
     runner = runner_of(model, 'base.pth')
     hook, said = StrictLoadHook(optional=[r'^temporal\.']), []
-    monkeypatch.setattr('mmadaptor.checkpoints.strict.print_log',
-                        lambda text, *_: said.append(text))
+    monkeypatch.setattr(
+        'mmadaptor.checkpoints.strict.print_log', lambda text, *_: said.append(text)
+    )
     full = {k: torch.full_like(v, 3) for k, v in model.state_dict().items()}
     base = {k: v for k, v in full.items() if 'base' in k}
     hook.after_load_checkpoint(runner, dict(state_dict=dict(base)))
     assert (model['base'].bias == 3).all() and (model['temporal'].bias != 3).any()
-    assert said == ['base.pth lacks 2 weights, such as temporal.bias, which stay '
-                    'as the model starts them.']
+    assert said == [
+        'base.pth lacks 2 weights, such as temporal.bias, which stay '
+        'as the model starts them.'
+    ]
     hook.after_load_checkpoint(runner, dict(state_dict=dict(full)))
     assert (model['temporal'].bias == 3).all() and len(said) == 1
     del base['base.bias']
@@ -60,23 +72,33 @@ def test_a_base_fits_its_booster_and_nothing_else(monkeypatch):
 
 
 def test_skipped_weights_leave_the_averages_too():
-    model = torch.nn.ModuleDict(dict(
-        base=torch.nn.Linear(2, 2), head=torch.nn.Linear(2, 2)))
+    model = torch.nn.ModuleDict(
+        dict(base=torch.nn.Linear(2, 2), head=torch.nn.Linear(2, 2))
+    )
     runner = runner_of(model, 'base.pth')
     full = {k: torch.full_like(v, 3) for k, v in model.state_dict().items()}
-    checkpoint = dict(state_dict=full, ema_state_dict={
-        'steps': torch.tensor(7), **{f'module.{k}': v for k, v in full.items()}})
+    checkpoint = dict(
+        state_dict=full,
+        ema_state_dict={
+            'steps': torch.tensor(7),
+            **{f'module.{k}': v for k, v in full.items()},
+        },
+    )
     StrictLoadHook(skip=[r'^head\.']).after_load_checkpoint(runner, checkpoint)
     left = {'base.weight', 'base.bias'}
     assert set(checkpoint['state_dict']) == left
-    assert set(checkpoint['ema_state_dict']) == {'steps', *(f'module.{k}' for k in left)}
+    assert set(checkpoint['ema_state_dict']) == {
+        'steps',
+        *(f'module.{k}' for k in left),
+    }
 
 
 @pytest.mark.parametrize('job', [dict(trains=False), dict(resumes=True), {}], ids=str)
 def test_a_test_and_a_resumed_training_need_every_weight(job):
     """A tested head is the trained one, and a booster is not its base."""
-    model = torch.nn.ModuleDict(dict(
-        head=torch.nn.Linear(2, 2), temporal=torch.nn.Linear(2, 2)))
+    model = torch.nn.ModuleDict(
+        dict(head=torch.nn.Linear(2, 2), temporal=torch.nn.Linear(2, 2))
+    )
     hook = StrictLoadHook(skip=[r'^head\.'], optional=[r'^temporal\.'])
     if not job:
         hook.before_train(None)  # what comes after it is no start
@@ -87,4 +109,5 @@ def test_a_test_and_a_resumed_training_need_every_weight(job):
         lacking = {k: v for k, v in full.items() if part not in k}
         with pytest.raises(CheckpointMismatchError, match=f'missing:\n    {part}'):
             hook.after_load_checkpoint(
-                runner_of(model, **job), dict(state_dict=lacking))
+                runner_of(model, **job), dict(state_dict=lacking)
+            )

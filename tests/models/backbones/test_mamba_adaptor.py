@@ -1,4 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
 """Mamba-Adaptor: VMamba plus adaptors, at the paper's sizes."""
+
 import pytest
 import torch
 from test_vmamba import SMALL, numbers, with_head
@@ -11,15 +13,15 @@ def perturbed(model, seed=0):
     torch.manual_seed(seed)
     with torch.no_grad():
         for p in model.parameters():
-            p.add_(torch.randn_like(p) * .05)
+            p.add_(torch.randn_like(p) * 0.05)
     return model.eval()
 
 
 @pytest.mark.parametrize('arch, millions', [('b1', 7.8), ('b2', 32.0)])
 def test_parameters_are_the_papers(arch, millions):
     with torch.device('meta'):
-        model = MambaAdaptor(arch, out_indices=(3, ))
-    assert with_head(model) / 1e6 == pytest.approx(millions, rel=.03)
+        model = MambaAdaptor(arch, out_indices=(3,))
+    assert with_head(model) / 1e6 == pytest.approx(millions, rel=0.03)
 
 
 def test_b0_is_small():
@@ -29,8 +31,7 @@ def test_b0_is_small():
 def test_zero_adaptors_equal_vmamba_bit_for_bit():
     adapted = MambaAdaptor('b0')
     plain = perturbed(VMamba(MambaAdaptor.arch_settings['b0']))
-    missing, unexpected = adapted.load_state_dict(
-        plain.state_dict(), strict=False)
+    missing, unexpected = adapted.load_state_dict(plain.state_dict(), strict=False)
     assert not unexpected
     assert all('.temporal.' in k or '.spatial.' in k for k in missing)
     images = torch.randn(2, 3, 50, 64)

@@ -1,4 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
 """Multiply-adds at 224 px against the published ones, head included."""
+
 import pytest
 import torch
 from mmengine.analysis import FlopAnalyzer, get_model_complexity_info
@@ -9,22 +11,22 @@ from mmadaptor.models import MambaAdaptor, VMamba
 
 def multiply_adds(backbone, **arguments):
     with torch.device('meta'):
-        model = backbone(out_indices=(3, ), **arguments)
+        model = backbone(out_indices=(3,), **arguments)
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             model(torch.zeros(1, 3, 224, 224))
     return counter.get_total_flops() / 2 + model.norm3.weight.numel() * 1000
 
 
-@pytest.mark.parametrize('arch, published', [
-    ('tiny', 4.9e9), ('small', 8.7e9), ('base', 15.4e9)])
+@pytest.mark.parametrize(
+    'arch, published', [('tiny', 4.9e9), ('small', 8.7e9), ('base', 15.4e9)]
+)
 def test_vmamba(arch, published):
-    assert multiply_adds(VMamba, arch=arch) == pytest.approx(published, rel=.02)
+    assert multiply_adds(VMamba, arch=arch) == pytest.approx(published, rel=0.02)
 
 
 @pytest.mark.parametrize('arch, published', [('b1', 1.4e9), ('b2', 5.4e9)])
 def test_mamba_adaptor(arch, published):
-    assert multiply_adds(MambaAdaptor, arch=arch) == pytest.approx(
-        published, rel=.03)
+    assert multiply_adds(MambaAdaptor, arch=arch) == pytest.approx(published, rel=0.03)
 
 
 def test_adaptors_cost_less_than_7_percent_at_b2():
@@ -38,13 +40,15 @@ def test_both_counters_agree():
     images = torch.zeros(1, 3, 64, 96)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(images)
-    analyzer = FlopAnalyzer(model, (images, ))
+    analyzer = FlopAnalyzer(model, (images,))
     by_operator = analyzer.by_operator()
     for op in ('cross_selective_scan', 'memory_readout', 'dilated_depthwise'):
         assert by_operator[op] > 0
     assert counter.get_total_flops() / 2 == (
-        analyzer.total() - by_operator['layer_norm'])
-    assert by_operator['layer_norm'] < .03 * analyzer.total()
+        analyzer.total() - by_operator['layer_norm']
+    )
+    assert by_operator['layer_norm'] < 0.03 * analyzer.total()
     info = get_model_complexity_info(
-        model, inputs=(images, ), show_table=False, show_arch=False)
+        model, inputs=(images,), show_table=False, show_arch=False
+    )
     assert info['flops'] == analyzer.total()

@@ -1,4 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
 """`Pretrained` is strict, but for adaptors and output norms."""
+
 import pytest
 import torch
 from mmengine.model import PretrainedInit
@@ -12,7 +14,7 @@ from mmadaptor.models import MambaAdaptor, VMamba
 def checkpoint(tmp_path):
     """A classifier's checkpoint: one output norm, no adaptors, a head."""
     torch.manual_seed(1)
-    backbone = VMamba(SMALL, out_indices=(3, ))
+    backbone = VMamba(SMALL, out_indices=(3,))
     state = {f'backbone.{k}': v for k, v in backbone.state_dict().items()}
     state['head.fc.weight'] = torch.zeros(10, 128)
     path = tmp_path / 'pretrained.pth'
@@ -39,41 +41,58 @@ def test_adaptors_and_output_norms_may_be_missing(checkpoint):
 
 def test_what_is_missing_is_said(checkpoint, monkeypatch):
     said = []
-    monkeypatch.setattr('mmadaptor.checkpoints.strict.print_log',
-                        lambda text, *_: said.append(text))
-    built(checkpoint[0], VMamba, out_indices=(3, ))
+    monkeypatch.setattr(
+        'mmadaptor.checkpoints.strict.print_log', lambda text, *_: said.append(text)
+    )
+    built(checkpoint[0], VMamba, out_indices=(3,))
     assert said == []
     built(checkpoint[0], VMamba)
     assert len(said) == 1 and 'lacks 6 weights, such as norm0.bias' in said[0]
 
 
-@pytest.mark.parametrize('init', [dict(type='mmengine.Pretrained'), dict(type=PretrainedInit)], ids=str)
+@pytest.mark.parametrize(
+    'init', [dict(type='mmengine.Pretrained'), dict(type=PretrainedInit)], ids=str
+)
 def test_it_is_strict_by_whatever_name(checkpoint, init):
     path, state = checkpoint
     state.pop('backbone.stages.1.0.mixer.A_log')
     torch.save(dict(state_dict=state), path)
-    model = VMamba(SMALL, init_cfg=dict(checkpoint=str(path), prefix='backbone.', **init))
+    model = VMamba(
+        SMALL, init_cfg=dict(checkpoint=str(path), prefix='backbone.', **init)
+    )
     with pytest.raises(Exception, match=r'1 missing:\s+stages.1.0.mixer.A_log'):
         model.init_weights()
 
 
 def test_trained_adaptors_are_never_left_over(tmp_path):
-    both = MambaAdaptor(SMALL, out_indices=(3, ))
+    both = MambaAdaptor(SMALL, out_indices=(3,))
     path = tmp_path / 'both.pth'
-    torch.save(dict(state_dict={f'backbone.{k}': v for k, v in both.state_dict().items()}), path)
+    torch.save(
+        dict(state_dict={f'backbone.{k}': v for k, v in both.state_dict().items()}),
+        path,
+    )
     for model, adaptors in ((VMamba, None), (MambaAdaptor, dict(temporal=dict()))):
         with pytest.raises(Exception, match=r'unexpected:\s+stages.0.0.mixer.'):
             built(path, model, adaptors=adaptors)
 
 
-@pytest.mark.parametrize('change, message', [
-    (lambda s: s.pop('backbone.stages.1.0.mixer.A_log'),
-     r'1 missing:\s+stages.1.0.mixer.A_log'),
-    (lambda s: s.update({'backbone.extra': torch.ones(1)}),
-     r'1 unexpected:\s+extra'),
-    (lambda s: s.update({'backbone.stages.0.0.mixer.D': torch.ones(4, 8)}),
-     r'stages.0.0.mixer.D: expected \(4, 16\), got \(4, 8\)'),
-])
+@pytest.mark.parametrize(
+    'change, message',
+    [
+        (
+            lambda s: s.pop('backbone.stages.1.0.mixer.A_log'),
+            r'1 missing:\s+stages.1.0.mixer.A_log',
+        ),
+        (
+            lambda s: s.update({'backbone.extra': torch.ones(1)}),
+            r'1 unexpected:\s+extra',
+        ),
+        (
+            lambda s: s.update({'backbone.stages.0.0.mixer.D': torch.ones(4, 8)}),
+            r'stages.0.0.mixer.D: expected \(4, 16\), got \(4, 8\)',
+        ),
+    ],
+)
 def test_what_does_not_fit_is_named(checkpoint, change, message):
     path, state = checkpoint
     change(state)

@@ -1,4 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
 """Vim: sizes, outputs, any image, and how adaptors start."""
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -26,16 +28,17 @@ def test_parameters():
 def test_adaptors_parameters_and_sharing():
     """Sharing over 24 equal blocks saves 23 / 24, 95.8 %."""
     with torch.device('meta'):
-        plain, apart, shared = (numbers(Vim('tiny', adaptors=a)) for a in (
-            None, BOTH, {**BOTH, 'share': True}))
-    assert (apart - plain) / plain < .08
+        plain, apart, shared = (
+            numbers(Vim('tiny', adaptors=a))
+            for a in (None, BOTH, {**BOTH, 'share': True})
+        )
+    assert (apart - plain) / plain < 0.08
     assert apart - plain == 24 * (shared - plain)
 
 
 @pytest.mark.parametrize('size', [(64, 64), (45, 70), (1, 1), (16, 100)], ids=str)
 def test_any_size(size):
-    maps = Vim(**SMALL, out_type='featmap', adaptors=BOTH)(
-        torch.randn(2, 3, *size))
+    maps = Vim(**SMALL, out_type='featmap', adaptors=BOTH)(torch.randn(2, 3, *size))
     assert len(maps) == 1 and maps[0].is_contiguous()
     assert maps[0].shape == (2, 16, *(-(-s // 16) for s in size))
     assert maps[0].isfinite().all()
@@ -50,8 +53,8 @@ def test_images_of_a_batch_do_not_meet():
 
 
 def test_positions_are_resized_around_the_class_token():
-    rows = torch.arange(4.)[:, None].expand(4, 6).reshape(1, 24, 1)
-    positions = torch.cat([rows[:, :12], torch.full((1, 1, 1), 99.), rows[:, 12:]], 1)
+    rows = torch.arange(4.0)[:, None].expand(4, 6).reshape(1, 24, 1)
+    positions = torch.cat([rows[:, :12], torch.full((1, 1, 1), 99.0), rows[:, 12:]], 1)
     assert resize_positions(positions, (4, 6), (4, 6)) is positions
     resized = resize_positions(positions, (4, 6), (8, 3))
     assert resized.shape == (1, 25, 1) and resized[0, 12] == 99
@@ -65,13 +68,17 @@ def test_out_indices_and_the_final_norm():
     first, last, again = model(torch.randn(1, 3, 64, 64))
     assert torch.equal(last, again)
     unit = (last / model.norm.weight.view(1, -1, 1, 1)).square()
-    assert .5 < unit.mean() < 1.1
+    assert 0.5 < unit.mean() < 1.1
     assert not torch.allclose(first, last)
 
 
 def test_blocks_that_no_output_needs_are_not_run():
-    model = Vim(**SMALL, out_type='featmap', out_indices=(0, 1),
-                adaptors={**BOTH, 'share': True}).train()
+    model = Vim(
+        **SMALL,
+        out_type='featmap',
+        out_indices=(0, 1),
+        adaptors={**BOTH, 'share': True},
+    ).train()
     model.layers[2].register_forward_pre_hook(lambda *_: pytest.fail('it ran'))
     sum(m.sum() for m in model(torch.randn(1, 3, 64, 64))).backward()
     learns = {n for n, p in model.named_parameters() if p.requires_grad}
@@ -83,8 +90,7 @@ def test_zero_adaptors_equal_vim_bit_for_bit():
     plain = perturbed(Vim(**SMALL))
     for adaptors in (BOTH, {**BOTH, 'share': True}):
         adapted = Vim(**SMALL, adaptors=adaptors).eval()
-        missing, unexpected = adapted.load_state_dict(
-            plain.state_dict(), strict=False)
+        missing, unexpected = adapted.load_state_dict(plain.state_dict(), strict=False)
         assert not unexpected and missing
         assert all('.temporal.' in k or '.spatial.' in k for k in missing)
         images = torch.randn(2, 3, 50, 64)
@@ -94,12 +100,18 @@ def test_zero_adaptors_equal_vim_bit_for_bit():
 @pytest.mark.parametrize('out_type', ['cls_token', 'featmap'])
 def test_every_parameter_learns(out_type):
     torch.manual_seed(0)
-    model = Vim(**SMALL, out_type=out_type, adaptors=dict(
-        temporal=dict(gamma_init=1.), spatial=dict(alpha_init=1.)))
+    model = Vim(
+        **SMALL,
+        out_type=out_type,
+        adaptors=dict(temporal=dict(gamma_init=1.0), spatial=dict(alpha_init=1.0)),
+    )
     output = model(torch.randn(2, 3, 64, 64))[-1]
     (output * torch.randn_like(output)).sum().backward()
-    still = [n for n, p in model.named_parameters()
-             if p.grad is None or not p.grad.abs().sum() > 0]
+    still = [
+        n
+        for n, p in model.named_parameters()
+        if p.grad is None or not p.grad.abs().sum() > 0
+    ]
     assert still == []
 
 
@@ -124,16 +136,26 @@ def test_frozen_stages(stages):
 
 
 def test_drop_path_grows_from_block_to_block():
-    model = Vim(**SMALL, drop_path_rate=.2)
-    assert [b.drop_path.drop_prob for b in model.layers] == pytest.approx([0, .1, .2])
+    model = Vim(**SMALL, drop_path_rate=0.2)
+    assert [b.drop_path.drop_prob for b in model.layers] == pytest.approx([0, 0.1, 0.2])
 
 
 def test_a_pyramid_by_mmsegs_neck():
     pytest.importorskip('mmseg')
     from mmseg.models import Feature2Pyramid
-    model = MODELS.build(Config(dict(model=dict(
-        type='mmadaptor.Vim', **SMALL, out_type='featmap',
-        out_indices=(-1, -1, -1, -1)))).model)
+
+    model = MODELS.build(
+        Config(
+            dict(
+                model=dict(
+                    type='mmadaptor.Vim',
+                    **SMALL,
+                    out_type='featmap',
+                    out_indices=(-1, -1, -1, -1),
+                )
+            )
+        ).model
+    )
     neck = Feature2Pyramid(16, norm_cfg=dict(type='BN'))
     sides = [tuple(m.shape[1:]) for m in neck(model(torch.randn(2, 3, 64, 96)))]
     assert sides == [(16, 16, 24), (16, 8, 12), (16, 4, 6), (16, 2, 3)]
@@ -148,18 +170,24 @@ def test_autocast_trains_without_nan():
     assert all(p.grad.isfinite().all() for p in model.parameters())
 
 
-@pytest.mark.parametrize('arguments, message', [
-    (dict(drop_path_rate=1.), '`drop_path_rate` must be 0 or more.*got 1.0'),
-    (dict(arch='huge'), r"`arch` of Vim must be one of .*got 'huge'"),
-    (dict(arch=dict(depth=8)), r"`arch` as a dict must have.*got \['depth"),
-    (dict(out_type='map'), r"`out_type` must be one of .*got 'map'"),
-    (dict(arch=3), '`arch` as a dict must have the keys .*got 3'),
-    (dict(img_size=0), '`img_size` and `patch_size` must be 1 or more, got 0'),
-    (dict(out_indices=3), '`out_indices` must be some of .*got 3'),
-    (dict(out_indices=(24, )), r'`out_indices` must be some of -24 to 23, got \(24,\)'),
-    (dict(frozen_stages=25), '`frozen_stages` must be -1 to 24, got 25'),
-    (dict(adaptors=dict(spatial={}, blocks=[[24]])), 'has the blocks 0 to 23'),
-])
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (dict(drop_path_rate=1.0), '`drop_path_rate` must be 0 or more.*got 1.0'),
+        (dict(arch='huge'), r"`arch` of Vim must be one of .*got 'huge'"),
+        (dict(arch=dict(depth=8)), r"`arch` as a dict must have.*got \['depth"),
+        (dict(out_type='map'), r"`out_type` must be one of .*got 'map'"),
+        (dict(arch=3), '`arch` as a dict must have the keys .*got 3'),
+        (dict(img_size=0), '`img_size` and `patch_size` must be 1 or more, got 0'),
+        (dict(out_indices=3), '`out_indices` must be some of .*got 3'),
+        (
+            dict(out_indices=(24,)),
+            r'`out_indices` must be some of -24 to 23, got \(24,\)',
+        ),
+        (dict(frozen_stages=25), '`frozen_stages` must be -1 to 24, got 25'),
+        (dict(adaptors=dict(spatial={}, blocks=[[24]])), 'has the blocks 0 to 23'),
+    ],
+)
 def test_wrong_arguments_are_named(arguments, message):
     with pytest.raises(ValueError, match=message), torch.device('meta'):
         Vim(**arguments)

@@ -1,4 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
 """VMamba: sizes as published, stages, and how it starts."""
+
 import json
 import math
 import pathlib
@@ -10,7 +12,7 @@ import torch
 from mmadaptor.models import VMamba
 from mmadaptor.registry import MODELS
 
-SMALL = dict(embed_dims=16, depths=(1, 1, 1, 1), d_state=1, ssm_ratio=1.)
+SMALL = dict(embed_dims=16, depths=(1, 1, 1, 1), d_state=1, ssm_ratio=1.0)
 PUBLISHED = pathlib.Path(__file__).parent / 'vmamba_t_state_dict_shapes.json'
 
 
@@ -25,32 +27,36 @@ def with_head(model, classes=1000):
 
 def test_tiny_has_the_published_parameters():
     """Every tensor of the published file, up to a reshape, and no other."""
-    model = VMamba('tiny', out_indices=(3, ))
+    model = VMamba('tiny', out_indices=(3,))
     assert with_head(model) == 30_249_064
-    published = {k: v for k, v in json.loads(PUBLISHED.read_text()).items()
-                 if not k.startswith('classifier.head')}
+    published = {
+        k: v
+        for k, v in json.loads(PUBLISHED.read_text()).items()
+        if not k.startswith('classifier.head')
+    }
     assert Counter(math.prod(shape) for shape in published.values()) == Counter(
-        p.numel() for p in model.state_dict().values())
+        p.numel() for p in model.state_dict().values()
+    )
 
 
 @pytest.mark.parametrize('arch, millions', [('small', 50), ('base', 89)])
 def test_larger_sizes(arch, millions):
     with torch.device('meta'):
-        assert round(with_head(VMamba(arch, out_indices=(3, ))) / 1e6) == millions
+        assert round(with_head(VMamba(arch, out_indices=(3,))) / 1e6) == millions
 
 
 @pytest.mark.parametrize('size', [(64, 64), (45, 70), (1, 1), (33, 5)], ids=str)
 def test_any_size(size):
     maps = VMamba(SMALL)(torch.randn(2, 3, *size))
     for i, m in enumerate(maps):
-        assert m.shape == (2, 16 * 2**i,
-                           *(math.ceil(s / 2**(i + 2)) for s in size))
+        assert m.shape == (2, 16 * 2**i, *(math.ceil(s / 2 ** (i + 2)) for s in size))
         assert m.isfinite().all() and m.is_contiguous()
 
 
 def test_any_number_of_stages():
-    maps = VMamba({**SMALL, 'depths': (2, 1)}, out_indices=(1, ))(
-        torch.randn(1, 3, 16, 16))
+    maps = VMamba({**SMALL, 'depths': (2, 1)}, out_indices=(1,))(
+        torch.randn(1, 3, 16, 16)
+    )
     assert [m.shape for m in maps] == [(1, 32, 2, 2)]
 
 
@@ -58,7 +64,7 @@ def test_images_of_a_batch_do_not_meet():
     model, images = VMamba(SMALL).eval(), torch.randn(3, 3, 32, 40)
     for i, image in enumerate(images):
         for whole, alone in zip(model(images), model(image[None])):
-            torch.testing.assert_close(whole[i:i + 1], alone)
+            torch.testing.assert_close(whole[i : i + 1], alone)
 
 
 def test_out_indices_choose_normalised_maps():
@@ -85,11 +91,17 @@ def test_stages_that_no_output_needs_are_not_run():
 
 @pytest.mark.parametrize('stages', [-1, 0, 2, 4])
 def test_frozen_stages(stages):
-    model = VMamba(SMALL, frozen_stages=stages, drop_path_rate=.5).train()
-    parts = [model.downsample_layers[0], model.stages[0],
-             model.downsample_layers[1], model.stages[1],
-             model.downsample_layers[2], model.stages[2],
-             model.downsample_layers[3], model.stages[3]]
+    model = VMamba(SMALL, frozen_stages=stages, drop_path_rate=0.5).train()
+    parts = [
+        model.downsample_layers[0],
+        model.stages[0],
+        model.downsample_layers[1],
+        model.stages[1],
+        model.downsample_layers[2],
+        model.stages[2],
+        model.downsample_layers[3],
+        model.stages[3],
+    ]
     frozen = 0 if stages < 0 else max(1, 2 * stages)
     for i, part in enumerate(parts):
         trains = {p.requires_grad for p in part.parameters()}
@@ -98,9 +110,9 @@ def test_frozen_stages(stages):
 
 
 def test_drop_path_grows_from_block_to_block():
-    model = VMamba({**SMALL, 'depths': (1, 1, 2, 1)}, drop_path_rate=.2)
+    model = VMamba({**SMALL, 'depths': (1, 1, 2, 1)}, drop_path_rate=0.2)
     rates = [b.drop_path.drop_prob for stage in model.stages for b in stage]
-    assert rates == pytest.approx([0, .05, .1, .15, .2])
+    assert rates == pytest.approx([0, 0.05, 0.1, 0.15, 0.2])
 
 
 def test_recomputing_changes_nothing():
@@ -115,13 +127,19 @@ def test_recomputing_changes_nothing():
 
 def test_every_parameter_learns():
     torch.manual_seed(0)
-    model = VMamba(SMALL, adaptors=dict(temporal=dict(gamma_init=1.),
-                                        spatial=dict(alpha_init=1.)))
-    loss = sum((m * torch.randn_like(m)).sum()
-               for m in model(torch.randn(2, 3, 64, 64)))
+    model = VMamba(
+        SMALL,
+        adaptors=dict(temporal=dict(gamma_init=1.0), spatial=dict(alpha_init=1.0)),
+    )
+    loss = sum(
+        (m * torch.randn_like(m)).sum() for m in model(torch.randn(2, 3, 64, 64))
+    )
     loss.backward()
-    still = [n for n, p in model.named_parameters()
-             if p.grad is None or not p.grad.abs().sum() > 0]
+    still = [
+        n
+        for n, p in model.named_parameters()
+        if p.grad is None or not p.grad.abs().sum() > 0
+    ]
     assert still == []
 
 
@@ -130,38 +148,59 @@ def test_it_is_found_from_mmdet_by_scope():
     assert isinstance(model, VMamba)
 
 
-@pytest.mark.parametrize('arguments, message', [
-    (dict(drop_path_rate=1.), '`drop_path_rate` must be 0 or more.*got 1.0'),
-    (dict(arch='huge'), r"`arch` of VMamba must be one of .*got 'huge'"),
-    (dict(arch=dict(embed_dims=8)), r"`arch` as a dict must have.*got \['embed"),
-    (dict(arch={**SMALL, 'depths': (1, 0)}),
-     r'`depths` must be a number for each stage, 1 or more, got \(1, 0\)'),
-    (dict(arch={**SMALL, 'depths': ()}), r'`depths` must be.*got \(\)'),
-    (dict(arch={**SMALL, 'depths': (1, 1)}),
-     r'`out_indices` must be some of 0 to 1, each once, got \(0, 1, 2, 3\)'),
-    (dict(scan_init='even'), r"`scan_init` must be one of .*got 'even'"),
-    (dict(out_indices=(4, )), r'`out_indices` must be some of 0 to 3, each once, got \(4,\)'),
-    (dict(out_indices=()), '`out_indices` must be some'),
-    (dict(out_indices=3), '`out_indices` must be some of 0 to 3, .*got 3'),
-    (dict(out_indices=(1, 1)), r'each once, got \(1, 1\)'),
-    (dict(arch=None), '`arch` as a dict must have the keys .*got None'),
-    (dict(arch={**SMALL, 'depths': 2}), '`depths` must be a number .*got 2'),
-    (dict(arch={**SMALL, 'd_state': 0}), '`d_state` of `arch` must be pos.*got 0'),
-    (dict(adaptors={}), '`adaptors` asks for none'),
-    (dict(adaptors=dict(spatial={}, blocks=[[], [], [], []])), 'asks for no block'),
-    (dict(adaptors=dict(spatial={}, blocks=[None, [], [], []])),
-     '`blocks` of `adaptors` must be 4 lists'),
-    (dict(adaptors=dict(spatial=dict(dilations=3))), '`dilations` must .*got 3'),
-    (dict(adaptors=dict(spatial=dict(alpha_init=float('nan')))),
-     '`alpha_init` must be a number, got nan'),
-    (dict(adaptors=dict(temporal=dict(granularities=2))),
-     '`granularities` must be 2 numbers.*got 2'),
-    (dict(adaptors=dict(temporal=dict(gamma_init=float('inf')))),
-     '`gamma_init` must be a number, got inf'),
-    (dict(frozen_stages=5), '`frozen_stages` must be -1 to 4, got 5'),
-    (dict(norm_cfg=dict(type='BN')), "`norm_cfg` must name a norm over the last .*'BN'"),
-    (dict(adaptors=dict(memory={})), '`adaptors` must have keys'),
-])
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (dict(drop_path_rate=1.0), '`drop_path_rate` must be 0 or more.*got 1.0'),
+        (dict(arch='huge'), r"`arch` of VMamba must be one of .*got 'huge'"),
+        (dict(arch=dict(embed_dims=8)), r"`arch` as a dict must have.*got \['embed"),
+        (
+            dict(arch={**SMALL, 'depths': (1, 0)}),
+            r'`depths` must be a number for each stage, 1 or more, got \(1, 0\)',
+        ),
+        (dict(arch={**SMALL, 'depths': ()}), r'`depths` must be.*got \(\)'),
+        (
+            dict(arch={**SMALL, 'depths': (1, 1)}),
+            r'`out_indices` must be some of 0 to 1, each once, got \(0, 1, 2, 3\)',
+        ),
+        (dict(scan_init='even'), r"`scan_init` must be one of .*got 'even'"),
+        (
+            dict(out_indices=(4,)),
+            r'`out_indices` must be some of 0 to 3, each once, got \(4,\)',
+        ),
+        (dict(out_indices=()), '`out_indices` must be some'),
+        (dict(out_indices=3), '`out_indices` must be some of 0 to 3, .*got 3'),
+        (dict(out_indices=(1, 1)), r'each once, got \(1, 1\)'),
+        (dict(arch=None), '`arch` as a dict must have the keys .*got None'),
+        (dict(arch={**SMALL, 'depths': 2}), '`depths` must be a number .*got 2'),
+        (dict(arch={**SMALL, 'd_state': 0}), '`d_state` of `arch` must be pos.*got 0'),
+        (dict(adaptors={}), '`adaptors` asks for none'),
+        (dict(adaptors=dict(spatial={}, blocks=[[], [], [], []])), 'asks for no block'),
+        (
+            dict(adaptors=dict(spatial={}, blocks=[None, [], [], []])),
+            '`blocks` of `adaptors` must be 4 lists',
+        ),
+        (dict(adaptors=dict(spatial=dict(dilations=3))), '`dilations` must .*got 3'),
+        (
+            dict(adaptors=dict(spatial=dict(alpha_init=float('nan')))),
+            '`alpha_init` must be a number, got nan',
+        ),
+        (
+            dict(adaptors=dict(temporal=dict(granularities=2))),
+            '`granularities` must be 2 numbers.*got 2',
+        ),
+        (
+            dict(adaptors=dict(temporal=dict(gamma_init=float('inf')))),
+            '`gamma_init` must be a number, got inf',
+        ),
+        (dict(frozen_stages=5), '`frozen_stages` must be -1 to 4, got 5'),
+        (
+            dict(norm_cfg=dict(type='BN')),
+            "`norm_cfg` must name a norm over the last .*'BN'",
+        ),
+        (dict(adaptors=dict(memory={})), '`adaptors` must have keys'),
+    ],
+)
 def test_wrong_arguments_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         VMamba(**arguments)

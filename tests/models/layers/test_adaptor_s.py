@@ -1,4 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
 """Adaptor-S: by hand, merged and separate."""
+
 import pytest
 import torch
 
@@ -17,13 +19,19 @@ def test_a_hand_computed_map():
     adaptor = AdaptorS(1, (1, 2))
     with torch.no_grad():
         for conv in adaptor.convs:
-            conv.weight.fill_(1.)
-        adaptor.alpha[:] = torch.tensor([[10.], [100.]])
+            conv.weight.fill_(1.0)
+        adaptor.alpha[:] = torch.tensor([[10.0], [100.0]])
     y = torch.zeros(1, 5, 5, 1)
-    y[0, 2, 2] = 1.
-    expected = torch.tensor([[100., 0., 100., 0., 100.], [0., 10., 10., 10., 0.],
-                             [100., 10., 111., 10., 100.],
-                             [0., 10., 10., 10., 0.], [100., 0., 100., 0., 100.]])
+    y[0, 2, 2] = 1.0
+    expected = torch.tensor(
+        [
+            [100.0, 0.0, 100.0, 0.0, 100.0],
+            [0.0, 10.0, 10.0, 10.0, 0.0],
+            [100.0, 10.0, 111.0, 10.0, 100.0],
+            [0.0, 10.0, 10.0, 10.0, 0.0],
+            [100.0, 0.0, 100.0, 0.0, 100.0],
+        ]
+    )
     torch.testing.assert_close(adaptor(y)[0, ..., 0], expected)
 
 
@@ -36,7 +44,7 @@ def test_alpha_0_adds_nothing_and_learns():
     assert adaptor.alpha.grad.abs().min() > 0
 
 
-@pytest.mark.parametrize('dilations', [(1, 2, 3), (1, ), (2, 4)], ids=str)
+@pytest.mark.parametrize('dilations', [(1, 2, 3), (1,), (2, 4)], ids=str)
 def test_deploy_and_back(dilations):
     adaptor = trained(dilations=dilations).eval()
     y = torch.randn(2, 9, 7, 6)
@@ -60,8 +68,8 @@ def test_a_merged_kernel_cannot_go_stale():
 def poison():
     """Leaves NaNs in the memory that the next tensors get."""
     for size in (10**3, 10**4, 10**5, 10**6):
-        torch.full((size, ), float('nan'))
-        torch.full((size, ), float('nan'), dtype=torch.bfloat16)
+        torch.full((size,), float('nan'))
+        torch.full((size,), float('nan'), dtype=torch.bfloat16)
 
 
 @pytest.mark.parametrize('autocast', [True, False])
@@ -83,10 +91,10 @@ def test_gradients_in_bfloat16(autocast):
         result.backward(direction.bfloat16())
         for got, expected in zip(adaptor.parameters(), exact.parameters()):
             error = (got.grad.float() - expected.grad).norm()
-            assert error < .02 * expected.grad.norm()
+            assert error < 0.02 * expected.grad.norm()
 
 
-@pytest.mark.parametrize('dilations', [(), (0, 1), (1, ) * 17], ids=str)
+@pytest.mark.parametrize('dilations', [(), (0, 1), (1,) * 17], ids=str)
 def test_wrong_dilations_are_named(dilations):
     with pytest.raises(ValueError, match='`dilations` must be 1 to 16 positive'):
         AdaptorS(4, dilations)

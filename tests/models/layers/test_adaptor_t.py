@@ -1,4 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
 """Adaptor-T: where it looks, by hand, and its start."""
+
 import pytest
 import torch
 
@@ -12,7 +14,7 @@ def states_and_readout(rows):
     states = torch.zeros(1, height, width, 4, 1, 1)
     states[..., 0, 0, 0] = torch.tensor(rows)
     C = torch.zeros(1, height, width, 4, 1)
-    C[..., 0, 0] = 2.
+    C[..., 0, 0] = 2.0
     return states, C
 
 
@@ -26,23 +28,30 @@ def looking(adaptor, weight, bias):
 
 def test_a_hand_computed_map():
     """Each token looks h columns to its right, at 2 pixels a step."""
-    states, C = states_and_readout([[1., 0., 5.], [.25, 3., 7.], [-.5, 4., 6.]])
-    adaptor = looking(AdaptorT(1, sequences=1, places=1, granularities=[2.],
-                               gamma_init=.5), [0., 1.], [0., 0.])
+    states, C = states_and_readout(
+        [[1.0, 0.0, 5.0], [0.25, 3.0, 7.0], [-0.5, 4.0, 6.0]]
+    )
+    adaptor = looking(
+        AdaptorT(1, sequences=1, places=1, granularities=[2.0], gamma_init=0.5),
+        [0.0, 1.0],
+        [0.0, 0.0],
+    )
     # (0, 0) at column 2; (1, 0) between 0 and 1; (2, 0) at -1, outside.
-    expected = torch.tensor([[5., 0., 0.], [(.25 + 3.) / 2, 0., 0.], [0., 0., 0.]])
+    expected = torch.tensor(
+        [[5.0, 0.0, 0.0], [(0.25 + 3.0) / 2, 0.0, 0.0], [0.0, 0.0, 0.0]]
+    )
     # gamma C h = .5 * 2 * h
     torch.testing.assert_close(adaptor(states, C)[0, ..., 0], expected)
 
 
 def test_weights_of_two_places():
     """softmax of (0, log 3) is (1/4, 3/4): left and right neighbours."""
-    states, C = states_and_readout([[1., 2., 4.]])
-    adaptor = AdaptorT(1, sequences=1, places=2, gamma_init=1.)
+    states, C = states_and_readout([[1.0, 2.0, 4.0]])
+    adaptor = AdaptorT(1, sequences=1, places=2, gamma_init=1.0)
     with torch.no_grad():
-        adaptor.offsets.bias[:] = torch.tensor([0., -1., 0., 1.])
-        adaptor.coefficients.bias[:] = torch.tensor([1., 3.]).log()
-    expected = 2 * torch.tensor([.75 * 2., .25 * 1. + .75 * 4., .25 * 2.])
+        adaptor.offsets.bias[:] = torch.tensor([0.0, -1.0, 0.0, 1.0])
+        adaptor.coefficients.bias[:] = torch.tensor([1.0, 3.0]).log()
+    expected = 2 * torch.tensor([0.75 * 2.0, 0.25 * 1.0 + 0.75 * 4.0, 0.25 * 2.0])
     torch.testing.assert_close(adaptor(states, C)[0, 0, :, 0], expected)
 
 
@@ -51,11 +60,11 @@ def test_places_start_on_a_ring_of_each_granularity():
     tokens = torch.randn(1, 3, 5, 4, 4)
     locations, weights = adaptor.locate(adaptor.predict(tokens))
     assert locations.shape == (1, 3, 5, 4, 2, 4, 2)
-    ring = torch.tensor([[0., 1.], [1., 0.], [0., -1.], [-1., 0.]])
-    here = torch.tensor([2., 3.])
+    ring = torch.tensor([[0.0, 1.0], [1.0, 0.0], [0.0, -1.0], [-1.0, 0.0]])
+    here = torch.tensor([2.0, 3.0])
     torch.testing.assert_close(locations[0, 2, 3, 1, 0], here + ring)
     torch.testing.assert_close(locations[0, 2, 3, 1, 1], here + 2 * ring)
-    torch.testing.assert_close(weights, torch.full_like(weights, .25))
+    torch.testing.assert_close(weights, torch.full_like(weights, 0.25))
 
 
 def test_static_places_do_not_depend_on_the_state():
@@ -71,14 +80,15 @@ def test_static_places_do_not_depend_on_the_state():
 
 def test_several_states_are_predicted_from_the_readout():
     torch.manual_seed(0)
-    adaptor = AdaptorT(4, gamma_init=1.)
+    adaptor = AdaptorT(4, gamma_init=1.0)
     torch.nn.init.normal_(adaptor.offsets.weight)
     states, C = torch.randn(1, 3, 4, 4, 4, 3), torch.randn(1, 3, 4, 4, 3)
     tokens = (states * C.unsqueeze(4)).sum(-1)
     locations, weights = adaptor.locate(adaptor.predict(tokens))
     memory = reference.memory_select(states, locations, weights)
     torch.testing.assert_close(
-        adaptor(states, C), (memory * C.unsqueeze(4)).sum(dim=(3, 5)))
+        adaptor(states, C), (memory * C.unsqueeze(4)).sum(dim=(3, 5))
+    )
 
 
 def test_gamma_0_adds_nothing_and_learns():
@@ -91,7 +101,7 @@ def test_gamma_0_adds_nothing_and_learns():
 
 
 def test_autocast_keeps_places_in_float32():
-    adaptor = AdaptorT(4, gamma_init=1.)
+    adaptor = AdaptorT(4, gamma_init=1.0)
     states, C = torch.randn(1, 3, 3, 4, 4, 1), torch.randn(1, 3, 3, 4, 1)
     with torch.autocast('cpu', dtype=torch.bfloat16):
         added = adaptor(states, C)
@@ -99,14 +109,17 @@ def test_autocast_keeps_places_in_float32():
     torch.testing.assert_close(added, adaptor(states, C))
 
 
-@pytest.mark.parametrize('arguments, message', [
-    (dict(sequences=3), '`sequences` must divide the 4 channels.*got 3'),
-    (dict(sequences=0), '`sequences` must be a whole number of 1 or more, got 0'),
-    (dict(places=0), '`places` must be a whole number of 1 or more, got 0'),
-    (dict(places=2.5), '`places` must be a whole number.*got 2.5'),
-    (dict(granularities=[float('inf'), 1.]), '`granularities` must be.*inf'),
-    (dict(granularities=[1.]), '`granularities` must be 2 numbers.*got'),
-])
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (dict(sequences=3), '`sequences` must divide the 4 channels.*got 3'),
+        (dict(sequences=0), '`sequences` must be a whole number of 1 or more, got 0'),
+        (dict(places=0), '`places` must be a whole number of 1 or more, got 0'),
+        (dict(places=2.5), '`places` must be a whole number.*got 2.5'),
+        (dict(granularities=[float('inf'), 1.0]), '`granularities` must be.*inf'),
+        (dict(granularities=[1.0]), '`granularities` must be 2 numbers.*got'),
+    ],
+)
 def test_wrong_arguments_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         AdaptorT(4, **arguments)

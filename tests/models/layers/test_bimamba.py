@@ -1,12 +1,11 @@
+# SPDX-License-Identifier: Apache-2.0
 """BiMamba: where the adaptors are, and what becomes of the class token."""
+
 import pytest
 import torch
 
 from mmadaptor.models.layers import BiMamba
-from mmadaptor.models.layers.class_token import (
-    insert_class_token,
-    split_class_token,
-)
+from mmadaptor.models.layers.class_token import insert_class_token, split_class_token
 from mmadaptor.ops.selective_scan.reference import selective_scan
 
 H, W = 3, 4
@@ -17,7 +16,7 @@ def perturbed(**arguments):
     mixer = BiMamba(16, d_state=3, **arguments).double()
     with torch.no_grad():
         for p in mixer.parameters():
-            p.add_(torch.randn_like(p) * .1)
+            p.add_(torch.randn_like(p) * 0.1)
     return mixer
 
 
@@ -35,7 +34,7 @@ def test_reversing_the_sequence_and_the_directions_reverses_the_output():
 
 
 def test_class_token_in_and_out():
-    patches, token = torch.arange(5.).view(1, 5, 1), torch.full((1, 1, 1), 9.)
+    patches, token = torch.arange(5.0).view(1, 5, 1), torch.full((1, 1, 1), 9.0)
     sequence = insert_class_token(patches, token)
     assert sequence.flatten().tolist() == [0, 1, 9, 2, 3, 4]
     torch.testing.assert_close(split_class_token(sequence), (patches, token))
@@ -50,21 +49,23 @@ def readouts_of(arguments):
 
 
 def test_the_memory_is_of_readouts():
-    mixer = perturbed(temporal=dict(gamma_init=1.))
+    mixer = perturbed(temporal=dict(gamma_init=1.0))
     seen = {}
     mixer.temporal.register_forward_pre_hook(
-        lambda _, inputs: seen.update(readouts=inputs[0]))
+        lambda _, inputs: seen.update(readouts=inputs[0])
+    )
     x = torch.randn(1, H * W + 1, 16).double()
     mixer(x, H, W)
     arguments = mixer.scan_arguments(
-        mixer.both_ways(mixer.in_proj(x).chunk(2, dim=-1)[0]))
+        mixer.both_ways(mixer.in_proj(x).chunk(2, dim=-1)[0])
+    )
     torch.testing.assert_close(seen['readouts'], readouts_of(arguments))
 
 
 @pytest.mark.parametrize('kind', ['temporal', 'spatial'])
 def test_the_class_token_gains_what_the_patches_gain_on_average(kind):
     init = 'gamma_init' if kind == 'temporal' else 'alpha_init'
-    mixer = perturbed(**{kind: {init: 1.}})
+    mixer = perturbed(**{kind: {init: 1.0}})
     y = torch.randn(1, H * W + 1, 32).double()
     u = torch.randn(1, H * W + 1, 64).double()
     arguments = mixer.scan_arguments(u)
@@ -72,8 +73,7 @@ def test_the_class_token_gains_what_the_patches_gain_on_average(kind):
     before, token = split_class_token(y)
     after, raised = split_class_token(mixer.adapt(y, scanned, arguments, H, W))
     assert (after - before).abs().mean() > 1e-3
-    torch.testing.assert_close(
-        (raised - token)[:, 0], (after - before).mean(dim=1))
+    torch.testing.assert_close((raised - token)[:, 0], (after - before).mean(dim=1))
 
 
 def test_zero_adaptors_add_nothing_bit_for_bit():
@@ -92,25 +92,33 @@ def test_zero_adaptors_add_nothing_bit_for_bit():
 @pytest.mark.parametrize('autocast', [False, True])
 def test_what_the_memory_reads_is_not_rounded(autocast):
     """The skip, which bfloat16 rounds to a 256th, is a thousand times as large."""
-    mixer = perturbed(temporal=dict(gamma_init=1.), spatial={}).float()
+    mixer = perturbed(temporal=dict(gamma_init=1.0), spatial={}).float()
     with torch.no_grad():
-        mixer.D.fill_(10.)
+        mixer.D.fill_(10.0)
     x = torch.randn(1, H * W + 1, 16)
     if not autocast:
         mixer, x = mixer.bfloat16(), x.bfloat16()
     seen = {}
     mixer.temporal.register_forward_pre_hook(
-        lambda _, inputs: seen.update(readouts=inputs[0]))
+        lambda _, inputs: seen.update(readouts=inputs[0])
+    )
     with torch.autocast('cpu', torch.bfloat16, enabled=autocast):
         y = mixer(x, H, W)
         arguments = mixer.scan_arguments(
-            mixer.both_ways(mixer.in_proj(x).chunk(2, dim=-1)[0]))
+            mixer.both_ways(mixer.in_proj(x).chunk(2, dim=-1)[0])
+        )
     assert y.dtype == torch.bfloat16 and y.isfinite().all()
-    wide = {name: value.double() if isinstance(value, torch.Tensor) else value
-            for name, value in arguments.items()}
+    wide = {
+        name: value.double() if isinstance(value, torch.Tensor) else value
+        for name, value in arguments.items()
+    }
     expected = readouts_of(wide)
-    torch.testing.assert_close(seen['readouts'].double(), expected, rtol=0,
-                               atol=2e-3 * expected.abs().max().item())
+    torch.testing.assert_close(
+        seen['readouts'].double(),
+        expected,
+        rtol=0,
+        atol=2e-3 * expected.abs().max().item(),
+    )
 
 
 def test_zero_adaptors_add_nothing_in_half_precision_either():

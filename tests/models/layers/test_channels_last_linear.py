@@ -1,4 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
 """The linear layer of maps is torch's, by whatever product."""
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -25,14 +27,18 @@ def gradients(function, x, layer):
 
 @pytest.mark.parametrize('bias', [True, False])
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64], ids=str)
-@pytest.mark.parametrize('shape', [
-    (2, 5, 7, 6), (1, 1, 1, 6), (2, 3, 4, 4, 6), (0, 3, 4, 6)], ids=str)
+@pytest.mark.parametrize(
+    'shape', [(2, 5, 7, 6), (1, 1, 1, 6), (2, 3, 4, 4, 6), (0, 3, 4, 6)], ids=str
+)
 def test_it_is_a_linear_layer(shape, dtype, bias):
     torch.manual_seed(0)
     layer = ChannelsLastLinear(6, 5, bias).to(dtype)
     x = torch.randn(shape, dtype=dtype, requires_grad=True)
-    for actual, expected in zip(gradients(channels_last_linear, x, layer),
-                                gradients(F.linear, x, layer), strict=True):
+    for actual, expected in zip(
+        gradients(channels_last_linear, x, layer),
+        gradients(F.linear, x, layer),
+        strict=True,
+    ):
         torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
     assert layer(x).is_contiguous()
 
@@ -42,7 +48,8 @@ def test_strides_and_autocast():
     layer = ChannelsLastLinear(6, 5)
     x = torch.randn(2, 6, 5, 7).permute(0, 2, 3, 1)
     torch.testing.assert_close(
-        layer(x), F.linear(x, layer.weight, layer.bias), rtol=1e-5, atol=1e-5)
+        layer(x), F.linear(x, layer.weight, layer.bias), rtol=1e-5, atol=1e-5
+    )
     with torch.autocast('cpu', dtype=torch.bfloat16):
         y = layer(x)
     assert y.dtype == torch.bfloat16

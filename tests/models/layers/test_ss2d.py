@@ -1,4 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
 """SS2D against its definition, written with the ops' references."""
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -8,7 +10,7 @@ from mmadaptor.models.layers.scan_init import inverse_softplus
 from mmadaptor.ops.cross_selective_scan import reference
 
 
-@pytest.mark.parametrize('d_state, ssm_ratio', [(1, 1.), (2, 2.)])
+@pytest.mark.parametrize('d_state, ssm_ratio', [(1, 1.0), (2, 2.0)])
 def test_it_equals_its_definition(d_state, ssm_ratio):
     torch.manual_seed(0)
     mixer = SS2D(16, d_state, ssm_ratio).double()
@@ -20,11 +22,11 @@ def test_it_equals_its_definition(d_state, ssm_ratio):
     u = u.permute(0, 2, 3, 1)
     weights = mixer.x_proj.weight.view(4, 1 + 2 * d_state, inner)
     predicted = torch.einsum('bhwd,kpd->bhwkp', u, weights)
-    delta = torch.einsum('bhwkr,kdr->bhwkd', predicted[..., :1],
-                         mixer.dt_weight)
+    delta = torch.einsum('bhwkr,kdr->bhwkd', predicted[..., :1], mixer.dt_weight)
     B, C = predicted[..., 1:].chunk(2, dim=-1)
     y = reference.cross_selective_scan(
-        u, delta, -mixer.A_log.exp(), B, C, mixer.D, mixer.dt_bias, True)
+        u, delta, -mixer.A_log.exp(), B, C, mixer.D, mixer.dt_bias, True
+    )
     expected = F.linear(mixer.norm(y), mixer.out_proj.weight)
     torch.testing.assert_close(mixer(x), expected)
 
@@ -34,17 +36,19 @@ def test_initialisation():
     mixer = SS2D(64, d_state=3)
     assert mixer.dt_rank == 4
     torch.testing.assert_close(
-        mixer.A_log.exp(), torch.tensor([1., 2., 3.]).expand(4, 64, 3))
+        mixer.A_log.exp(), torch.tensor([1.0, 2.0, 3.0]).expand(4, 64, 3)
+    )
     assert (mixer.D == 1).all()
     step = F.softplus(mixer.dt_bias)
-    assert .9e-3 < step.min() < 3e-3 and .03 < step.max() < .11
-    assert mixer.dt_weight.abs().max() <= .5
-    assert mixer.in_proj.weight.std().item() == pytest.approx(.02, rel=.1)
+    assert 0.9e-3 < step.min() < 3e-3 and 0.03 < step.max() < 0.11
+    assert mixer.dt_weight.abs().max() <= 0.5
+    assert mixer.in_proj.weight.std().item() == pytest.approx(0.02, rel=0.1)
 
 
 @pytest.mark.parametrize('channels', [32, 192])
-@pytest.mark.parametrize('scan_init, low, high', [
-    ('vmamba', 0, .002), ('balanced', .1, 2)])
+@pytest.mark.parametrize(
+    'scan_init, low, high', [('vmamba', 0, 0.002), ('balanced', 0.1, 2)]
+)
 def test_the_scans_part_of_the_output(scan_init, low, high, channels):
     torch.manual_seed(0)
     mixer = SS2D(channels, scan_init=scan_init)
@@ -56,7 +60,7 @@ def test_the_scans_part_of_the_output(scan_init, low, high, channels):
 
 
 def test_inverse_softplus():
-    value = torch.tensor([1e-4, 1e-2, 1., 30.])
+    value = torch.tensor([1e-4, 1e-2, 1.0, 30.0])
     torch.testing.assert_close(F.softplus(inverse_softplus(value)), value)
 
 
@@ -70,12 +74,14 @@ def test_the_scans_parameters_stay_wide_in_a_half_precision_model():
 def test_adaptors_are_where_they_belong():
     """Memory joins the scan's sum; locality is of that sum."""
     torch.manual_seed(0)
-    mixer = SS2D(16, temporal=dict(gamma_init=1.), spatial=dict(alpha_init=1.))
+    mixer = SS2D(16, temporal=dict(gamma_init=1.0), spatial=dict(alpha_init=1.0))
     x, seen = torch.randn(1, 4, 4, 16), {}
     mixer.temporal.register_forward_hook(
-        lambda _, inputs, output: seen.update(states=inputs[0], added=output))
+        lambda _, inputs, output: seen.update(states=inputs[0], added=output)
+    )
     mixer.spatial.register_forward_pre_hook(
-        lambda _, inputs: seen.update(sum=inputs[0]))
+        lambda _, inputs: seen.update(sum=inputs[0])
+    )
     mixer(x)
     plain = SS2D(16)
     plain.load_state_dict(mixer.state_dict(), strict=False)

@@ -1,4 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
 """VMamba's block: residuals, and recomputing them."""
+
 import pytest
 import torch
 
@@ -7,18 +9,25 @@ from mmadaptor.models.layers import Downsample, VMambaBlock
 
 def block(**arguments):
     torch.manual_seed(0)
-    return VMambaBlock(**{
-        **dict(channels=16, mlp_ratio=2., drop_path_rate=0., with_cp=False,
-               norm_cfg=dict(type='LN'), mixer={}),
-        **arguments
-    })
+    return VMambaBlock(
+        **{
+            **dict(
+                channels=16,
+                mlp_ratio=2.0,
+                drop_path_rate=0.0,
+                with_cp=False,
+                norm_cfg=dict(type='LN'),
+                mixer={},
+            ),
+            **arguments,
+        }
+    )
 
 
 def test_it_is_two_residuals():
     module, x = block(), torch.randn(1, 4, 5, 16)
     middle = x + module.mixer(module.norm1(x))
-    torch.testing.assert_close(
-        module(x), middle + module.mlp(module.norm2(middle)))
+    torch.testing.assert_close(module(x), middle + module.mlp(module.norm2(middle)))
 
 
 def test_recomputing_changes_nothing():
@@ -34,7 +43,7 @@ def test_recomputing_changes_nothing():
 
 
 def test_a_dropped_path_is_the_identity():
-    module, x = block(drop_path_rate=.999), torch.randn(2, 3, 3, 16)
+    module, x = block(drop_path_rate=0.999), torch.randn(2, 3, 3, 16)
     assert torch.equal(module.train()(x), x)
     assert not torch.equal(module.eval()(x), x)
 

@@ -1,4 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
 """Compiles the CUDA ops for the host: their own source, on an emulated device."""
+
 import concurrent.futures
 import hashlib
 import os
@@ -22,8 +24,12 @@ CALLER = ['-O0', '-g0']
 
 def sanitizer(name: str) -> str:
     """The path of a sanitizer's library, which has to be loaded first of all."""
-    return subprocess.run([*COMPILER, f'-print-file-name={name}'],
-                          capture_output=True, text=True, check=True).stdout.strip()
+    return subprocess.run(
+        [*COMPILER, f'-print-file-name={name}'],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
 
 
 def compile_object(source: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
@@ -31,12 +37,16 @@ def compile_object(source: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
     calls_torch = source.suffix == '.cpp' and source.parent != HERE
     flags = [f'-I{HERE}', *(CALLER if calls_torch else KERNEL)]
     if calls_torch:
-        flags += [f'-I{p}' for p in (*cpp_extension.include_paths(),
-                                     sysconfig.get_path('include'))]
+        flags += [
+            f'-I{p}'
+            for p in (*cpp_extension.include_paths(), sysconfig.get_path('include'))
+        ]
     target = folder / f'{source.name}.o'
     done = subprocess.run(
         [*COMPILER, *COMMON, *flags, '-x', 'c++', '-c', str(source), '-o', str(target)],
-        capture_output=True, text=True)
+        capture_output=True,
+        text=True,
+    )
     if done.returncode:
         raise RuntimeError(f'{source} does not compile:\n{done.stderr[-6000:]}')
     return target
@@ -44,10 +54,15 @@ def compile_object(source: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
 
 def build() -> pathlib.Path:
     """Compile what changed since the last time; return the library's path."""
-    sources = [*(CSRC / 'cuda').glob('*.cu'), *(CSRC / 'cuda').glob('*.cpp'),
-               *HERE.glob('*.cpp')]
+    sources = [
+        *(CSRC / 'cuda').glob('*.cu'),
+        *(CSRC / 'cuda').glob('*.cpp'),
+        *HERE.glob('*.cpp'),
+    ]
     digest = hashlib.sha256(torch.__version__.encode())
-    for path in sorted([*CSRC.glob('*.h'), *(CSRC / 'cuda').glob('*'), *HERE.glob('*')]):
+    for path in sorted(
+        [*CSRC.glob('*.h'), *(CSRC / 'cuda').glob('*'), *HERE.glob('*')]
+    ):
         if path.is_file():
             digest.update(path.read_bytes())
     folder = ROOT / 'build' / 'emulation'
@@ -62,6 +77,17 @@ def build() -> pathlib.Path:
         objects = list(pool.map(lambda s: compile_object(s, folder), sources))
     torch_libraries = pathlib.Path(torch.__file__).parent / 'lib'
     subprocess.run(
-        [*COMPILER, '-shared', '-fsanitize=address,undefined', *map(str, objects),
-         f'-L{torch_libraries}', '-ltorch_cpu', '-lc10', '-o', str(library)], check=True)
+        [
+            *COMPILER,
+            '-shared',
+            '-fsanitize=address,undefined',
+            *map(str, objects),
+            f'-L{torch_libraries}',
+            '-ltorch_cpu',
+            '-lc10',
+            '-o',
+            str(library),
+        ],
+        check=True,
+    )
     return library

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The scheduler of the emulation: fibers, barriers and shuffles.
 #include "emulation.h"
 

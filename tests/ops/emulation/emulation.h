@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // CUDA on the host, as far as the kernels use it: their own source, compiled by a
 // C++ compiler, runs as on a device, but for its order. Blocks run one after the
 // other. A block's threads are fibers, each of which runs until it waits at a

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The torch side of the emulation: kernels for tensors on the CPU. The device is as
 // large as the environment says, so that tests reach every way of dividing the work.
 #pragma once
