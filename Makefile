@@ -7,8 +7,8 @@ CONFIG_seg := configs/upernet_mamba_adaptor_b0_shapes.py
 CONFIG_cls := configs/mamba_adaptor_b0_shapes.py
 CONFIG := $(or $(CONFIG_$(TASK)),$(error TASK must be det, seg or cls, got $(TASK)))
 DEMO := work_dirs/demo_$(TASK)
-OPS := cross_selective_scan dilated_depthwise extension instruction_sets memory_readout memory_select \
-	selective_scan
+OPS := cross_selective_scan dilated_depthwise extension instruction_sets memory_readout \
+	memory_select selective_scan
 CXX_SOURCES := $(shell find mmadaptor/csrc tests/ops -name '*.h' -o -name '*.cpp' -o -name '*.cu*')
 SANITIZED := build/sanitized
 # A process a core; each file in one of them, whose fixtures are made once.
@@ -50,6 +50,7 @@ test-cuda: env
 lint: env
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo --no-cache
 	$(BIN)/clang-format --dry-run --Werror $(CXX_SOURCES)
 
 # In the folder of the sanitized package, so that it is the one imported.

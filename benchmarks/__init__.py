@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Benchmarks with frozen shapes; each is one command."""
+"""Benchmarks with fixed shapes; each runs with one command."""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the fused ops are measured against: the same by simpler ops.
+"""Baselines of the fused ops, composed of simpler ops.
 
-The 2-D scan as everyone else does it: copies, the 1-D scan, and a merge.
-Adaptor-T's pass as torch's softmax, the gather and the readout.
+The 2-D scan as in other implementations: copies, the 1-D scan, and a merge.
+Adaptor-T's readout as softmax (torch), gather and readout.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from mmadaptor.ops.memory_readout import find_places
 
 
 def _scan_order(maps: Tensor) -> Tensor:
-    """`(B, H, W, 4, F)` in image order to `(B, L, 4, F)`, each direction's."""
+    """Reorder `(B, H, W, 4, F)` to `(B, L, 4, F)`, each direction in scan order."""
     rows, columns, rows_back, columns_back = maps.unbind(3)
     return torch.stack(
         [
@@ -29,7 +29,7 @@ def _scan_order(maps: Tensor) -> Tensor:
 
 
 def _image_order(sequences: Tensor, height: int, width: int) -> Tensor:
-    """`(B, L, 4, F)`, each direction's order, to `(B, H, W, 4, F)`."""
+    """Reorder `(B, L, 4, F)`, each direction in scan order, to `(B, H, W, 4, F)`."""
     rows, columns, rows_back, columns_back = sequences.unbind(2)
     by_row, by_column = (height, width), (width, height)
     return torch.stack(
@@ -52,7 +52,7 @@ def cross_selective_scan(
     D: Tensor,
     delta_bias: Tensor,
 ) -> Tensor:
-    """See :func:`mmadaptor.ops.cross_selective_scan`, with softplus.
+    """Compute :func:`mmadaptor.ops.cross_selective_scan` with softplus.
 
     Args:
         x: `(B, H, W, D)`.
@@ -88,12 +88,12 @@ def memory_readout(
     granularities: Sequence[float],
     coefficients: Tensor,
 ) -> Tensor:
-    """See :func:`mmadaptor.ops.memory_readout`.
+    """Compute :func:`mmadaptor.ops.memory_readout`.
 
     Args:
         values: `(B, H, W, K, D)`.
         predicted: `(B, H, W, K, 3 S P)`.
-        granularities: S numbers.
+        granularities: S numbers, one per group of channels.
         coefficients: `(B, H, W, K)`.
 
     Returns:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""VMamba without its scan: what its convolutions alone give."""
+"""VMamba without its scans, as a purely convolutional baseline."""
 
 from typing import Any
 
@@ -16,14 +16,14 @@ def _unscanned(x: Tensor) -> Tensor:
 
 @MODELS.register_module()
 class ConvolutionalVMamba(VMamba):
-    """The same network with the identity in place of every scan.
+    """VMamba with every scan replaced by the identity.
 
     Args:
-        args: As VMamba's.
-        kwargs: As VMamba's.
+        args: Positional arguments of `VMamba`.
+        kwargs: Keyword arguments of `VMamba`.
 
     Raises:
-        ValueError: For an Adaptor-T, which needs a scan's states.
+        ValueError: If there is an Adaptor-T, which needs the states of a scan.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -32,9 +32,9 @@ class ConvolutionalVMamba(VMamba):
             if isinstance(module, SS2D):
                 if module.temporal is not None:
                     raise ValueError(
-                        '`temporal` of `adaptors` needs the '
-                        'states of a scan, which this backbone '
-                        'does not have'
+                        '`adaptors`: expected no `temporal`, which '
+                        'needs the states of a scan; '
+                        'ConvolutionalVMamba has no scans'
                     )
                 module.scan = _unscanned
                 for name in ('x_proj', 'dt_weight', 'dt_bias', 'A_log', 'D'):

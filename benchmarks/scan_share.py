@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the scans give: `python -m benchmarks.scan_share CONFIG [CHECKPOINT]`.
+"""Print the scan shares: `python -m benchmarks.scan_share CONFIG [CHECKPOINT]`.
 
-A scan's output is what comes through its states and what its skip, `D`, lets
-pass. Printed is, block by block, how large the first is beside the whole (root
-mean squares, over a training batch): near zero, the network does not use its
-scan. Beside it the mean size of Adaptor-T's `gamma` and Adaptor-S's `alpha`
-where a block has them.
+The output of a scan is the sum of a part through its states and a part through
+its skip connection `D`. For each block, the share is the root mean square of the
+first part divided by that of the whole output, over one training batch. A share
+near zero means that the network does not use the scan. If a block has adaptors,
+the mean absolute values of Adaptor-T's `gamma` and Adaptor-S's `alpha` follow.
 """
 
 import argparse
@@ -14,16 +14,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mmadaptor.checkpoints.adaptor_only import load_model
+from mmadaptor.checkpoints.adaptor_only import holds_adaptors_only
+from mmadaptor.checkpoints.loading import peek
 from mmadaptor.checkpoints.pretrained import drop_pretrained
-from mmadaptor.engine.checks.preflight import check_training
 from mmadaptor.engine.command_line import (
-    ADAPTORS_ALONE,
     add_common_arguments,
     build_runner,
-    has_hook,
     load_config,
-    make_data,
     run,
 )
 from mmadaptor.errors import InputError
@@ -31,16 +28,16 @@ from mmadaptor.models.layers import SS2D
 
 
 def root_mean_square(x: Tensor) -> float:
-    """The root of the mean of a tensor's squares."""
+    """Return the root mean square of a tensor."""
     return x.square().mean().sqrt().item()
 
 
 @dataclass
 class Listener:
-    """Stands in a mixer's `scan` and notes what comes through the states.
+    """Wraps the `scan` of a mixer and records the share through the states.
 
     Args:
-        mixer: The mixer; a memory's part counts as the states'.
+        mixer: The mixer; the output of a memory counts as part of the states.
     """
 
     mixer: SS2D
@@ -50,7 +47,7 @@ class Listener:
         self.share = float('nan')
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Scan a map, `(B, H, W, D)`, as the mixer does."""
+        """Scan a map `(B, H, W, D)` and record the share."""
         y = self.scan(x)
         through_states = y - x * self.mixer.D.sum(dim=0)
         self.share = root_mean_square(through_states) / root_mean_square(y)
@@ -59,14 +56,14 @@ class Listener:
 
 @torch.no_grad()
 def shares(backbone: nn.Module, images: Tensor) -> dict[str, float]:
-    """How large what comes through each scan's states is, beside its output.
+    """Compute the share of each scan's output that passes through its states.
 
     Args:
         backbone: The backbone.
-        images: `(B, 3, H, W)`, as the network takes them.
+        images: Preprocessed images `(B, 3, H, W)`.
 
     Returns:
-        The shares by the mixers' paths.
+        Share (ratio of root mean squares) by module path of the mixer.
     """
     listeners = {
         path: Listener(module)
@@ -82,35 +79,31 @@ def shares(backbone: nn.Module, images: Tensor) -> dict[str, float]:
 
 
 def main() -> None:
-    """Print the table."""
+    """Print the share of each block."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('config')
     parser.add_argument(
-        'checkpoint', nargs='?', help='default: the network as it starts'
+        'checkpoint', nargs='?', help='default: the initialized network'
     )
     parser.add_argument(
         '--from-scratch',
         action='store_true',
-        help='leave out what the backbone would start from',
+        help='skip the pretrained weights of the backbone',
     )
     add_common_arguments(parser)
     args = parser.parse_args()
     cfg = load_config(args)
-    # One of adaptors alone is loaded over its base.
-    whole = args.checkpoint and not has_hook(cfg, ADAPTORS_ALONE)
+    whole = args.checkpoint and not holds_adaptors_only(peek(args.checkpoint))
     if whole or args.from_scratch:
         drop_pretrained(cfg.model)
-    make_data(cfg)
-    check_training(cfg)
     runner = build_runner(cfg)
+    batches, model = iter(runner.train_dataloader), runner.model
     if args.checkpoint:
-        model = load_model(cfg, args.checkpoint)
+        runner.load_checkpoint(args.checkpoint)
     else:
-        model = runner.model
         model.init_weights()
     model.eval()
-    batch = next(iter(runner.build_dataloader(cfg.train_dataloader, seed=runner.seed)))
-    images = model.data_preprocessor(batch)['inputs']
+    images = model.data_preprocessor(next(batches))['inputs']
     found = shares(model.backbone, images)
     if not found:
         raise InputError(

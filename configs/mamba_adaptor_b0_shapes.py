@@ -20,9 +20,5 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=1e-2, by_epoch=False, end=200),
     dict(type='CosineAnnealingLR', T_max=2, eta_min=1e-5, convert_to_iter_based=True),
 ]
-custom_hooks = [
-    dict(type='mmadaptor.EpochSeedHook'),
-    dict(type='mmadaptor.CurvesHook'),
-    dict(type='mmadaptor.ConfusionMatrixHook'),
-]
+custom_hooks = [dict(type='mmadaptor.ConfusionMatrixHook')]
 default_hooks = dict(visualization=dict(rescale_factor=3.0))

@@ -4,7 +4,7 @@ _base_ = [
     '_base_/models/mask_rcnn_shapes.py',
     '_base_/datasets/shapes_instance.py',
     '_base_/schedules/shapes_4e.py',
-    '_base_/default_runtime.py',
+    '_base_/default_runtime_det.py',
 ]
 
 model = dict(backbone=dict(arch='b0', drop_path_rate=0.0, scan_init='balanced'))

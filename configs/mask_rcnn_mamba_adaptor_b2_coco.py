@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-_base_ = ['_base_/models/mask_rcnn_mamba_adaptor_b2.py', '_base_/coco_1x.py']
+_base_ = ['_base_/models/mask_rcnn_mamba_adaptor_b2.py', '_base_/recipes/coco_1x.py']

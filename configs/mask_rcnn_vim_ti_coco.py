@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # A plain backbone: its one map becomes a pyramid.
-_base_ = ['_base_/models/mask_rcnn.py', '_base_/coco_1x.py']
+_base_ = ['_base_/models/mask_rcnn.py', '_base_/recipes/coco_1x.py']
 
 model = dict(
     backbone=dict(
@@ -15,8 +15,4 @@ model = dict(
         ),
     ),
     neck=dict(_delete_=True, type='mmadaptor.SimpleFeaturePyramid', in_channels=192),
-)
-# mmengine does not know Vim's RMSNorm for a norm.
-optim_wrapper = dict(
-    paramwise_cfg=dict(custom_keys={'norm.weight': dict(decay_mult=0.0)})
 )

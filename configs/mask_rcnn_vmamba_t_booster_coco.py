@@ -3,15 +3,4 @@
 _base_ = 'mask_rcnn_vmamba_t_coco.py'
 
 model = dict(backbone=dict(adaptors=dict(temporal=dict(), spatial=dict())))
-optim_wrapper = dict(
-    paramwise_cfg=dict(
-        custom_keys={
-            '.temporal.': dict(lr_mult=10.0),
-            '.spatial.': dict(lr_mult=10.0),
-            'temporal.offsets.bias': dict(lr_mult=10.0),
-            'temporal.coefficients.bias': dict(lr_mult=10.0),
-            'temporal.gamma': dict(lr_mult=10.0),
-            'spatial.alpha': dict(lr_mult=10.0),
-        }
-    )
-)
+optim_wrapper = dict(paramwise_cfg=dict(adaptor_lr_mult=10.0))

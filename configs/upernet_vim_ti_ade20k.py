@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # A plain backbone: its last map, four times, becomes a pyramid.
-_base_ = ['_base_/models/upernet.py', '_base_/ade20k_160k.py']
+_base_ = ['_base_/models/upernet.py', '_base_/recipes/ade20k_160k.py']
 
 model = dict(
     backbone=dict(
@@ -22,8 +22,4 @@ model = dict(
     ),
     decode_head=dict(in_channels=[192, 192, 192, 192]),
     auxiliary_head=dict(in_channels=192),
-)
-# mmengine does not know Vim's RMSNorm for a norm.
-optim_wrapper = dict(
-    paramwise_cfg=dict(custom_keys={'norm.weight': dict(decay_mult=0.0)})
 )

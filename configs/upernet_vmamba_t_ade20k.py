@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-_base_ = ['_base_/models/upernet.py', '_base_/ade20k_160k.py']
+_base_ = ['_base_/models/upernet.py', '_base_/recipes/ade20k_160k.py']
 
 model = dict(
     backbone=dict(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-_base_ = ['_base_/models/classifier.py', '_base_/booster_imagenet.py']
+_base_ = ['_base_/models/classifier.py', '_base_/recipes/booster_imagenet.py']
 
 model = dict(
     backbone=dict(

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Mamba-Adaptor for OpenMMLab.
 
-Importing it registers the backbones and hooks that a config may name, where
-mmengine is installed; :mod:`mmadaptor.ops` needs torch alone.
+If mmengine is installed, importing it registers the backbones. Hooks and the
+runner (:mod:`mmadaptor.engine`) are imported when a config names one.
+:mod:`mmadaptor.ops` needs only torch.
 """
 
 import importlib
 import importlib.util
+from typing import Any
 
 from .version import __version__
 
@@ -14,7 +16,7 @@ MINIMUM_VERSIONS = dict(torch='2.8', mmengine='0.10.12', mmcv='2.3.6')
 
 
 def _check_versions() -> None:
-    """Raise ImportError where a library is older than what is tested."""
+    """Raise ImportError if a library is older than the tested versions."""
     from mmengine.utils import digit_version
 
     for name, minimum in MINIMUM_VERSIONS.items():
@@ -29,6 +31,15 @@ def _check_versions() -> None:
 
 if importlib.util.find_spec('mmengine') is not None:
     _check_versions()
-    from . import engine, models  # noqa: F401
+    from . import models  # noqa: F401
 
 __all__ = ['__version__']
+
+
+def __getattr__(name: str) -> Any:
+    """Import the runner when it is used: a backbone does not need it."""
+    if name == 'Runner':
+        from .engine import Runner
+
+        return Runner
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

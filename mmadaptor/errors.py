@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one kind of error that is the user's to mend."""
+"""Errors that the user can fix; the tools print them without a traceback."""
 
-EXTRAS = {'mmdet': 'det', 'mmseg': 'seg', 'mmpretrain': 'cls'}
+import importlib.util
+
+# The extra of mmadaptor that installs each toolbox.
+EXTRAS = dict(mmdet='det', mmseg='seg', mmpretrain='cls')
 
 
 class InputError(Exception):
-    """What was given cannot be used.
+    """An input cannot be used.
 
-    The message says what it is, what was expected and how to go on; the tools
-    print it without a traceback.
+    The message names the input, what was expected, what was found and how to
+    continue.
     """
 
 
@@ -17,7 +20,7 @@ class UnsafeCheckpointError(InputError):
 
 
 class DamagedFileError(InputError):
-    """A file is truncated or not what its name says."""
+    """A file is truncated, or its content does not match its type."""
 
 
 class CheckpointMismatchError(InputError):
@@ -25,22 +28,22 @@ class CheckpointMismatchError(InputError):
 
 
 class CheckpointWriteError(InputError):
-    """A checkpoint could not be written; those before it are intact."""
+    """A checkpoint could not be written; earlier checkpoints are unchanged."""
 
 
 def how_to_install(toolbox: str | None) -> str:
-    """How to get a toolbox that is missing.
+    """Return how to install a toolbox that is missing.
 
     Args:
         toolbox: Its import name.
 
     Returns:
-        What to say; empty if it is none of ours. The distribution of that very
-        name is the unmaintained one.
+        A phrase that starts with the name. Empty if the toolbox is installed or
+        is not one that mmadaptor uses.
     """
-    if toolbox not in EXTRAS:
+    if toolbox not in EXTRAS or importlib.util.find_spec(toolbox):
         return ''
     return (
-        f"{toolbox}, which is not installed: in mmadaptor's folder, "
+        f'{toolbox}, which is not installed. Run in the mmadaptor folder: '
         f'pip install -e ".[{EXTRAS[toolbox]}]" --no-build-isolation'
     )

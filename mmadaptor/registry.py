@@ -6,26 +6,22 @@ A config of mmdet, mmseg or mmpretrain names a module as `mmadaptor.NAME`.
 
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import (
+    OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,
+)
 from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
-from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
+from mmengine.registry import RUNNERS as MMENGINE_RUNNERS
 from mmengine.registry import Registry
 
-MODELS = Registry(
-    'model', parent=MMENGINE_MODELS, scope='mmadaptor', locations=['mmadaptor.models']
+
+def _child(name: str, parent: Registry, location: str) -> Registry:
+    return Registry(name, parent=parent, scope='mmadaptor', locations=[location])
+
+
+MODELS = BACKBONES = _child('model', MMENGINE_MODELS, 'mmadaptor.models')
+HOOKS = _child('hook', MMENGINE_HOOKS, 'mmadaptor.engine')
+RUNNERS = _child('runner', MMENGINE_RUNNERS, 'mmadaptor.engine')
+OPTIM_WRAPPERS = _child('optim_wrapper', MMENGINE_OPTIM_WRAPPERS, 'mmadaptor.engine')
+OPTIM_WRAPPER_CONSTRUCTORS = _child(
+    'optim wrapper constructor', MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS, 'mmadaptor.engine'
 )
-HOOKS = Registry(
-    'hook', parent=MMENGINE_HOOKS, scope='mmadaptor', locations=['mmadaptor.engine']
-)
-OPTIM_WRAPPERS = Registry(
-    'optim_wrapper',
-    parent=MMENGINE_OPTIM_WRAPPERS,
-    scope='mmadaptor',
-    locations=['mmadaptor.engine'],
-)
-TRANSFORMS = Registry(
-    'transform',
-    parent=MMENGINE_TRANSFORMS,
-    scope='mmadaptor',
-    locations=['mmadaptor.engine'],
-)
-BACKBONES = MODELS

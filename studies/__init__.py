@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trainings on the embedded dataset that show what each part gives.
+"""Ablation studies on the embedded dataset.
 
-`python -m studies NAME ...` does the studies that it is told, one of
-`studies.py` each: every run a process and a folder of its own, with its log,
-and its config beside it. A run that is there by the same config is not
-repeated.
+`python -m studies NAME ...` runs the named studies of `studies.py`. Each run is
+a separate process with its own folder, which holds its log; its config is saved
+next to the folder. A run is skipped if its record exists and its config is
+unchanged.
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m studies NAME ...`."""
+"""Command line of the studies: `python -m studies NAME ...`."""
 
 import argparse
 from pathlib import Path
@@ -13,7 +13,7 @@ from .studies import STUDIES
 
 
 def main() -> None:
-    """Run what is missing, then print and write the tables."""
+    """Train missing runs, then print and save tables and plots."""
     parser = argparse.ArgumentParser(prog='python -m studies', description=purpose)
     parser.add_argument('names', nargs='+', choices=list(STUDIES))
     parser.add_argument('--seeds', type=positive, default=3)
@@ -21,7 +21,7 @@ def main() -> None:
         '--jobs',
         type=positive,
         default=2,
-        help='runs at a time, a thread each if more than one',
+        help='parallel runs; if more than 1, each uses one thread',
     )
     parser.add_argument('--out', type=Path, default=Path('work_dirs/study'))
     args = parser.parse_args()
@@ -33,7 +33,7 @@ def main() -> None:
         draw(study, records, out / 'plot.png')
         print(
             f'{study.title}, {args.seeds} seeds:\n\n{text}\n\n'
-            f'Drawn in {out / "plot.png"}'
+            f'Plot saved to {out / "plot.png"}'
         )
 
 

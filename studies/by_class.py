@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the studies look at class by class, for mmseg."""
+"""Class subsets and per-class IoU for mmseg."""
 
 from mmseg.datasets import BaseSegDataset
 from mmseg.evaluation import IoUMetric
@@ -11,7 +11,7 @@ from mmadaptor.datasets import SEGMENTATION_CLASSES, SEGMENTATION_PALETTE
 
 @DATASETS.register_module()
 class ShapesOfSomeClasses(BaseSegDataset):
-    """The embedded dataset; classes not asked for are void."""
+    """The embedded dataset with a subset of its classes; the others are ignored."""
 
     METAINFO = dict(
         classes=SEGMENTATION_CLASSES,
@@ -21,17 +21,17 @@ class ShapesOfSomeClasses(BaseSegDataset):
 
 @METRICS.register_module()
 class ClasswiseIoU(IoUMetric):
-    """mmseg's metric, with the IoU of each class beside their mean."""
+    """mmseg's `IoUMetric` that also reports the IoU of each class."""
 
     def compute_metrics(self, results: list[tuple[Tensor, ...]]) -> dict:
-        """The metrics of all pictures.
+        """Compute the metrics over all images.
 
         Args:
-            results: Of each, the pixels by class of the intersection, the
-                union, the prediction and the label.
+            results: For each image, the pixel counts per class of intersection,
+                union, prediction and label.
 
         Returns:
-            The metrics, in per cent.
+            The metrics, in percent.
         """
         metrics = super().compute_metrics(results)
         intersection, union = (sum(part[i] for part in results) for i in (0, 1))

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures whose cue is in no row or column of what it decides, for mmseg.
+"""Synthetic mmseg dataset whose cue shares no row or column with the object.
 
 Each disc has a square lamp at each of its four corners, `REACH` pixels away
-along rows and columns. One of them, above on the left unless another is asked
-for, says what the disc is, as it is lit or not; the other three, and those of
-other discs, mislead. So a pixel of a disc has to look at one place, which a sum
-along its row or column does not single out.
+along rows and columns. One lamp (by default the upper left) determines the class
+of the disc: lit or unlit. The other three lamps and those of other discs are
+distractors. A pixel of a disc must therefore attend to a single location, which
+a sum along its row or column cannot isolate.
 
-`python -m studies.corners NUMBER FILE` writes one.
+`python -m studies.corners NUMBER FILE` saves one image.
 """
 
 import argparse
@@ -24,36 +24,29 @@ from mmadaptor.datasets.sampling import between, sample_background
 from mmadaptor.datasets.scene import SIZE
 
 CLASSES = ('background', 'disc_off', 'disc_on')
-REACH = 24.0  # from a disc's centre to its lamps', along rows and columns
+REACH = 24.0  # from the center of a disc to those of its lamps, along rows and columns
 DISC_RADIUS = 6.0
-LAMP_RADIUS = 6.0  # half a lamp's side
-DISCS_IN_PICTURE = 4  # or fewer, where there is no room
+LAMP_RADIUS = 6.0  # half the side of a lamp
+DISCS_IN_PICTURE = 4  # fewer if there is no room
 TRIES = 60
 RED = (200, 70, 60)
 
 
 def corners(centre: Point) -> list[Point]:
-    """The centres of a disc's lamps.
+    """Return the lamp centers of a disc.
 
     Args:
-        centre: The disc's, as (x, y) in pixels.
+        centre: Center of the disc, (x, y) in pixels.
 
     Returns:
-        Above on the left, above on the right, and so below.
+        Upper left, upper right, lower left, lower right.
     """
     x, y = centre
     return [(x + dx, y + dy) for dy in (-REACH, REACH) for dx in (-REACH, REACH)]
 
 
 def sample_discs(rng: np.random.Generator) -> list[Point]:
-    """Discs that lie apart from each other's lamps.
-
-    Args:
-        rng: The source.
-
-    Returns:
-        Their centres.
-    """
+    """Sample centers of discs that overlap neither other discs nor any lamps."""
     margin = REACH + LAMP_RADIUS
     apart = DISC_RADIUS + LAMP_RADIUS + 2
     taken: list[Point] = []
@@ -73,14 +66,15 @@ def sample_discs(rng: np.random.Generator) -> list[Point]:
 
 
 def draw(rng: np.random.Generator, decides: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """A picture and what its pixels are.
+    """Draw an image and its segmentation mask.
 
     Args:
-        rng: The source.
-        decides: Which of `corners` says what a disc is.
+        rng: Random generator.
+        decides: Index in `corners` of the lamp that determines the class of a disc.
 
     Returns:
-        RGB `(SIZE, SIZE, 3)` and indices into `CLASSES`, `(SIZE, SIZE)`; uint8.
+        RGB image `(SIZE, SIZE, 3)` and mask `(SIZE, SIZE)` of indices into
+        `CLASSES`; both uint8.
     """
     background = sample_background(rng)
     picture = draw_background(background)
@@ -104,13 +98,13 @@ def draw(rng: np.random.Generator, decides: int = 0) -> tuple[np.ndarray, np.nda
 
 @DATASETS.register_module()
 class Corners(BaseDataset):
-    """Such pictures, drawn as they are read.
+    """The dataset of this module, drawn on the fly.
 
     Args:
-        pictures: How many.
-        first: The first one's number.
-        pipeline: Begins with `DrawCorners`.
-        decides: Which of a disc's lamps says what it is, as `draw` takes it.
+        pictures: Number of images.
+        first: Number of the first image, which seeds its random generator.
+        pipeline: Transforms; the first must be `DrawCorners`.
+        decides: Index of the lamp that determines the class; see `draw`.
     """
 
     METAINFO = dict(classes=CLASSES, palette=[[0, 0, 0], [60, 80, 220], [240, 210, 40]])
@@ -123,27 +117,23 @@ class Corners(BaseDataset):
         super().__init__(pipeline=pipeline)
 
     def load_data_list(self) -> list[dict]:
-        """The pictures' numbers, and what decides in them.
-
-        Returns:
-            A dict for each.
-        """
+        """Return a dict with `number` and `decides` for each image."""
         return [dict(number=number, decides=self.decides) for number in self.numbers]
 
 
 @TRANSFORMS.register_module()
 class DrawCorners(LoadImageFromFile):
-    """Draws the picture that a sample numbers, and its mask."""
+    """Draws the image with a sample's number, and its mask."""
 
     def transform(self, results: dict) -> dict:
-        """Draw, or load a picture that was written to a file.
+        """Draw the image, or load it from a file.
 
         Args:
-            results: The sample so far.
+            results: Sample with `number` and `decides`, or with `img_path`.
 
         Returns:
-            The sample with the picture, BGR as mmcv reads them, and the mask
-            if it was drawn.
+            The sample with the image (BGR, as mmcv reads it) and, if the image was
+            drawn, its mask.
         """
         if 'number' not in results:
             return super().transform(results)
@@ -162,12 +152,12 @@ class DrawCorners(LoadImageFromFile):
 
 
 def main() -> None:
-    """Write a picture to a file."""
+    """Save one image."""
     parser = argparse.ArgumentParser(
         prog='python -m studies.corners', description=__doc__
     )
     parser.add_argument('number', type=int)
-    parser.add_argument('file', help='such as 2007.png')
+    parser.add_argument('file', help='output file, e.g. 2007.png')
     args = parser.parse_args()
     picture, _ = draw(np.random.default_rng(args.number))
     Image.fromarray(picture).save(args.file)

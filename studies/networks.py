@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The networks of the studies: which configs, with what changed."""
+"""Networks of the studies, as base configs with overrides."""
 
 from mmadaptor.models import MambaAdaptor
 
@@ -21,14 +21,7 @@ BEGUN = dict(
 
 
 def for_epochs(count: int) -> dict:
-    """Options for a schedule of so many epochs, with one validation.
-
-    Args:
-        count: The epochs.
-
-    Returns:
-        The options.
-    """
+    """Return overrides that train for `count` epochs and validate once at the end."""
     return {
         'train_cfg.max_epochs': count,
         'train_cfg.val_interval': count,
@@ -37,13 +30,10 @@ def for_epochs(count: int) -> dict:
 
 
 def b0(**settings: object) -> dict:
-    """The config of a backbone of b0's size, without adaptors.
+    """Return the config of a backbone of size b0 without adaptors.
 
     Args:
-        settings: Its arguments, and its `type` if it is not `VMamba`.
-
-    Returns:
-        The config.
+        settings: Arguments of the backbone, and `type` if it is not `VMamba`.
     """
     arch = dict(MambaAdaptor.arch_settings['b0'])
     return dict(
@@ -55,26 +45,12 @@ def b0(**settings: object) -> dict:
 
 
 def backbone(**settings: object) -> dict:
-    """Options that put another backbone of b0's size in place.
-
-    Args:
-        settings: As `b0` takes them.
-
-    Returns:
-        The options.
-    """
+    """Return overrides that replace the backbone by `b0(**settings)`."""
     return {'model.backbone': dict(b0(**settings), _delete_=True)}
 
 
 def without_scan(options: dict) -> dict:
-    """The same options with a backbone that does not scan.
-
-    Args:
-        options: As `backbone` makes them.
-
-    Returns:
-        The options.
-    """
+    """Return `options` (those of `backbone`) with a backbone without scans."""
     key, imports = 'model.backbone', 'custom_imports.imports'
     return options | {
         key: options[key] | dict(type='mmadaptor.ConvolutionalVMamba'),
@@ -88,19 +64,16 @@ def without_scan(options: dict) -> dict:
 def segment(
     name: str, after: Run | None = None, scanning: bool = True, **settings: object
 ) -> Run:
-    """A small segmentor, for which far means far.
+    """Return a run of a small segmentor with a limited convolutional receptive field.
 
-    Two stages and a head that mixes no pixels: what lies further than their few
-    convolutions reach comes by the scan or the adaptors alone.
+    It has two stages and a head of 1x1 convolutions, so information from beyond
+    the reach of its few convolutions arrives only through the scan or the adaptors.
 
     Args:
-        name: The run's.
-        after: The run that it goes on from, with adaptors added if it has some.
-        scanning: Whether its backbone scans.
-        settings: Its backbone's arguments.
-
-    Returns:
-        The run.
+        name: Name of the run.
+        after: Run whose checkpoint it starts from; adaptors missing there are added.
+        scanning: Whether the backbone has scans.
+        settings: Arguments of the backbone.
     """
     head = dict(
         type='FCNHead',
@@ -131,25 +104,16 @@ def segment(
     if after:
         options |= {
             'load_from': CHECKPOINT,
-            'custom_hooks': [
-                dict(type='mmadaptor.EpochSeedHook'),
-                dict(
-                    type='mmadaptor.StrictLoadHook',
-                    optional=[r'\.(temporal|spatial)\.'],
-                ),
-            ],
+            'default_hooks.strict_load.optional': [r'\.(temporal|spatial)\.'],
         }
     return Run(name, SEGMENTOR, options, after)
 
 
 def one_stage(depth: int = 1) -> dict:
-    """Arguments of a backbone whose convolutions do not reach.
+    """Return backbone arguments for one stage, whose receptive field is small.
 
     Args:
-        depth: Its blocks.
-
-    Returns:
-        The arguments.
+        depth: Number of blocks.
     """
     return dict(
         arch=dict(embed_dims=DIMS[0], depths=(depth,), d_state=1, ssm_ratio=1.0),
@@ -164,17 +128,14 @@ def corner(
     data: dict | None = None,
     **settings: object,
 ) -> Run:
-    """A segmentor of `corners`, of one stage.
+    """Return a run of a one-stage segmentor on `corners`.
 
     Args:
-        name: The run's.
-        after: The run that it goes on from, with adaptors added if it has some.
-        depth: Its blocks.
-        data: Further arguments of its dataset.
-        settings: Its backbone's arguments.
-
-    Returns:
-        The run.
+        name: Name of the run.
+        after: Run whose checkpoint it starts from; adaptors missing there are added.
+        depth: Number of blocks.
+        data: Further arguments of the dataset.
+        settings: Arguments of the backbone.
     """
     pipeline = [dict(type='DrawCorners'), dict(type='PackSegInputs')]
     train = dict(
@@ -224,17 +185,16 @@ def segment_some(
     options: dict | None = None,
     **settings: object,
 ) -> Run:
-    """The small segmentor of some of the classes; the others count as nothing.
+    """Return a run of the small segmentor on a subset of the classes.
+
+    Pixels of the other classes are ignored.
 
     Args:
-        name: The run's.
-        classes: The classes beside the background.
-        after: The run with whose backbone it begins.
-        options: What else is changed.
-        settings: Its backbone's arguments.
-
-    Returns:
-        The run.
+        name: Name of the run.
+        classes: Classes in addition to the background.
+        after: Run that its backbone is initialized from.
+        options: Further overrides.
+        settings: Arguments of the backbone.
     """
     metainfo = dict(_delete_=True, classes=('background', *classes))
     dataset = dict(type='ShapesOfSomeClasses', metainfo=metainfo)
@@ -255,14 +215,7 @@ def segment_some(
 
 
 def lora(**settings: object) -> dict:
-    """Options that put low-rank changes of a frozen backbone in place.
-
-    Args:
-        settings: The backbone's arguments.
-
-    Returns:
-        The options.
-    """
+    """Return overrides that wrap the frozen `b0(**settings)` in LoRA."""
     return {
         'model.backbone': dict(
             _delete_=True,
@@ -276,15 +229,5 @@ def lora(**settings: object) -> dict:
 
 
 def at_rate(rate: float) -> dict:
-    """Options of a tuning.
-
-    Args:
-        rate: Its learning rate.
-
-    Returns:
-        The options.
-    """
-    return {
-        'optim_wrapper.optimizer.lr': rate,
-        'optim_wrapper.paramwise_cfg.bypass_duplicate': True,
-    }
+    """Return overrides that set the learning rate."""
+    return {'optim_wrapper.optimizer.lr': rate}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What came out of a study, as a table and as a picture."""
+"""Results of a study as a Markdown table and a plot."""
 
 from pathlib import Path
 from statistics import mean, stdev
@@ -14,15 +14,7 @@ Records = dict[Run, list[dict]]
 
 
 def values(records: list[dict], column: Column) -> list[float]:
-    """A column's values.
-
-    Args:
-        records: A run's, by seed.
-        column: The column.
-
-    Returns:
-        Its points, or nothing where the run has no such metric.
-    """
+    """Return the values of a column, one per seed; empty if a metric is missing."""
     try:
         return [column(record['metrics']) for record in records]
     except KeyError:
@@ -30,13 +22,10 @@ def values(records: list[dict], column: Column) -> list[float]:
 
 
 def spread(points: list[float]) -> str:
-    """Mean and standard deviation.
+    """Format mean and standard deviation over seeds, e.g. `51.3 ± 0.4`.
 
     Args:
-        points: By seed.
-
-    Returns:
-        Such as `51.3 ± 0.4`.
+        points: One value per seed. A single value is formatted without deviation.
     """
     if len(points) < 2:
         return ''.join(f'{point:.1f}' for point in points)
@@ -44,26 +33,16 @@ def spread(points: list[float]) -> str:
 
 
 def share(record: dict) -> float:
-    """The share of a model that trains.
-
-    Args:
-        record: Of a run.
-
-    Returns:
-        The share in per cent.
-    """
+    """Return the share of trainable parameters, in percent."""
     return 100 * record['trainable'] / record['total']
 
 
 def table(study: Study, records: Records) -> str:
-    """The results as a markdown table.
+    """Format the results as a Markdown table.
 
     Args:
         study: The study.
-        records: Of each of its runs, by seed.
-
-    Returns:
-        The table.
+        records: Records of each run, one per seed.
     """
     heads = ['run', 'backbone', *study.columns]
     if study.share:
@@ -82,14 +61,14 @@ def table(study: Study, records: Records) -> str:
 
 
 def draw(study: Study, records: Records, path: Path) -> None:
-    """Draws every column: the seeds as dots, their mean as a line.
+    """Plot each column: one dot per seed, a line at the mean.
 
-    Where the share that trains is a column, against that.
+    If `study.share` is set, plot against the share of trainable parameters instead.
 
     Args:
         study: The study.
-        records: Of each of its runs, by seed.
-        path: The picture.
+        records: Records of each run, one per seed.
+        path: Image file to write.
     """
     if study.share:
         _draw_against_share(study, records, path)
@@ -114,7 +93,7 @@ def draw(study: Study, records: Records, path: Path) -> None:
 
 
 def _draw_against_share(study: Study, records: Records, path: Path) -> None:
-    """Every column over the share that trains: seeds, mean and deviation."""
+    """Plot seeds, mean and deviation against the share of trainable parameters."""
     columns = study.columns.items()
     figure = Figure(figsize=(7 * len(columns), 4.5), layout='constrained')
     plots = figure.subplots(1, len(columns), squeeze=False)[0]

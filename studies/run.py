@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One run of a study: its config, its process, its record."""
+"""Runs of a study: config, process and record."""
 
 import json
 import os
@@ -21,15 +21,15 @@ RECORD = 'record.json'
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A training, once a seed.
+    """A configuration to train, once per seed.
 
     Args:
-        name: What the tables call it.
-        config: The config that it is made from, in `configs/` without `.py`.
-        options: What is changed in it, as `Config.merge_from_dict` takes it;
-            `'{checkpoint}'` stands for what `after` left.
-        after: A run with whose checkpoint it begins.
-        trained: Whether it is trained, or tested as it starts.
+        name: Name in tables and plots.
+        config: Base config in `configs/`, without `.py`.
+        options: Overrides for `Config.merge_from_dict`; `'{checkpoint}'` is replaced
+            by the checkpoint of `after`.
+        after: Run whose checkpoint it starts from.
+        trained: True to train; False to test the untrained model.
     """
 
     name: str
@@ -39,27 +39,16 @@ class Run:
     trained: bool = True
 
     def folder(self, out: Path, seed: int) -> Path:
-        """Where one of its trainings is.
-
-        Args:
-            out: The study's folder.
-            seed: The training's seed.
-
-        Returns:
-            The folder.
-        """
+        """Return the folder of the run with this seed, below the study's folder."""
         return out / re.sub(r'\W+', '_', self.name) / str(seed)
 
     def make_config(self, folder: Path, seed: int, checkpoint: str) -> Config:
-        """The whole config of one of its trainings.
+        """Build the complete config for one seed.
 
         Args:
-            folder: The training's folder.
-            seed: The training's seed.
-            checkpoint: What stands for `'{checkpoint}'`.
-
-        Returns:
-            The config.
+            folder: Work directory.
+            seed: Random seed.
+            checkpoint: Replacement for `'{checkpoint}'`.
         """
         cfg = Config.fromfile(f'configs/{self.config}.py')
         cfg.merge_from_dict(_filled(self.options, checkpoint))
@@ -70,14 +59,7 @@ class Run:
 
 
 def config_of(folder: Path) -> Path:
-    """Where a training's config is: beside its folder; mmengine writes in it.
-
-    Args:
-        folder: The training's folder.
-
-    Returns:
-        The file.
-    """
+    """Return the config file of a run: next to its folder, where mmengine writes."""
     return folder.with_suffix('.py')
 
 
@@ -90,26 +72,26 @@ def _filled(node: Any, checkpoint: str) -> Any:
 def launch(
     run: Run, out: Path, seed: int, threads: int, before: 'Future[dict] | None'
 ) -> dict:
-    """The record of a run, after its training if none by this config is there.
+    """Train a run, unless it has a record for the same config, and return the record.
 
     Args:
         run: The run.
-        out: The study's folder.
-        seed: The training's seed.
-        threads: Threads it may use.
-        before: The record of the run that it comes after.
+        out: Folder of the study.
+        seed: Random seed.
+        threads: Number of threads of the process.
+        before: Record of the run `run.after`, if any.
 
     Returns:
-        What `train.py` recorded.
+        The record written by `studies.train`.
 
     Raises:
-        InputError: The training failed.
+        InputError: If training fails.
     """
     folder = run.folder(out, seed)
     checkpoint = before.result()['checkpoint'] if before else ''
     config = run.make_config(folder, seed, checkpoint).pretty_text
     path = config_of(folder)
-    # Trained again, a base is another one under the same name.
+    # A retrained base run has the same path but different weights, so compare times.
     made = [
         (at / RECORD).stat().st_mtime if (at / RECORD).exists() else 0.0
         for at in (folder, Path(checkpoint).parent)
@@ -129,7 +111,7 @@ def launch(
                 env={**os.environ, 'OMP_NUM_THREADS': str(threads)},
             )
         if result.returncode:
-            raise InputError(f'{run.name}, seed {seed}, failed: see {log}')
+            raise InputError(f'{run.name}, seed {seed}: training failed, see {log}')
         print(f'done: {folder}', flush=True)
     return json.loads((folder / RECORD).read_text())
 
@@ -137,19 +119,19 @@ def launch(
 def run_all(
     runs: tuple[Run, ...], out: Path, seeds: int, jobs: int
 ) -> dict[Run, list[dict]]:
-    """Trains what is missing.
+    """Train all runs that have no up-to-date record.
 
     Args:
-        runs: The runs; those that they come after are trained as well.
-        out: The study's folder.
-        seeds: How many seeds, from 0.
-        jobs: Trainings at a time, a thread each if more than one.
+        runs: The runs; the runs that they start from are trained too.
+        out: Folder of the study.
+        seeds: Number of seeds, counted from 0.
+        jobs: Number of parallel runs; if more than 1, each uses one thread.
 
     Returns:
-        The records of each of `runs`, by seed.
+        Records of each of `runs`, one per seed.
 
     Raises:
-        InputError: A training failed.
+        InputError: If a training fails.
     """
     threads = 1 if jobs > 1 else os.cpu_count() or 1
     started: dict[tuple[Run, int], Future[dict]] = {}
@@ -157,14 +139,14 @@ def run_all(
 
         def start(run: Run, seed: int) -> 'Future[dict]':
             if (run, seed) not in started:
-                # First in the queue, so that who waits for it never blocks it.
+                # Queue the base run first, so that runs waiting for it cannot block it.
                 before = start(run.after, seed) if run.after else None
                 started[run, seed] = pool.submit(
                     launch, run, out, seed, threads, before
                 )
             return started[run, seed]
 
-        # Those that wait for another last: they hold a job as they do.
+        # Runs that wait for another come last, because waiting occupies a worker.
         for run in sorted(
             (*runs, *(run.after for run in runs if run.after)),
             key=lambda run: run.after is not None,

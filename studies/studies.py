@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The studies: which runs each compares, and by what."""
+"""The studies: their runs and metrics."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -29,14 +29,14 @@ Column = Callable[[Metrics], float]
 
 @dataclass(frozen=True)
 class Study:
-    """Runs that are compared.
+    """A comparison of runs.
 
     Args:
-        title: What it asks.
-        runs: The rows of its table.
-        columns: The columns of its table, in points: how to tell them from
-            the metrics that a run recorded. A run may lack some.
-        share: Whether the share of the parameters that trains is a column too.
+        title: Title of the plot.
+        runs: Rows of the table.
+        columns: Columns of the table: functions that map the recorded metrics to
+            points. A run may lack metrics.
+        share: Whether to add a column with the share of trainable parameters.
     """
 
     title: str
@@ -46,14 +46,11 @@ class Study:
 
 
 def average(*names: str, points: float = 1.0) -> Column:
-    """A column that is the mean of some metrics.
+    """Return a column that averages metrics.
 
     Args:
-        names: The metrics.
-        points: What one of the metric is in points.
-
-    Returns:
-        The column.
+        names: Names of the metrics.
+        points: Scale from the metric to points.
     """
     return lambda metrics: points * mean(metrics[name] for name in names)
 
@@ -105,7 +102,7 @@ CORNERS = Study(
     DISCS,
 )
 
-# Beside those of `CORNERS`, which has four places in each of two sequences.
+# `CORNERS` has the default: four places in each of two sequences.
 VARIANTS = Study(
     'How many places and sequences a memory needs',
     tuple(
@@ -152,17 +149,14 @@ BOOSTER_CORNERS = Study(
         corner('base, trained on', PLAIN_CORNER),
         corner('with S', PLAIN_CORNER, adaptors=S),
         RAISED,
-        # The rates of the booster configs.
+        # Learning rates as in the booster configs.
         Run(
             'with T, the rest at a tenth',
             SEGMENTOR,
             RAISED.options
             | {
                 'optim_wrapper.optimizer.lr': 4e-4,
-                'optim_wrapper.paramwise_cfg.custom_keys': {
-                    '.temporal.': dict(lr_mult=10.0),
-                    'temporal.gamma': dict(lr_mult=10.0, decay_mult=0.0),
-                },
+                'optim_wrapper.paramwise_cfg.adaptor_lr_mult': 10.0,
             },
             PLAIN_CORNER,
         ),
@@ -172,15 +166,12 @@ BOOSTER_CORNERS = Study(
 
 
 def baselines(tuned: Callable[..., Run], **shape: object) -> tuple[Run, ...]:
-    """Ways to tune a base that are not ours.
+    """Return the runs of the baseline tuning methods.
 
     Args:
-        tuned: Makes a run of a name, a learning rate, options and the
-            backbone's arguments.
-        shape: Those arguments that say how large the backbone is.
-
-    Returns:
-        The runs.
+        tuned: Function that creates a run from a name, a learning rate, overrides and
+            arguments of the backbone.
+        shape: Backbone arguments that define its size.
     """
     return (
         tuned('everything', 4e-3),
@@ -191,15 +182,12 @@ def baselines(tuned: Callable[..., Run], **shape: object) -> tuple[Run, ...]:
 
 
 def tuning(new: str, rate_with_norms: float) -> Study:
-    """The study of ways to tune a base to a pair of classes.
+    """Return the study of tuning a base network to a new pair of classes.
 
     Args:
-        new: The pair, of `PAIRS`; the base is trained on the others.
-        rate_with_norms: The learning rate of adaptors and norms, for which
-            another one is best with each pair.
-
-    Returns:
-        The study.
+        new: Key of the pair in `PAIRS`; the base network is trained on the others.
+        rate_with_norms: Learning rate for tuning adaptors and norms; the best value
+            differs between pairs.
     """
     base = segment_some(
         'base',
@@ -243,13 +231,9 @@ def tuning(new: str, rate_with_norms: float) -> Study:
 
 
 def tuning_corners() -> Study:
-    """The study of ways to tune a base that lacks a memory.
-
-    Returns:
-        The study.
-    """
+    """Return the study of tuning a base network without memory to another lamp."""
     base = corner('base')
-    below = dict(decides=3)  # the lamp below on the right
+    below = dict(decides=3)  # the lower right lamp
 
     def tuned(
         name: str, rate: float, options: dict | None = None, **settings: object

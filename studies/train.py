@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The process of one run: `python -m studies.train FOLDER`.
+"""Train one run: `python -m studies.train FOLDER`.
 
-Trains as `tools/train.py` does, by the config beside the folder, and leaves
-`record.json` in it.
+Trains like `tools/train.py`, with the config next to the folder, and writes
+`record.json` to the folder.
 """
 
 import argparse
@@ -13,20 +13,12 @@ from mmengine.logging import MessageHub
 
 from benchmarks.ops import commit
 from mmadaptor.checkpoints.adaptor_only import count_trainable
-from mmadaptor.engine.checks.preflight import check_training
-from mmadaptor.engine.command_line import build_runner, load_config, make_data, run
+from mmadaptor.engine.command_line import build_runner, load_config, run
 from studies.run import RECORD, config_of
 
 
 def last_metrics(messages: MessageHub) -> dict[str, float]:
-    """The metrics of the last validation.
-
-    Args:
-        messages: The run's.
-
-    Returns:
-        The metrics by name.
-    """
+    """Return the metrics of the last validation by name."""
     return {
         name.removeprefix('val/'): float(buffer.current())
         for name, buffer in messages.log_scalars.items()
@@ -35,7 +27,7 @@ def last_metrics(messages: MessageHub) -> dict[str, float]:
 
 
 def main() -> None:
-    """Train and record."""
+    """Train or test, and write the record."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('folder', type=Path)
     folder = parser.parse_args().folder
@@ -48,8 +40,6 @@ def main() -> None:
             local_rank=0,
         )
     )
-    make_data(cfg)
-    check_training(cfg)
     runner = build_runner(cfg)
     trainable, total = count_trainable(runner.model)
     backbone = sum(p.numel() for p in runner.model.backbone.parameters())

@@ -12,8 +12,8 @@ import torch
 import mmadaptor
 from mmadaptor.checkpoints.loading import peek
 from mmadaptor.checkpoints.published import FAMILIES, Converter
+from mmadaptor.checkpoints.writing import save
 from mmadaptor.engine.command_line import refuse_to_overwrite, run
-from mmadaptor.engine.hooks.safe_checkpoint_hook import save_whole
 from mmadaptor.errors import InputError
 from mmadaptor.registry import MODELS
 
@@ -112,7 +112,7 @@ def main() -> None:
         **classes,
     )
     key = 'state_dict' if published or not converter.classifier else 'model'
-    save_whole({key: converted, 'meta': meta}, args.dst)
+    save({key: converted, 'meta': meta}, args.dst)
     kind = 'classifier' if converter.classifier else 'detector or segmentor'
     print(
         f'{args.dst}: a {kind}, {FAMILIES[family].backbone} with {arguments};'

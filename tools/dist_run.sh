@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# What dist_train.sh and dist_test.sh share: PROCESSES TOOL [its arguments].
+# Common part of dist_train.sh and dist_test.sh: PROCESSES TOOL [arguments of TOOL].
 # SPDX-License-Identifier: Apache-2.0
 set -euo pipefail
 tools=$(cd "$(dirname "$0")" && pwd)
 if [ "${NNODES:-1}" = 1 ] && [ -z "${PORT:-}" ]; then
-    place=(--standalone)  # a port that is free
+    place=(--standalone)  # picks a free port
 else
     place=(--nnodes "${NNODES:-1}" --node-rank "${NODE_RANK:-0}"
            --master-addr "${MASTER_ADDR:-127.0.0.1}"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Trains in PROCESSES processes, one a GPU, or on the CPU where there is none:
+# Train in PROCESSES processes, one per GPU, or on the CPU if there is no GPU:
 #   tools/dist_train.sh CONFIG PROCESSES [arguments of tools/train.py]
-# On several machines run it on each, with NNODES, NODE_RANK and MASTER_ADDR set.
+# For multiple machines, run on each with NNODES, NODE_RANK and MASTER_ADDR set.
 # SPDX-License-Identifier: Apache-2.0
 set -euo pipefail
 [ $# -ge 2 ] || { sed -n '2,4s/^# \?//p' "$0"; exit 2; } >&2

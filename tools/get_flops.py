@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Print a model's parameters and multiply-adds, with the scan counted.
+"""Prints the parameters and multiply-adds of a model, including the scan.
 
-Counted are matrix products, convolutions, the scan (9 N + 1 a step) and
-Adaptor-T's gather and readout; a two-stage detector counts 1000 box RoIs and
-100 mask RoIs.
+Counted are matrix products, convolutions, the scan (9 N + 1 per step) and
+Adaptor-T's gather and readout. A two-stage detector counts 1000 box RoIs and 100
+mask RoIs.
 """
 
 import argparse
@@ -12,7 +12,6 @@ from mmengine.registry import MODELS, init_default_scope
 from rich.console import Console
 from rich.table import Table
 
-import mmadaptor  # noqa: F401
 from mmadaptor.analysis.flops import count, input_size
 from mmadaptor.checkpoints.pretrained import drop_pretrained
 from mmadaptor.engine.cfg_options import merge_options
@@ -20,7 +19,7 @@ from mmadaptor.engine.command_line import add_config_options, positive, read_con
 
 
 def parse_args() -> argparse.Namespace:
-    """The command line."""
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='a config of mmdet, mmseg or mmpretrain')
     parser.add_argument(
@@ -28,22 +27,21 @@ def parse_args() -> argparse.Namespace:
         type=positive,
         nargs=2,
         metavar=('H', 'W'),
-        help="the image's size; by default 800 1280 for "
-        'detection, 512 2048 for segmentation, 224 224 for '
-        'classification, 128 128 for the embedded dataset',
+        help='image size in pixels (default: 800 1280 for detection, 512 2048 for '
+        'segmentation, 224 224 for classification, 128 128 for the embedded dataset)',
     )
     add_config_options(parser)
     return parser.parse_args()
 
 
 def main() -> None:
-    """Build the config's model, count, print."""
+    """Build the model of the config, count, print."""
     args = parse_args()
     config = read_config(args.config)
     merge_options(config, args.cfg_options)
     init_default_scope(config.get('default_scope', 'mmadaptor'))
     shape = args.shape or input_size(config)
-    drop_pretrained(config.model)  # which LoRAModel would load
+    drop_pretrained(config.model)  # LoRAModel loads it when it is built
     model = MODELS.build(config.model).eval()
     modules, ours = count(model, shape)
 
@@ -51,14 +49,14 @@ def main() -> None:
     table.add_column('module')
     table.add_column('parameters, M', justify='right')
     table.add_column('multiply-adds, G', justify='right')
-    # What only trains, as an auxiliary head, has parameters and no count.
-    for name, module in (*model.named_children(), ('in all', model)):
+    # Modules for training only, such as an auxiliary head, have no count.
+    for name, module in (*model.named_children(), ('total', model)):
         parameters = sum(p.numel() for p in module.parameters())
         if parameters or modules.get(name):
             flops = f'{modules[name] / 1e9:.3f}' if name in modules else ''
             table.add_row(name, f'{parameters / 1e6:.3f}', flops)
     for name, flops in ours.items():
-        table.add_row(f'of it {name}', '', f'{flops / 1e9:.3f}')
+        table.add_row(f'of which {name}', '', f'{flops / 1e9:.3f}')
     Console().print(table)
 
 

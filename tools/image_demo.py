@@ -1,94 +1,244 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Draws what a model sees in pictures: boxes and masks, classes or a label.
+"""Draws predictions for images: boxes and masks, classes of pixels, or a label.
 
 Usage: python tools/image_demo.py IMAGE [IMAGE ...] CONFIG CHECKPOINT
 """
 
 import argparse
+import glob
+import os
+from collections.abc import Callable, Sequence
 
+import torch
 from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.infer import BaseInferencer
+from mmengine.registry import DefaultScope
 from rich.progress import track
 
-import mmadaptor.engine  # noqa: F401  (registers safe loaders)
+from mmadaptor.checkpoints.loading import read_checkpoint
+from mmadaptor.checkpoints.strict import load_model, prepare
 from mmadaptor.engine.cfg_options import merge_options
-from mmadaptor.engine.checks.preflight import check_model
 from mmadaptor.engine.command_line import add_config_options, read_config, run
-from mmadaptor.engine.inference import (
-    Demo,
-    check_device,
-    conversions,
-    explain,
-    find_pictures,
-    places_for,
-)
-from mmadaptor.errors import InputError
+from mmadaptor.engine.runner import as_input_error
+from mmadaptor.errors import InputError, how_to_install
+from mmadaptor.visualization.enlarge import draw_large
+
+EXTENSIONS = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff', '.ppm', '.pgm')
+LEAST_SIZE = 256  # in pixels, for a label to be readable
 
 
 def parse_args() -> argparse.Namespace:
-    """Reads the command line."""
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument(
         'images',
         nargs='+',
         metavar='IMAGE',
-        help='picture, folder of pictures, or pattern such as "data/**/*.jpg"',
+        help='image, folder of images, or pattern such as "data/**/*.jpg"',
     )
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--out-dir', default='outputs', help='folder for the drawings')
     parser.add_argument(
-        '--score-thr', type=float, default=0.3, help='lowest score of a box'
+        '--score-thr',
+        type=float,
+        default=0.3,
+        help='lowest score of a box that is drawn',
     )
     parser.add_argument(
-        '--device', help='such as cuda:1 (default: an accelerator, if any)'
+        '--device',
+        default=get_device(),
+        help='such as cuda:1 (default: an accelerator, if there is one)',
     )
     add_config_options(parser)
     return parser.parse_args()
 
 
-def load(args: argparse.Namespace) -> Config:
-    """Reads the config, and checks the checkpoint against it.
+def find_images(sources: Sequence[str]) -> list[str]:
+    """Find the images that files, folders and patterns name, each once.
 
     Args:
+        sources: Files, folders and patterns. Of a folder, files with one of
+            `EXTENSIONS` are taken.
+
+    Returns:
+        The paths.
+
+    Raises:
+        InputError: A source names nothing.
+    """
+    images = []
+    for source in sources:
+        found = [source]
+        if os.path.isdir(source):
+            names = sorted(os.listdir(source))
+            found = [
+                os.path.join(source, n) for n in names if n.lower().endswith(EXTENSIONS)
+            ]
+            if len(found) < len(names):
+                print(
+                    f'{source}: {len(names) - len(found)} files left out, '
+                    f'which do not end in {", ".join(EXTENSIONS)}'
+                )
+        elif not os.path.isfile(source):
+            found = [
+                path
+                for path in sorted(glob.glob(source, recursive=True))
+                if os.path.isfile(path)
+            ]
+        if not found:
+            raise InputError(
+                f'{source}: expected an image, a folder of images or a pattern '
+                'that matches some, found none.'
+            )
+        images += found
+    return list(dict.fromkeys(images))
+
+
+def folders_for(images: Sequence[str], out_dir: str) -> list[str]:
+    """Choose a folder for the drawing of each image.
+
+    Args:
+        images: The paths.
+        out_dir: The folder for all drawings.
+
+    Returns:
+        A folder for each, laid out as those of the images. Images whose names
+        differ only in the extension get folders of their own.
+
+    Raises:
+        InputError: An image is inside `out_dir`, where a drawing could replace
+            it.
+    """
+    paths = [os.path.abspath(image) for image in images]
+    above = os.path.commonpath([os.path.dirname(path) for path in paths])
+    out = os.path.realpath(out_dir) + os.sep
+    folders, taken = [], set()
+    for image, path in zip(images, paths, strict=True):
+        if os.path.realpath(path).startswith(out):
+            raise InputError(
+                f'{image} is inside {out_dir}, where its drawing '
+                'could replace it: give another --out-dir.'
+            )
+        below = os.path.relpath(os.path.dirname(path), above)
+        folder = os.path.normpath(os.path.join(out_dir, below))
+        stem = os.path.splitext(os.path.basename(path))[0]
+        while (folder, stem) in taken:
+            folder += '_'
+        taken.add((folder, stem))
+        folders.append(folder)
+    return folders
+
+
+def build(cfg: Config, args: argparse.Namespace) -> Callable[[str, str], None]:
+    """Build the toolbox's own inferencer, with strictly loaded weights.
+
+    Args:
+        cfg: The config.
         args: The arguments.
 
     Returns:
-        The config.
+        A function that draws an image into a folder.
 
     Raises:
-        InputError: One of them is missing, damaged or of another task.
+        InputError: The config is not of a toolbox, or the checkpoint does not
+            fit.
     """
-    cfg = read_config(args.config)
-    merge_options(cfg, args.cfg_options)
-    cfg.load_from = args.checkpoint
-    check_model(cfg, device=args.device)
-    return cfg
+    scope = cfg.get('default_scope')
+    if missing := how_to_install(scope):
+        raise InputError(f'{args.config} needs {missing}')
+    checkpoint = read_checkpoint(args.checkpoint)
+    if cfg.get('visualizer'):  # only the images are to be written
+        cfg.visualizer.vis_backends = None
+    with as_input_error('model'):
+        inferencer, draw = INFERENCERS[scope](cfg, args)
+    # The inferencer loaded what fits and logged the rest.
+    prepare(inferencer.model, checkpoint, args.checkpoint)
+    load_model(inferencer.model, checkpoint, args.checkpoint)
+    return draw
+
+
+def build_detector(cfg: Config, args: argparse.Namespace) -> tuple:
+    """Build mmdet's inferencer and the function that draws with it."""
+    from mmdet.apis import DetInferencer
+
+    inferencer = DetInferencer(cfg, args.checkpoint, args.device, show_progress=False)
+    draw_large(inferencer.visualizer)
+    return inferencer, lambda image, folder: inferencer(
+        image, out_dir=folder, pred_score_thr=args.score_thr
+    )
+
+
+def build_segmentor(cfg: Config, args: argparse.Namespace) -> tuple:
+    """Build mmseg's inferencer and the function that draws with it."""
+    from mmseg.apis import MMSegInferencer
+
+    inferencer = MMSegInferencer(
+        cfg, args.checkpoint, device=args.device, show_progress=False
+    )
+    inferencer.visualizer.set_dataset_meta(**inferencer.model.dataset_meta)
+    # mmseg's own call writes label maps next to every drawing.
+    return inferencer, lambda image, folder: BaseInferencer.__call__(
+        inferencer, image, img_out_dir=os.path.join(folder, 'vis')
+    )
+
+
+def build_classifier(cfg: Config, args: argparse.Namespace) -> tuple:
+    """Build mmpretrain's inferencer and the function that draws with it."""
+    from mmpretrain import ImageClassificationInferencer
+    from mmpretrain.visualization import UniversalVisualizer
+
+    DefaultScope.get_instance('mmpretrain', scope_name='mmpretrain')
+    inferencer = ImageClassificationInferencer(cfg, args.checkpoint, args.device)
+    inferencer.visualizer = UniversalVisualizer()
+
+    def draw(image: str, folder: str) -> None:
+        os.makedirs(folder, exist_ok=True)
+        inferencer(image, resize=LEAST_SIZE, show_dir=os.path.join(folder, 'vis'))
+
+    return inferencer, draw
+
+
+INFERENCERS = dict(
+    mmdet=build_detector, mmseg=build_segmentor, mmpretrain=build_classifier
+)
 
 
 def main() -> None:
-    """Draws; whatever fails is named at the end and stops nothing else."""
+    """Draw; images that fail are listed at the end and stop nothing."""
     args = parse_args()
-    if args.device is not None:
-        check_device(args.device)
-    pictures, notes = find_pictures(args.images)
-    places = places_for(pictures, args.out_dir)
-    demo = Demo(load(args), args.checkpoint, args.device, args.score_thr)
-    for note in [*notes, *conversions(pictures)]:
-        print(f'note: {note}')
+    try:
+        torch.zeros(1, device=args.device)
+    except (RuntimeError, AssertionError, ImportError) as error:
+        raise InputError(
+            f'--device {args.device}: expected a device of this '
+            f'machine, such as {get_device()}.'
+        ) from error
+    cfg = read_config(args.config)
+    merge_options(cfg, args.cfg_options)
+    if cfg.get('default_scope') not in INFERENCERS:
+        raise InputError(
+            f'{args.config}: `default_scope` must be one of '
+            f'{list(INFERENCERS)}, got {cfg.get("default_scope")!r}.'
+        )
+    images = find_images(args.images)
+    jobs = list(zip(images, folders_for(images, args.out_dir), strict=True))
+    draw = build(cfg, args)
     failures = []
-    jobs = list(zip(pictures, places, strict=True))
-    for picture, place in track(jobs, description='Pictures'):
+    for image, folder in track(jobs, description='Images'):
         try:
-            demo.draw(picture, place)
-        except InputError as error:
-            failures.append(explain(error))
+            draw(image, folder)
+        except Exception as error:  # of any decoder, transform or layer
+            reason = str(error).strip().split('\n')[0]
+            failures.append(f'{image}: {type(error).__name__}: {reason}')
     print(
-        f'{len(pictures) - len(failures)} of {len(pictures)} pictures are '
-        f'drawn, in {args.out_dir}'
+        f'{len(jobs) - len(failures)} of {len(jobs)} images were drawn into '
+        f'{args.out_dir}'
     )
     if failures:
         raise InputError(
-            f'{len(failures)} could not be drawn:\n  ' + '\n  '.join(failures)
+            f'{len(failures)} images could not be drawn:\n  ' + '\n  '.join(failures)
         )
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes one whole checkpoint from adaptors alone and their base.
+"""Merges a checkpoint of adaptors only with its base into a whole checkpoint.
 
 Usage: python tools/merge_adaptors.py CONFIG CHECKPOINT DST
 
@@ -8,40 +8,41 @@ The toolboxes' inference calls, such as mmdet's init_detector, load no base.
 
 import argparse
 
-from mmadaptor.checkpoints.adaptor_only import NOTED, base_state, load_model
-from mmadaptor.checkpoints.loading import peek
+from mmadaptor.checkpoints.adaptor_only import NOTE, base_state
+from mmadaptor.checkpoints.loading import meta_of, peek
+from mmadaptor.checkpoints.strict import build_and_load
+from mmadaptor.checkpoints.writing import save
 from mmadaptor.engine.command_line import (
     add_common_arguments,
     load_config,
     refuse_to_overwrite,
     run,
 )
-from mmadaptor.engine.hooks.safe_checkpoint_hook import save_whole
 
 
 def parse_args() -> argparse.Namespace:
-    """Reads the command line."""
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument(
-        'config', help="config file, whose init_cfg names the base's file"
+        'config', help='config file, whose init_cfg names the file of the base'
     )
-    parser.add_argument('checkpoint', help='checkpoint of adaptors alone')
+    parser.add_argument('checkpoint', help='checkpoint of adaptors only')
     parser.add_argument('dst', help='checkpoint to write')
     add_common_arguments(parser)
     return parser.parse_args()
 
 
 def main() -> None:
-    """Merges."""
+    """Merge."""
     args = parse_args()
     refuse_to_overwrite(args.dst, args.checkpoint)
     cfg = load_config(args)
-    model = load_model(cfg, args.checkpoint)
-    meta = dict(peek(args.checkpoint).get('meta') or {})
-    meta.pop(NOTED, None)
-    # LoRAModel's state dict leaves its base out.
+    model = build_and_load(cfg, args.checkpoint)
+    meta = dict(meta_of(peek(args.checkpoint)))
+    meta.pop(NOTE, None)
+    # The state dict of LoRAModel does not include its base.
     weights = {**base_state(model), **model.state_dict()}
-    save_whole(dict(meta=meta, state_dict=weights), args.dst)
+    save(dict(meta=meta, state_dict=weights), args.dst)
     print(f'{args.dst}: {len(weights)} tensors.')
 
 

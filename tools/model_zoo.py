@@ -75,7 +75,7 @@ def describe(cfg: Config, name: str, known: dict) -> dict:
         'Config': f'configs/{name}.py',
         'Metadata': {
             'Parameters': parameters,
-            'FLOPs': modules['in all'],
+            'FLOPs': modules['total'],
             'Input': list(shape),
         },
         **by_hand,

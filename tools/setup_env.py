@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sets up `.venv`, from nothing to a checked installation.
+"""Set up `.venv` with all dependencies and compiled ops.
 
-`make env` runs this with any Python from 3.10 to 3.12; it needs a C++ compiler
-and a pip that reaches its registry. It installs what requirements/lock.txt
-pins, compiles mmcv's ops and mmadaptor's own, and checks that both load. Run
-again, it does only what is missing, which takes a second if nothing is.
+`make env` runs this script with any Python from 3.10 to 3.12; it needs a C++
+compiler and a pip that can reach its package index. It installs the packages pinned
+in requirements/lock.txt, compiles the ops of mmcv and mmadaptor, and checks that
+both load. Later runs redo only outdated steps, and take a second if there are none.
 """
 
 import hashlib
@@ -22,16 +22,16 @@ VENV = ROOT / '.venv'
 PYTHON = VENV / 'bin' / 'python'
 LOCK = ROOT / 'requirements' / 'lock.txt'
 
-# Rough guesses for 2 cores, which the time left on show starts from.
+# Rough estimates for 2 cores, used until a better one is known.
 SECONDS = dict(tools=15, torch=200, packages=60, mmcv=600, mmadaptor=110)
 
 
 class SetupError(Exception):
-    """What went wrong and what the user can do, in a sentence or two."""
+    """A failed step; the message tells the user how to fix it."""
 
 
 def pinned(*names: str) -> list[str]:
-    """The lock file's requirements of these names, or all if none is given."""
+    """Return the lock file's requirements with these names, or all if none is given."""
     lines = [line.split('#')[0].strip() for line in LOCK.open()]
     found = [line for line in lines if line]
     if names:
@@ -40,14 +40,15 @@ def pinned(*names: str) -> list[str]:
 
 
 class Step:
-    """A command in the background, its output in the log, its end awaited.
+    """A command that runs in the background and writes its output to a log.
 
     Args:
-        title: What the user reads.
-        key: Its expected time's name in `SECONDS`.
-        command: The command line.
-        env: Additions to the environment.
-        progress: Finds "[done/total]" in the output, for a better estimate.
+        title: Title shown to the user.
+        key: Key of the expected time in `SECONDS`; also names the log.
+        command: Command line.
+        env: Additional environment variables.
+        progress: Whether the output has "[done/total]" counts, which give a better
+            estimate of the time left.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class Step:
             )
 
     def seconds_left(self, elapsed: float) -> float:
-        """The estimate, from the compiler's own count where it has one."""
+        """Estimate the time left, from the compiler's progress count if available."""
         if self.progress:
             counts = re.findall(r'\[(\d+)/(\d+)\]', self.log.read_text())
             if counts and int(counts[-1][0]) > 5:
@@ -99,50 +100,50 @@ class Step:
             tail = '\n'.join(self.log.read_text().splitlines()[-25:])
             raise SetupError(
                 f'{tail}\n\n{self.title} failed; the end of its '
-                f'output is above, all of it in {self.log}. If '
-                'the network failed, run the command again: what '
-                'is done stays done.'
+                f'output is above, the full output in {self.log}. '
+                'If the network failed, run the command again: '
+                'completed steps are kept.'
             )
 
 
 def check_machine() -> None:
-    """Raise unless this Python, a compiler and the space are there."""
+    """Raise if Python, its headers, the compiler or disk space do not suffice."""
     if not (3, 10) <= sys.version_info[:2] <= (3, 12):
         raise SetupError(
-            'mmadaptor needs Python 3.10, 3.11 or 3.12, and this is '
-            f'{sys.version.split()[0]} ({sys.executable}). Name another one: '
+            'mmadaptor needs Python 3.10, 3.11 or 3.12, got '
+            f'{sys.version.split()[0]} ({sys.executable}). Choose another one: '
             'make env PYTHON=python3.11'
         )
     compiler = os.environ.get('CXX', 'c++')
     if shutil.which(compiler.split()[0]) is None:
         raise SetupError(
-            f'No C++ compiler: "{compiler}" is not found. Install one (on '
-            'Debian: apt-get install g++) or name yours in CXX.'
+            f'C++ compiler "{compiler}" not found. Install one (on Debian: '
+            'apt-get install g++) or set CXX to yours.'
         )
     if not pathlib.Path(sysconfig.get_path('include'), 'Python.h').exists():
         raise SetupError(
-            "Python's headers (Python.h) are not found, which compiling ops "
-            'needs. Install them (on Debian: apt-get install python3-dev).'
+            "Python's headers (Python.h) not found; they are needed to compile the "
+            'ops. Install them (on Debian: apt-get install python3-dev).'
         )
     free = shutil.disk_usage(ROOT).free / 2**30
     if free < 10 and not PYTHON.exists():
         raise SetupError(
-            f'The set-up needs 10 GiB in {ROOT}, and {free:.1f} GiB are free.'
+            f'The setup needs 10 GiB of disk space in {ROOT}, got {free:.1f} GiB.'
         )
 
 
 def pip(*arguments: str) -> list[str]:
-    """A pip command line in the environment."""
+    """Return a command line that runs the environment's pip."""
     return [str(PYTHON), '-m', 'pip', '--disable-pip-version-check', *arguments]
 
 
 def install(*requirements: str) -> list[str]:
-    """Install just these: the lock file names every dependency itself."""
+    """Return a pip command that installs without dependencies; the lock lists all."""
     return pip('install', '--no-deps', '--no-build-isolation', *requirements)
 
 
 def fingerprint(*parts: str | pathlib.Path) -> str:
-    """A hash of texts and files, to see whether a step's input changed."""
+    """Hash texts and file contents, to detect whether the input of a step changed."""
     digest = hashlib.sha256()
     for part in parts:
         is_file = isinstance(part, pathlib.Path)
@@ -151,11 +152,13 @@ def fingerprint(*parts: str | pathlib.Path) -> str:
 
 
 class Stamp:
-    """A file in the environment that says what a step was done with.
+    """A file in the environment that records the input of a completed step.
+
+    It is true if the step was completed with the current input.
 
     Args:
-        name: The step's.
-        content: What it is to be done with.
+        name: Name of the step.
+        content: Current input of the step, e.g. a `fingerprint`.
     """
 
     def __init__(self, name: str, content: str) -> None:
@@ -165,17 +168,17 @@ class Stamp:
         return self.path.exists() and self.path.read_text() == self.content
 
     def set(self) -> None:
-        """Say that the step is done."""
+        """Mark the step as completed."""
         self.path.write_text(self.content)
 
 
 def precompile_torch_header() -> dict[str, str]:
-    """Precompile torch's header, which each of mmcv's sources includes.
+    """Precompile torch's header, which every source file of mmcv includes.
 
-    A compiler that cannot use it ignores it, so this can only help.
+    A compiler that cannot use the precompiled header ignores it.
 
     Returns:
-        The environment for mmcv's build.
+        Environment variables for mmcv's build.
     """
     plain = {'CFLAGS': '-g0'}
     folder = VENV / 'pch'
@@ -209,7 +212,7 @@ def precompile_torch_header() -> dict[str, str]:
 
 
 def torch_packages() -> list[str]:
-    """The lock file's torch and all that it needs."""
+    """Return the lock file's requirements of torch and its dependencies."""
     return [
         r
         for r in pinned()
@@ -223,7 +226,7 @@ def torch_packages() -> list[str]:
 
 
 def install_packages() -> None:
-    """What the environment lacks, mmcv compiled while the rest installs."""
+    """Install the pinned packages; compile mmcv while the others are installed."""
     Step(
         'Build tools',
         'tools',
@@ -234,8 +237,8 @@ def install_packages() -> None:
         'torch (0.5 GB, and its CUDA libraries, 2 GB)', 'torch', install(*torch)
     ).wait()
     compiled = Stamp('mmcv', fingerprint(*torch, *pinned('onedl-mmcv')))
-    # pip would take a wheel from its cache that was compiled for another torch,
-    # and leave one that is installed.
+    # Without these flags pip would reuse a cached wheel that was compiled for another
+    # torch, or keep the installed one.
     mmcv = (
         None
         if compiled
@@ -257,7 +260,7 @@ def install_packages() -> None:
     )
     rest = set(pinned()) - set(torch) - set(pinned('onedl-mmcv'))
     try:
-        Step('The other packages', 'packages', install(*sorted(rest))).wait()
+        Step('Other packages', 'packages', install(*sorted(rest))).wait()
     finally:
         if mmcv:
             mmcv.wait()
@@ -265,7 +268,7 @@ def install_packages() -> None:
 
 
 def check_installation() -> None:
-    """Raise unless both compiled libraries load."""
+    """Raise if the compiled ops of mmcv or mmadaptor do not load."""
     for name, statement in {
         "mmcv's ops": 'import torch, mmcv._ext',
         "mmadaptor's ops": 'from mmadaptor.ops._extension import require; require()',
@@ -275,21 +278,21 @@ def check_installation() -> None:
         )
         if done.returncode:
             raise SetupError(
-                f'{done.stderr.strip()}\n\n{name} do not load, most likely '
-                'because they were compiled for another torch. Remove the '
-                'environment and set it up again: rm -r .venv && make env'
+                f'{done.stderr.strip()}\n\n{name} failed to load, most likely '
+                'because they were compiled for another version of torch. Recreate '
+                'the environment: rm -r .venv && make env'
             )
 
 
 def set_up() -> None:
-    """Bring `.venv` up to the lock file and the sources."""
+    """Update `.venv` to the lock file and the sources."""
     check_machine()
     version = '.'.join(map(str, sys.version_info[:3]))
     made = Stamp('python', version)
     if not made:
         print(
-            f'Setting up {VENV} with Python {version}; the first time takes '
-            'some minutes.',
+            f'Setting up {VENV} with Python {version}; the first setup takes '
+            'several minutes.',
             flush=True,
         )
         subprocess.run([sys.executable, '-m', 'venv', '--clear', str(VENV)], check=True)
@@ -326,7 +329,7 @@ def set_up() -> None:
 
 
 def main() -> None:
-    """Set up, or say in a sentence what to do."""
+    """Set up the environment, or exit with a message that tells how to fix it."""
     try:
         set_up()
     except SetupError as error:

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Trains on a Slurm cluster:
+# Train on a Slurm cluster:
 #   tools/slurm_train.sh PARTITION JOB_NAME CONFIG WORK_DIR [arguments of tools/train.py]
-# GPUS (8), GPUS_PER_NODE (8), CPUS_PER_TASK (5) and SRUN_ARGS may be set.
+# Optional variables (defaults): GPUS (8), GPUS_PER_NODE (8), CPUS_PER_TASK (5), SRUN_ARGS.
 # SPDX-License-Identifier: Apache-2.0
 set -euo pipefail
 [ $# -ge 4 ] || { sed -n '2,4s/^# \?//p' "$0"; exit 2; } >&2
 tools=$(cd "$(dirname "$0")" && pwd)
 per_node=${GPUS_PER_NODE:-8}
-# SRUN_ARGS is a list of words.
+# SRUN_ARGS is split into words.
 # shellcheck disable=SC2086
 PYTHONPATH=$tools/..${PYTHONPATH:+:$PYTHONPATH} exec srun -p "$1" \
     --job-name "$2" --gres "gpu:$per_node" --ntasks "${GPUS:-8}" \

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tests a checkpoint of mmdet, mmseg or mmpretrain; the config says which.
+"""Tests a checkpoint of mmdet, mmseg or mmpretrain.
 
 Usage: python tools/test.py CONFIG CHECKPOINT
 """
@@ -9,13 +9,10 @@ import os
 
 from mmengine.config import Config
 
-import mmadaptor.engine  # noqa: F401  (registers hooks and safe loaders)
-from mmadaptor.engine.checks.preflight import check_test
 from mmadaptor.engine.command_line import (
     add_common_arguments,
     build_runner,
     load_config,
-    make_data,
     run,
 )
 from mmadaptor.errors import InputError
@@ -23,22 +20,22 @@ from mmadaptor.visualization.enlarge import draw_large
 
 
 def parse_args() -> argparse.Namespace:
-    """Reads the command line."""
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--out', metavar='FILE.pkl', help='file for the predictions')
-    parser.add_argument('--show-dir', help='folder for pictures of the predictions')
+    parser.add_argument('--show-dir', help='folder for images of the predictions')
     add_common_arguments(parser)
     return parser.parse_args()
 
 
 def draw_into(cfg: Config, folder: str) -> None:
-    """Turns on the toolbox's own drawing of predictions.
+    """Turn on the toolbox's own drawing of predictions.
 
     Args:
-        cfg: The config, which is changed.
-        folder: Where the pictures go.
+        cfg: The config, changed in place.
+        folder: The folder for the images.
 
     Raises:
         InputError: The config has no visualization hook.
@@ -49,7 +46,7 @@ def draw_into(cfg: Config, folder: str) -> None:
             "--show-dir needs the toolbox's hook in the config: "
             'default_hooks=dict(visualization=dict(type=...)).'
         )
-    # An absolute path keeps mmdet from putting it below its log folder.
+    # mmdet would put a relative path below its log folder.
     folder = os.path.abspath(folder)
     scope = cfg.get('default_scope')
     if scope == 'mmpretrain':
@@ -64,14 +61,14 @@ def draw_into(cfg: Config, folder: str) -> None:
 
 
 def dump_into(cfg: Config, path: str) -> None:
-    """Adds a metric that writes the predictions to a file.
+    """Add a metric that writes the predictions to a file.
 
     Args:
-        cfg: The config, which is changed.
+        cfg: The config, changed in place.
         path: The file.
 
     Raises:
-        InputError: It is not a pickle by its name.
+        InputError: The file is not named as a pickle.
     """
     if not path.endswith(('.pkl', '.pickle')):
         raise InputError(f'--out {path}: expected a name that ends in .pkl')
@@ -86,17 +83,14 @@ def dump_into(cfg: Config, path: str) -> None:
 
 
 def main() -> None:
-    """Tests."""
+    """Test."""
     args = parse_args()
     cfg = load_config(args)
-    cfg.load_from = args.checkpoint
-    cfg.resume = False
+    cfg.load_from, cfg.resume = args.checkpoint, False
     if args.show_dir:
         draw_into(cfg, args.show_dir)
     if args.out:
         dump_into(cfg, args.out)
-    make_data(cfg)
-    check_test(cfg)
     runner = build_runner(cfg)
     if args.show_dir and cfg.get('default_scope') == 'mmdet':
         draw_large(runner.visualizer)

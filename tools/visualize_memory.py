@@ -14,9 +14,9 @@ from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import init_default_scope
 
-from mmadaptor.checkpoints.adaptor_only import load_model
+from mmadaptor.checkpoints.strict import build_and_load
+from mmadaptor.datasets.checked_pipeline import CheckedPipeline
 from mmadaptor.engine.command_line import add_common_arguments, load_config, run
-from mmadaptor.engine.loading import guard_loading, unguard_loading
 from mmadaptor.errors import InputError
 from mmadaptor.visualization import (
     Lattice,
@@ -29,7 +29,7 @@ from mmadaptor.visualization import (
     without_adaptors,
 )
 
-LOADERS = ('Annotation', 'Label')
+LABEL_LOADERS = ('Annotation', 'Label')
 
 
 def parse_args() -> argparse.Namespace:
@@ -99,15 +99,13 @@ def read_image(path: str, cfg: Config) -> dict:
         raise InputError(
             f'{cfg.filename} has no test_dataloader, whose pipeline reads the image.'
         )
-    unguard_loading(cfg)  # or labels could not be told from pictures
-    dataset = cfg.test_dataloader.dataset
-    dataset.pipeline = [
+    steps = [
         step
-        for step in dataset.pipeline
-        if not any(name in step['type'] for name in LOADERS)
+        for step in cfg.test_dataloader.dataset.pipeline
+        if not any(word in str(step['type']) for word in LABEL_LOADERS)
     ]
-    guard_loading(cfg)
-    return Compose(dataset.pipeline)(dict(img_path=path, img_id=0))
+    pipeline = CheckedPipeline(Compose(steps))
+    return pipeline(dict(img_path=path, img_id=0))
 
 
 def choose_block(records: dict, asked: str | None) -> str:
@@ -199,7 +197,7 @@ def main() -> None:
     cfg = load_config(args)
     init_default_scope(cfg.get('default_scope', 'mmadaptor'))
     sample = read_image(args.image, cfg)
-    model = load_model(cfg, args.checkpoint).eval()
+    model = build_and_load(cfg, args.checkpoint).eval()
     inputs = model.data_preprocessor(pseudo_collate([sample]))['inputs']
     seen = sample['inputs'].permute(1, 2, 0).numpy()[..., ::-1]  # RGB
     records = record_memory(model.backbone, inputs)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-# For mmseg, whose own bases mmengine does not find in the onedl-* distribution.
-_base_ = 'hooks.py'
-
+# mmseg's runtime, run by mmadaptor's runner. mmengine does not find mmseg's own
+# bases in the onedl-* distribution.
+custom_imports = dict(imports=['mmadaptor', 'mmadaptor.engine'])
+runner_type = 'mmadaptor.Runner'
 default_scope = 'mmseg'
 env_cfg = dict(
     cudnn_benchmark=True,
@@ -19,6 +20,9 @@ default_hooks = dict(
     checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=3),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='SegVisualizationHook'),
+    exact_resume=dict(type='mmadaptor.ExactResumeHook'),
+    strict_load=dict(type='mmadaptor.StrictLoadHook'),
+    curves=dict(type='mmadaptor.CurvesHook'),
 )
 log_level = 'INFO'
 load_from = None

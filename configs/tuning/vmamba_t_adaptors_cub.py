@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Adaptors and head train; blocks of equal width share their adaptors.
-_base_ = '../_base_/tuning_cub.py'
+_base_ = '../_base_/recipes/tuning_cub.py'
 
 model = dict(
     backbone=dict(

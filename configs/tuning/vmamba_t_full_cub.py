@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Everything trains.
-_base_ = '../_base_/tuning_cub.py'
+_base_ = '../_base_/recipes/tuning_cub.py'
 
 model = dict(backbone=dict(drop_path_rate=0.2))
 optim_wrapper = dict(optimizer=dict(lr=1e-4))

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Low-rank changes of the scan's projections, and the head, train.
-_base_ = '../_base_/tuning_cub.py'
+_base_ = '../_base_/recipes/tuning_cub.py'
 
 model = dict(
     backbone=dict(

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Parameters and multiply-adds of a model of any toolbox, without computing.
+"""Parameters and multiply-adds of a model of any toolbox.
 
-Counted are matrix products, convolutions, the scan (9 N + 1 a step) and
-Adaptor-T's gather and readout; a two-stage detector counts 1000 box RoIs and
-100 mask RoIs. The model is moved to torch's `meta` device, which knows shapes
-and no values, so a count takes a second at any size.
+Counted are matrix products, convolutions, the scan (9 N + 1 per step) and
+Adaptor-T's gather and readout. A two-stage detector counts 1000 box RoIs and 100
+mask RoIs. The model is moved to torch's `meta` device, which computes shapes only,
+so a count takes a second at any image size.
 """
 
 from collections.abc import Sequence
@@ -30,11 +30,7 @@ OURS = (
 
 
 class _Regions(nn.Module):
-    """Stands for a RoI extractor, whose op has no `meta` kernel.
-
-    Args:
-        extractor: The extractor, of mmdet.
-    """
+    """Stands in for a RoI extractor of mmdet, whose op has no `meta` kernel."""
 
     def __init__(self, extractor: nn.Module) -> None:
         super().__init__()
@@ -42,62 +38,55 @@ class _Regions(nn.Module):
         self.shape = (extractor.out_channels, *extractor.roi_layers[0].output_size)
 
     def forward(self, maps: Sequence[Tensor], rois: Tensor) -> Tensor:
-        """The shape of what the extractor returns.
-
-        Args:
-            maps: The neck's maps.
-            rois: `(n, 5)`.
-
-        Returns:
-            Zeros `(n, C, h, w)`.
-        """
+        """Return zeros `(n, C, h, w)` for `rois` `(n, 5)`."""
         return rois.new_zeros(len(rois), *self.shape)
 
 
 def input_size(cfg: Config) -> tuple[int, int]:
-    """The image size that a config's toolbox is counted at.
+    """Return the image size at which models of a config are counted.
 
     Args:
         cfg: The config.
 
     Returns:
-        Height and width: by convention 800 x 1280 for detection, 512 x 2048
-        for segmentation, 224 x 224 for classification; of a config on the
-        embedded dataset the size of its pictures.
+        Height and width in pixels: by convention 800 x 1280 for detection,
+        512 x 2048 for segmentation, 224 x 224 for classification, and the size of
+        its images for the embedded dataset.
 
     Raises:
-        InputError: The config's `default_scope` is none of the three.
+        InputError: `default_scope` of the config is none of the three toolboxes.
     """
     if cfg.get('embedded_dataset'):
         return EMBEDDED_SIZE
     scope = cfg.get('default_scope')
     if scope not in SIZES:
         raise InputError(
-            f'{cfg.filename}: `default_scope` must be one of {list(SIZES)} for '
-            f'a default image size, got {scope!r}. Give the size by --shape.'
+            f'{cfg.filename}: `default_scope` must be one of {list(SIZES)} for a '
+            f'default image size, got {scope!r}. Give the size by --shape.'
         )
     return SIZES[scope]
 
 
 def count(model: nn.Module, shape: Sequence[int]) -> tuple[dict, dict]:
-    """Counts a forward pass of one image, without post-processing.
+    """Count a forward pass of one image, without post-processing.
 
     Args:
-        model: A detector, segmentor or classifier in evaluation mode; it is on
-            the `meta` device afterwards and of no other use.
-        shape: The image's height and width.
+        model: A detector, segmentor or classifier in evaluation mode. It is on the
+            `meta` device afterwards and cannot be used further.
+        shape: Height and width of the image.
 
     Returns:
-        Multiply-adds by top-level module and `'in all'`, and of our ops by op.
+        Multiply-adds by top-level module and `'total'`, and by op of ours.
     """
     model.to('meta')
     for name, module in list(model.named_modules()):
         if hasattr(module, 'roi_layers'):
             model.set_submodule(name, _Regions(module))
+    images = torch.zeros(1, _channels(model), *shape, device='meta')
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        _run(model, torch.zeros(1, 3, *shape, device='meta'))
+        _run(model, images)
     counts = counter.get_flop_counts()
-    # A module is counted by its path from the outermost one that was called.
+    # A module is counted under its path from the outermost module called.
     root = type(model).__name__
     modules = {}
     for name, module in model.named_children():
@@ -109,12 +98,20 @@ def count(model: nn.Module, shape: Sequence[int]) -> tuple[dict, dict]:
         for op, flops in counts['Global'].items()
         if any(name in str(op) for name in OURS)
     }
-    modules['in all'] = counter.get_total_flops() // 2
+    modules['total'] = counter.get_total_flops() // 2
     return modules, ours
 
 
-def _head_past_hooks(model: nn.Module) -> nn.Module | None:
-    """The head whose `forward` a toolbox calls itself, past the counter."""
+def _channels(model: nn.Module) -> int:
+    """Return the number of channels that the first convolution reads."""
+    for module in getattr(model, 'backbone', model).modules():
+        if isinstance(module, nn.Conv2d):
+            return module.in_channels
+    return 3
+
+
+def _head_called_directly(model: nn.Module) -> nn.Module | None:
+    """Return the head whose `forward` a toolbox calls, past the counter's hooks."""
     if hasattr(model, 'decode_head'):
         return model.decode_head
     kinds = [kind.__name__ for kind in type(model).__mro__]
@@ -127,7 +124,7 @@ def _run(model: nn.Module, images: Tensor) -> None:
         model.rpn_head(features)
         boxes = images.new_zeros(ROIS, 4)
         model.roi_head(features, [InstanceData(bboxes=boxes)])
-    elif head := _head_past_hooks(model):
+    elif head := _head_called_directly(model):
         head(model.extract_feat(images))
     else:
         model(images, mode='tensor')

@@ -1,33 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a tuned model is made of: what trained, and the base it stands on."""
+"""Checkpoints that hold only what was tuned, without the frozen base."""
 
 import hashlib
-import logging
 from collections.abc import Mapping
 
 import torch
-from mmengine.config import Config
-from mmengine.logging import MMLogger
-from mmengine.registry import init_default_scope
-from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor, nn
 
 from mmadaptor.errors import CheckpointMismatchError, DamagedFileError
-from mmadaptor.registry import MODELS
 
-from .strict import NOTED, load_strict, weights_of
+from .loading import meta_of, weights_of
 
 ADAPTORS = {'temporal', 'spatial'}
+NOTE = 'tuning'  # the key in the meta of such a checkpoint
 
 
 def count_trainable(model: nn.Module) -> tuple[int, int]:
-    """Count parameters; shared ones count once.
+    """Count parameters; a shared parameter counts once.
 
     Args:
         model: Any module.
 
     Returns:
-        The numbers that train, and all of them.
+        The number of trainable parameters, and of all parameters.
     """
     parameters = list(model.parameters())
     return (
@@ -37,15 +32,15 @@ def count_trainable(model: nn.Module) -> tuple[int, int]:
 
 
 def base_state(model: nn.Module) -> dict[str, Tensor]:
-    """What tuning leaves as it is: the base that a tuned model stands on.
+    """Return the frozen weights of a model: the base of its tuned weights.
 
     Args:
         model: Any module.
 
     Returns:
-        By name the frozen parameters, and the buffers that are saved of
-        modules whose own parameters are all frozen; no adaptors, which no
-        base has, frozen or not.
+        By name the frozen parameters, and the persistent buffers of modules
+        whose own parameters are all frozen. Adaptors are never part of a base,
+        frozen or not.
     """
     state = {}
     for prefix, module in model.named_modules():
@@ -66,127 +61,86 @@ def base_state(model: nn.Module) -> dict[str, Tensor]:
     return state
 
 
-def fingerprints(state: Mapping[str, Tensor]) -> dict[str, str]:
-    """Fingerprints of weights: type, shape and every bit.
+def digest(state: Mapping[str, Tensor]) -> str:
+    """Hash weights: names, types, shapes and all bits.
 
     Args:
         state: The weights by name, on any device.
 
     Returns:
-        For each 16 hexadecimal digits of a SHA-256.
+        16 hexadecimal digits of a SHA-256.
     """
-    found = {}
-    for name, value in state.items():
-        value = value.detach().cpu().contiguous()
-        digest = hashlib.sha256(f'{value.dtype} {tuple(value.shape)}'.encode())
-        digest.update(value.reshape(-1).view(torch.uint8).numpy())
-        found[name] = digest.hexdigest()[:16]
-    return found
+    total = hashlib.sha256()
+    for name in sorted(state):
+        value = state[name].detach().cpu().contiguous()
+        total.update(f'{name} {value.dtype} {tuple(value.shape)}'.encode())
+        total.update(value.reshape(-1).view(torch.uint8).numpy())
+    return total.hexdigest()[:16]
+
+
+def take_base_out(model: nn.Module, checkpoint: dict) -> None:
+    """Remove the base from a checkpoint before it is saved.
+
+    Args:
+        model: The model that is saved.
+        checkpoint: Its checkpoint, with `state_dict` and `meta`. Changed in
+            place: `meta` gets the digests of both parts.
+    """
+    base = base_state(model)
+    tuned = {
+        name: value
+        for name, value in checkpoint['state_dict'].items()
+        if name not in base
+    }
+    checkpoint['state_dict'] = tuned
+    checkpoint['meta'][NOTE] = dict(base=digest(base), tuned=digest(tuned))
+
+
+def holds_adaptors_only(checkpoint: Mapping) -> bool:
+    """Return whether a checkpoint was saved without its base."""
+    return NOTE in meta_of(checkpoint)
 
 
 def complete(model: nn.Module, checkpoint: dict, source: str) -> None:
-    """Put the base into a checkpoint of what was tuned.
+    """Add the base to a checkpoint that was saved without it.
 
     Args:
-        model: Stands on its base, or loads it now: a test leaves that out.
-        checkpoint: What the file holds, which is changed. One that was not
-            saved by AdaptorCheckpointHook is left as it is.
-        source: Where it comes from, for the errors.
+        model: Holds the base, or loads it now through its `init_weights` (a
+            test does not call that).
+        checkpoint: The content of the file; its `state_dict` is changed. A
+            checkpoint that has its base is left as it is.
+        source: Where it comes from, for error messages.
 
     Raises:
-        DamagedFileError: What was tuned is not what was saved.
-        CheckpointMismatchError: The base is another one.
+        DamagedFileError: The tuned weights are not those that were saved.
+        CheckpointMismatchError: The model has another base.
     """
-    noted = (checkpoint.get('meta') or {}).get(NOTED)
-    if noted is None:
+    if not holds_adaptors_only(checkpoint):
         return
-    if not isinstance(noted, dict) or not all(
-        isinstance(noted.get(part), dict) for part in ('tuned', 'base')
-    ):
+    note = checkpoint['meta'][NOTE]
+    if not isinstance(note, dict) or set(note) != {'base', 'tuned'}:
         raise DamagedFileError(
-            f'{source}: expected the fingerprints of what was tuned and of its '
-            f'base in meta[{NOTED!r}], got {noted!r}.'
+            f'{source}: expected the digests of `base` and '
+            f'`tuned` in meta[{NOTE!r}], got {note!r}.'
         )
     tuned = weights_of(checkpoint, source)
-    if differs := _difference(noted['tuned'], fingerprints(tuned)):
-        raise DamagedFileError(f'{source} was changed after it was saved: {differs}.')
+    if digest(tuned) != note['tuned']:
+        raise DamagedFileError(f'{source} was changed after it was saved.')
     if not getattr(model, 'is_init', False):
-        _load_base(model)
-    base = base_state(model)
-    _check_base(noted['base'], base, tuned, source)
-    checkpoint['state_dict'] = {**base, **tuned}
-
-
-def _check_base(
-    expected: Mapping[str, str],
-    base: Mapping[str, Tensor],
-    tuned: Mapping[str, Tensor],
-    source: str,
-) -> None:
-    """Compares the base of a model with the one that was tuned."""
-    for names, was, now in (
-        (base.keys() & tuned.keys(), 'trained', 'freezes'),
-        (expected.keys() - base.keys(), 'froze', 'trains or lacks'),
-        (base.keys() - expected.keys() - tuned.keys(), 'lacked', 'freezes'),
-    ):
-        if names:
-            raise CheckpointMismatchError(
-                f'{source} was tuned in another way: it {was}, and the config '
-                f'{now}, {len(names)} weights, such as {min(names)}. What '
-                "trains is said by the backbone's `trainable`, `adaptors` and "
-                '`frozen_stages`.'
-            )
-    if differs := _difference(expected, fingerprints(base)):
-        raise CheckpointMismatchError(
-            f'{source} was tuned on another base: {differs}. The base is what '
-            "the config's init_cfg=dict(type='Pretrained', ...) loads."
-        )
-
-
-def _difference(expected: Mapping[str, str], got: Mapping[str, str]) -> str:
-    """Of two sets of fingerprints; empty if they are equal."""
-    differ = [
-        name
-        for name in sorted({*expected, *got})
-        if expected.get(name) != got.get(name)
-    ]
-    if not differ:
-        return ''
-    first = differ[0]
-    return (
-        f'{len(differ)} of {len(expected)} weights differ, first {first}: '
-        f'expected the fingerprint {expected.get(first)}, got '
-        f'{got.get(first)}'
-    )
-
-
-def _load_base(model: nn.Module) -> None:
-    """Starts a model without a line to the console for each parameter."""
-    logger = MMLogger.get_current_instance()
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
         model.init_weights()
-    finally:
-        logger.setLevel(level)
-
-
-def load_model(cfg: Config, path: str) -> nn.Module:
-    """Builds a config's model and loads a checkpoint, strictly.
-
-    Args:
-        cfg: The config.
-        path: The checkpoint; one of adaptors alone is completed with its base.
-
-    Returns:
-        The model.
-
-    Raises:
-        InputError: The checkpoint is missing, damaged, or of another model.
-    """
-    init_default_scope(cfg.get('default_scope', 'mmadaptor'))
-    checkpoint = CheckpointLoader.load_checkpoint(path, 'cpu')
-    model = MODELS.build(cfg.model)
-    complete(model, checkpoint, path)
-    load_strict(model, weights_of(checkpoint, path), path)
-    return model
+    base = base_state(model)
+    if both := base.keys() & tuned.keys():
+        raise CheckpointMismatchError(
+            f'{source} was tuned in another way: it trained {len(both)} weights '
+            f'that the config freezes, such as {min(both)}. `trainable`, '
+            '`adaptors` and `frozen_stages` of the backbone decide what trains.'
+        )
+    if digest(base) != note['base']:
+        raise CheckpointMismatchError(
+            f'{source} was tuned on another base, or other parts of it were '
+            f'frozen: expected the digest {note["base"]}, got {digest(base)} '
+            f"for {len(base)} frozen weights. init_cfg=dict(type='Pretrained', "
+            '...) names the file of the base; `trainable` and `frozen_stages` '
+            'of the backbone decide what is frozen.'
+        )
+    checkpoint['state_dict'] = {**base, **tuned}

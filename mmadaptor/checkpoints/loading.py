@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checkpoints are data: nothing that a file holds is ever run.
+"""Weights-only reading of checkpoints, without a fallback to unpickling.
 
-mmengine reads weights only at first, and then falls back to full unpickling,
-which runs whatever code a file brings; its http loader unpickles at once. The
-loaders here replace mmengine's for every scheme and have no fallback.
+mmengine first reads weights only and then falls back to full unpickling, which
+runs any code that a file carries. Its http loader unpickles at once.
 """
 
 import argparse
@@ -14,7 +13,7 @@ import os
 import pickle
 import re
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -23,27 +22,28 @@ from mmengine.runner.checkpoint import CheckpointLoader
 
 from mmadaptor.errors import DamagedFileError, InputError, UnsafeCheckpointError
 
-# torch obeys this one even where a caller asks for full unpickling.
+# Makes torch read weights only even where a caller asks for full unpickling.
 FORCE_WEIGHTS_ONLY = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
-# And refuses to load anything where a user has set this one as well.
+# If a user sets this one, torch refuses to load at all beside the first.
 FORCE_UNPICKLING = 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'
-# What torch says of a file that is cut, or a zip file of something else.
+# Parts of torch's messages on truncated files and on other zip files.
 DAMAGED = ('PytorchStreamReader', 'unexpected EOF', 'inline_container')
 
 
 @contextlib.contextmanager
 def weights_only(name: str) -> Iterator[None]:
-    """Makes every `torch.load` inside read weights only.
+    """Make every `torch.load` in the context read weights only.
 
     Tensors, plain containers, numpy arrays, mmengine's log history and
-    `argparse.Namespace` are read, all else is refused.
+    `argparse.Namespace` are read. Everything else is refused.
 
     Args:
-        name: The checkpoint's path or address, for the errors.
+        name: Path or address of the checkpoint, for error messages.
 
     Raises:
-        UnsafeCheckpointError: The file holds any other object.
-        DamagedFileError: The file is truncated or no checkpoint.
+        UnsafeCheckpointError: The file holds another object.
+        DamagedFileError: The file is truncated or not a checkpoint.
+        InputError: The file cannot be read.
     """
     allowed = [*mmengine_checkpoint.get_torch_safe_globals(), argparse.Namespace]
     before = {
@@ -59,11 +59,11 @@ def weights_only(name: str) -> Iterator[None]:
     except (EOFError, zipfile.BadZipFile, LookupError) as error:
         raise _damage(name, error) from error
     except RuntimeError as error:
-        if not any(said in str(error) for said in DAMAGED):
+        if not any(part in str(error) for part in DAMAGED):
             raise
         raise _damage(name, error) from error
     except OSError as error:
-        # What torch's reader says where a file's directory points outside it.
+        # torch's reader, if the file's directory points outside the file.
         if error.errno == errno.EINVAL:
             raise _damage(name, error) from error
         raise InputError(f'{name} cannot be read: {error}') from error
@@ -78,31 +78,31 @@ def _refusal(name: str, error: Exception) -> InputError:
         return _damage(name, error)
     return UnsafeCheckpointError(
         f'{name} holds a pickled object ({found.group(1)}) besides weights. '
-        'Only weights are read, so the file was refused and nothing in it '
-        'ran. Ask whoever made it for a file of tensors alone.'
+        'mmadaptor reads weights only, so the file was refused and none of its '
+        'code ran. Ask its author for a file that holds only tensors.'
     )
 
 
 def _damage(name: str, error: Exception) -> DamagedFileError:
     reason = re.split(r'\n|\. ', str(error).strip())[0] or type(error).__name__
     return DamagedFileError(
-        f'{name} is truncated or no checkpoint ({reason[:200]}). Copy or '
-        'download it again, or use another.'
+        f'{name} is truncated or not a checkpoint ({reason[:200]}). Copy or '
+        'download it again, or use another file.'
     )
 
 
 def load_from_local(filename: str, map_location: Any = None) -> Any:
-    """Reads a checkpoint from the file system, weights only.
+    """Read a checkpoint from the file system, weights only.
 
     Args:
-        filename: Path of the file; `~` is the home folder.
-        map_location: As `torch.load` takes it.
+        filename: Path of the file; `~` is expanded.
+        map_location: As in `torch.load`.
 
     Returns:
-        What the checkpoint holds.
+        The content of the checkpoint.
 
     Raises:
-        InputError: The file is missing.
+        InputError: The file does not exist.
     """
     path = os.path.expanduser(filename)
     if not os.path.isfile(path):
@@ -110,33 +110,83 @@ def load_from_local(filename: str, map_location: Any = None) -> Any:
     return torch.load(path, map_location=map_location, weights_only=True)
 
 
+def read_checkpoint(source: str, map_location: Any = 'cpu') -> dict:
+    """Read a checkpoint from a path or address, weights only.
+
+    Args:
+        source: A path, or an address that mmengine's `CheckpointLoader` knows.
+        map_location: As in `torch.load`.
+
+    Returns:
+        The content of the checkpoint.
+
+    Raises:
+        InputError: The file is missing, damaged, or holds other objects.
+    """
+    with weights_only(source):
+        if '://' in source:
+            content = CheckpointLoader.load_checkpoint(source, map_location)
+        else:
+            content = load_from_local(source, map_location)
+    return _as_dict(content, source)
+
+
 def peek(path: str) -> dict:
-    """Opens a local checkpoint without reading its tensors.
+    """Open a local checkpoint without reading its tensors.
 
     Args:
         path: Path of the file.
 
     Returns:
-        What the checkpoint holds, its tensors still on the disk.
+        The content of the checkpoint; its tensors stay on the disk.
 
     Raises:
-        UnsafeCheckpointError: It holds other objects than weights.
-        DamagedFileError: It is truncated or no checkpoint.
+        UnsafeCheckpointError: The file holds objects other than weights.
+        DamagedFileError: The file is truncated or not a checkpoint.
     """
     with weights_only(path):
-        # The format before torch 1.6 is no zip file and cannot be mapped.
+        # Files of torch before 1.6 are not zip files and cannot be mapped.
         content = torch.load(
             path, map_location='cpu', weights_only=True, mmap=zipfile.is_zipfile(path)
         )
+    return _as_dict(content, path)
+
+
+def _as_dict(content: Any, source: str) -> dict:
     if not isinstance(content, dict):
         raise DamagedFileError(
-            f'{path}: expected a dict of weights, got {type(content).__name__}.'
+            f'{source}: expected a dict of weights, got {type(content).__name__}.'
         )
     return content
 
 
+def meta_of(checkpoint: Mapping) -> Mapping:
+    """Return the `meta` of a checkpoint; empty if it has none."""
+    meta = checkpoint.get('meta')
+    return meta if isinstance(meta, Mapping) else {}
+
+
+def weights_of(checkpoint: Any, source: str) -> Mapping[str, torch.Tensor]:
+    """Return the state dict of a checkpoint.
+
+    Args:
+        checkpoint: The content of a file: a state dict, or a dict that has one
+            under `'state_dict'`.
+        source: Where it comes from, for the error message.
+
+    Returns:
+        The weights by name.
+
+    Raises:
+        DamagedFileError: There is no state dict.
+    """
+    if isinstance(checkpoint, Mapping):
+        checkpoint = checkpoint.get('state_dict', checkpoint)
+    return _as_dict(checkpoint, source)
+
+
 def register_safe_loaders() -> None:
-    """Puts loaders that read weights only in place of mmengine's."""
+    """Replace mmengine's checkpoint loaders by loaders that read weights only."""
     schemes = {
         ('',): load_from_local,
         ('http://', 'https://'): mmengine_checkpoint.load_from_http,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds, and removes, the checkpoints that a config's model starts from."""
+"""Find, and remove, the checkpoints that a model's config starts from."""
 
 import os
 from collections.abc import Iterator
@@ -11,38 +11,71 @@ from mmengine.model import PretrainedInit
 PUBLISHED = ('vmamba', 'vim')
 
 
-def find_pretrained(node: Any, path: str = 'model') -> Iterator[tuple]:
-    """Walks a model's config.
+def is_pretrained(node: Any) -> bool:
+    """Return whether an `init_cfg` loads a checkpoint."""
+    return isinstance(node, dict) and node.get('type') in (
+        'Pretrained',
+        'mmengine.Pretrained',
+        PretrainedInit,
+    )
+
+
+def find_pretrained(node: Any, key: str = 'model') -> Iterator[tuple[str, str]]:
+    """Walk the config of a model.
 
     Args:
         node: The config, or a part of it.
-        path: Its dotted key.
+        key: Its dotted key.
 
     Yields:
-        The dotted key and the value of each checkpoint that weights start
-        from.
+        The dotted key and the value of each checkpoint that the model loads.
     """
     if isinstance(node, dict):
         if is_pretrained(node) and node.get('checkpoint'):
-            yield f'{path}.checkpoint', node['checkpoint']
+            yield f'{key}.checkpoint', node['checkpoint']
         if isinstance(node.get('pretrained'), str):
-            yield f'{path}.pretrained', node['pretrained']
-    for key, value in children(node):
-        yield from find_pretrained(value, f'{path}.{key}')
+            yield f'{key}.pretrained', node['pretrained']
+    for name, value in _children(node):
+        yield from find_pretrained(value, f'{key}.{name}')
+
+
+def drop_pretrained(node: Any) -> None:
+    """Remove every pretrained checkpoint from the config of a model, in place.
+
+    Args:
+        node: The config, or a part of it.
+    """
+    if isinstance(node, dict):
+        init_cfg = node.get('init_cfg')
+        if isinstance(init_cfg, list):
+            node['init_cfg'] = [c for c in init_cfg if not is_pretrained(c)]
+        elif is_pretrained(init_cfg):
+            node['init_cfg'] = None
+        if isinstance(node.get('pretrained'), str):
+            node['pretrained'] = None
+    for _, value in _children(node):
+        drop_pretrained(value)
+
+
+def _children(node: Any) -> Iterator[tuple[Any, Any]]:
+    if isinstance(node, dict):
+        yield from node.items()
+    elif isinstance(node, list | tuple):
+        yield from enumerate(node)
 
 
 def how_to_make(checkpoint: str, config: str | None) -> str:
-    """Says which tools make a checkpoint that is not there.
+    """Name the commands that make a missing checkpoint.
 
     Args:
-        checkpoint: Its path; the config that trains it has the file's name, or
-            that of its folder, and the converter knows names that begin with a
-            published model's.
-        config: The config that starts from it. The other is looked for beside
+        checkpoint: Its path. The config that trains it has the name of the file
+            or of its folder; names of published models start with
+            `PUBLISHED`.
+        config: The config that needs it. The other config is looked for next to
             it.
 
     Returns:
-        A sentence; empty if neither makes it.
+        A sentence; empty if no command is known.
     """
     path, ways = Path(checkpoint), []
     for name in (path.stem, path.parent.name) if config else ():
@@ -59,54 +92,4 @@ def how_to_make(checkpoint: str, config: str | None) -> str:
         ways.append(
             f'python tools/convert_checkpoint.py --from {family} PUBLISHED {checkpoint}'
         )
-    return f'Make {checkpoint} by {", or by ".join(ways)}.' if ways else ''
-
-
-def drop_pretrained(node: Any) -> None:
-    """Makes a model's config start without any checkpoint, in place.
-
-    Args:
-        node: The config, or a part of it.
-    """
-    if isinstance(node, dict):
-        init_cfg = node.get('init_cfg')
-        if isinstance(init_cfg, list):
-            node['init_cfg'] = [c for c in init_cfg if not is_pretrained(c)]
-        elif is_pretrained(init_cfg):
-            node['init_cfg'] = None
-        if isinstance(node.get('pretrained'), str):
-            node['pretrained'] = None
-    for _, value in children(node):
-        drop_pretrained(value)
-
-
-def is_pretrained(node: Any) -> bool:
-    """Whether an `init_cfg` starts from a checkpoint.
-
-    Args:
-        node: Any part of a config.
-
-    Returns:
-        Whether it names mmengine's `Pretrained`, with its scope or without, or
-        its class.
-    """
-    return isinstance(node, dict) and node.get('type') in (
-        'Pretrained',
-        'mmengine.Pretrained',
-        PretrainedInit,
-    )
-
-
-def children(node: Any) -> Iterator[tuple]:
-    """Walks one level of a config.
-
-    Args:
-        node: Any part of it.
-
-    Yields:
-        The key or index and the value of each part below.
-    """
-    if isinstance(node, dict):
-        yield from node.items()
-    elif isinstance(node, list | tuple):
-        yield from enumerate(node)
+    return f'Make {checkpoint} by: {", or by: ".join(ways)}.' if ways else ''

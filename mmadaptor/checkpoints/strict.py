@@ -1,36 +1,48 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checkpoints that fit their model, and the newest one that is whole."""
+"""Strict loading: every weight of a checkpoint and of a model is accounted for."""
 
 import logging
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from mmengine.config import Config
 from mmengine.logging import print_log
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.model.weight_init import update_init_info
-from mmengine.runner.checkpoint import CheckpointLoader
+from mmengine.registry import MODELS, init_default_scope
+from torch import nn
 
-from mmadaptor.errors import CheckpointMismatchError, DamagedFileError, InputError
+from mmadaptor.errors import CheckpointMismatchError, InputError
 
-from .loading import peek
+from .adaptor_only import complete, holds_adaptors_only
+from .loading import meta_of, read_checkpoint, weights_of
 
 SHOWN = 5
-NOTED = 'tuning'  # in the meta of a checkpoint without the base that it is for
-RESUMED = ('meta', 'message_hub')  # what a Runner goes on from
+TASKS = dict(
+    mmdet='detection (mmdet)',
+    mmseg='segmentation (mmseg)',
+    mmpretrain='classification (mmpretrain)',
+)
+SKIP_HINT = (
+    '\nTo start from it anyway and train some parts from scratch, such as a '
+    'head for other classes, name them: '
+    "default_hooks=dict(strict_load=dict(type='mmadaptor.StrictLoadHook', "
+    "skip=[r'^head\\.']))."
+)
 
 
 @dataclass
 class Mismatch:
-    """How a state dict differs from the module that is to take it.
+    """The differences between a state dict and the module that loads it.
 
     Args:
-        missing: Names that the module has and the state dict has not.
+        missing: Names that only the module has.
         unexpected: Names that only the state dict has.
-        shapes: Name, the module's shape, the state dict's shape, or what is
-            there in place of a tensor.
+        shapes: Name, the module's shape, and the state dict's shape or the type
+            of what it has there.
     """
 
     missing: list[str] = field(default_factory=list)
@@ -55,33 +67,32 @@ class Mismatch:
 
 def _listed(what: str, names: Sequence[str]) -> str:
     more = [f'... and {len(names) - SHOWN} more'] * (len(names) > SHOWN)
-    lines = [f'  {len(names)} {what}:', *names[:SHOWN], *more]
-    return '\n    '.join(lines)
+    return '\n    '.join([f'  {len(names)} {what}:', *names[:SHOWN], *more])
 
 
 def load_strict(
-    module: torch.nn.Module,
+    module: nn.Module,
     state_dict: Mapping[str, torch.Tensor],
     source: str,
     optional: Sequence[str] = (),
     surplus: Sequence[str] = (),
 ) -> list[str]:
-    """Loads a state dict and accounts for every name in it.
+    """Load a state dict and account for every name in it.
 
     Args:
-        module: Takes the weights.
-        state_dict: The weights, by the module's own names.
-        source: Where they come from, for the error.
-        optional: Regular expressions; a name that one of them is found in may
-            be missing in the state dict. Shapes have to agree all the same.
+        module: The module that gets the weights.
+        state_dict: The weights by the module's own names.
+        source: Where they come from, for the error message.
+        optional: Regular expressions of names that the state dict may lack.
+            Shapes must agree all the same.
         surplus: Regular expressions of names that only the state dict may have.
 
     Returns:
-        The optional names that were missing.
+        The optional names that the state dict lacks.
 
     Raises:
         CheckpointMismatchError: Names are missing or left over, or shapes
-            differ; lists the first of each with expected and got.
+            differ. The message lists the first of each.
     """
     expected = {
         name: tuple(value.shape)
@@ -96,8 +107,8 @@ def load_strict(
         if name in expected
     }
     misfits = {name: shape for name, shape in shapes.items() if shape != expected[name]}
-    # torch's own loading runs each module's upgrades of older names, which a
-    # comparison of names alone would report as wrong.
+    # torch's own loading also runs each module's upgrades of older names, which
+    # a comparison of names would report as errors.
     try:
         keys = module.load_state_dict(
             {k: v for k, v in state_dict.items() if k not in misfits}, strict=False
@@ -106,14 +117,14 @@ def load_strict(
         raise CheckpointMismatchError(
             f'{source} does not fit {type(module).__name__}: {error}'
         ) from error
-    required = _required(keys.missing_keys, optional)
+    required = _unmatched(keys.missing_keys, optional)
     mismatch = Mismatch(
         missing=[
             name
             for name in required
             if name not in misfits and 'num_batches_tracked' not in name
         ],
-        unexpected=_required(keys.unexpected_keys, surplus),
+        unexpected=_unmatched(keys.unexpected_keys, surplus),
         shapes=[(name, expected[name], got) for name, got in misfits.items()],
     )
     if mismatch:
@@ -126,49 +137,10 @@ def load_strict(
     return [name for name in keys.missing_keys if name not in required]
 
 
-def weights_of(checkpoint: Any, source: str) -> Mapping[str, torch.Tensor]:
-    """The state dict in a checkpoint.
-
-    Args:
-        checkpoint: What the file holds: a state dict, by itself or as
-            `'state_dict'`.
-        source: Where it comes from, for the error.
-
-    Returns:
-        The weights by name.
-
-    Raises:
-        DamagedFileError: It holds something else.
-    """
-    if isinstance(checkpoint, Mapping):
-        checkpoint = checkpoint.get('state_dict', checkpoint)
-    if not isinstance(checkpoint, Mapping):
-        raise DamagedFileError(
-            f'{source}: expected a dict of weights, got {type(checkpoint).__name__}.'
-        )
-    return checkpoint
-
-
-def note_absent(source: str, names: Sequence[str]) -> None:
-    """Says in the log which weights a checkpoint did not have.
-
-    Args:
-        source: Where the weights came from.
-        names: The weights that it lacks; nothing is said of none.
-    """
-    if names:
-        print_log(
-            f'{source} lacks {len(names)} weights, such as {min(names)}, '
-            'which stay as the model starts them.',
-            'current',
-            logging.WARNING,
-        )
-
-
 def _check_shared(
-    module: torch.nn.Module, state_dict: Mapping[str, torch.Tensor], source: str
+    module: nn.Module, state_dict: Mapping[str, torch.Tensor], source: str
 ) -> None:
-    """Names of one parameter must not have values of their own."""
+    """Refuse different values for the names of one shared parameter."""
     first = {}
     for name, value in module.named_parameters(remove_duplicate=False):
         other = first.setdefault(value, name)
@@ -185,27 +157,115 @@ def _check_shared(
             )
 
 
-def _required(names: Sequence[str], optional: Sequence[str]) -> list[str]:
-    return [n for n in names if not any(re.search(p, n) for p in optional)]
+def _unmatched(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
+    return [n for n in names if not any(re.search(p, n) for p in patterns)]
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """Return the model inside wrappers for processes or test-time augmentation."""
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
+    return model
+
+
+def prepare(
+    model: nn.Module, checkpoint: dict, source: str, skip: Sequence[str] = ()
+) -> None:
+    """Make a checkpoint ready to be loaded into a whole model.
+
+    Adds the base that a checkpoint of adaptors lacks, drops the prefix of a
+    wrapper and the weights to skip.
+
+    Args:
+        model: The model, without a wrapper.
+        checkpoint: The content of the file, changed in place.
+        source: Where it comes from, for error messages.
+        skip: Regular expressions of names to leave out.
+    """
+    complete(model, checkpoint, source)
+    weights = {
+        re.sub(r'^module\.', '', name): value
+        for name, value in weights_of(checkpoint, source).items()
+    }
+    kept = _unmatched(weights, skip)
+    averages = checkpoint.get('ema_state_dict')
+    for name in weights.keys() - set(kept):
+        # mmengine's EMAHook swaps the weights and their averages.
+        if averages is not None:
+            averages.pop(f'module.{name}', None)
+    checkpoint['state_dict'] = {name: weights[name] for name in kept}
+
+
+def load_model(
+    model: nn.Module,
+    checkpoint: dict,
+    source: str,
+    skip: Sequence[str] = (),
+    optional: Sequence[str] = (),
+    starts: bool = False,
+) -> None:
+    """Load a prepared checkpoint into a whole model, strictly.
+
+    Args:
+        model: The model, without a wrapper.
+        checkpoint: The content of the file, after :func:`prepare`.
+        source: Where it comes from, for error messages.
+        skip: Regular expressions of names that keep their initial values.
+        optional: Regular expressions of names that the checkpoint may lack.
+        starts: Whether a training starts from it: only then can names be
+            skipped, and the error message says so.
+
+    Raises:
+        CheckpointMismatchError: Names or shapes do not fit.
+    """
+    try:
+        absent = load_strict(
+            model, weights_of(checkpoint, source), source, optional=[*skip, *optional]
+        )
+    except CheckpointMismatchError as error:
+        hint = _task_hint(checkpoint) + (SKIP_HINT if starts else '')
+        raise CheckpointMismatchError(f'{error}{hint}') from error
+    _log_absent(source, _unmatched(absent, skip))
+
+
+def build_and_load(cfg: Config, path: str) -> nn.Module:
+    """Build the model of a config and load a checkpoint, strictly.
+
+    Args:
+        cfg: The config.
+        path: The checkpoint. One of adaptors only is completed with its base.
+
+    Returns:
+        The model.
+
+    Raises:
+        InputError: The checkpoint is missing, damaged, or of another model.
+    """
+    init_default_scope(cfg.get('default_scope', 'mmadaptor'))
+    checkpoint = read_checkpoint(path)
+    model = MODELS.build(cfg.model)
+    prepare(model, checkpoint, path)
+    load_model(model, checkpoint, path)
+    return model
 
 
 def load_backbone(
-    module: torch.nn.Module,
+    module: nn.Module,
     init_cfg: Mapping[str, Any],
     optional: Sequence[str] = (),
     surplus: Sequence[str] = (),
 ) -> None:
-    """Starts a module from `init_cfg=dict(type='Pretrained', ...)`, strictly.
+    """Load `init_cfg=dict(type='Pretrained', ...)`, strictly.
 
-    mmengine's own initialiser only logs what it could not load.
+    mmengine's own initializer only logs what it could not load.
 
     Args:
-        module: Takes the weights.
+        module: The module that gets the weights.
         init_cfg: `checkpoint`, a path or address; `prefix`, the part of the
-            checkpoint to take, such as `'backbone.'` (default all of it);
-            `map_location` (default `'cpu'`).
-        optional: Regular expressions for names that the checkpoint may lack,
-            such as adaptors; the log says which it did.
+            checkpoint to load, such as `'backbone.'` (default: all of it);
+            `map_location` (default: `'cpu'`).
+        optional: Regular expressions of names that the checkpoint may lack,
+            such as adaptors. The log names those that it lacks.
         surplus: Regular expressions of names that only the checkpoint may have.
 
     Raises:
@@ -213,21 +273,22 @@ def load_backbone(
         CheckpointMismatchError: Names or shapes do not fit.
     """
     source = init_cfg['checkpoint']
-    checkpoint = CheckpointLoader.load_checkpoint(
-        source, init_cfg.get('map_location', 'cpu'), logger='current'
-    )
+    checkpoint = read_checkpoint(source, init_cfg.get('map_location', 'cpu'))
     state_dict = weights_of(checkpoint, source)
-    prefix = init_cfg.get('prefix')
+    prefix = init_cfg.get('prefix') or ''
     if prefix:
         state_dict = _below(state_dict, prefix.rstrip('.') + '.', source)
     try:
         absent = load_strict(module, state_dict, source, optional, surplus)
     except CheckpointMismatchError as error:
-        hint = merging_hint(checkpoint) or _prefix_hint(
-            module, state_dict, prefix or ''
+        hint = (
+            '\nIt holds only what was tuned, without its base: merge both '
+            'by tools/merge_adaptors.py.'
+            if holds_adaptors_only(checkpoint)
+            else _prefix_hint(module, state_dict, prefix)
         )
         raise CheckpointMismatchError(f'{error}{hint}') from error
-    note_absent(source, absent)
+    _log_absent(source, absent)
     if hasattr(module, '_params_init_info'):
         update_init_info(module, init_info=f'Pretrained: loaded from {source}')
 
@@ -243,39 +304,29 @@ def _below(
     if not below:
         roots = sorted({name.split('.')[0] + '.' for name in state_dict})
         published = (
-            '. Published weights are converted by tools/convert_checkpoint.py'
+            '. Convert published weights by tools/convert_checkpoint.py'
             if 'model' in state_dict
             else ''
         )
         raise InputError(
-            f"{source} has nothing under prefix '{prefix}'; its names begin "
+            f"{source} has no name with the prefix '{prefix}'; its names start "
             f'with {", ".join(roots[:SHOWN])}{published}'
         )
     return below
 
 
-def merging_hint(checkpoint: Any) -> str:
-    """What to do with a checkpoint of what was tuned alone.
-
-    Args:
-        checkpoint: What the file holds.
-
-    Returns:
-        A sentence on a line of its own; empty for any other checkpoint.
-    """
-    meta = checkpoint.get('meta') if isinstance(checkpoint, Mapping) else None
-    if not isinstance(meta, Mapping) or NOTED not in meta:
+def _task_hint(checkpoint: Mapping) -> str:
+    """Name the task of a checkpoint that a toolbox saved."""
+    config = str(meta_of(checkpoint).get('cfg', ''))
+    found = re.search(r"^default_scope\s*=\s*'(\w+)'", config, re.MULTILINE)
+    if not found:
         return ''
-    return (
-        '\nIt holds what was tuned without its base: make it whole by '
-        'tools/merge_adaptors.py.'
-    )
+    scope = found.group(1)
+    return f'\nThe checkpoint holds a model of {TASKS.get(scope, scope)}.'
 
 
-def _prefix_hint(
-    module: torch.nn.Module, state_dict: Mapping[str, Any], given: str
-) -> str:
-    """A sentence on the prefix that would have fitted, if there is one."""
+def _prefix_hint(module: nn.Module, state_dict: Mapping[str, Any], given: str) -> str:
+    """Name the prefix that would have fitted, if there is one."""
     first = next(iter(module.state_dict()), None)
     for name in state_dict:
         if first and name != first and name.endswith('.' + first):
@@ -284,78 +335,11 @@ def _prefix_hint(
     return ''
 
 
-def check_resumable(path: str) -> None:
-    """Checks that a training can go on from a checkpoint.
-
-    Args:
-        path: Path of the file.
-
-    Raises:
-        DamagedFileError: It is truncated, no checkpoint, or of weights alone.
-    """
-    content = peek(path)
-    lacking = [key for key in RESUMED if key not in content]
-    if lacking:
-        raise DamagedFileError(
-            f'{path} cannot be resumed from: it has no {" and no ".join(lacking)}.'
+def _log_absent(source: str, names: Sequence[str]) -> None:
+    if names:
+        print_log(
+            f'{source} lacks {len(names)} weights, such as {min(names)}. '
+            'They keep their initial values.',
+            'current',
+            logging.WARNING,
         )
-
-
-def find_resumable(work_dir: str) -> str | None:
-    """The newest checkpoint in a folder that is whole.
-
-    A truncated one is named in the log and skipped.
-
-    Args:
-        work_dir: The folder of the run to resume.
-
-    Returns:
-        Its path, or None if the folder has no checkpoint yet.
-
-    Raises:
-        InputError: There are checkpoints, and all of them are damaged.
-    """
-    damaged = []
-    for path in _newest_first(work_dir):
-        try:
-            check_resumable(path)
-            return path
-        except DamagedFileError as error:
-            damaged.append(str(error))
-        print_log(f'{damaged[-1]} Skipped.', 'current', logging.WARNING)
-    if damaged:
-        raise InputError(
-            'No checkpoint to resume from is whole:\n  ' + '\n  '.join(damaged)
-        )
-    return None
-
-
-def _newest_first(work_dir: str) -> list[str]:
-    """The run's checkpoints: the recorded last one, then those before it."""
-    last = _recorded_last(work_dir)
-    stem, limit = _numbered(last) if last else ('', None)
-    numbered = {}
-    for name in os.listdir(work_dir) if os.path.isdir(work_dir) else ():
-        its_stem, number = _numbered(name)
-        if number is None or (limit is not None and number >= limit):
-            continue
-        if its_stem == stem if last else its_stem in ('epoch_', 'iter_'):
-            numbered[number] = os.path.join(work_dir, name)
-    older = [numbered[n] for n in sorted(numbered, reverse=True)]
-    return [last, *older] if last else older
-
-
-def _recorded_last(work_dir: str) -> str | None:
-    record = os.path.join(work_dir, 'last_checkpoint')
-    if not os.path.isfile(record):
-        return None
-    with open(record) as file:
-        path = file.read().strip()
-    # A folder that was copied or moved still records the old place.
-    here = os.path.join(work_dir, os.path.basename(path))
-    return next((p for p in (here, path) if os.path.isfile(p)), None)
-
-
-def _numbered(path: str) -> tuple[str, int | None]:
-    match = re.fullmatch(r'(.*?)(\d+)\.pth', os.path.basename(path))
-    return (match.group(1), int(match.group(2))) if match else ('', None)

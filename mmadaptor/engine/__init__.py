@@ -1,23 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hooks, and what the tools do before and around mmengine's runner."""
+"""The runner, hooks and optimizer of a training, and what the tools share.
+
+Importing it makes mmengine read checkpoints weights-only, also in the toolboxes'
+inferencers; the configs of mmadaptor import it.
+"""
 
 from mmadaptor.checkpoints.loading import register_safe_loaders
-from mmadaptor.checkpoints.strict import load_backbone
-from mmadaptor.errors import InputError
 
 from .amp import CPUAmpOptimWrapper
-from .flop_handles import register_flop_handles
 from .hooks import (
     AdaptorCheckpointHook,
     ConfusionMatrixHook,
     CurvesHook,
-    EpochSeedHook,
-    SafeCheckpointHook,
+    ExactResumeHook,
     StrictLoadHook,
 )
-from .loading import GuardedLoading
+from .optim import OptimWrapperConstructor
+from .runner import Runner
 
-register_flop_handles()
 register_safe_loaders()
 
 __all__ = [
@@ -25,10 +25,8 @@ __all__ = [
     'CPUAmpOptimWrapper',
     'ConfusionMatrixHook',
     'CurvesHook',
-    'EpochSeedHook',
-    'GuardedLoading',
-    'InputError',
-    'SafeCheckpointHook',
+    'ExactResumeHook',
+    'OptimWrapperConstructor',
+    'Runner',
     'StrictLoadHook',
-    'load_backbone',
 ]

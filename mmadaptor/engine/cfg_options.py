@@ -1,15 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`--cfg-options` that match nothing are errors, not new keys."""
+"""`--cfg-options` whose keys match nothing are errors, not new keys."""
 
 import difflib
 import inspect
 from collections.abc import Mapping
 from typing import Any
 
-import mmengine.registry
 from mmengine.config import Config
-from mmengine.registry import Registry
-from mmengine.runner import EpochBasedTrainLoop, Runner
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from torch.utils.data import DataLoader
 
 from mmadaptor.errors import InputError
@@ -17,30 +15,36 @@ from mmadaptor.errors import InputError
 NEW = '+'
 
 
+def _arguments(*classes: type) -> set[str]:
+    return {name for cls in classes for name in inspect.signature(cls).parameters}
+
+
+# What may be added to dicts that have no `type`, by the end of their key.
+NEW_KEYS = {
+    '': _arguments(Runner) | {'runner_type'},
+    '_cfg': _arguments(EpochBasedTrainLoop, IterBasedTrainLoop) | {'fp16', 'type'},
+    '_dataloader': _arguments(DataLoader) | {'num_batch_per_epoch'},
+}
+
+
 def merge_options(cfg: Config, options: Mapping[str, Any]) -> None:
-    """Merges `--cfg-options` into a config.
+    """Merge `--cfg-options`, values by dotted key, into a config.
 
-    A key has to be in the config, or to be an argument of the class that its
-    parent builds. Any other is taken as a misspelling, unless it is written
-    with a plus: `+new.key=value`.
-
-    Args:
-        cfg: The config, which is changed.
-        options: Values by dotted key.
+    A key must exist, or belong to a dict from which something is built: that refuses a
+    wrong key by name. Any other key is taken for a misspelling, unless it starts with a
+    plus: `+new.key=value`.
 
     Raises:
-        InputError: Keys match nothing; names the closest that exist.
+        InputError: Keys match nothing. Names the closest ones that exist.
     """
     unknown = [
-        message
+        f'--cfg-options {key}: {problem}'
         for key in options
-        if not key.startswith(NEW)
-        if (message := _explain_unknown(cfg, key))
+        if not key.startswith(NEW) and (problem := _explain(cfg, key))
     ]
     if unknown:
         raise InputError(
-            '\n'.join(unknown)
-            + f'\nA key that is meant to be new is written {NEW}key=value.'
+            '\n'.join([*unknown, f'To add a new key, write {NEW}key=value.'])
         )
     options = {k.removeprefix(NEW): v for k, v in options.items()}
     for key in options:
@@ -48,103 +52,37 @@ def merge_options(cfg: Config, options: Mapping[str, Any]) -> None:
     cfg.merge_from_dict(options)
 
 
-def find_class(name: Any, scope: str | None) -> Any:
-    """The class that a config's `type` names.
-
-    Args:
-        name: The `type`: a name that some registry knows, or a class itself.
-        scope: The config's `default_scope`.
-
-    Returns:
-        The class, or None if no registry knows the name.
-    """
-    if not isinstance(name, str):
-        return name
-    for registry in vars(mmengine.registry).values():
-        if isinstance(registry, Registry):
-            with registry.switch_scope_and_registry(scope) as scoped:
-                found = scoped.get(name)
-            if found is not None:
-                return found
-    return None
-
-
-def argument_names(target: Any) -> set[str]:
-    """The keywords that a class or function takes by name.
-
-    Args:
-        target: The class or function. A class that takes `**kwargs` is
-            understood to pass them on to its bases.
-
-    Returns:
-        The names.
-    """
-    if not inspect.isclass(target):
-        return set(inspect.signature(target).parameters)
-    names = set()
-    for base in target.__mro__:
-        if '__init__' not in vars(base) or base is object:
-            continue
-        parameters = inspect.signature(base.__init__).parameters.values()
-        names.update(
-            p.name
-            for p in parameters
-            if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
-        )
-        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
-            break
-    return names - {'self'}
-
-
-def default_of(cls: type, name: str) -> Any:
-    """The default of a keyword of a class.
-
-    Args:
-        cls: The class; where it takes `**kwargs`, its bases are asked.
-        name: The keyword.
-
-    Returns:
-        The default, or None if there is none.
-    """
-    for base in cls.__mro__:
-        if '__init__' in vars(base) and base is not object:
-            parameter = inspect.signature(base.__init__).parameters.get(name)
-            if parameter is not None:
-                empty = parameter.default is inspect.Parameter.empty
-                return None if empty else parameter.default
-    return None
-
-
-def _explain_unknown(cfg: Config, key: str) -> str:
-    """Says what is wrong with a key; empty if it matches something."""
+def _explain(cfg: Config, key: str) -> str:
+    """Return what is wrong with a key; empty if it matches something."""
     node, path = cfg, []
     for part in key.split('.'):
+        where = '.'.join(path) or 'the config'
         if isinstance(node, list | tuple):
             if not part.isdigit() or int(part) >= len(node):
                 return (
-                    f'--cfg-options {key}: {".".join(path)} is a list of '
-                    f'{len(node)}, so its keys are 0 to {len(node) - 1}.'
+                    f'{where} is a list of {len(node)}; its keys are 0 to '
+                    f'{len(node) - 1}.'
                 )
             node = node[int(part)]
         elif not isinstance(node, Mapping | Config):
-            return (
-                f'--cfg-options {key}: {".".join(path)} is a '
-                f'{type(node).__name__} and has no keys.'
-            )
+            return f'{where} is of type {type(node).__name__} and has no keys.'
         elif part in node:
             node = node[part]
+        elif 'type' in node or 'adaptors' in path[-2:]:
+            return ''  # what is built from it refuses a wrong key by name
         else:
-            known = set(node) | _arguments(node, path, cfg)
-            if part in known:
+            ends = [end for end in NEW_KEYS if end and where.endswith(end)]
+            new = NEW_KEYS[ends[0]] if ends else NEW_KEYS[''] if not path else set()
+            if part in new:
                 return ''
-            close = difflib.get_close_matches(part, map(str, known), 1, 0.5)
+            known = [*map(str, node), *new]
+            close = difflib.get_close_matches(part, known, 1, 0.5)
             names = (
                 f'Did you mean {".".join([*path, *close])}?'
                 if close
-                else (f'It has {", ".join(sorted(map(str, known))[:20])}.')
+                else f'It has {", ".join(sorted(known)[:20])}.'
             )
-            where = '.'.join(path) or 'the config'
-            return f'--cfg-options {key}: {where} has no {part!r}. {names}'
+            return f'{where} has no {part!r}. {names}'
         path.append(part)
         if node is None:
             return ''
@@ -152,7 +90,7 @@ def _explain_unknown(cfg: Config, key: str) -> str:
 
 
 def _open_unset(cfg: Config, key: str) -> None:
-    """Lets keys be set below one that is None, which mmengine refuses."""
+    """Allow keys below a value of None, which mmengine refuses."""
     node = cfg
     for part in key.split('.')[:-1]:
         if isinstance(node, Mapping | Config) and part in node:
@@ -163,31 +101,3 @@ def _open_unset(cfg: Config, key: str) -> None:
             node = node[int(part)]
         else:
             return
-
-
-def _arguments(node: Any, path: list[str], cfg: Config) -> set[str]:
-    """What the builder of this part of the config accepts by name."""
-    if not path:
-        return argument_names(Runner)
-    target = None
-    if 'type' in node:
-        target = find_class(node['type'], cfg.get('default_scope'))
-    elif path[-1].endswith('_dataloader'):
-        target = DataLoader
-    elif path == ['train_cfg'] and node.get('by_epoch'):
-        target = EpochBasedTrainLoop
-    elif 'adaptors' in path[-2:]:
-        return _arguments_of_adaptors(path)
-    return argument_names(target) if target is not None else set()
-
-
-def _arguments_of_adaptors(path: list[str]) -> set[str]:
-    """What a backbone's `adaptors`, or one kind of them, accept by name."""
-    # The models import the engine.
-    from mmadaptor.models.backbones.adaptor_config import KEYS
-    from mmadaptor.models.layers import AdaptorS, AdaptorT
-
-    if path[-1] == 'adaptors':
-        return set(KEYS)
-    kinds = dict(temporal=AdaptorT, spatial=AdaptorS)
-    return argument_names(kinds[path[-1]]) if path[-1] in kinds else set()

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Jobs of several processes, also where there is no accelerator."""
+"""Jobs of several processes, also on machines without an accelerator."""
 
 import gc
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
-from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import init_dist
 from mmengine.registry import MODEL_WRAPPERS
@@ -15,17 +15,13 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mmadaptor.errors import InputError
 
-# What each launcher tells the processes that it starts; the last is a
-# process's number on its machine.
-TOLD = dict(
+# The environment variables of each launcher's processes; the last is the number
+# of a process on its machine.
+OMPI = 'OMPI_COMM_WORLD_'
+VARIABLES = dict(
     pytorch=('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT', 'LOCAL_RANK'),
     slurm=('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_NODELIST', 'SLURM_LOCALID'),
-    mpi=(
-        'OMPI_COMM_WORLD_RANK',
-        'OMPI_COMM_WORLD_SIZE',
-        'MASTER_ADDR',
-        'OMPI_COMM_WORLD_LOCAL_RANK',
-    ),
+    mpi=(f'{OMPI}RANK', f'{OMPI}SIZE', 'MASTER_ADDR', f'{OMPI}LOCAL_RANK'),
 )
 HOW_TO_START = dict(
     pytorch='tools/dist_train.sh or torchrun',
@@ -35,91 +31,72 @@ HOW_TO_START = dict(
 
 
 def check_launcher(launcher: str) -> None:
-    """Checks that a job was started by what its `--launcher` names.
-
-    Args:
-        launcher: `'none'`, `'pytorch'`, `'slurm'` or `'mpi'`.
+    """Check that a job was started by what its `--launcher` names.
 
     Raises:
         InputError: The launcher's variables are missing, or torchrun started
-            several processes and `launcher` is `'none'`: each would do the
-            whole job and write over the others' files.
+            several processes and `launcher` is `'none'`: each process would run
+            the whole job and overwrite the files of the others.
     """
     if launcher == 'none':
         started = int(os.environ.get('WORLD_SIZE', 1))
         if started > 1 and 'RANK' in os.environ:
             raise InputError(
                 f'torchrun started {started} processes (WORLD_SIZE), but '
-                '--launcher is none: say --launcher pytorch.'
+                '--launcher is none: use --launcher pytorch.'
             )
         return
-    missing = [name for name in TOLD[launcher] if name not in os.environ]
+    missing = [name for name in VARIABLES[launcher] if name not in os.environ]
     if missing:
         raise InputError(
             f'--launcher {launcher}: the environment lacks '
             f'{", ".join(missing)}. Start the job by {HOW_TO_START[launcher]}, '
-            'or leave --launcher out for one process.'
+            'or omit --launcher to use one process.'
         )
 
 
-def join_processes(cfg: Config) -> None:
-    """Joins the processes of a job where mmengine's runner cannot.
-
-    On accelerators the runner does it. On CPUs its launchers would choose a
-    GPU first, and its model wrapper would ask for one: the process group is
-    gloo's, whatever `env_cfg.dist_cfg.backend` says, and the wrapper gets no
-    device.
-
-    Args:
-        cfg: The config, whose model wrapper is changed.
-    """
-    launcher = cfg.get('launcher', 'none')
-    if launcher == 'none' or get_device() != 'cpu':
+def join_on_cpu(launcher: str, settings: Mapping[str, Any]) -> None:
+    """Join the processes of a job on CPUs, for which mmengine needs a GPU."""
+    joined = launcher == 'none' or torch.distributed.is_initialized()
+    if joined or get_device() != 'cpu':
         return
-    if not torch.distributed.is_initialized():
-        settings = (cfg.get('env_cfg') or {}).get('dist_cfg') or {}
-        with _no_gpu_chosen(launcher):
-            init_dist(launcher, **{**settings, 'backend': 'gloo'})
-    # Strategies have a wrapper of their own.
-    if 'strategy' in cfg:
-        return
-    wrapper = dict(
-        type='MMDistributedDataParallel',
-        broadcast_buffers=False,
-        find_unused_parameters=cfg.get('find_unused_parameters', False),
-    )
-    wrapper = cfg.get('model_wrapper_cfg') or wrapper
-    if _takes_device_ids(wrapper):
-        wrapper = {'device_ids': None, **wrapper}
-    cfg.model_wrapper_cfg = wrapper
-
-
-def leave_processes() -> None:
-    """Leaves the processes of a job that is done.
-
-    The group's threads drop tensors when they come to it, and abort the process
-    if Python is ending by then. They end with the group, which the runner's
-    model holds too, and the runner is in cycles: hence the collection. A job
-    that failed does not come here: the group could wait for the others.
-    """
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
-        gc.collect()
-
-
-def _takes_device_ids(wrapper: Mapping) -> bool:
-    kind = wrapper.get('type', 'MMDistributedDataParallel')
-    kind = MODEL_WRAPPERS.get(kind) if isinstance(kind, str) else kind
-    return issubclass(kind, DistributedDataParallel)
+    check_launcher(launcher)
+    with _no_gpu_chosen(launcher):
+        init_dist(launcher, **{**settings, 'backend': 'gloo'})
 
 
 @contextmanager
 def _no_gpu_chosen(launcher: str) -> Iterator[None]:
-    """Has `torch.cuda.set_device` called with -1, which does nothing."""
-    name = TOLD[launcher][-1]
+    """Make mmengine call `torch.cuda.set_device(-1)`, which does nothing."""
+    name = VARIABLES[launcher][-1]
     local = os.environ[name]
     os.environ[name] = '-1'
     try:
         yield
     finally:
         os.environ[name] = os.environ['LOCAL_RANK'] = local
+
+
+def wrapper_for_cpu(cfg: Mapping, wrapper: dict | None) -> dict:
+    """Return the config of a model wrapper that asks for no device."""
+    wrapper = wrapper or dict(
+        broadcast_buffers=False,
+        find_unused_parameters=cfg.get('find_unused_parameters', False),
+    )
+    kind = wrapper.get('type', 'MMDistributedDataParallel')
+    cls = MODEL_WRAPPERS.get(kind) if isinstance(kind, str) else kind
+    devices = {'device_ids': None} if issubclass(cls, DistributedDataParallel) else {}
+    return {'type': kind, **devices, **wrapper}
+
+
+def leave_processes() -> None:
+    """Leave the processes of a finished job.
+
+    If Python ends first, the threads of the process group abort the process.
+    The model of the runner holds the group too, and the runner is in reference
+    cycles: hence the collection. A job that failed does not call this: the
+    group could wait for the others.
+    """
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+        gc.collect()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The compiled ops. They need torch alone."""
+"""The compiled ops. They need only torch."""
 
 from . import flops  # noqa: F401
 from .cross_selective_scan import (

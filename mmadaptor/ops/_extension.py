@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Loads the compiled ops, `mmadaptor._ext`, once."""
+"""Load the compiled ops, `mmadaptor._ext`, once."""
 
 import importlib
 
@@ -24,7 +24,7 @@ _OPS = (
 
 
 def _load() -> str | None:
-    """Import the library; return what is wrong with it, None if nothing."""
+    """Import the library and return its problem; None if it has none."""
     try:
         importlib.import_module('mmadaptor._ext')
     except ModuleNotFoundError:
@@ -32,27 +32,27 @@ def _load() -> str | None:
     except ImportError as error:
         return (
             f"mmadaptor's compiled ops do not load with torch "
-            f'{torch.__version__}, so they were built for another one: '
+            f'{torch.__version__}, because they were built for another version: '
             f'{_HOW_TO_BUILD}. The loader said: {error}'
         )
     missing = [op for op in _OPS if not hasattr(torch.ops.mmadaptor, op)]
     if missing:
         return (
             f"mmadaptor's compiled ops lack {', '.join(missing)}, so they "
-            f'are older than its Python files: {_HOW_TO_BUILD}.'
+            f'are older than the Python files: {_HOW_TO_BUILD}.'
         )
     return None
 
 
 PROBLEM = _load()
-"""What keeps the ops from being used, in one sentence; None if nothing does."""
+"""Why the ops cannot be used, in one sentence; None if they can."""
 
 
 def require() -> None:
     """Raise if the compiled ops cannot be used.
 
     Raises:
-        RuntimeError: With the one sentence that says why and what to do.
+        RuntimeError: Says why and what to do.
     """
     if PROBLEM is not None:
         raise RuntimeError(PROBLEM)

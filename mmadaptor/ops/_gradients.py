@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Gradients of the compiled ops, where several ops have them alike."""
+"""Gradients that several compiled ops share."""
 
 from typing import Any
 
@@ -10,15 +10,7 @@ from mmadaptor.ops import _extension
 
 
 def present(gradient: Tensor, argument: Tensor | None) -> Tensor | None:
-    """The gradient to an argument that may be left out.
-
-    Args:
-        gradient: As a backward op returns it: empty where nothing was given.
-        argument: The argument.
-
-    Returns:
-        The gradient, or None where there is no argument.
-    """
+    """Return the gradient of an optional argument; None if it was omitted."""
     return None if argument is None else gradient
 
 
@@ -27,7 +19,7 @@ def _backward_op(name: str) -> Any:
 
 
 def register_gradient(name: str) -> None:
-    """Register the gradient of an op of tensors, all given, with one output.
+    """Register the gradient of an op with required tensors and one output.
 
     Args:
         name: The op; `NAME_backward(grad, *arguments)` returns the gradients.
@@ -45,12 +37,13 @@ def register_gradient(name: str) -> None:
 
 
 def register_states_gradient(name: str) -> None:
-    """Register the gradient of an op that returns a scan's states.
+    """Register the gradient of an op that returns the states of a scan.
 
     Args:
-        name: The op, of `(x, delta, A, B, delta_bias, delta_softplus)`, which
-            returns the states and its checkpoints; `NAME_backward` takes the
-            states' gradient, the arguments and the checkpoints.
+        name: The op. It takes `(x, delta, A, B, delta_bias, delta_softplus)` and
+            returns the states and its checkpoints. `NAME_backward` takes the
+            gradient of the states, the tensors, `delta_softplus` and the
+            checkpoints.
     """
     if _extension.PROBLEM is not None:
         return

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the ops cost, and `torch.utils.flop_counter` told of it.
+"""Multiply-adds of the ops, registered with `torch.utils.flop_counter`.
 
-That counter has two operations for each multiply-add. A scan is 9 N + 1
-multiply-adds for each step of each channel: the convention of the published
-counts. A backward pass counts twice its forward pass, our choice, as torch has
-it for a matrix product.
+That counter counts two operations per multiply-add. A scan costs 9 N + 1
+multiply-adds per step and channel, the convention of the published counts. A
+backward pass counts twice its forward pass: our choice, as in torch for a matrix
+product.
 """
 
 from collections.abc import Callable
@@ -20,11 +20,11 @@ Shape = tuple[int, ...]
 
 
 def scan_multiply_adds(steps: int, states: int) -> int:
-    """The published convention for a scan.
+    """Count a scan by the published convention.
 
     Args:
-        steps: Steps of all channels, directions and images.
-        states: States of a channel, N.
+        steps: Number of steps of all channels, directions and images.
+        states: States per channel, N.
 
     Returns:
         Multiply-adds.
@@ -40,14 +40,14 @@ def _scan(u: Shape, delta: Shape, A: Shape, *_: Any) -> int:
 
 
 def _memory_select(states: Shape, locations: Shape, weights: Shape) -> int:
-    """Four pixels for each of P places of each state."""
+    """Count four pixels for each of the P places of each state."""
     return 4 * weights[-1] * prod(states)
 
 
 def _memory_readout(
     values: Shape, predicted: Shape, granularities: Any, coefficients: Shape
 ) -> int:
-    """The gather and the readout."""
+    """Count the gather and the readout."""
     places = predicted[-1] // (3 * len(granularities))
     return (4 * places + 1) * prod(values)
 
@@ -57,7 +57,7 @@ def _readout(states: Shape, *_: Any) -> int:
 
 
 def _dilated_depthwise(y: Shape, kernels: Shape, *_: Any) -> int:
-    """Nine taps for each dilation of each number, as torch has it."""
+    """Count nine taps per dilation and element, as torch does."""
     return 9 * kernels[0] * prod(y)
 
 
@@ -71,11 +71,11 @@ MULTIPLY_ADDS: dict[str, Callable[..., int]] = dict(
     cross_readout=_readout,
     dilated_depthwise=_dilated_depthwise,
 )
-"""Of each op by name: a function of its arguments' shapes."""
+"""For each op a function of the shapes of its arguments."""
 
 
 def _register(name: str, count: Callable[..., int]) -> None:
-    """Tell torch's counter of an op and its backward pass."""
+    """Register an op and its backward pass with torch's counter."""
     forward = getattr(torch.ops.mmadaptor, name)
     backward = getattr(torch.ops.mmadaptor, f'{name}_backward')
     arguments = [a.name for a in backward.default._schema.arguments]

@@ -27,7 +27,7 @@ class Tiny(nn.Module):
 def test_by_hand():
     modules, ours = count(Tiny().eval(), (4, 8))
     conv, linear = 4 * 8 * 3 * 5 * 9, 5 * 4 * 8 * 7
-    assert modules == {'conv': conv, 'linear': linear, 'in all': conv + linear}
+    assert modules == {'conv': conv, 'linear': linear, 'total': conv + linear}
     assert ours == {}
 
 
@@ -48,8 +48,8 @@ def test_other_models_of_the_toolboxes(text, tmp_path):
     cfg = Config.fromfile(write_config(tmp_path, text, data_root=''))
     init_default_scope(cfg.default_scope)
     modules, _ = count(MODELS.build(cfg.model).eval(), (64, 64))
-    assert 0 < modules['backbone'] < modules['in all']
-    assert sum(modules.values()) == 2 * modules['in all']
+    assert 0 < modules['backbone'] < modules['total']
+    assert sum(modules.values()) == 2 * modules['total']
 
 
 def test_sizes():

@@ -1,18 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every weight is accounted for, and the newest whole checkpoint is found."""
-
-import shutil
+"""Every weight is accounted for."""
 
 import pytest
 import torch
 
-from mmadaptor.checkpoints.strict import (
-    check_resumable,
-    find_resumable,
-    load_backbone,
-    load_strict,
-    weights_of,
-)
+from mmadaptor.checkpoints.loading import weights_of
+from mmadaptor.checkpoints.strict import load_backbone, load_strict
 from mmadaptor.errors import CheckpointMismatchError, DamagedFileError, InputError
 
 
@@ -106,8 +99,8 @@ def test_backbone_by_prefix(saved):
     assert (target['stem'].weight == 2).all()
     with pytest.raises(
         InputError,
-        match=r"nothing under prefix 'base\.'; its "
-        r'names begin with backbone\., head\.',
+        match=r"no name with the prefix 'base\.'; its "
+        r'names start with backbone\., head\.',
     ):
         load_backbone(target, dict(**cfg, prefix='base'))
     with pytest.raises(CheckpointMismatchError, match=r"prefix='backbone\.'"):
@@ -126,87 +119,6 @@ def test_missing_backbone_file_is_named(tmp_path):
         load_backbone(module(), dict(checkpoint=str(tmp_path / 'gone.pth')))
 
 
-def save_run(folder, numbers, stem='epoch_', last=None):
-    for number in numbers:
-        torch.save(
-            dict(meta=dict(epoch=number), message_hub={}, state_dict={}),
-            folder / f'{stem}{number}.pth',
-        )
-    (folder / 'last_checkpoint').write_text(
-        str(folder / f'{stem}{last or numbers[-1]}.pth')
-    )
-
-
-def cut(path):
-    path.write_bytes(path.read_bytes()[:-40])
-
-
-@pytest.mark.parametrize('stem', ['epoch_', 'iter_', 'mine_'])
-def test_truncated_newest_is_named_and_skipped(stem, tmp_path, monkeypatch):
-    save_run(tmp_path, [8, 9, 10], stem)
-    said = []
-    monkeypatch.setattr(
-        'mmadaptor.checkpoints.strict.print_log',
-        lambda message, *_: said.append(message),
-    )
-    assert find_resumable(str(tmp_path)) == str(tmp_path / f'{stem}10.pth')
-    assert not said
-    cut(tmp_path / f'{stem}10.pth')
-    assert find_resumable(str(tmp_path)) == str(tmp_path / f'{stem}9.pth')
-    assert len(said) == 1
-    assert f'{stem}10.pth is truncated' in said[0]
-
-
-def test_checkpoints_of_an_older_run_are_not_taken(tmp_path):
-    """A new run in the same folder had come to its second epoch."""
-    save_run(tmp_path, [1, 2, 12], last=2)
-    cut(tmp_path / 'epoch_2.pth')
-    assert find_resumable(str(tmp_path)) == str(tmp_path / 'epoch_1.pth')
-
-
-def test_an_empty_record_is_no_obstacle(tmp_path):
-    save_run(tmp_path, [1, 2])
-    (tmp_path / 'last_checkpoint').write_text('')
-    assert find_resumable(str(tmp_path)) == str(tmp_path / 'epoch_2.pth')
-
-
-def test_a_copied_folder_is_resumed_from_its_own_files(tmp_path):
-    old = tmp_path / 'old'
-    old.mkdir()
-    save_run(old, [1, 2])
-    shutil.copytree(old, tmp_path / 'new')
-    assert find_resumable(str(tmp_path / 'new')) == str(
-        tmp_path / 'new' / 'epoch_2.pth'
-    )
-
-
-def test_a_moved_folder_is_resumed_in_its_new_place(tmp_path):
-    old = tmp_path / 'old'
-    old.mkdir()
-    save_run(old, [1, 2])
-    old.rename(tmp_path / 'new')
-    assert find_resumable(str(tmp_path / 'new')) == str(
-        tmp_path / 'new' / 'epoch_2.pth'
-    )
-
-
-def test_all_damaged_is_an_error_that_names_all(tmp_path):
-    save_run(tmp_path, [1, 2])
-    cut(tmp_path / 'epoch_1.pth')
-    cut(tmp_path / 'epoch_2.pth')
-    with pytest.raises(InputError, match=r'(?s)epoch_2\.pth.*epoch_1\.pth'):
-        find_resumable(str(tmp_path))
-
-
-def test_weights_alone_are_not_resumed_from(tmp_path):
-    path = tmp_path / 'epoch_1.pth'
-    torch.save(dict(meta={}, state_dict={}), path)
-    with pytest.raises(DamagedFileError, match='epoch_1.pth.*no message_hub'):
-        check_resumable(str(path))
-    with pytest.raises(InputError, match='epoch_1.pth.*no message_hub'):
-        find_resumable(str(tmp_path))
-
-
 @pytest.mark.parametrize(
     'content, got',
     [
@@ -223,8 +135,3 @@ def test_what_is_no_state_dict_is_named(content, got):
 def test_what_is_no_tensor_is_named():
     with pytest.raises(InputError, match=r'weight: expected \(2, 3\), got int'):
         load_strict(torch.nn.Linear(3, 2), dict(weight=3, bias=torch.ones(2)), 'x')
-
-
-def test_nothing_there_yet(tmp_path):
-    assert find_resumable(str(tmp_path)) is None
-    assert find_resumable(str(tmp_path / 'none')) is None

@@ -8,11 +8,11 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
-from mmengine.runner import EpochBasedTrainLoop, Runner
+from mmengine.runner import EpochBasedTrainLoop
 from test_configs import small, write_pictures
 
 from mmadaptor.checkpoints.adaptor_only import count_trainable
-from mmadaptor.engine.checks.preflight import check_training
+from mmadaptor.engine import Runner
 from mmadaptor.errors import InputError
 
 ROOT = pathlib.Path(__file__).parents[2] / 'configs'
@@ -134,13 +134,15 @@ def data(tmp_path_factory):
     return root
 
 
-def test_what_is_missing_of_cub(data):
+def test_what_is_missing_of_cub(tmp_path):
     """Adaptors alone have to have a base."""
     cfg = read('tuning/vmamba_t_adaptors_cub')
+    cfg.work_dir = str(tmp_path)
+    runner = Runner.from_cfg(cfg)
     with pytest.raises(InputError) as refused:
-        check_training(cfg)
+        runner.train()
     said = str(refused.value)
-    assert '/data/CUB_200_2011\n' in said and 'Get CUB-200-2011' in said
+    assert '/data/CUB_200_2011/images\n' in said and 'Get CUB-200-2011' in said
     assert 'vmamba_t_imagenet.pth' in said and '--from-scratch' not in said
 
 
@@ -148,14 +150,15 @@ def test_what_is_missing_of_cub(data):
 def test_ways_of_tuning(way, data, tmp_path):
     """Each trains its head, and of the backbone what it says."""
     cfg = Config(small(read(f'tuning/vmamba_t_{way}_cub').to_dict(), data))
-    cfg.work_dir = str(tmp_path)
+    cfg.update(
+        work_dir=str(tmp_path), val_dataloader=None, val_cfg=None, val_evaluator=None
+    )
     cfg.train_dataloader.update(
         num_workers=0, batch_size=2, collate_fn=dict(type='default_collate')
     )
     for crop in cfg.train_dataloader.dataset.pipeline:
         if crop.type in ('Resize', 'RandomCrop'):
             crop.update({k: 64 for k in ('scale', 'crop_size') if k in crop})
-    check_training(cfg)
     runner = Runner.from_cfg(cfg)
     model = runner.model
     runner._train_loop = runner.build_train_loop(cfg.train_cfg)

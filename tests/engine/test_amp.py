@@ -8,12 +8,12 @@ import torch
 from helpers.jobs import TOY, refusal, write_config
 from mmengine.config import Config
 from mmengine.model import BaseModel
-from mmengine.optim import AmpOptimWrapper
+from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.registry import MODELS, OPTIM_WRAPPERS, init_default_scope
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import mmadaptor  # noqa: F401
-from mmadaptor.engine import amp
+from mmadaptor.engine import CPUAmpOptimWrapper, Runner, amp
 from mmadaptor.engine.amp import lower_on_cpu
 from mmadaptor.errors import InputError
 from mmadaptor.ops import cross_selective_scan
@@ -167,48 +167,42 @@ def test_the_embedded_detector_learns_as_in_float32():
     assert losses[True][-1] < 0.8 * losses[True][0]
 
 
-def config(**optim_wrapper):
-    return Config(
-        dict(
-            model=dict(type='X', backbone=dict()),
-            optim_wrapper=dict(type='AmpOptimWrapper', **optim_wrapper),
-        )
-    )
+WRAPPER = dict(type='AmpOptimWrapper', optimizer=dict(type='SGD', lr=0.1))
 
 
 @pytest.mark.parametrize(
     'dtype', [{}, dict(dtype='bfloat16'), dict(dtype=torch.bfloat16)]
 )
-def test_amp_of_mmengine_becomes_ours(dtype):
-    cfg = config(loss_scale='dynamic', clip_grad=dict(max_norm=5.0), **dtype)
-    lower_on_cpu(cfg)
-    assert cfg.optim_wrapper == dict(
+@pytest.mark.parametrize('kind', ['AmpOptimWrapper', AmpOptimWrapper])
+def test_amp_of_mmengine_becomes_ours(dtype, kind):
+    wrapper = dict(
+        type=kind, loss_scale='dynamic', clip_grad=dict(max_norm=5.0), **dtype
+    )
+    assert lower_on_cpu(wrapper, Small()) == dict(
         type='mmadaptor.CPUAmpOptimWrapper', clip_grad=dict(max_norm=5.0)
     )
 
 
 def test_other_wrappers_and_accelerators_are_left_alone(monkeypatch):
-    cfg = Config(dict(optim_wrapper=dict(type='OptimWrapper')))
-    lower_on_cpu(cfg)
-    assert cfg.optim_wrapper.type == 'OptimWrapper'
+    wrapper = dict(type='OptimWrapper')
+    assert lower_on_cpu(wrapper, Small()) is wrapper
+    built = OptimWrapper(torch.optim.SGD(Small().parameters(), lr=0.1))
+    assert lower_on_cpu(built, Small()) is built
     monkeypatch.setattr(amp, 'get_device', lambda: 'cuda')
-    cfg = config(dtype='float16')
-    lower_on_cpu(cfg)
-    assert cfg.optim_wrapper == dict(type='AmpOptimWrapper', dtype='float16')
+    wrapper = dict(type='AmpOptimWrapper', dtype='float16')
+    assert lower_on_cpu(wrapper, Small()) is wrapper
+
+
+def test_any_tool_gets_it_by_the_runner(tmp_path):
+    runner = Runner(Small(), str(tmp_path), experiment_name=str(tmp_path))
+    assert type(runner.build_optim_wrapper(dict(WRAPPER))) is CPUAmpOptimWrapper
+    with pytest.raises(InputError, match='CPU mixed precision supports bfloat16 only'):
+        runner.build_optim_wrapper(dict(WRAPPER, dtype='float64'))
 
 
 def test_what_a_cpu_cannot_do_is_an_error(tmp_path, monkeypatch):
-    with pytest.raises(InputError, match='float64 needs an accelerator'):
-        lower_on_cpu(config(dtype='float64'))
     toy = write_config(tmp_path, TOY, work_dir=str(tmp_path / 'run'))
     message = refusal(monkeypatch, 'train', toy, '--amp-dtype', 'float16')
-    assert 'float16 needs an accelerator' in message
+    assert 'supports bfloat16 only' in message and 'Got float16' in message
     message = refusal(monkeypatch, 'train', toy, '--amp')
-    assert 'model=ToyModel has no `backbone`' in message
-
-
-def test_a_class_in_place_of_its_name():
-    cfg = config()
-    cfg.optim_wrapper['type'] = AmpOptimWrapper
-    lower_on_cpu(cfg)
-    assert cfg.optim_wrapper.type == 'mmadaptor.CPUAmpOptimWrapper'
+    assert 'ToyModel has no `backbone`. Omit --amp.' in message

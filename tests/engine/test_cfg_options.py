@@ -2,7 +2,6 @@
 """Options that match nothing are errors that name the closest key."""
 
 import pytest
-from helpers import toy  # noqa: F401
 from mmengine.config import Config
 
 from mmadaptor.engine.cfg_options import merge_options
@@ -17,6 +16,7 @@ def config():
                 init_cfg=None,
                 parts=[dict(a=1), dict(a=2)],
                 adaptors=dict(temporal=dict()),
+                test_cfg=dict(rcnn=dict(score_thr=0.05)),
             ),
             train_cfg=dict(by_epoch=True, max_epochs=12),
             train_dataloader=dict(batch_size=2),
@@ -32,10 +32,8 @@ def config():
         ('trian_cfg.max_epochs', 'train_cfg'),
         ('optim_wrapper.optimizer.lrr', 'optim_wrapper.optimizer.lr'),
         ('train_dataloader.batchsize', 'train_dataloader.batch_size'),
-        ('model.witdh', 'model.width'),
         ('model.parts.0.b', 'model.parts.0 has no'),
-        ('model.adaptors.temporal.place', 'model.adaptors.temporal.places'),
-        ('model.adaptors.spacial', 'model.adaptors.spatial'),
+        ('model.test_cfg.rcnn.score_th', 'model.test_cfg.rcnn.score_thr'),
     ],
 )
 def test_misspelled_keys_name_the_closest(key, closest):
@@ -43,6 +41,7 @@ def test_misspelled_keys_name_the_closest(key, closest):
         merge_options(config(), {key: 3})
     assert key in str(error.value)
     assert closest in str(error.value)
+    assert 'To add a new key, write +key=value.' in str(error.value)
 
 
 def test_all_misspelled_keys_are_named_at_once():
@@ -55,8 +54,8 @@ def test_all_misspelled_keys_are_named_at_once():
 @pytest.mark.parametrize(
     'key, says',
     [
-        ('model.parts.2.a', 'is a list of 2, so its keys are 0 to 1'),
-        ('train_cfg.max_epochs.x', 'is a int and has no keys'),
+        ('model.parts.2.a', 'is a list of 2; its keys are 0 to 1'),
+        ('train_cfg.max_epochs.x', 'is of type int and has no keys'),
     ],
 )
 def test_keys_into_lists_and_numbers(key, says):
@@ -69,7 +68,7 @@ def test_keys_into_lists_and_numbers(key, says):
     [
         'train_cfg.max_epochs',
         'train_cfg.val_begin',  # an argument of the loop
-        'model.width',  # of the model
+        'model.width',  # of a class, which refuses a wrong one by name
         'model.init_cfg.checkpoint',  # below one that is None
         'train_dataloader.pin_memory',  # of torch's loader
         'optim_wrapper.clip_grad.max_norm',
@@ -78,6 +77,7 @@ def test_keys_into_lists_and_numbers(key, says):
         'model.adaptors.temporal.places',
         'model.adaptors.share',
         '+model.anything.new',
+        '+new.key',
     ],
 )
 def test_keys_that_something_takes(key):

@@ -2,25 +2,22 @@
 """What the tools do with the errors of their users, and with bugs."""
 
 import argparse
-import sys
-from types import SimpleNamespace
 
 import pytest
 from helpers import toy  # noqa: F401
 from helpers.jobs import TOY, write_config
 from mmengine.config import Config
-from mmengine.registry import MODELS
 
-from mmadaptor.engine import StrictLoadHook
 from mmadaptor.engine.command_line import (
-    STRICT_LOAD,
-    add_hook,
+    RUNNER_TYPE,
+    TRACEBACK,
+    build_runner,
     load_config,
-    make_data,
+    positive,
+    refuse_to_overwrite,
     run,
 )
 from mmadaptor.errors import InputError
-from mmadaptor.registry import MODELS as OUR_MODELS
 
 
 def arguments(config, **others):
@@ -36,21 +33,6 @@ def arguments(config, **others):
     )
 
 
-def test_wrong_keyword_is_named_without_a_traceback():
-    with pytest.raises(SystemExit, match="unexpected keyword argument 'wdth'"):
-        run(lambda: MODELS.build(dict(type='ToyModel', wdth=3)))
-
-
-def test_unknown_type_is_named():
-    with pytest.raises(SystemExit, match='ToyModle is not in the'):
-        run(lambda: MODELS.build(dict(type='ToyModle')))
-
-
-def test_a_value_that_our_constructor_refuses():
-    with pytest.raises(SystemExit, match="error in the config.*got 'b9'"):
-        run(lambda: OUR_MODELS.build(dict(type='mmadaptor.MambaAdaptor', arch='b9')))
-
-
 def test_a_file_where_a_folder_should_be(tmp_path):
     (tmp_path / 'file').touch()
     for folder in ('file', 'file/below'):
@@ -58,28 +40,56 @@ def test_a_file_where_a_folder_should_be(tmp_path):
             run((tmp_path / folder).mkdir)
 
 
-@pytest.mark.parametrize(
-    'error',
-    [TypeError('a bug'), ValueError('a bug'), KeyError('a bug'), RuntimeError('a bug')],
-)
-def test_bugs_keep_their_traceback(error):
+@pytest.mark.parametrize('kind', [TypeError, ValueError, KeyError, RuntimeError])
+def test_bugs_keep_their_traceback(kind):
     def buggy():
-        raise error
+        raise kind('a bug')
 
-    with pytest.raises(type(error), match='a bug'):
+    with pytest.raises(kind, match='a bug'):
         run(buggy)
 
 
-def test_a_bug_inside_of_a_build_keeps_its_traceback():
-    def buggy(n):
-        return int(n + 'x')
+def test_the_error_of_a_data_worker_is_shown_without_its_traceback():
+    def fails():
+        raise InputError(
+            'Caught InputError in DataLoader worker process 0.\nOriginal Traceback:\n'
+            'mmadaptor.errors.InputError: x.png cannot be read\n'
+        )
 
-    MODELS.register_module('BuggyForTest', module=buggy)
-    try:
-        with pytest.raises(ValueError, match='invalid literal'):
-            run(lambda: MODELS.build(dict(type='BuggyForTest', n='1')))
-    finally:
-        MODELS._module_dict.pop('BuggyForTest')
+    with pytest.raises(SystemExit) as ended:
+        run(fails)
+    assert str(ended.value) == '\nerror: x.png cannot be read\n'
+
+
+def test_a_traceback_can_be_asked_for(monkeypatch, capsys):
+    def fails():
+        try:
+            int('x')
+        except ValueError as error:
+            raise InputError('`model` of the config: no number') from error
+
+    with pytest.raises(SystemExit, match=f'no number\n.{TRACEBACK}=1 shows where'):
+        run(fails)
+    assert 'Traceback' not in capsys.readouterr().err
+    monkeypatch.setenv(TRACEBACK, '1')
+    with pytest.raises(SystemExit):
+        run(fails)
+    assert "int('x')" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    'model, says',
+    [
+        (dict(type='ToyModel', wdth=3), "unexpected keyword argument 'wdth'"),
+        (dict(type='ToyModle'), 'ToyModle is not in the'),
+        (dict(type='mmadaptor.MambaAdaptor', arch='b9'), "got 'b9'"),
+    ],
+)
+def test_a_wrong_config_is_named_without_a_traceback(model, says, tmp_path):
+    cfg = Config(dict(model=model, work_dir=str(tmp_path), runner_type=RUNNER_TYPE))
+    with pytest.raises(SystemExit, match='error: `model` of the config: ') as ended:
+        run(lambda: build_runner(cfg))
+    assert says in str(ended.value)
 
 
 @pytest.mark.parametrize(
@@ -88,6 +98,7 @@ def test_a_bug_inside_of_a_build_keeps_its_traceback():
         ('a = (', 'SyntaxError'),
         ('_base_ = ["none.py"]', 'none.py'),
         ('custom_imports = dict(imports=["no_such_module"])', 'no_such_module'),
+        ('a = 1 / 0', 'ZeroDivisionError'),
     ],
 )
 def test_broken_config_is_named(text, says, tmp_path):
@@ -104,8 +115,9 @@ def test_config_and_checkpoint_in_the_wrong_order(tmp_path):
         load_config(arguments(str(tmp_path / 'epoch_1.pth')))
 
 
-def test_a_toolbox_that_its_base_needs_is_ours_to_name(tmp_path, monkeypatch):
+def test_a_toolbox_that_its_base_needs_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr('mmengine.config.config.is_installed', lambda name: False)
+    monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
     path = write_config(tmp_path, '_base_ = "mmdet::_base_/default_runtime.py"')
     with pytest.raises(
         InputError, match=r'needs mmdet, which is not installed.*".\[det\]"'
@@ -126,54 +138,23 @@ def test_work_dir_by_argument_then_config_then_name(tmp_path):
     assert load_config(arguments(without)).work_dir == 'work_dirs/plain'
 
 
-def test_strict_loading_is_added_once(tmp_path):
+def test_every_config_gets_our_runner_unless_it_names_one(tmp_path):
     plain = write_config(tmp_path, 'model = dict()')
-    types = [h['type'] for h in load_config(arguments(plain)).custom_hooks]
-    assert types == [STRICT_LOAD]
-    own = write_config(
-        tmp_path,
-        'custom_hooks = [dict(type="mmadaptor.StrictLoadHook", skip=["head"])]',
-    )
-    assert load_config(arguments(own)).custom_hooks == [
-        dict(type=STRICT_LOAD, skip=['head'])
-    ]
+    assert load_config(arguments(plain)).runner_type == RUNNER_TYPE
+    own = write_config(tmp_path, 'runner_type = "FlexibleRunner"')
+    assert load_config(arguments(own)).runner_type == 'FlexibleRunner'
 
 
-def test_mmpretrain_gets_its_stacked_batches(tmp_path):
-    text = 'default_scope = {scope!r}\ntrain_dataloader = dict(batch_size=2)'
-    for scope, collate in (('mmpretrain', 'default_collate'), ('mmdet', None)):
-        cfg = load_config(arguments(write_config(tmp_path, text, scope=scope)))
-        assert cfg.train_dataloader.get('collate_fn', {}).get('type') == collate
+def test_a_file_is_not_written_over_its_source(tmp_path):
+    (tmp_path / 'a.pth').touch()
+    (tmp_path / 'b.pth').symlink_to(tmp_path / 'a.pth')
+    with pytest.raises(InputError, match='give another name'):
+        refuse_to_overwrite(str(tmp_path / 'b.pth'), str(tmp_path / 'a.pth'))
+    refuse_to_overwrite(str(tmp_path / 'c.pth'), str(tmp_path / 'a.pth'))
 
 
-def test_embedded_dataset_is_made_where_the_config_asks(monkeypatch):
-    made = []
-    monkeypatch.setitem(
-        sys.modules, 'mmadaptor.datasets', SimpleNamespace(prepare=made.append)
-    )
-    make_data(dict())
-    make_data(dict(embedded_dataset='data/shapes'))
-    assert made == ['data/shapes']
-
-
-def test_folder_that_holds_other_files_is_named(monkeypatch):
-    def refuse(root):
-        raise FileExistsError(f'{root} holds other files')
-
-    monkeypatch.setitem(
-        sys.modules, 'mmadaptor.datasets', SimpleNamespace(prepare=refuse)
-    )
-    with pytest.raises(InputError, match='mine holds other files'):
-        make_data(dict(embedded_dataset='mine'))
-
-
-@pytest.mark.parametrize(
-    'kind', ['mmadaptor.StrictLoadHook', 'StrictLoadHook', StrictLoadHook], ids=str
-)
-def test_a_hook_is_added_once_however_it_is_named(kind):
-    cfg = Config(dict(custom_hooks=[dict(type='CurvesHook'), dict(type=kind)]))
-    add_hook(cfg, STRICT_LOAD)
-    assert len(cfg.custom_hooks) == 2
-    cfg = Config(dict(custom_hooks=[dict(type='CurvesHook')]))
-    add_hook(cfg, STRICT_LOAD)
-    assert cfg.custom_hooks[1].type == STRICT_LOAD
+@pytest.mark.parametrize('text', ['0', '-1', '2.5', 'x', ''])
+def test_a_count_is_positive(text):
+    assert positive('3') == 3
+    with pytest.raises(argparse.ArgumentTypeError, match='an integer of 1 or more'):
+        positive(text)

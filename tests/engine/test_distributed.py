@@ -13,13 +13,14 @@ from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
 from mmengine.registry import MODEL_WRAPPERS, MODELS, init_default_scope
 
-from mmadaptor.engine import distributed
+from mmadaptor.engine import Runner, distributed
 from mmadaptor.engine.command_line import load_config
 from mmadaptor.engine.distributed import (
-    TOLD,
+    VARIABLES,
     check_launcher,
-    join_processes,
+    join_on_cpu,
     leave_processes,
+    wrapper_for_cpu,
 )
 from mmadaptor.errors import InputError
 
@@ -33,7 +34,7 @@ CONFIG = (
 @pytest.fixture
 def environment(monkeypatch):
     """No launcher's variables."""
-    for names in (*TOLD.values(), ('LOCAL_RANK',)):
+    for names in (*VARIABLES.values(), ('LOCAL_RANK',)):
         for name in names:
             monkeypatch.delenv(name, raising=False)
     return monkeypatch
@@ -43,7 +44,7 @@ def environment(monkeypatch):
 def alone(environment):
     """A job of one process that torchrun started on a CPU."""
     values = ('0', '1', '127.0.0.1', '0', '0')
-    for name, value in zip(TOLD['pytorch'], values):
+    for name, value in zip(VARIABLES['pytorch'], values):
         environment.setenv(name, value)
     environment.setattr(distributed, 'get_device', lambda: 'cpu')
     yield environment
@@ -81,22 +82,15 @@ def test_processes_that_would_each_do_the_whole_job(environment, tmp_path):
 
 
 def test_a_job_of_one_process_is_left_alone(environment):
-    cfg = Config(dict(launcher='none'))
-    join_processes(cfg)
-    assert 'model_wrapper_cfg' not in cfg
+    join_on_cpu('none', {})
     assert not torch.distributed.is_initialized()
 
 
 def test_gloo_on_a_cpu_and_a_wrapper_without_devices(alone):
-    cfg = Config(
-        dict(
-            launcher='pytorch', env_cfg=dict(dist_cfg=dict(backend='nccl', timeout=60))
-        )
-    )
-    join_processes(cfg)
+    join_on_cpu('pytorch', dict(backend='nccl', timeout=60))
     assert torch.distributed.get_backend() == 'gloo'
     assert os.environ['LOCAL_RANK'] == '0'
-    assert cfg.model_wrapper_cfg == dict(
+    assert wrapper_for_cpu(Config(), None) == dict(
         type='MMDistributedDataParallel',
         device_ids=None,
         broadcast_buffers=False,
@@ -104,29 +98,43 @@ def test_gloo_on_a_cpu_and_a_wrapper_without_devices(alone):
     )
 
 
-def test_slurm_on_a_cpu(alone):
-    for name, value in zip(TOLD['slurm'], ('0', '1', 'localhost', '0')):
+@pytest.mark.parametrize(
+    'launcher, values',
+    [('slurm', ('0', '1', 'localhost', '0')), ('mpi', ('0', '1', '127.0.0.1', '0'))],
+)
+def test_other_launchers_on_a_cpu(launcher, values, alone):
+    for name, value in zip(VARIABLES[launcher], values):
         alone.setenv(name, value)
     for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK'):
         alone.delenv(name)
-    join_processes(Config(dict(launcher='slurm')))
+    join_on_cpu(launcher, {})
     assert torch.distributed.get_backend() == 'gloo'
-    assert os.environ['LOCAL_RANK'] == os.environ['SLURM_LOCALID'] == '0'
+    assert os.environ['LOCAL_RANK'] == os.environ[VARIABLES[launcher][-1]] == '0'
 
 
-def test_a_wrapper_of_the_config_stays(alone):
-    cfg = Config(
-        dict(launcher='pytorch', model_wrapper_cfg=dict(find_unused_parameters=True))
+def test_the_runner_joins_and_wraps_on_a_cpu(alone, tmp_path):
+    """Whatever builds it: also the toolboxes' own tools."""
+    runner = Runner(
+        HalfUsed(),
+        str(tmp_path),
+        launcher='pytorch',
+        env_cfg=dict(dist_cfg=dict(backend='nccl')),
+        experiment_name=str(tmp_path),
     )
-    join_processes(cfg)
-    assert cfg.model_wrapper_cfg == dict(device_ids=None, find_unused_parameters=True)
+    assert torch.distributed.get_backend() == 'gloo'
+    assert runner.model.device_ids is None
+
+
+def test_a_wrapper_of_the_config_stays():
+    wrapper = dict(type='MMDistributedDataParallel', find_unused_parameters=True)
+    assert wrapper_for_cpu(Config(), wrapper) == dict(device_ids=None, **wrapper)
+    other = dict(type='MMFullyShardedDataParallel', cpu_offload=True)
+    assert wrapper_for_cpu(Config(), other) == other
 
 
 def test_accelerators_are_left_to_mmengine(alone):
     alone.setattr(distributed, 'get_device', lambda: 'cuda')
-    cfg = Config(dict(launcher='pytorch'))
-    join_processes(cfg)
-    assert 'model_wrapper_cfg' not in cfg
+    join_on_cpu('pytorch', {})
     assert not torch.distributed.is_initialized()
 
 
@@ -138,12 +146,11 @@ def threads_of_gloo():
 def test_nothing_of_the_group_outlives_the_job(alone):
     """Its threads would drop tensors, and abort, while Python ends."""
     before = threads_of_gloo()
-    cfg = Config(dict(launcher='pytorch'))
-    join_processes(cfg)
+    join_on_cpu('pytorch', {})
     # As a runner's: a wrapper that holds the group, and a cycle that holds it.
     runner = dict(
         model=MODEL_WRAPPERS.build(
-            dict(cfg.model_wrapper_cfg, module=torch.nn.Linear(2, 1))
+            dict(wrapper_for_cpu(Config(), None), module=torch.nn.Linear(2, 1))
         )
     )
     runner['hook'] = runner
@@ -177,10 +184,10 @@ class Features(BaseModel):
 
 def train(model, batch, steps=3):
     """Steps of DDP as a job takes them; a parameter left out ends them."""
-    cfg = Config(dict(launcher='pytorch'))
-    join_processes(cfg)
-    assert not cfg.model_wrapper_cfg.find_unused_parameters
-    model = MODEL_WRAPPERS.build(dict(cfg.model_wrapper_cfg, module=model.train()))
+    join_on_cpu('pytorch', {})
+    wrapper = wrapper_for_cpu(Config(), None)
+    assert not wrapper['find_unused_parameters']
+    model = MODEL_WRAPPERS.build(dict(wrapper, module=model.train()))
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
     for _ in range(steps):
         losses = model.train_step(batch, OptimWrapper(optimizer))

@@ -10,6 +10,7 @@ import torch
 from mmengine.dataset import BaseDataset
 from mmengine.dist import all_reduce, get_rank, is_main_process
 from mmengine.evaluator import BaseMetric
+from mmengine.fileio import LocalBackend
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, HOOKS, METRICS, MODELS
@@ -86,3 +87,30 @@ class LossHook(Hook):
         if is_main_process():
             with open(os.path.join(runner.work_dir, 'losses.txt'), 'a') as file:
                 file.write(f'{runner.iter} {loss.item()!r}\n')
+
+
+@HOOKS.register_module()
+class KillInSaveHook(Hook):
+    """Ends a process while it saves its second checkpoint.
+
+    `where` is 'write', when half of the file is written, or 'replace', when the
+    whole file is written and not yet at its place.
+    """
+
+    def __init__(self, where):
+        self.where, self.saves = where, 0
+
+    def before_save_checkpoint(self, runner, checkpoint):
+        self.saves += 1
+        if self.saves == 2:
+            os.replace = self.kill
+            if self.where == 'write':
+                LocalBackend.put = self.write_half
+
+    def kill(self, *_):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def write_half(self, obj, filepath):
+        with open(filepath, 'wb') as file:
+            file.write(obj[: len(obj) // 2])
+        self.kill()

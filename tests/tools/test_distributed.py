@@ -9,20 +9,19 @@ from helpers.jobs import CLASSIFIER, tool, write_coco, write_config, write_label
 
 pytest.importorskip('mmpretrain')
 
-# Fixed sizes, no augmentation, no batch norm and a mean over pictures: two
-# processes with two pictures each do the arithmetic of one with four.
+# Fixed sizes, no augmentation, no batch norm and a mean over images: two
+# processes with two images each compute what one with four does.
 JOB = (
     CLASSIFIER
     + """
-custom_imports = dict(imports=['mmadaptor', 'helpers.toy'])
+custom_imports = dict(imports=['mmadaptor', 'mmadaptor.engine', 'helpers.toy'])
 model['backbone'] = dict(
     type='mmadaptor.MambaAdaptor', out_indices=(3, ),
     arch=dict(embed_dims=8, depths=(1, 1, 1, 1), d_state=1, ssm_ratio=1.))
-train_dataloader['persistent_workers'] = False
 train_cfg = dict(by_epoch=True, max_epochs=3, val_begin=3)
 val_cfg, val_dataloader = test_cfg, test_dataloader
 val_evaluator = dict(type='ScoreMetric')
-custom_hooks = [dict(type='mmadaptor.EpochSeedHook'), dict(type='LossHook')]
+custom_hooks = [dict(type='LossHook')]
 optim_wrapper['optimizer']['lr'] = .01
 randomness = dict(seed=5)
 """
@@ -38,14 +37,14 @@ env_cfg = dict()
 train_cfg = dict(by_epoch=True, max_epochs=1)
 """
 )
-PICTURES = 8
+IMAGES = 8
 
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp('distributed')
-    root = write_coco(folder / 'data', images=PICTURES)
-    write_labels(root, images=PICTURES)
+    root = write_coco(folder / 'data', images=IMAGES)
+    write_labels(root, images=IMAGES)
     write_config(folder, JOB, data_root=str(root))
     write_config(
         folder,
@@ -81,7 +80,7 @@ def score(result):
 
 
 def test_two_processes_learn_as_one_though_one_is_killed(folder, one):
-    """Process 1 dies in epoch 2: the job ends, and goes on from epoch 1."""
+    """Process 1 dies in epoch 2: the job ends, and resumes from epoch 1."""
     run, expected = folder / 'two', losses(folder / 'one')
     killed = tool('dist_train.sh', folder / 'killed.py', 2, '--work-dir', run)
     assert killed.returncode != 0
@@ -113,6 +112,22 @@ def test_fully_sharded_processes_learn_as_one(folder, one):
     }
 
 
+def test_a_refused_job_ends_all_of_its_processes(folder):
+    """The first one finds what does not fit; the other one waits for its report."""
+    result = tool(
+        'dist_train.sh',
+        folder / 'config.py',
+        2,
+        '--work-dir',
+        folder / 'refused',
+        '--cfg-options',
+        'model.head.num_classes=3',
+    )
+    assert result.returncode == 1
+    assert 'error: Training not started: 2 problems found' in result.stderr
+    assert 'model.head.num_classes is 3, but val_dataloader.dataset' in result.stderr
+
+
 def test_scripts_without_their_arguments_say_what_they_take():
     for name, first in (
         ('dist_train', 'CONFIG PROCESSES'),
@@ -125,7 +140,7 @@ def test_scripts_without_their_arguments_say_what_they_take():
 
 
 def words_of(name, program, folder, *arguments, settings=''):
-    """What a script asks a program for: one of that name that prints it."""
+    """The arguments that a script passes to a program of that name."""
     stub = folder / program
     stub.write_text('#!/bin/bash\nprintf "%s\\n" "$@"\n')
     stub.chmod(0o755)

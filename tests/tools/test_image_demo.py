@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""tools/image_demo.py as a user runs it, on good pictures and bad ones."""
+"""tools/image_demo.py as a user runs it, on good images and bad ones."""
 
 import runpy
 import shutil
@@ -18,12 +18,15 @@ from helpers.jobs import (
     write_config,
     write_labels,
 )
+from helpers.toolboxes import Planted
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from PIL import Image
 
-from mmadaptor.engine.inference import find_pictures, places_for
 from mmadaptor.errors import InputError
+
+DEMO = runpy.run_path(str(ROOT / 'tools' / 'image_demo.py'))
+find_images, folders_for = DEMO['find_images'], DEMO['folders_for']
 
 META = dict(
     mmdet=dict(classes=('disc', 'box')),
@@ -70,34 +73,38 @@ def demo(monkeypatch, *arguments):
     runpy.run_path(str(ROOT / 'tools' / 'image_demo.py'), run_name='__main__')
 
 
-def test_every_task_draws_and_bad_pictures_stop_nothing(
+def test_every_task_draws_and_bad_images_stop_nothing(
     job, tmp_path, monkeypatch, capsys
 ):
     scope, config, checkpoint = job
-    pictures, out = tmp_path / 'data' / 'val', tmp_path / 'out'
-    whole = (pictures / '0.png').read_bytes()
-    (pictures / '1.png').write_bytes(whole[: len(whole) // 2])
-    (pictures / '4.jpg').write_text('no picture')
-    Image.open(pictures / '0.png').convert('CMYK').save(pictures / '5.jpg')
-    Image.open(pictures / '0.png').convert('L').save(pictures / '6.png')
-    (pictures / 'notes.txt').write_text('left out')
+    images, out = tmp_path / 'data' / 'val', tmp_path / 'out'
+    whole = (images / '0.png').read_bytes()
+    (images / '1.png').write_bytes(whole[: len(whole) // 2])
+    (images / '4.jpg').write_text('no image')
+    Image.open(images / '0.png').convert('CMYK').save(images / '5.jpg')
+    Image.open(images / '0.png').convert('L').save(images / '6.png')
+    (images / 'notes.txt').write_text('left out')
     message = refusal(
-        monkeypatch, 'image_demo', pictures, config, checkpoint, '--out-dir', out
+        monkeypatch, 'image_demo', images, config, checkpoint, '--out-dir', out
     )
-    assert '2 could not be drawn' in message
-    assert f'{pictures}/1.png cannot be read' in message
-    assert f'{pictures}/4.jpg cannot be read' in message
+    lines = message.splitlines()
+    assert lines[1] == 'error: 2 images could not be drawn:'
+    assert [line.split(': ')[0].strip() for line in lines[2:]] == [
+        f'{images}/1.png',
+        f'{images}/4.jpg',
+    ]
     log = capsys.readouterr().out
-    assert '5 of 7 pictures are drawn' in log
-    assert '1 left out' in log and 'notes.txt' in log
-    assert '1 pictures of mode CMYK are read as 8-bit RGB' in log
-    assert '1 pictures of mode L are read as 8-bit RGB' in log
-    drawn = {path.name for path in out.iterdir()}
-    assert drawn == {'0.png', '2.png', '3.png', '5.jpg.png', '6.png'}
-    original = np.asarray(Image.open(pictures / '0.png'))
-    result = np.asarray(Image.open(out / '0.png'))
+    assert f'5 of 7 images were drawn into {out}' in log
+    assert f'{images}: 1 files left out' in log
+    drawn = {str(path.relative_to(out)) for path in out.rglob('*.*')}
+    original = np.asarray(Image.open(images / '0.png'))
+    result = np.asarray(Image.open(out / 'vis' / '0.png'))
     assert original.shape == (48, 64, 3)
-    if scope != 'mmpretrain':
+    if scope == 'mmpretrain':  # it draws PNG files only
+        assert drawn == {f'vis/{i}.png' for i in (0, 2, 3, 5, 6)}
+        assert result.shape[:2] == (256, 341)  # enlarged, so that a label is readable
+    else:
+        assert drawn == {'vis/5.jpg', *(f'vis/{i}.png' for i in (0, 2, 3, 6))}
         factor = 8 if scope == 'mmdet' else 1
         assert result.shape == (48 * factor, 64 * factor, 3)
         assert (result[::factor, ::factor] != original).any()
@@ -129,7 +136,8 @@ def test_a_pattern_in_folders(job, tmp_path, monkeypatch, capsys):
     drawn = {
         str(p.relative_to(tmp_path / 'out')) for p in (tmp_path / 'out').rglob('*.png')
     }
-    assert drawn == {'train/0.png', 'val/0.png', 'masks/0.png', 'classes/disc/0.png'}
+    folders = ('train', 'val', 'masks', 'classes/disc')
+    assert drawn == {f'{folder}/vis/0.png' for folder in folders}
     assert '4 of 4' in capsys.readouterr().out
 
 
@@ -137,54 +145,73 @@ def test_a_pattern_in_folders(job, tmp_path, monkeypatch, capsys):
 def test_checkpoints_that_are_not_this_models(job, tmp_path, monkeypatch):
     _, config, checkpoint = job
     content = torch.load(checkpoint, weights_only=False)
-    picture = tmp_path / 'data' / 'val' / '0.png'
+    image = tmp_path / 'data' / 'val' / '0.png'
+    out = ['--out-dir', tmp_path / 'out']
 
+    del content['state_dict']['bbox_head.retina_cls.bias']
     other = tmp_path / 'other.pth'
     torch.save(dict(content, meta=dict(cfg="default_scope = 'mmpretrain'\n")), other)
     for tool in ('image_demo', 'test'):
-        images = [picture] if tool == 'image_demo' else []
-        message = refusal(monkeypatch, tool, *images, config, other)
-        assert (
-            f'{other} holds a model of classification (mmpretrain), but the '
-            'config is of detection (mmdet)'
-        ) in message
+        images = [image] if tool == 'image_demo' else []
+        folder = out if tool == 'image_demo' else ['--work-dir', tmp_path / 'run']
+        message = refusal(monkeypatch, tool, *images, config, other, *folder)
+        assert f'{other} does not fit RetinaNet' in message
+        assert 'bbox_head.retina_cls.bias' in message
+        task = 'The checkpoint holds a model of classification (mmpretrain).'
+        assert task in message
 
-    del content['state_dict']['bbox_head.retina_cls.bias']
-    torch.save(content, other)
-    message = refusal(
-        monkeypatch, 'image_demo', picture, config, other, '--out-dir', tmp_path / 'out'
-    )
-    assert f'{other} does not fit RetinaNet' in message
-    assert 'bbox_head.retina_cls.bias' in message
+    mark = tmp_path / 'ran'
+    torch.save(dict(content, x=Planted(mark)), other)
+    message = refusal(monkeypatch, 'image_demo', image, config, other, *out)
+    assert f'{other} holds a pickled object (posix.mkdir)' in message
+    assert not mark.exists()
+
+    message = refusal(monkeypatch, 'image_demo', image, config, 'none.pth', *out)
+    assert 'none.pth: no such checkpoint file.' in message
     assert not (tmp_path / 'out').exists()
 
-    message = refusal(monkeypatch, 'image_demo', picture, config, 'none.pth')
-    assert 'none.pth' in message
+
+def test_a_config_of_no_toolbox_is_named(tmp_path, monkeypatch):
+    write_coco(tmp_path / 'data', images=1)
+    config = write_config(tmp_path, 'model = dict()')
+    message = refusal(
+        monkeypatch, 'image_demo', tmp_path / 'data' / 'val', config, 'model.pth'
+    )
+    assert "`default_scope` must be one of ['mmdet', 'mmseg', 'mmpretrain']" in message
 
 
-def test_what_names_no_picture(tmp_path):
+def test_what_names_no_image(tmp_path):
     for source in ('none.png', f'{tmp_path}', f'{tmp_path}/*.jpg'):
         with pytest.raises(InputError, match='found none'):
-            find_pictures([source])
+            find_images([source])
 
 
-def test_each_picture_is_drawn_once(tmp_path):
+def test_each_image_is_drawn_once(tmp_path, capsys):
     Image.new('RGB', (4, 4)).save(tmp_path / 'a.png')
     shutil.copy(tmp_path / 'a.png', tmp_path / 'a.jpg')
-    found, notes = find_pictures([str(tmp_path), f'{tmp_path}/*.png'])
-    assert found == [f'{tmp_path}/a.jpg', f'{tmp_path}/a.png'] and not notes
-    assert places_for(found, 'out') == ['out/a.jpg.png', 'out/a.png']
+    found = find_images([str(tmp_path), f'{tmp_path}/*.png', f'{tmp_path}/a.jpg'])
+    assert found == [f'{tmp_path}/a.jpg', f'{tmp_path}/a.png']
+    assert 'left out' not in capsys.readouterr().out
 
 
-def test_each_drawing_has_a_place_of_its_own():
-    assert places_for(['in/a.png.png', 'in/a', 'in/a.png'], 'out') == [
-        'out/a.png.png',
-        'out/a.png',
-        'out/a.png.png.png',
+def test_each_drawing_has_a_folder_of_its_own():
+    """mmpretrain names a drawing by the stem of its image."""
+    assert folders_for(['in/a.jpg', 'in/a.png', 'in/a', 'in/b.png'], 'out') == [
+        'out',
+        'out_',
+        'out__',
+        'out',
+    ]
+    assert folders_for(['in/a.jpg', 'in/b/a.jpg', 'in/b/a.png'], 'out') == [
+        'out',
+        'out/b',
+        'out/b_',
     ]
 
 
-def test_a_drawing_never_replaces_a_picture(tmp_path):
+def test_a_drawing_never_replaces_an_image(tmp_path):
     Image.new('RGB', (4, 4)).save(tmp_path / 'a.png')
-    with pytest.raises(InputError, match='name another --out-dir'):
-        places_for([f'{tmp_path}/a.png'], str(tmp_path))
+    (tmp_path / 'link').symlink_to(tmp_path)
+    for out in (tmp_path, tmp_path.parent, tmp_path / 'link'):
+        with pytest.raises(InputError, match='give another --out-dir'):
+            folders_for([f'{tmp_path}/a.png'], str(out))

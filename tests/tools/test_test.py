@@ -1,21 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""tools/test.py as a user runs it, with checkpoints that are not to be used."""
-
-import os
+"""tools/test.py as a user runs it, with good and bad checkpoints."""
 
 import pytest
 import torch
 from helpers.jobs import TOY, refusal, tool, write_config
-
-
-class Planted:
-    """Makes a folder when it is unpickled."""
-
-    def __init__(self, mark):
-        self.mark = mark
-
-    def __reduce__(self):
-        return os.mkdir, (self.mark,)
+from helpers.toolboxes import Planted
 
 
 @pytest.fixture
@@ -35,7 +24,7 @@ def weights(**others):
 
 def test_planted_objects_are_refused_and_named(config, tmp_path, monkeypatch):
     path, mark = tmp_path / 'bad.pth', tmp_path / 'ran'
-    torch.save(dict(state_dict=weights(), x=Planted(str(mark))), path)
+    torch.save(dict(state_dict=weights(), x=Planted(mark)), path)
     message = refusal(monkeypatch, 'test', config, path)
     assert f'{path} holds a pickled object (posix.mkdir)' in message
     assert not mark.exists()
@@ -50,7 +39,9 @@ def test_truncated_checkpoint_is_named(config, tmp_path, monkeypatch):
 
 def test_missing_checkpoint_is_named(config, tmp_path, monkeypatch):
     path = tmp_path / 'none.pth'
-    assert f'missing: {path}' in refusal(monkeypatch, 'test', config, path)
+    message = refusal(monkeypatch, 'test', config, path)
+    assert 'error: Test not started: 1 problem found' in message
+    assert f'missing: {path}\n     named by load_from' in message
 
 
 @pytest.mark.parametrize(

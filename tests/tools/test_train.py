@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """tools/train.py as a user runs it."""
 
+import argparse
 import runpy
 import shutil
 
@@ -19,6 +20,8 @@ from helpers.jobs import (
     write_labels,
 )
 from mmengine.config import Config
+
+from mmadaptor.engine.command_line import RUNNER_TYPE
 
 
 def load(path):
@@ -51,7 +54,7 @@ def test_a_run_leaves_checkpoints_and_curves(unbroken):
 
 
 def test_killed_and_resumed_ends_with_the_same_weights(unbroken, tmp_path):
-    """Killed in epoch 3, the newest checkpoint cut: goes on from epoch 1."""
+    """Killed in epoch 3, the newest checkpoint cut: resumes from epoch 1."""
     run = tmp_path / 'run'
     killed = write_config(
         tmp_path,
@@ -64,7 +67,7 @@ def test_killed_and_resumed_ends_with_the_same_weights(unbroken, tmp_path):
     newest.write_bytes(newest.read_bytes()[:-100])
 
     whole = write_config(tmp_path, TOY, 'whole.py', work_dir=str(run))
-    # No seed given: the run's own is kept.
+    # No seed given: that of the run is kept.
     result = tool('train', whole, '--resume', '--cfg-options', 'randomness.seed=None')
     assert result.returncode == 0, result.stderr
     log = result.stdout + result.stderr
@@ -82,9 +85,9 @@ def test_killed_and_resumed_ends_with_the_same_weights(unbroken, tmp_path):
 
 
 def test_full_disk_keeps_the_last_good_checkpoint(unbroken, tmp_path):
-    """A limit on the size of files stands for the disk that runs full.
+    """A limit on the size of files stands for a full disk.
 
-    One checkpoint may be kept: mmengine removes it before it writes the next.
+    mmengine removes the oldest checkpoint before it writes the next one.
     """
     run = tmp_path / 'run'
     shutil.copytree(unbroken / 'run', run)
@@ -103,8 +106,8 @@ def test_full_disk_keeps_the_last_good_checkpoint(unbroken, tmp_path):
     assert_user_error(
         result,
         'epoch_4.pth',
-        'could not be written',
-        'The checkpoints before it are intact',
+        'could not be written: File too large',
+        'Earlier checkpoints are unchanged: make room, then resume.',
     )
     assert (run / 'epoch_3.pth').read_bytes() == before
     assert {p.name for p in run.glob('epoch_*')} == {'epoch_3.pth'}
@@ -114,8 +117,8 @@ def test_full_disk_keeps_the_last_good_checkpoint(unbroken, tmp_path):
 def test_everything_missing_is_listed_before_the_start(tmp_path):
     pytest.importorskip('mmdet')
     root = write_coco(tmp_path / 'data')
-    (root / 'val.json').write_text('{"images": [')
-    (root / 'train' / '2.png').unlink()
+    (root / 'val.json').unlink()
+    shutil.rmtree(root / 'train')
     config = write_config(tmp_path, DETECTOR, data_root=str(root))
     result = tool(
         'train',
@@ -123,19 +126,18 @@ def test_everything_missing_is_listed_before_the_start(tmp_path):
         '--work-dir',
         tmp_path / 'run',
         '--cfg-options',
-        'metainfo.classes=[disc,ring]',
         'model.backbone.init_cfg.type=Pretrained',
         'model.backbone.init_cfg.checkpoint=no/imagenet.pth',
     )
     assert_user_error(
         result,
-        'val.json is broken JSON',
-        'lacks 1 of the 4 images',
-        'missing: ',
+        'error: Training not started: 3 problems found',
+        f'missing: {root}/val.json',
+        f'missing: {root}/train\n',
         'no/imagenet.pth',
         '--from-scratch',
     )
-    assert not (tmp_path / 'run').exists()
+    assert result.returncode == 1
 
 
 def test_detector_trains_from_scratch_when_told_to(tmp_path):
@@ -208,28 +210,30 @@ def test_auto_scale_lr_needs_its_batch_size(unbroken, monkeypatch):
     assert 'auto_scale_lr=dict(base_batch_size=...)' in message
 
 
-@pytest.mark.parametrize(
-    'runner_type', [{}, dict(runner_type='FlexibleRunner')], ids=str
-)
-def test_resume_without_a_checkpoint_starts_from_the_base(runner_type, tmp_path):
-    resume = runpy.run_path(str(ROOT / 'tools' / 'train.py'))['resume']
+def resumed(work_dir, runner_type, resume):
+    """The config after the arguments of a training are put into it."""
+    apply = runpy.run_path(str(ROOT / 'tools' / 'train.py'))['apply_arguments']
     cfg = Config(
-        dict(
-            model=dict(
-                type='ToyModel', init_cfg=dict(type='Pretrained', checkpoint='a')
-            ),
-            load_from='base.pth',
-            work_dir=str(tmp_path),
-            **runner_type,
-        )
+        dict(load_from='base.pth', work_dir=str(work_dir), runner_type=runner_type)
     )
-    resume(cfg, 'auto')
-    assert (cfg.load_from, cfg.resume) == ('base.pth', False)
-    assert cfg.model.init_cfg.checkpoint == 'a'
-    torch.save(dict(state_dict={}, meta={}, message_hub={}), tmp_path / 'epoch_1.pth')
-    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'epoch_1.pth'))
-    resume(cfg, 'auto')
-    assert (cfg.load_from, cfg.resume) == (str(tmp_path / 'epoch_1.pth'), True)
+    flags = dict.fromkeys(('from_scratch', 'amp', 'amp_dtype', 'auto_scale_lr'))
+    apply(cfg, argparse.Namespace(**flags, resume=resume))
+    return cfg.load_from, cfg.get('resume')
+
+
+def test_resume_is_left_to_our_runner(tmp_path):
+    assert resumed(tmp_path, RUNNER_TYPE, None) == ('base.pth', None)
+    assert resumed(tmp_path, RUNNER_TYPE, 'auto') == ('base.pth', 'auto')
+    assert resumed(tmp_path, RUNNER_TYPE, 'x.pth') == ('x.pth', True)
+
+
+def test_resume_by_another_runner(tmp_path):
+    """Its newest checkpoint; `load_from` if there is none."""
+    assert resumed(tmp_path, 'FlexibleRunner', 'auto') == ('base.pth', False)
+    newest = tmp_path / 'epoch_1.pth'
+    (tmp_path / 'last_checkpoint').write_text(str(newest))
+    assert resumed(tmp_path, 'FlexibleRunner', 'auto') == (str(newest), True)
+    assert resumed(tmp_path, 'FlexibleRunner', 'x.pth') == ('x.pth', True)
 
 
 def test_resume_of_a_missing_checkpoint(unbroken, monkeypatch):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pictures by one command, and what it refuses."""
+"""tools/visualize_memory.py as a user runs it."""
 
 import runpy
 import sys
@@ -8,8 +8,9 @@ import pytest
 import torch
 from helpers.jobs import ROOT, refusal, write_coco, write_config
 from mmengine.config import Config
+from mmengine.registry import init_default_scope
 
-from mmadaptor.checkpoints.adaptor_only import base_state, fingerprints
+from mmadaptor.checkpoints.adaptor_only import base_state, digest
 from mmadaptor.models import Vim
 from mmadaptor.registry import MODELS
 
@@ -35,8 +36,6 @@ def job(tmp_path):
 
 def job_with(folder, adaptors):
     config = write_config(folder, CONFIG, adaptors=adaptors)
-    from mmengine.registry import init_default_scope
-
     init_default_scope('mmpretrain')
     model = MODELS.build(Config.fromfile(config).model)
     assert isinstance(model.backbone, Vim)
@@ -44,7 +43,7 @@ def job_with(folder, adaptors):
     return [folder / 'data' / 'val' / '0.png', config, folder / 'weights.pth']
 
 
-def test_pictures(job, tmp_path, monkeypatch, capsys):
+def test_every_token_is_drawn(job, tmp_path, monkeypatch, capsys):
     path = ROOT / 'tools' / 'visualize_memory.py'
     monkeypatch.setattr(
         sys,
@@ -94,10 +93,8 @@ test_dataloader = dict(dataset=dict(type='BaseSegDataset', pipeline=[
 
 
 def test_a_tuned_segmentor(tmp_path, monkeypatch, capsys):
-    """Adaptors alone, over their base; the mask is not asked for."""
+    """Adaptors only, completed with their base; no mask is loaded."""
     pytest.importorskip('mmseg')
-    from mmengine.registry import init_default_scope
-
     init_default_scope('mmseg')
     write_coco(tmp_path / 'data', images=1)
     config = write_config(tmp_path, SEGMENTOR, base=str(tmp_path / 'base.pth'))
@@ -111,7 +108,7 @@ def test_a_tuned_segmentor(tmp_path, monkeypatch, capsys):
     torch.save(
         dict(
             state_dict=tuned,
-            meta=dict(tuning=dict(base=fingerprints(base), tuned=fingerprints(tuned))),
+            meta=dict(tuning=dict(base=digest(base), tuned=digest(tuned))),
         ),
         tmp_path / 'tuned.pth',
     )
@@ -156,7 +153,7 @@ def test_a_missing_image_and_a_plain_backbone(job, tmp_path, monkeypatch):
     assert 'nowhere.png: no such image' in refusal(
         monkeypatch, 'visualize_memory', tmp_path / 'nowhere.png', *job[1:]
     )
-    (tmp_path / 'text.png').write_text('no picture')
+    (tmp_path / 'text.png').write_text('no image')
     assert 'text.png cannot be read' in refusal(
         monkeypatch, 'visualize_memory', tmp_path / 'text.png', *job[1:]
     )

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The readout of given states and its gradient, pixel by pixel.
+// The readout of given states and its gradient, one pixel at a time.
 #pragma once
 
 #include "scan_kernel.h"
@@ -7,7 +7,8 @@
 
 namespace mmadaptor::MMADAPTOR_ISA {
 
-// Channels d .. d+width-1 of one state; `count` of them are there.
+// Loads `count` values that are `stride` elements apart (neighboring channels of one
+// state); the other lanes are 0.
 template <typename T>
 MMADAPTOR_INLINE Vec<T> load_every(const T* source, int64_t stride, int count) {
   if (stride == 1) return load_as<T>(source, count);

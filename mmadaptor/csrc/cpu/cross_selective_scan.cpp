@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// The 2-D scan on a CPU: from maps to the kernels, which walk them in place.
+// CPU host code of the 2-D scan: passes the maps to the kernels, which traverse them in
+// place.
 #include "../cross_selective_scan_ops.h"
 #include "scan_tasks.h"
 
 namespace mmadaptor {
 namespace {
 
-// The kernels read any strides, but fast only neighbouring channels.
+// The kernels support any strides, but are fast only if channels are contiguous.
 Tensor channels_last(const Tensor& t) { return t.stride(-1) == 1 ? t : t.contiguous(); }
 
-// The kernels' view of the arguments, and what keeps its memory alive.
+// The kernels' view of the arguments, and the tensors that own its memory.
 struct PreparedScan {
   Tensor x, delta, A, B;
   OptionalTensor C, D, delta_bias;
@@ -45,14 +46,15 @@ struct PreparedScan {
     scan.A = A.const_data_ptr();
     scan.D = data_or_null(D);
     scan.delta_bias = data_or_null(delta_bias);
-    // A task takes all four directions, unless threads would have nothing to do.
+    // A task takes all four directions, unless this would leave threads idle.
     scan.sharing = kDirections;
     if (scan.tasks() < at::get_num_threads()) scan.sharing = 1;
   }
 };
 
-// A map that is the sum over the directions: added up in place by the one task
-// that walks them, or from a map each, with the same bits either way.
+// A map that is the sum over the directions. It is either accumulated in place by the
+// task that walks all directions, or summed from one map per direction. Both give
+// bit-identical results.
 class DirectionSum {
  public:
   DirectionSum(const Scan& scan, const Tensor& total) : total_(total) {
@@ -143,7 +145,7 @@ Readout prepare_readout(const Tensor& h, const Tensor& C) {
           C.const_data_ptr(), nullptr,   nullptr,   nullptr,   nullptr};
 }
 
-constexpr int64_t kPixels = 64;  // the fewest that are worth a thread
+constexpr int64_t kPixels = 64;  // minimum pixels per thread (grain size)
 
 Tensor cross_readout(const Tensor& states, const Tensor& C) {
   check_readout("cross_readout", states, C);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// dilated_depthwise on a CPU: from tensors to the kernels of this processor.
+// CPU host code of dilated_depthwise: passes tensors to the kernels for this processor.
 #include "../dilated_depthwise_arguments.h"
 
 #include <ATen/Parallel.h>
@@ -12,7 +12,8 @@
 namespace mmadaptor {
 namespace {
 
-// torch's own choice, which ATEN_CPU_CAPABILITY=default|avx2|avx512 overrides.
+// Uses torch's choice of instruction set; ATEN_CPU_CAPABILITY=default|avx2|avx512
+// overrides it.
 const DilatedDepthwiseKernels& dilated_depthwise_kernels() {
   static const DilatedDepthwiseKernels& kernels = []() -> const DilatedDepthwiseKernels& {
 #if defined(__x86_64__)
@@ -24,7 +25,7 @@ const DilatedDepthwiseKernels& dilated_depthwise_kernels() {
   return kernels;
 }
 
-// The kernels' view of the arguments, and what keeps its memory alive.
+// The kernels' view of the arguments, and the tensors that own its memory.
 struct PreparedDilatedDepthwise {
   Tensor y, kernels;
   DilatedDepthwise op;

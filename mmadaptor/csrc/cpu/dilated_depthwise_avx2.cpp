@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// dilated_depthwise for processors with AVX2 or more: the libraries first, see target_avx2.h.
+// dilated_depthwise for AVX2 and later. Library headers must come first, see target_avx2.h.
 #include <algorithm>
 #include <cmath>
 #include <cstring>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// dilated_depthwise on a CPU, forward and backward, for any vector width. Lanes
-// are neighbouring channels, each of which has kernels of its own.
+// CPU kernels of dilated_depthwise, forward and backward, for any vector width. Lanes
+// are neighboring channels; each channel has its own convolution kernels.
 #pragma once
 
 #include <algorithm>
@@ -11,7 +11,7 @@
 
 namespace mmadaptor::MMADAPTOR_ISA {
 
-// A rectangle of an image, in one vector of channels, `lanes` of which are there.
+// A rectangle of an image for one vector of channels; the first `lanes` are valid.
 struct Patch {
   int64_t number, batch, row, rows, column, columns, channel;
   int lanes;
@@ -43,8 +43,8 @@ MMADAPTOR_INLINE void each_patch(const DilatedDepthwise& op, int width, int64_t 
   }
 }
 
-// A patch and what its taps reach around it, one vector a pixel in the type of
-// the sums; zeros where that is outside the map.
+// A patch and its halo (the pixels around it that the taps reach), zero-padded outside
+// the map. Each pixel is one vector in the type of the sums.
 template <typename T>
 class Padded {
  public:
@@ -60,10 +60,10 @@ class Padded {
     pixels_ = memory_.data() + (-address % kAlignment) / sizeof(T);
   }
 
-  // From pixel to pixel of a column, in numbers.
+  // Distance between the rows, in elements.
   int64_t pitch() const { return pitch_; }
 
-  // The pixel of the patch.
+  // The pixel at a row and column of the patch.
   MMADAPTOR_INLINE const T* at(int64_t row, int64_t column) const {
     return pixels_ + (row + above_) * pitch_ + (column + left_) * width;
   }
@@ -101,11 +101,12 @@ class Padded {
   T* pixels_;
 };
 
-constexpr int kRing = 8;    // taps of a dilation but its centre, and
-constexpr int kCentre = 4;  // where that is among the nine
+constexpr int kRing = 8;    // taps of a dilation, excluding the center
+constexpr int kCentre = 4;  // index of the center among the nine taps
 
-// The kernels of a vector of channels, and where their taps lie in a padded patch.
-// The centres of all dilations are one tap, the first; a ring of 8 each follows.
+// The kernels of a vector of channels, and the offsets of their taps in a padded patch.
+// The centers of all dilations are merged into the first tap; then come 8 taps (a ring)
+// for each dilation.
 template <typename T>
 struct Taps {
   static constexpr int width = Simd<T>::width;
@@ -114,7 +115,7 @@ struct Taps {
   std::vector<int64_t> offsets;
   std::vector<T> values;
 
-  // Turned about their centre (sign -1) for the backward pass.
+  // With sign = -1 the kernels are rotated by 180 degrees, for the backward pass.
   Taps(const DilatedDepthwise& op_, int64_t pitch, int sign)
       : op(op_), count(1 + kRing * op.count), offsets(count), values(count * width) {
     each([&](int64_t r, int64_t tap, int64_t at) {
@@ -124,7 +125,7 @@ struct Taps {
     });
   }
 
-  // Visits each dilation, tap of its nine, and place of that among all.
+  // Calls visit(dilation, its tap out of nine, index of this tap among all).
   template <typename Visit>
   MMADAPTOR_INLINE void each(const Visit& visit) const {
     for (int64_t r = 0, at = 1; r < op.count; ++r)
@@ -142,13 +143,13 @@ struct Taps {
   }
 };
 
-// Neighbours of a row, `pixels` of them: what their taps see, and they themselves.
+// Convolves `pixels` neighboring pixels of a row: y plus the sum over all taps.
 template <int pixels, typename T, typename scalar_t>
 MMADAPTOR_INLINE void convolve_pixels(const T* seen, const Taps<T>& taps, scalar_t* out,
                                       int lanes) {
   constexpr int width = Simd<T>::width;
   const int64_t channels = taps.op.channels;
-  // The lines written are too far apart for the processor to fetch them by itself.
+  // The lines written are too far apart for the hardware prefetcher.
 #pragma GCC unroll 8
   for (int i = 0; i < pixels; ++i) __builtin_prefetch(out + i * channels, 1);
   Vec<T> sums[pixels] = {};
@@ -173,7 +174,7 @@ MMADAPTOR_INLINE void convolve_at_most(int64_t pixels, const T* seen, const Taps
 
 template <typename T, typename scalar_t>
 void convolve(const Padded<T>& padded, const Taps<T>& taps, const Patch& patch, scalar_t* out) {
-  constexpr int kMost = 8;  // sums in registers
+  constexpr int kMost = 8;  // sums that fit in registers
   const int64_t runs = (patch.columns + kMost - 1) / kMost;
   for (int64_t r = 0; r < patch.rows; ++r)
     for (int64_t run = 0; run < runs; ++run) {
@@ -183,8 +184,8 @@ void convolve(const Padded<T>& padded, const Taps<T>& taps, const Patch& patch, 
     }
 }
 
-// The products of a patch of y with the incoming gradient at `count` taps of its
-// pixels, summed in one order.
+// Gradients of `count` taps: correlates a patch of y with the incoming gradient. Pixels
+// are summed in a fixed order.
 template <int count, typename T, typename scalar_t>
 void correlate(const Padded<T>& padded, const scalar_t* y, const Patch& patch,
                const DilatedDepthwise& op, const int64_t* offsets, T* results) {
@@ -239,7 +240,7 @@ void convolve_maps_backward(const DilatedDepthwise& op, const DilatedDepthwiseGr
   });
 }
 
-// Calls `visit` with null pointers to the type of the sums and that of the maps.
+// Calls `visit` with null pointers whose types are those of the sums and of the maps.
 template <typename Visit>
 void for_maps(c10::ScalarType dtype, const Visit& visit) {
   float* const sums = nullptr;

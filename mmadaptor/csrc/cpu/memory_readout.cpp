@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// memory_readout on a CPU: from tensors to the kernels of this processor.
+// CPU host code of memory_readout: passes tensors to the kernels for this processor.
 #include "../memory_readout_arguments.h"
 
 #include <ATen/Parallel.h>
@@ -12,7 +12,7 @@
 namespace mmadaptor {
 namespace {
 
-// The kernels' view of the arguments, and what keeps its memory alive.
+// The kernels' view of the arguments, and the tensors that own its memory.
 struct PreparedMemoryReadout {
   Tensor values, predicted, coefficients;
   MemoryReadout op;

@@ -1,20 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
-// memory_readout on a CPU, forward and backward, for any vector width: memory_select
-// whose places come from what was predicted, and whose memory is read out at once.
+// CPU kernels of memory_readout, forward and backward, for any vector width. Equivalent
+// to memory_select with places computed from the predicted offsets and logits, fused
+// with the readout of the memory.
 #pragma once
 
 #include "memory_select_impl.h"
 
 namespace mmadaptor::MMADAPTOR_ISA {
 
-// The places of a tile, from what was predicted.
+// The places of a tile, computed from the predicted offsets and logits.
 template <typename T>
 class PredictedPlaces {
  public:
   explicit PredictedPlaces(const MemoryReadout& op)
       : places(op), softmax(places.size()), coefficient(op.tile_tokens()) {}
 
-  // Finds the places of a tile, weighted by softmax times coefficient.
+  // Finds the places of a tile; their weight is softmax times coefficient.
   template <typename Row>
   MMADAPTOR_INLINE void read(const MemoryReadout& op, const Tile& tile, Row* map,
                              int64_t pixel_stride, Row* outside) {
@@ -50,7 +51,7 @@ class PredictedPlaces {
     places.find(op, tile, map, pixel_stride, outside);
   }
 
-  // Where what belongs to a token and direction lies, of all groups.
+  // The predicted numbers of a token and direction: offsets of all groups, then logits.
   template <typename Pointer>
   static MMADAPTOR_INLINE Pointer offsets_at(const MemoryReadout& op, const Tile& tile, int64_t t,
                                              Pointer predicted) {
@@ -71,7 +72,7 @@ class PredictedPlaces {
 template <typename T>
 void readout(const MemoryReadout& op, void* y, int64_t begin, int64_t end) {
   const int64_t pixel_stride = op.slices * op.row;
-  T* const values = static_cast<T*>(const_cast<void*>(op.states));  // only read
+  T* const values = static_cast<T*>(const_cast<void*>(op.states));  // not written
   std::vector<T> outside(op.row);
   PredictedPlaces<T> in(op);
   for (int64_t task = begin; task < end; ++task) {
@@ -111,7 +112,8 @@ void readout_backward_slice(const MemoryReadout& op, const MemoryReadoutGradient
       for (int64_t p = 0; p < op.places; ++p)
         scatter<N>(in.places, t * op.places + p, incoming, slice.vectors(), products);
     }
-    // Row and column now carry their gradients, weight what each place holds.
+    // Now `row` and `column` are gradients, and `weight` is the product of the sample
+    // at the place with the incoming gradient.
     differentiate(in.places, products);
     for (int64_t t = 0; t < tile.tokens; ++t) {
       const int64_t from = t * op.places;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// memory_select on a CPU: from tensors to the kernels of this processor.
+// CPU host code of memory_select: passes tensors to the kernels for this processor.
 #include "../memory_select_arguments.h"
 
 #include <ATen/Parallel.h>
@@ -11,7 +11,8 @@
 
 namespace mmadaptor {
 
-// torch's own choice, which ATEN_CPU_CAPABILITY=default|avx2|avx512 overrides.
+// Uses torch's choice of instruction set; ATEN_CPU_CAPABILITY=default|avx2|avx512
+// overrides it.
 const MemorySelectKernels& memory_select_kernels() {
   static const MemorySelectKernels& kernels = []() -> const MemorySelectKernels& {
 #if defined(__x86_64__)
@@ -25,7 +26,7 @@ const MemorySelectKernels& memory_select_kernels() {
 
 namespace {
 
-// The kernels' view of the arguments, and what keeps its memory alive.
+// The kernels' view of the arguments, and the tensors that own its memory.
 struct PreparedMemorySelect {
   Tensor states, locations, weights;
   MemorySelect op;

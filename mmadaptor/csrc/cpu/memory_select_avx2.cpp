@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// memory_select and memory_readout for processors with AVX2 or more: the libraries first, see
-// target_avx2.h.
+// memory_select and memory_readout for AVX2 and later. Library headers must come first,
+// see target_avx2.h.
 #include <algorithm>
 #include <cmath>
 #include <cstring>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// memory_select on a CPU, forward and backward, for any vector width. Lanes are
-// the neighbours of a slice's row: a place is four rows, each times a number.
+// CPU kernels of memory_select, forward and backward, for any vector width. Lanes are
+// neighboring elements of a row: sampling a place is a weighted sum of four rows.
 #pragma once
 
 #include "memory_select_places.h"
@@ -14,8 +14,8 @@ MMADAPTOR_INLINE L load_lanes(const T* source) {
   return v;
 }
 
-// Tokens' rows from `at` on, added to what is there if asked for: N times L, which
-// is a vector or one number.
+// Samples N * L elements of a token's row, starting at element `at`; L is a vector or
+// a scalar. With `add` the result is added to `out`, otherwise it overwrites `out`.
 template <bool add, typename L, int N, typename T>
 MMADAPTOR_INLINE void gather(const Places<T>& in, int64_t first, int64_t places, int64_t at,
                              T* out) {
@@ -33,7 +33,7 @@ MMADAPTOR_INLINE void gather(const Places<T>& in, int64_t first, int64_t places,
   std::memcpy(out + at, sum, sizeof(sum));
 }
 
-// The same for `count` vectors, fewer than N.
+// The same for `count` < N vectors.
 template <bool add, int N, typename T>
 MMADAPTOR_INLINE void gather_vectors(const Places<T>& in, int64_t first, int64_t places, int64_t at,
                                      int64_t count, T* out) {
@@ -48,7 +48,7 @@ MMADAPTOR_INLINE void gather_vectors(const Places<T>& in, int64_t first, int64_t
 template <bool add, typename T>
 MMADAPTOR_INLINE void gather_row(const MemorySelect& op, const Places<T>& in, int64_t token,
                                  T* out) {
-  constexpr int width = Simd<T>::width, most = 8;  // sums that fit into registers
+  constexpr int width = Simd<T>::width, most = 8;  // sums that fit in registers
   const int64_t first = token * op.places;
   int64_t at = 0;
   for (; at + most * width <= op.row; at += most * width)
@@ -61,7 +61,7 @@ MMADAPTOR_INLINE void gather_row(const MemorySelect& op, const Places<T>& in, in
 template <typename T>
 void forward(const MemorySelect& op, void* memory, int64_t begin, int64_t end) {
   const int64_t pixel_stride = op.slices * op.row;
-  T* const states = static_cast<T*>(const_cast<void*>(op.states));  // only read
+  T* const states = static_cast<T*>(const_cast<void*>(op.states));  // not written
   std::vector<T> outside(op.row);
   Places<T> places(op);
   for (int64_t task = begin; task < end; ++task) {
@@ -76,9 +76,9 @@ void forward(const MemorySelect& op, void* memory, int64_t begin, int64_t end) {
   }
 }
 
-// A slice's rows, and what belongs to its places, are a pixel's width apart, too
-// far for the processor to fetch them ahead by itself: it is told to.
-constexpr int64_t kAhead = 12;  // pixels
+// Prefetch distance in pixels. Software prefetch is needed: consecutive rows and places
+// of a slice are a whole pixel apart in memory, too far for the hardware prefetcher.
+constexpr int64_t kAhead = 12;
 
 template <typename T>
 MMADAPTOR_INLINE void prefetch(const T* data, int64_t count) {
@@ -86,9 +86,9 @@ MMADAPTOR_INLINE void prefetch(const T* data, int64_t count) {
   __builtin_prefetch(data + count - 1);
 }
 
-// One block of a slice's rows, packed: at each pixel the states and the sum of
-// their gradient side by side, both filled up with zeros to whole vectors; after
-// the last pixel one for all that lies outside.
+// A packed copy of one block of a slice's rows. Each pixel has its states next to the
+// accumulator of their gradient, both zero-padded to whole vectors. One more entry
+// after the last pixel stands for all pixels outside the map.
 template <typename T>
 class PackedSlice {
  public:
@@ -103,7 +103,7 @@ class PackedSlice {
     map_ = memory_.data() + (-address % kAlignment) / sizeof(T);
   }
 
-  // Starts with states from memory and gradients of 0.
+  // Packs the states and sets the gradients to 0.
   void start(int64_t batch, int64_t slice, int64_t block) {
     const int64_t at = block * op_.kBlock;
     count_ = std::min(op_.kBlock, op_.row - at);
@@ -129,7 +129,7 @@ class PackedSlice {
     }
   }
 
-  // A token's incoming gradient, filled up likewise.
+  // A token's incoming gradient, zero-padded in the same way.
   MMADAPTOR_INLINE const T* token(const T* incoming, int64_t pixel) {
     const int64_t apart = op_.incoming_slices * op_.row;
     const T* from = incoming + incoming_ + pixel * apart;
@@ -156,8 +156,8 @@ class PackedSlice {
   T* map_;
 };
 
-// Adds a place's part to the gradients of its four rows and leaves the products
-// of those rows with the incoming gradient, not yet added up over lanes.
+// Adds the contribution of a place to the gradients of its four rows. Stores the
+// products of these rows with the incoming gradient, not yet summed over lanes.
 template <int N, typename T>
 MMADAPTOR_INLINE void scatter(const Places<T>& in, int64_t place, const T* incoming,
                               int64_t vectors, T* products) {
@@ -183,7 +183,7 @@ MMADAPTOR_INLINE void scatter(const Places<T>& in, int64_t place, const T* incom
     store(products + (tap * in.size() + place) * width, product[tap]);
 }
 
-// The sum of each of as many vectors as there are lanes.
+// The horizontal sums of `width` consecutive vectors.
 template <typename T>
 MMADAPTOR_INLINE Vec<T> sums_of(const T* vectors) {
   constexpr int width = Simd<T>::width;
@@ -193,8 +193,8 @@ MMADAPTOR_INLINE Vec<T> sums_of(const T* vectors) {
   return lane_sums<T>(v);
 }
 
-// From the products of four rows to the gradients of location and weight: how
-// the bilinear sample changes. In place: row and column, then weight.
+// Derivative of bilinear sampling: turns the products of the four rows into the
+// gradients of row, column and weight, which overwrite these members of `places`.
 template <typename T>
 MMADAPTOR_INLINE void differentiate(Places<T>& places, const T* products) {
   constexpr int width = Simd<T>::width;
@@ -209,7 +209,7 @@ MMADAPTOR_INLINE void differentiate(Places<T>& places, const T* products) {
     const Vec<T> below = below_left + right * (below_right - below_left);
     const Vec<T> left = above_left + down * (below_left - above_left);
     const Vec<T> right_side = above_right + down * (below_right - above_right);
-    // 0, but NaN for both coordinates if one of them is not finite.
+    // 0; NaN for both coordinates if either is not finite.
     const Vec<T> poison = (down + right) * T(0);
     store(&places.row[i], weight * (below - above) + poison);
     store(&places.column[i], weight * (right_side - left) + poison);

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the CPU kernels of memory_select and memory_readout are given, and which
-// there are.
+// Parameters and table of the CPU kernels of memory_select and memory_readout.
 #pragma once
 
 #include <c10/core/ScalarType.h>
@@ -10,9 +9,9 @@
 
 namespace mmadaptor {
 
-// A slice is one group of one direction: the map that its places are read from.
-// Its row at a pixel, channels times states, lies together in memory; the slices
-// of a pixel lie one after the other. Everything is contiguous.
+// A slice is one group of one direction: the map that the places of this group sample
+// from. Its row at a pixel (channels times states) is contiguous in memory, followed by
+// the rows of the next slices. All tensors are contiguous.
 struct MemorySelect {
   c10::ScalarType dtype;  // float or double
   int64_t batch, height, width;
@@ -20,20 +19,20 @@ struct MemorySelect {
   int64_t row;     // D / S * N
   int64_t places;
   const void *states, *locations, *weights;
-  // How many slices the incoming gradient has at a pixel: as many as there are, or
-  // fewer, which the slices read in turn.
+  // Number of slices of the incoming gradient at a pixel: `slices`, or fewer, and then
+  // slice s reads slice s % incoming_slices.
   int64_t incoming_slices;
 
   int64_t pixels() const { return height * width; }
 
-  // Tokens are worked off in tiles, of about this many places.
+  // Tokens are processed in tiles of about this many places.
   static constexpr int64_t kTilePlaces = 32;
   int64_t tile_tokens() const { return std::max<int64_t>(1, kTilePlaces / places); }
   int64_t tiles() const { return (pixels() + tile_tokens() - 1) / tile_tokens(); }
   int64_t forward_tasks() const { return batch * tiles(); }
 
-  // The backward pass owns a slice's gradient, in blocks of its row if the row
-  // is long: more tasks for more threads.
+  // In the backward pass, each task owns the gradient of one slice. Long rows are split
+  // into blocks, which gives more tasks for more threads.
   static constexpr int64_t kBlock = 128;
   int64_t blocks() const { return (row + kBlock - 1) / kBlock; }
   int64_t backward_tasks() const { return batch * slices * blocks(); }
@@ -42,17 +41,17 @@ struct MemorySelect {
 struct MemorySelectGradients {
   const void* memory;  // incoming
   void* states;
-  // Outgoing, one part for each block, (blocks, batch, height, width, slices,
-  // places, ...): a part belongs to one task, and the caller's sum has one order.
+  // Outgoing, one part per block: (blocks, batch, height, width, slices, places, ...).
+  // Each part is written by one task, and the caller sums the parts in a fixed order.
   void *locations, *weights;
 };
 
-// memory_readout's places are predicted: at a token and direction lie the offsets
-// of all groups' places, two numbers each, and then their logits. `locations` and
-// `weights` are not used.
+// The places of memory_readout are predicted: for each token and direction, `predicted`
+// has the offsets of the places of all groups (two numbers each), then their logits.
+// `locations` and `weights` are unused.
 struct MemoryReadout : MemorySelect {
   int64_t groups;               // S; slices are directions times groups
-  const double* granularities;  // one a group
+  const double* granularities;  // one per group
   const void *predicted, *coefficients;
 
   int64_t directions() const { return slices / groups; }
@@ -63,12 +62,12 @@ struct MemoryReadout : MemorySelect {
 struct MemoryReadoutGradients {
   const void* y;  // incoming
   void* values;
-  // Outgoing, one part for each block, and of the coefficients for each group too:
-  // (blocks, batch, ...) and (blocks, groups, batch, ...).
+  // Outgoing. `predicted` has one part per block, (blocks, batch, ...); `coefficients`
+  // has one part per block and group, (blocks, groups, batch, ...).
   void *predicted, *coefficients;
 };
 
-// All work off tasks begin .. end-1.
+// Each function processes tasks begin .. end-1.
 struct MemorySelectKernels {
   void (*forward)(const MemorySelect&, void* memory, int64_t begin, int64_t end);
   void (*backward)(const MemorySelect&, const MemorySelectGradients&, int64_t begin, int64_t end);
@@ -77,7 +76,7 @@ struct MemorySelectKernels {
                            int64_t end);
 };
 
-// Those of this processor.
+// The kernels for the current processor.
 const MemorySelectKernels& memory_select_kernels();
 
 #if defined(__x86_64__)

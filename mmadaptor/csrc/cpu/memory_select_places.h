@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The places of a tile of tokens: from locations to pixels and their shares.
+// The places of a tile of tokens: converts locations to pixels and bilinear shares.
 #pragma once
 
 #include <algorithm>
@@ -14,17 +14,17 @@ namespace mmadaptor::MMADAPTOR_ISA {
 template <typename T>
 using Bits = typename Simd<T>::Bits;
 
-// The places of one slice at a few neighbouring tokens.
+// The places of one slice at a few consecutive tokens.
 struct Tile {
   int64_t batch, slice;
   int64_t token;  // the first
   int64_t tokens;
 
-  // Where its token's places start among all places.
+  // Index of the first place of token t among all places.
   int64_t first_place(const MemorySelect& op, int64_t t) const {
     return ((batch * op.pixels() + token + t) * op.slices + slice) * op.places;
   }
-  // Where its token's row starts among all rows' elements.
+  // Index of the first element of the row of token t among all elements.
   int64_t first_element(const MemorySelect& op, int64_t t) const {
     return ((batch * op.pixels() + token + t) * op.slices + slice) * op.row;
   }
@@ -35,19 +35,19 @@ MMADAPTOR_INLINE Vec<T> to_float(Bits<T> v) {
   return __builtin_convertvector(v, Vec<T>);
 }
 
-// A coordinate as the pixel before it and its distance from that pixel.
+// A coordinate, split into the pixel before it and the distance from that pixel.
 template <typename T>
 struct Coordinate {
   Bits<T> first;
   Vec<T> part;  // in [0, 1), NaN if the coordinate is not finite
 
-  // A coordinate outside by a pixel or more is moved to where neither its first
-  // pixel nor the next is on the map, so that any number becomes an index.
+  // Coordinates a pixel or more outside the map are clamped to positions where neither
+  // `first` nor the next pixel is on the map, so that any number gives a valid index.
   MMADAPTOR_INLINE Coordinate(Vec<T> x, int64_t size) {
     Vec<T> near = x > splat(T(-2)) ? x : splat(T(-2));
     near = near < splat(T(size)) ? near : splat(T(size));
-    first = __builtin_convertvector(near, Bits<T>);  // towards zero
-    first += to_float<T>(first) > near;              // a true comparison is -1
+    first = __builtin_convertvector(near, Bits<T>);  // rounds toward zero
+    first += to_float<T>(first) > near;              // a true comparison gives -1
     part = (near - to_float<T>(first)) + (x - x);
   }
 
@@ -57,7 +57,7 @@ struct Coordinate {
   }
 };
 
-// The arrays of a tile's places, each rounded up to whole vectors.
+// The places of a tile as arrays, each padded to whole vectors.
 template <typename T>
 class Places {
  public:
@@ -76,8 +76,8 @@ class Places {
   int64_t size() const { return size_; }
   T share(int tap, int64_t place) const { return share_[tap * size_ + place]; }
 
-  // Reads a tile, and finds the four pixels of each place: their rows in memory
-  // (`outside` off the map) and their shares of the place, weighted.
+  // Reads a tile and finds the four pixels of each place: pointers to their rows
+  // (`outside` for pixels off the map) and their bilinear shares times the weight.
   template <typename Row>
   MMADAPTOR_INLINE void read(const MemorySelect& op, const Tile& tile, Row* map,
                              int64_t pixel_stride, Row* outside) {
@@ -94,7 +94,7 @@ class Places {
     find(op, tile, map, pixel_stride, outside);
   }
 
-  // The four pixels of each place whose row, column and weight are there.
+  // Finds the four pixels of each place; row, column and weight must already be set.
   template <typename Row>
   MMADAPTOR_INLINE void find(const MemorySelect& op, const Tile& tile, Row* map,
                              int64_t pixel_stride, Row* outside) {
@@ -111,13 +111,13 @@ class Places {
   const int64_t size_;
 
  public:
-  std::vector<T> row, column;  // in pixels; after read() the distance from the first pixel
+  std::vector<T> row, column;  // in pixels; after read() distance from the first pixel
   std::vector<T> weight;
-  std::vector<T*> rows;  // four for each place, of the pixels above left, above
+  std::vector<T*> rows;  // four for each place: of the pixels above left, above
                          // right, below left, below right
 
  private:
-  // One vector of places.
+  // Locates one vector of places.
   MMADAPTOR_INLINE void locate(const MemorySelect& op, int64_t i) {
     const Coordinate<T> r(load(&row[i]), op.height), c(load(&column[i]), op.width);
     const Index map_width = static_cast<Index>(op.width), off = static_cast<Index>(op.pixels());

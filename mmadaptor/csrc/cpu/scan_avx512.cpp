@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The scan for processors with AVX-512: the libraries first, see target_avx2.h.
+// The scans for AVX-512. Library headers must come first, see target_avx2.h.
 #include <algorithm>
 #include <atomic>
 #include <memory>

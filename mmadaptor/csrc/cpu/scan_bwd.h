@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The backward pass of a scan over the channels of one task: the chunks from the
-// last to the first, each forth from its checkpoint and back.
+// The backward pass of a scan over the channels of one task. Chunks are processed from
+// last to first: each is recomputed from its checkpoint, then differentiated.
 #pragma once
 
 #include "scan_parts.h"
@@ -24,10 +24,10 @@ struct BackwardScratch {
   static constexpr int kSums = kChunk / Simd<T>::width;
   Vectors<T> A, carry, grad_A, grad_B, grad_C, grad_D, grad_bias;
   Coefficients<T> B, C;
-  Vectors<T> B_sums, C_sums;  // gradients of the rows of a B and C that vary
+  Vectors<T> B_sums, C_sums;  // gradients of the rows of B and C, if these vary
   Input<T> in;
-  // Of the states at hand: exp(d A) on the way forth, then the state's gradient;
-  // and the state, with the one before the chunk at 0.
+  // Of the current states. `decay`: exp(d A) during recomputation, then the gradient of
+  // the state. `h`: the states; index 0 is the state before the chunk.
   Tile<T> decay[kTogether], h[kTogether];
   Tile<T> grad_states[kTogether];
   Tile<T> grad_y, grad_drive, grad_step;
@@ -42,9 +42,9 @@ struct BackwardWalk {
   const Scan& scan;
   const ScanGradients& grads;
   const Block& block;
-  const bool first;  // of the walks that share u and y
+  const bool first;  // whether this is the first of the walks that share u and y
   BackwardScratch<T>& s;
-  int steps = 0;  // of the chunk at hand
+  int steps = 0;  // of the current chunk
   static constexpr auto wide = c10::CppTypeToScalarType<T>::value;
 
   void run() {
@@ -153,7 +153,7 @@ struct BackwardWalk {
     if (scan.z.data) close_gate(now(grads.z, kGradZ, scan.dtype));
   }
 
-  // The incoming gradient, taken back through the gate y silu(z).
+  // Propagates the incoming gradient through the gate y silu(z).
   void open_gate(const Window& z_window, Vec<T> D) {
     read(s.z, scan.dtype, z_window);
     for (int64_t t = 0; t < steps; ++t) {
@@ -186,7 +186,7 @@ struct BackwardWalk {
 
   template <int count>
   MMADAPTOR_INLINE void forth(int v, int64_t n, int64_t i) {
-    // As far as the compiler knows, storing to a tile could change a member.
+    // Local copies: the compiler must assume that a store to a tile may alias members.
     auto& s = this->s;
     const int64_t steps = this->steps;
     const auto B = rows<count, shared>(s.B, s.B_tile, v, n);
@@ -221,8 +221,8 @@ struct BackwardWalk {
     if constexpr (reads_out) C = rows<count, shared>(s.C, s.C_tile, v, n);
     const Tile<T>& drive_before = n == 0 ? s.zeros : s.grad_drive;
     const Tile<T>& step_before = n == 0 ? s.zeros : s.grad_step;
-    // The gradient goes from a state to the one before through that state's decay,
-    // which is kept for the next round so that each waits for one multiply-add.
+    // grad h[t] = incoming[t] + decay[t + 1] grad h[t + 1]. Keeping decay[t + 1] for the
+    // next iteration makes the dependency chain one multiply-add per step.
     Vec<T> A[count], decay[count], grad_h[count], grad_A[count];
     for (int k = 0; k < count; ++k) {
       A[k] = s.A[i + k];
@@ -255,7 +255,8 @@ struct BackwardWalk {
     }
   }
 
-  // The gradients of B and C at one state: sums over channels or over time.
+  // The gradients of B and C for one state: sums over channels if the coefficient
+  // varies, otherwise over time.
   void add_coefficients(int64_t n, int64_t i, const Tile<T>& grad_h, const Tile<T>& h) {
     const Tile<T>& drive = s.in.drive;
     if (scan.B_varies)
@@ -278,7 +279,7 @@ struct BackwardWalk {
     sums.set(i, sum);
   }
 
-  // From the gradients of drive and step to those of u and delta, in place.
+  // Turns the gradients of drive and step into those of u and delta, in place.
   void finish_inputs(int v, Vec<T> D) {
     auto& s = this->s;
     const int64_t steps = this->steps;

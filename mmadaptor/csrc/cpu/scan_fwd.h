@@ -10,7 +10,7 @@ template <typename T>
 struct ForwardScratch {
   ForwardScratch(int64_t states, int vectors)
       : rate(vectors * states), h(vectors * states), B(states), C(states) {}
-  Vectors<T> rate, h;  // rate: A log2(e)
+  Vectors<T> rate, h;  // rate = A log2(e)
   Coefficients<T> B, C;
   Input<T> in;
   Tile<T> y, z;
@@ -18,8 +18,8 @@ struct ForwardScratch {
   Tile<T> B_tile[kTogether], C_tile[kTogether];
 };
 
-// `count` states of one vector of channels over a chunk. The sum y starts as
-// weight times base.
+// Scans `count` states of one vector of channels over a chunk. The sum y is initialized
+// to base * weight.
 template <typename T, int count, bool shared, bool reads_out, bool gives_states>
 MMADAPTOR_INLINE void walk_states(int vector, int64_t n, int64_t states, int steps,
                                   const Tile<T>& base, Vec<T> weight, ForwardScratch<T>& s) {
@@ -52,7 +52,7 @@ struct ForwardWalk {
   const Scan& scan;
   const ScanResults& out;
   const Block& block;
-  const bool first;  // of the walks that share y
+  const bool first;  // whether this is the first of the walks that share y
   ForwardScratch<T>& s;
   static constexpr auto wide = c10::CppTypeToScalarType<T>::value;
 

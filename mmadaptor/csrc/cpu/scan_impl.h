@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// The scans on a CPU, forward and backward, for any vector width.
+// CPU kernels of the scans, forward and backward, for any vector width.
 //
-// Lanes are channels: a vector holds one time step of neighbouring channels, so
-// the recurrence is a chain of fused multiply-adds with no exchange of lanes,
-// and the exponentials of the steps ahead fill the time it waits.
+// Lanes are channels: a vector holds one step of neighboring channels, so the
+// recurrence is a chain of fused multiply-adds without shuffles between lanes. Its
+// latency is hidden by the exponentials of the following steps.
 #pragma once
 
 #include <memory>
@@ -40,7 +40,7 @@ void run(const Scan& scan, const Tensors& tensors, std::atomic<int64_t>& next) {
   });
 }
 
-// From what a call says at run time to the template that does it.
+// Dispatches from run-time options to template instances.
 template <typename Pass, typename T, bool shared, typename Tensors>
 void for_output(const Scan& scan, const Tensors& tensors, std::atomic<int64_t>& next) {
   if (!scan.gives_states)

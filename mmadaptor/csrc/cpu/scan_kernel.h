@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the CPU kernels of the scans are given, and which there are.
+// Parameters and table of the CPU kernels of the scans.
 #pragma once
 
 #include <c10/core/ScalarType.h>
@@ -10,16 +10,17 @@
 
 namespace mmadaptor {
 
-// u, delta, z and the incoming gradient of y are of `dtype`; the rest is float, or
-// double with double.
+// u, delta, z and the incoming gradient of y have `dtype`. Everything else is double if
+// `dtype` is double, otherwise float.
 struct Scan : ScanView {
   c10::ScalarType dtype;
-  c10::ScalarType sum_dtype;  // of y and of the gradient of u
+  c10::ScalarType sum_dtype;  // dtype of y and of the gradient of u
 
-  // A task takes a block of channels: a power of two of blocks, so that threads find
-  // equal shares, and whole vectors of any instruction set. The more channels, the
-  // longer the pieces of memory; but one sequence alone is shared among threads.
-  // Never by their number: the gradients of B and C are summed over blocks.
+  // A task takes a block of channels. The number of blocks is a power of two, so that
+  // threads get equal shares; a block is whole vectors of any instruction set. Larger
+  // blocks give longer contiguous memory accesses; with batch size 1 they are smaller,
+  // so that several threads can share one sequence. The size does not depend on the
+  // number of threads: the gradients of B and C are summed over blocks.
   static constexpr int64_t kMostChannels = 128;
   int64_t block() const {
     int64_t blocks = 1;
@@ -30,9 +31,9 @@ struct Scan : ScanView {
   int64_t tasks() const { return batch * (groups / sharing) * blocks(); }
 };
 
-// What given states say: y = sum_k C_k . h_k at each pixel. All are contiguous
-// and float, or double: h (pixels, directions, channels, states), C and its
-// gradient (pixels, directions, states), y (pixels, channels).
+// The readout of given states: y = sum_k C_k . h_k at each pixel. All tensors are
+// contiguous and all float or all double: h (pixels, directions, channels, states),
+// C and its gradient (pixels, directions, states), y (pixels, channels).
 struct Readout {
   c10::ScalarType dtype;
   int64_t directions, channels, states;
@@ -40,9 +41,9 @@ struct Readout {
   void *y, *grad_h, *grad_C;
 };
 
-// A thread of a scan takes the next of the scan's tasks() until there are none: a
-// thread that is held up leaves its share to the others, and no result depends on
-// who did a task. A thread of a readout does the pixels begin .. end-1.
+// Each thread of a scan takes the next of the scan's tasks() until none are left, so a
+// delayed thread leaves its share to the others. No result depends on which thread runs
+// a task. A thread of a readout processes pixels begin .. end-1.
 struct ScanKernels {
   void (*forward)(const Scan&, const ScanResults&, std::atomic<int64_t>& next_task);
   void (*backward)(const Scan&, const ScanGradients&, std::atomic<int64_t>& next_task);

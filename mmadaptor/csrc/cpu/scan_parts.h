@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the forward and the backward pass of a scan have in common: which
-// channels they take, where their steps are, and the coefficients of a chunk.
+// Parts shared by the forward and backward passes of a scan: the channels of a
+// task, the memory offsets of its steps, and the coefficients of a chunk.
 #pragma once
 
 #include <algorithm>
@@ -11,11 +11,11 @@
 
 namespace mmadaptor::MMADAPTOR_ISA {
 
-// States that are walked together: their recurrences wait for one another's
-// results in turn, and they share the loads of the step.
+// Number of states processed together: interleaving independent recurrences hides
+// the latency of each, and the states share the loads of a step.
 constexpr int kTogether = 2;
 
-// The channels of one task, all of one group.
+// The channels of one task. All belong to one group.
 struct Block {
   int64_t batch, group, index, first;
   int channels;
@@ -26,7 +26,8 @@ struct Block {
   }
 };
 
-// The channels of one vector. `channel` counts within the group, `row` over all.
+// The channels of one vector. `channel` is the index of the first within its group,
+// `row` its index over all groups.
 struct Lanes {
   int64_t batch, group, channel, row;
   int count;
@@ -40,7 +41,7 @@ MMADAPTOR_INLINE Lanes lanes_of(const Scan& scan, const Block& block, int vector
           std::min(width, block.channels - vector * width)};
 }
 
-// Memory for one vector of T for each of `count` things, at a vector's alignment.
+// An aligned array of `count` vectors of T.
 template <typename T>
 class Vectors {
  public:
@@ -59,7 +60,7 @@ class Vectors {
   std::unique_ptr<Line[]> lines_;
 };
 
-// A vector for each state of each of a block's vectors: vector * states + state.
+// Reads one vector per state; the vector of a state has index vector * states + state.
 template <typename T>
 void read_states(Vectors<T>& to, int vector, const void* tensor, const Lanes& lanes,
                  int64_t states) {
@@ -81,7 +82,7 @@ MMADAPTOR_INLINE void set_states(Vectors<T>& to, int vector, int64_t states, Vec
   for (int64_t n = 0; n < states; ++n) to.set(vector * states + n, value);
 }
 
-// A (all channels) parameter's part, 0 if there is none.
+// The values of a parameter of shape (all channels) at these lanes; 0 if it is absent.
 template <typename T>
 MMADAPTOR_INLINE Vec<T> parameter(const void* tensor, const Lanes& lanes) {
   return tensor ? load_as<T>(static_cast<const T*>(tensor) + lanes.row, lanes.count) : Vec<T>{};
@@ -95,7 +96,7 @@ MMADAPTOR_INLINE T* checkpoint(const void* checkpoints, const Scan& scan, const 
          lanes.row;
 }
 
-// The pixels of a chunk of a path, by row and column.
+// Row and column of each pixel of a chunk of a path.
 struct Pixels {
   int64_t row[kChunk], column[kChunk];
   int count;
@@ -131,8 +132,8 @@ MMADAPTOR_INLINE void locate(const Pixels& pixels, const Strided& tensor, Offset
   offsets.consecutive = consecutive;
 }
 
-// The chunks of a path one after the other, and where their steps are in some
-// tensors. The next chunk is known too, so that it can be fetched early.
+// Iterates over the chunks of a path and gives the offsets of their steps in several
+// tensors. The offsets of the next chunk are available too, for prefetching.
 template <int tensors>
 class Route {
  public:
@@ -141,7 +142,7 @@ class Route {
     locate_all(back ? scan.chunks() - 1 : 0, next_);
   }
 
-  // Goes to a chunk; they have to be asked for in order.
+  // Moves to a chunk. Chunks must be entered in order.
   void enter(int64_t chunk) {
     std::swap(now_, next_);
     const int64_t next = chunk + (back_ ? -1 : 1);
@@ -186,14 +187,14 @@ MMADAPTOR_INLINE Window window(const Strided& tensor, c10::ScalarType dtype, con
           count};
 }
 
-// B or C over a chunk: of every state a row of numbers, one a step, if they vary,
-// and otherwise a vector for each state of each of the block's vectors.
+// B or C over a chunk. If it varies over time: one row of scalars per state, one
+// scalar per step. Otherwise: one vector per state for each vector of the block.
 template <typename T>
 class Coefficients {
  public:
   explicit Coefficients(int64_t states) : states_(states), values_(kBlockVectors * states) {}
 
-  // Called once a chunk if they vary, else once a walk.
+  // Called once per chunk if the coefficients vary, otherwise once per walk.
   void read(const Strided& from, bool varies, const Block& block, const Offsets& steps, int count) {
     const T* data =
         static_cast<const T*>(from.data) + block.batch * from.batch + block.group * from.group;
@@ -214,7 +215,8 @@ class Coefficients {
 
   MMADAPTOR_INLINE T* row(int64_t n) { return values_.at(0) + n * kChunk; }
 
-  // A vector for each step of a state: the tile if it varies, else one for all.
+  // One vector per step of a state: a tile if it varies, otherwise the same vector
+  // for all steps.
   struct General {
     const T* values;
     int stride;
@@ -245,7 +247,8 @@ struct Rows {
   Row of[count];
 };
 
-// B or C of `count` states from n on; `shared` by all channels means that they vary.
+// B or C of the `count` states starting at n. `shared` (by all channels) implies that
+// they vary over time.
 template <int count, bool shared, typename T>
 MMADAPTOR_INLINE auto rows(Coefficients<T>& from, Tile<T>* tiles, int vector, int64_t n) {
   using All = Coefficients<T>;
@@ -261,12 +264,13 @@ MMADAPTOR_INLINE auto rows(Coefficients<T>& from, Tile<T>* tiles, int vector, in
 
 template <typename T>
 struct Input {
-  Tile<T> u, step, drive;  // step d = softplus(delta + bias), drive d u
-  Tile<T> slope;           // of the softplus; for the backward pass
+  Tile<T> u, step, drive;  // step d = softplus(delta + bias), drive = d u
+  Tile<T> slope;           // derivative of softplus; backward pass only
 };
 
-// From delta to the step and the drive. `fetch` is told of each step in time; it
-// has to be inlined, or GCC sees a call without an effect and drops it.
+// Computes the step and the drive from delta. `fetch` is called with each step of the
+// sequence. It must be inlined: otherwise GCC treats it as a call without side effects
+// and removes it.
 template <typename T, bool backward, typename Fetch>
 MMADAPTOR_INLINE void prepare_input(const Scan& scan, const Lanes& lanes, int steps, Input<T>& in,
                                     const Fetch& fetch) {
@@ -291,7 +295,7 @@ MMADAPTOR_INLINE void prepare_input(const Scan& scan, const Lanes& lanes, int st
   }
 }
 
-// Every block of the tasks that are left, walk by walk.
+// Takes tasks until none are left and visits their blocks, one call per walk.
 template <typename Visit>
 MMADAPTOR_INLINE void each_walk(const Scan& scan, std::atomic<int64_t>& next, const Visit& visit) {
   for (int64_t task = next++; task < scan.tasks(); task = next++) {

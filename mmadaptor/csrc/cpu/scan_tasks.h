@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// From the tensors of a call to the kernels' view of them, for both scans.
+// Runs the tasks of a scan on the threads, for both scans.
 #pragma once
 
 #include <ATen/Parallel.h>
@@ -12,7 +12,7 @@
 
 namespace mmadaptor {
 
-// The kernels of this processor.
+// The kernels for the current processor.
 const ScanKernels& scan_kernels();
 
 template <typename Kernel, typename Tensors>

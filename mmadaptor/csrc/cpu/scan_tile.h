@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Tiles: a chunk of time by one vector of channels, laid out [time][lane], and
-// their way from and to tensors of any strides and dtype.
+// Tiles (one chunk of steps by one vector of channels, laid out [step][lane]) and their
+// conversion from and to tensors of any strides and dtype.
 #pragma once
 
 #include <type_traits>
@@ -13,29 +13,29 @@ namespace mmadaptor::MMADAPTOR_ISA {
 template <typename T>
 struct Tile {
   static constexpr int width = Simd<T>::width;
-  // One step more than a chunk, for the state before it; and a size that is no
-  // multiple of 4096, or the same step of all tiles would share a cache set.
+  // One step more than a chunk, for the state before it. The padding avoids a size that
+  // is a multiple of 4096, which would map the same step of all tiles to one cache set.
   alignas(64) T values[(kChunk + 1) * width + 64 / sizeof(T)];
 
   MMADAPTOR_INLINE Vec<T> operator[](int64_t step) const { return load(values + step * width); }
   MMADAPTOR_INLINE void set(int64_t step, Vec<T> v) { store(values + step * width, v); }
 };
 
-// Where the steps of a chunk are in a tensor, in elements.
+// Offsets of the steps of a chunk in a tensor, in elements.
 struct Offsets {
   int64_t at[kChunk];
   bool consecutive;
 };
 
-// The part of a tensor that a tile covers.
+// The region of a tensor that a tile covers.
 struct Window {
   char* data;
-  int item;  // log2 of an element's bytes
+  int item;  // log2 of the element size in bytes
   int64_t channel;
   const Offsets* steps;
-  int lanes, count;  // channels and steps
+  int lanes, count;  // number of channels and of steps
 
-  // Asks for one of the cache lines to come, as the walk passes its steps.
+  // Prefetches one cache line of the window; called once for each step of the walk.
   template <int for_writing>
   MMADAPTOR_INLINE void fetch(int64_t step) const {
     static_assert(kChunk == 64, "a channel's steps are as many lines as an element has bytes");
@@ -136,13 +136,13 @@ void write(const Tile<T>& tile, c10::ScalarType dtype, const Window& to) {
     write_to<false>(tile, reinterpret_cast<c10::Half*>(to.data), to);
 }
 
-// Adds to what is there, which is of the scan's own type.
+// Accumulates into memory of type T.
 template <typename T>
 void add(const Tile<T>& tile, const Window& to) {
   write_to<true>(tile, reinterpret_cast<T*>(to.data), to);
 }
 
-// Adds to sums[step] the sum over the lanes of a[step] b[step].
+// sums[step] += sum over the lanes of a[step] * b[step].
 template <typename T>
 MMADAPTOR_INLINE void add_lane_sums(const T* a, const T* b, int steps, T* sums) {
   constexpr int width = Simd<T>::width;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The selective scan on a CPU: from tensors to the kernels of this processor.
+// CPU host code of the selective scan: passes tensors to the kernels for this processor.
 #include "../selective_scan_ops.h"
 
 #include <ATen/Version.h>
@@ -8,7 +8,8 @@
 
 namespace mmadaptor {
 
-// torch's own choice, which ATEN_CPU_CAPABILITY=default|avx2|avx512 overrides.
+// Uses torch's choice of instruction set; ATEN_CPU_CAPABILITY=default|avx2|avx512
+// overrides it.
 const ScanKernels& scan_kernels() {
   static const ScanKernels& kernels = []() -> const ScanKernels& {
 #if defined(__x86_64__)
@@ -23,7 +24,7 @@ const ScanKernels& scan_kernels() {
 
 namespace {
 
-// The kernels' view of the arguments, and what keeps its memory alive.
+// The kernels' view of the arguments, and the tensors that own its memory.
 struct PreparedScan {
   Tensor A, B;
   OptionalTensor C, D, delta_bias;
@@ -59,7 +60,7 @@ struct PreparedScan {
   }
 };
 
-// y and the last state, or without a C the states; and the checkpoints.
+// With C: y, the last state and the checkpoints. Without: all states and the checkpoints.
 ScanOutputs forward(const ScanArguments& arguments, bool delta_softplus) {
   const PreparedScan prepared(arguments, delta_softplus);
   const Scan& scan = prepared.scan;
@@ -75,7 +76,8 @@ ScanOutputs forward(const ScanArguments& arguments, bool delta_softplus) {
   return outputs;
 }
 
-// Both backward passes. `grad` is that of y, or of the states without a C.
+// Backward pass with or without C. `grad` is the gradient of y, or of the states if there
+// is no C.
 ScanGradientTuple backward(const ScanArguments& a, bool delta_softplus, const Tensor& grad,
                            const OptionalTensor& grad_last_state, const Tensor& checkpoints) {
   const PreparedScan prepared(a, delta_softplus);

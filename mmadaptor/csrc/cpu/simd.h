@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Vectors of one register, and the few functions the scan needs on them.
+// SIMD vectors of one register, and the functions that the kernels need on them.
 //
-// Each instruction set compiles this header in a file of its own (see
-// scan_avx512.cpp and its neighbours), inside a namespace of its own:
-// MMADAPTOR_ISA names it and MMADAPTOR_VECTOR_BYTES is its register's width.
-// The vector types are the compiler's own (GCC and Clang, any processor).
+// This header is compiled once per instruction set, in a separate source file (such
+// as scan_avx512.cpp) and a separate namespace: MMADAPTOR_ISA is the name of the
+// namespace, MMADAPTOR_VECTOR_BYTES the width of a register. The vector types are
+// compiler extensions (GCC and Clang, any processor).
 #pragma once
 
 #include <c10/util/BFloat16.h>
@@ -47,7 +47,7 @@ using Vec = typename Simd<T>::Vec;
 
 template <typename T>
 MMADAPTOR_INLINE Vec<T> splat(T value) {
-  return value - Vec<T>{};  // plus would turn -0 into 0, so it is not optimised away
+  return value - Vec<T>{};  // not +: it turns -0 into 0 and cannot be optimized away
 }
 
 template <typename T>
@@ -72,7 +72,7 @@ MMADAPTOR_INLINE Vec<float> widen(const c10::BFloat16* source) {
   return (Vec<float>)(__builtin_convertvector(words, DoubleWords) << 16);
 }
 
-// Rounded to nearest even; the rounding of a NaN could make it an infinity.
+// Rounds to nearest even. NaN is handled separately: rounding could turn it into inf.
 MMADAPTOR_INLINE void narrow(c10::BFloat16* target, Vec<float> v) {
   const DoubleWords bits = (DoubleWords)v;
   const DoubleWords rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
@@ -103,8 +103,8 @@ template <typename T, typename scalar_t>
 constexpr bool converts_whole_vectors =
     MMADAPTOR_VECTOR_BYTES >= 32 && std::is_same_v<T, float> && sizeof(scalar_t) == 2;
 
-// a b + c, rounded once where the processor can. Said explicitly where the same
-// sum has to come out of different code bit for bit.
+// a b + c with a single rounding if the processor has FMA. Explicit, because several
+// code paths must produce bit-identical sums.
 template <typename T>
 MMADAPTOR_INLINE Vec<T> multiply_add(Vec<T> a, Vec<T> b, Vec<T> c) {
   if constexpr (std::is_same_v<T, float>) {
@@ -123,7 +123,7 @@ MMADAPTOR_INLINE Vec<T> multiply_add(Vec<T> a, Vec<T> b, Vec<T> c) {
   return a * b + c;
 }
 
-// The first `count` of a vector's lanes from memory of another type; the rest 0.
+// Loads the first `count` lanes from memory of another type; the other lanes are 0.
 template <typename T, typename scalar_t>
 MMADAPTOR_INLINE Vec<T> load_as(const scalar_t* source, int count) {
   constexpr int width = Simd<T>::width;
@@ -153,9 +153,9 @@ MMADAPTOR_INLINE void store_as(scalar_t* target, Vec<T> v, int count) {
   }
 }
 
-// Shuffles of two vectors, named by what a lane of the result takes. Those of
-// float stay within 16 bytes or move 16 bytes as one: others cost a processor
-// several times as much.
+// Shuffles of two vectors; Pick::lane(i) is the source of lane i of the result. Float
+// shuffles either stay within 16-byte lanes or move whole 16-byte lanes: any other
+// shuffle is several times as expensive.
 template <typename V, typename Pick, std::size_t... lane>
 MMADAPTOR_INLINE V shuffle(V a, V b, Pick, std::index_sequence<lane...>) {
 #if defined(__clang__) || __GNUC__ >= 12
@@ -190,7 +190,7 @@ struct EverySecond {
   static constexpr int lane(int i) { return i / 4 * 4 + i % 2 * 2 + odd + (i % 4 / 2) * width; }
 };
 
-// Every second piece of `size` lanes of both, from the first or the second on.
+// Even (odd = 0) or odd (odd = 1) pieces of `size` lanes of both vectors.
 template <int odd, int width, int size>
 struct EverySecondPiece {
   static constexpr int lane(int i) { return (i / size * 2 + odd) * size + i % size; }
@@ -201,8 +201,8 @@ MMADAPTOR_INLINE Vec<T> every_second_piece(Vec<T> a, Vec<T> b) {
   return shuffle<EverySecondPiece<odd, Simd<T>::width, size>, T>(a, b);
 }
 
-// Transposes squares of pieces: each pass pairs the rows and takes their even and
-// odd pieces. Row i of the `count` ends up as piece i of every row.
+// Transposes squares of pieces: each pass pairs the rows and separates their even and
+// odd pieces. Row i of the `count` rows ends up as piece i of every row.
 template <typename T, int size, int count>
 MMADAPTOR_INLINE void transpose_pieces(Vec<T>* rows, int stride) {
   if constexpr (count > 1) {
@@ -223,7 +223,7 @@ MMADAPTOR_INLINE void transpose_pieces(Vec<T>* rows, int stride) {
   }
 }
 
-// Transposes a square of `width` rows. Unrolled, so that they stay in registers.
+// Transposes a square of `width` rows. Unrolled so that the rows stay in registers.
 template <typename T>
 MMADAPTOR_INLINE void transpose(Vec<T>* rows) {
   constexpr int width = Simd<T>::width;
@@ -246,8 +246,8 @@ MMADAPTOR_INLINE void transpose(Vec<T>* rows) {
   }
 }
 
-// The sum over each row's lanes: that of rows[i] in lane i. Each level adds
-// neighbours, and leaves half as many rows.
+// Horizontal sums: lane i of the result is the sum over the lanes of rows[i]. Each
+// level adds neighboring lanes and halves the number of rows.
 template <typename T, int size = std::is_same_v<T, float> ? 4 : 1, int count = Simd<T>::width>
 MMADAPTOR_INLINE Vec<T> lane_sums(const Vec<T>* rows) {
   constexpr int width = Simd<T>::width;
@@ -267,8 +267,9 @@ MMADAPTOR_INLINE Vec<T> lane_sums(const Vec<T>* rows) {
   }
 }
 
-// 2^x = 2^floor(x) 2^r. float: within 1.5 ulp by a minimax polynomial in r, which
-// is exact at 0; from 2^-125 down it may be 0. NaN stays NaN, overflow is inf.
+// 2^x = 2^floor(x) 2^r. float: a minimax polynomial in r, exact at 0; error below
+// 1.5 ulp. Results of 2^-125 and below may be flushed to 0. NaN stays NaN, overflow
+// gives inf.
 MMADAPTOR_INLINE Vec<float> polynomial_exp2(Vec<float> r) {
   Vec<float> q = r * 2.161291594e-4f + 1.246784617e-3f;
   q = q * r + 9.675451594e-3f;
@@ -280,9 +281,9 @@ MMADAPTOR_INLINE Vec<float> polynomial_exp2(Vec<float> r) {
 
 #if MMADAPTOR_VECTOR_BYTES == 64
 MMADAPTOR_INLINE Vec<float> exp2(Vec<float> x) {
-  // Not by vreduceps: where measured (Zen 4) it waits for what its target held
-  // before, which chains one exponential to the next. The maximum turns the NaN of
-  // infinity minus itself into 0; scalef gives x's infinity or NaN back.
+  // Not vreduceps: on Zen 4 (measured) it has a false dependency on its destination
+  // register, which serializes consecutive exponentials. The maximum turns the NaN of
+  // inf - inf into 0; scalef then restores the inf or NaN of x.
   const Vec<float> floor = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEG_INF);
   const Vec<float> r = _mm512_max_ps(x - floor, Vec<float>{});
   return _mm512_scalef_ps(polynomial_exp2(r), x);  // p 2^floor(x)
@@ -292,7 +293,8 @@ MMADAPTOR_INLINE Vec<float> exp2(Vec<float> x) {
   using Bits = Simd<float>::Bits;
   x = x > splat(129.0f) ? splat(129.0f) : x;
   x = x < splat(-125.5f) ? splat(-125.5f) : x;
-  // Adding 1.5 * 2^23 rounds to an integer and leaves it, biased, in the low bits.
+  // Adding 1.5 * 2^23 rounds to an integer and leaves it, with the exponent bias, in
+  // the low bits.
   const Vec<float> rounder = splat(12582912.0f + 126.0f);
   const Vec<float> shifted = (x - 0.5f) + rounder;
   const Vec<float> r = x - (shifted - rounder);
@@ -313,7 +315,7 @@ MMADAPTOR_INLINE Vec<T> exp(Vec<T> x) {
   return exp2(x * T(kLog2E));
 }
 
-// log(1 + p) for p in [0, 1]; float: a minimax polynomial, within 2.6 ulp.
+// log(1 + p) for p in [0, 1]. float: a minimax polynomial, error below 2.6 ulp.
 MMADAPTOR_INLINE Vec<float> log1p_unit(Vec<float> p) {
   Vec<float> q = p * 5.232690027e-3f - 2.950521992e-2f;
   q = q * p + 7.822591751e-2f;
@@ -332,16 +334,16 @@ MMADAPTOR_INLINE Vec<double> log1p_unit(Vec<double> p) {
 }
 
 template <typename T>
-MMADAPTOR_INLINE Vec<T> maximum(Vec<T> x, Vec<T> y) {  // y where either is NaN
+MMADAPTOR_INLINE Vec<T> maximum(Vec<T> x, Vec<T> y) {  // y if either is NaN
 #if MMADAPTOR_VECTOR_BYTES == 64
   if constexpr (std::is_same_v<T, float>) return _mm512_max_ps(x, y);
 #endif
   return x > y ? x : y;
 }
 
-// log(1 + e^x), and x itself above 20, as torch.nn.functional.softplus; and its
-// slope, if asked for. In float within 2e-6 of itself for x > -15: the exponent's
-// rounding grows with |x|.
+// log(1 + e^x), or x for x > 20, like torch.nn.functional.softplus; optionally also its
+// derivative. float: relative error below 2e-6 for x > -15 (the rounding error of the
+// exponent grows with |x|).
 template <typename T, bool with_slope>
 MMADAPTOR_INLINE Vec<T> softplus(Vec<T> x, Vec<T>* slope) {
   const Vec<T> positive = maximum<T>(x, Vec<T>{});
@@ -351,7 +353,7 @@ MMADAPTOR_INLINE Vec<T> softplus(Vec<T> x, Vec<T>* slope) {
     *slope = (x < Vec<T>{} ? small : splat(T(1))) / (small + T(1));
     *slope = x > splat(T(20)) ? splat(T(1)) : *slope;
   }
-  // In float the sum is x already.
+  // In float the sum already equals x for x > 20.
   if constexpr (std::is_same_v<T, double>) return x > splat(20.0) ? x : result;
   return result;
 }

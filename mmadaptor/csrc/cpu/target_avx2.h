@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// From here to target_end.h for processors with AVX2, whatever the compiler's flags
-// say. Libraries are included before, so that none of their inline functions is
-// compiled for a processor that the machine may not have.
+// Compiles the code between this header and target_end.h for AVX2, regardless of the
+// compiler flags. Library headers must be included before: otherwise their inline
+// functions would be compiled with instructions that the machine may not support.
 #include <immintrin.h>
 
 #define MMADAPTOR_ISA avx2

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// As target_avx2.h, for processors with AVX-512.
+// Like target_avx2.h, for AVX-512.
 #include <immintrin.h>
 
 #define MMADAPTOR_ISA avx512

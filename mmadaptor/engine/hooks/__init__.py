@@ -4,15 +4,13 @@
 from .adaptor_checkpoint_hook import AdaptorCheckpointHook
 from .confusion_matrix_hook import ConfusionMatrixHook
 from .curves_hook import CurvesHook
-from .epoch_seed_hook import EpochSeedHook
-from .safe_checkpoint_hook import SafeCheckpointHook
+from .exact_resume_hook import ExactResumeHook
 from .strict_load_hook import StrictLoadHook
 
 __all__ = [
     'AdaptorCheckpointHook',
     'ConfusionMatrixHook',
     'CurvesHook',
-    'EpochSeedHook',
-    'SafeCheckpointHook',
+    'ExactResumeHook',
     'StrictLoadHook',
 ]

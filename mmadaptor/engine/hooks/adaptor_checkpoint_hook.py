@@ -1,132 +1,86 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checkpoints of what was tuned, without the frozen base that it stands on."""
+"""Checkpoints of what was tuned, without the frozen base."""
 
 from mmengine.config import Config
 from mmengine.hooks import EMAHook, Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
-from mmadaptor.checkpoints.adaptor_only import (
-    NOTED,
-    base_state,
-    complete,
-    count_trainable,
-    fingerprints,
-)
+from mmadaptor.checkpoints import adaptor_only
 from mmadaptor.checkpoints.pretrained import find_pretrained
+from mmadaptor.checkpoints.strict import unwrapped
 from mmadaptor.errors import InputError
 from mmadaptor.registry import HOOKS
 
 
 @HOOKS.register_module()
 class AdaptorCheckpointHook(Hook):
-    """Saves what trains alone, and loads it over the base it was trained on.
+    """Saves only what trains.
 
-    The base is what the config's `init_cfg=dict(type='Pretrained', ...)`
-    loads. A checkpoint has the fingerprints of both, and both are checked. The
-    log says how much of the model trains.
+    The base is what `init_cfg=dict(type='Pretrained', ...)` of the config
+    loads. A checkpoint holds digests of the base and of what was tuned; both
+    are checked when it is loaded
+    (:func:`mmadaptor.checkpoints.adaptor_only.complete`).
     """
 
-    # StrictLoadHook has to find the checkpoint complete.
-    priority = 'HIGHEST'
-
     def before_train(self, runner: Runner) -> None:
-        """Logs what trains, and checks that the optimizer has nothing else.
-
-        Args:
-            runner: The runner of the training.
+        """Log what trains, and check that only that is optimized.
 
         Raises:
-            InputError: The optimizer has frozen parameters, no file holds
-                the base, or there is an EMAHook, whose copy of the base would
-                be saved.
+            InputError: The optimizer has frozen parameters, no file holds the
+                base, or there is an EMAHook, whose copy of the base would be
+                saved.
         """
-        trainable, total = count_trainable(_bare(runner))
-        print_log(
-            f'Trainable: {trainable:,} of {total:,} parameters '
-            f'({100 * trainable / total:.3f} %).',
-            'current',
-        )
+        model = unwrapped(runner.model)
+        trainable, total = adaptor_only.count_trainable(model)
+        share = f'{100 * trainable / total:.3f} %'
+        text = f'Trainable: {trainable:,} of {total:,} parameters ({share}).'
+        print_log(text, 'current')
         if any(isinstance(hook, EMAHook) for hook in runner.hooks):
-            raise InputError(
-                'AdaptorCheckpointHook and EMAHook exclude each '
-                'other: an averaged model has a base of its own.'
-            )
-        files = _with_a_file(runner.cfg)
-        # A wrapper may give its parts other names than the config does.
-        renamed = files and not any(
-            name.startswith(files) for name, _ in _bare(runner).named_parameters()
-        )
-        bare = [
-            name for name in base_state(_bare(runner)) if not name.startswith(files)
-        ]
-        if bare and not renamed:
-            raise InputError(
-                f'AdaptorCheckpointHook saves no base, and {bare[0]}, which '
-                'is frozen, is in no part of the model whose init_cfg=dict('
-                "type='Pretrained', ...) names a file of it: what was tuned "
-                'could not be loaded again. Name one, or leave the hook out.'
-            )
-        # The wrapper's own groups have one more, which is not the model's.
+            text = 'exclude each other: an averaged model has its own base.'
+            raise InputError(f'AdaptorCheckpointHook and EMAHook {text}')
+        _check_base_file(model, runner.cfg)
+        # The wrapper's own groups include one that is not of the model.
         groups = runner.optim_wrapper.optimizer.param_groups
         frozen = sum(not p.requires_grad for group in groups for p in group['params'])
         if frozen:
             raise InputError(
-                f'The optimizer holds {frozen} frozen parameters. Give '
-                'optim_wrapper a paramwise_cfg, such as '
-                'dict(bypass_duplicate=True): with one mmengine leaves them '
-                'out.'
+                f'The optimizer has {frozen} frozen parameters. Set '
+                "optim_wrapper.constructor='mmadaptor.OptimWrapperConstructor', "
+                'which leaves them out.'
             )
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Takes the base out, and notes both fingerprints.
+        """Remove the base from a checkpoint."""
+        adaptor_only.take_base_out(unwrapped(runner.model), checkpoint)
 
-        Args:
-            runner: The runner whose model is saved.
-            checkpoint: What will be saved, which is changed.
-        """
-        base = base_state(_bare(runner))
-        tuned = {
-            name: value
-            for name, value in checkpoint['state_dict'].items()
-            if name not in base
-        }
-        checkpoint['state_dict'] = tuned
-        checkpoint['meta'][NOTED] = dict(
-            base=fingerprints(base), tuned=fingerprints(tuned)
+
+def _check_base_file(model: nn.Module, cfg: Config) -> None:
+    """Refuse a frozen weight that no pretrained file holds."""
+    prefixes = _with_a_file(cfg)
+    # A wrapper may give its parts other names than the config does.
+    renamed = prefixes and not any(
+        name.startswith(prefixes) for name, _ in model.named_parameters()
+    )
+    bare = [n for n in adaptor_only.base_state(model) if not n.startswith(prefixes)]
+    if bare and not renamed:
+        raise InputError(
+            f'AdaptorCheckpointHook saves no base, and {bare[0]} is frozen, but '
+            "no init_cfg=dict(type='Pretrained', ...) of the config names a "
+            'file for that part of the model. Its checkpoints could not be '
+            'loaded again. Name a file, or remove the hook.'
         )
-
-    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Completes what was tuned with the base.
-
-        Args:
-            runner: The runner whose model takes the weights.
-            checkpoint: What the file holds, which is changed. One that was not
-                saved by this hook is left as it is.
-
-        Raises:
-            DamagedFileError: What was tuned is not what was saved.
-            CheckpointMismatchError: The base is another one.
-        """
-        source = runner.cfg.get('load_from') or 'The checkpoint'
-        complete(_bare(runner), checkpoint, source)
 
 
 def _with_a_file(cfg: Config) -> tuple[str, ...]:
-    """How the names of weights begin that a pretrained file holds."""
+    """Return the prefixes of the weights that a pretrained file holds."""
     found = []
     for key, _ in find_pretrained(cfg.get('model')):
         # backbone.init_cfg.checkpoint, or backbone.pretrained, or pretrained,
-        # which is the backbone's but of mmpretrain's models.
+        # which is that of the backbone except in mmpretrain.
         path = f'{key}.'.partition('.')[2]
         cut = 'pretrained.' if path.endswith('pretrained.') else 'init_cfg.'
         of_backbone = path == 'pretrained.' and cfg.get('default_scope') != 'mmpretrain'
         found.append('backbone.' if of_backbone else path.partition(cut)[0])
     return tuple(found)
-
-
-def _bare(runner: Runner) -> nn.Module:
-    model = runner.model
-    return model.module if is_model_wrapper(model) else model

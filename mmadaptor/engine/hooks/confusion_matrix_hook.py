@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A picture of a test: which classes are taken for which."""
+"""An image of a test: which classes are confused."""
 
 import os
+from typing import Any
 
-import torch
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -11,32 +11,21 @@ from mmengine.runner import Runner
 from mmadaptor.errors import InputError
 from mmadaptor.registry import HOOKS
 
-RESULT = 'confusion_matrix/result'
-
 
 @HOOKS.register_module()
 class ConfusionMatrixHook(Hook):
     """Draws mmpretrain's confusion matrix into `confusion_matrix.png`.
 
-    The metrics of the test have to include `dict(type='ConfusionMatrix')`.
-
-    Args:
-        filename: The picture's name in the work folder.
+    The metrics of the test must include `dict(type='ConfusionMatrix')`.
     """
 
     priority = 'LOW'
 
-    def __init__(self, filename: str = 'confusion_matrix.png') -> None:
-        self.filename = filename
-
     def before_test(self, runner: Runner) -> None:
-        """Refuses a test without the matrix.
-
-        Args:
-            runner: The runner of the test.
+        """Refuse a test without the metric.
 
         Raises:
-            InputError: The metric is not there.
+            InputError: `test_evaluator` has no confusion matrix.
         """
         names = [type(m).__name__ for m in runner.test_evaluator.metrics]
         if 'ConfusionMatrix' not in names:
@@ -46,25 +35,17 @@ class ConfusionMatrixHook(Hook):
             )
 
     @master_only
-    def after_test_epoch(
-        self, runner: Runner, metrics: dict[str, torch.Tensor] | None = None
-    ) -> None:
-        """Draws the matrix.
-
-        Args:
-            runner: The runner of the test.
-            metrics: Holds the matrix, `(classes, classes)`.
-        """
+    def after_test_epoch(self, runner: Runner, metrics: dict[str, Any]) -> None:
+        """Draw the matrix."""
         from matplotlib import pyplot
         from mmpretrain.evaluation import ConfusionMatrix
 
         figure = ConfusionMatrix.plot(
-            metrics[RESULT],
+            metrics['confusion_matrix/result'],
             include_values=True,
             classes=list(runner.test_dataloader.dataset.metainfo['classes']),
             show=False,
         )
-        figure.savefig(
-            os.path.join(runner.work_dir, self.filename), bbox_inches='tight'
-        )
+        path = os.path.join(runner.work_dir, 'confusion_matrix.png')
+        figure.savefig(path, bbox_inches='tight')
         pyplot.close(figure)

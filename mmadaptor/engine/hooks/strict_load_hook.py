@@ -1,46 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A checkpoint of another model is an error, not a warning."""
+"""Exceptions from strict loading, and strictness under other runners."""
 
-import re
+import logging
 from collections.abc import Sequence
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
+from mmengine.logging import print_log
 from mmengine.runner import BaseLoop, Runner
 
-from mmadaptor.checkpoints.strict import (
-    load_strict,
-    merging_hint,
-    note_absent,
-    weights_of,
-)
-from mmadaptor.errors import CheckpointMismatchError
-from mmadaptor.registry import HOOKS
-
-HINT = (
-    '\nTo train parts anew, such as a head for other classes, name them: '
-    "custom_hooks=[dict(type='mmadaptor.StrictLoadHook', "
-    "skip=[r'^head\\.'])]."
-)
+from mmadaptor.checkpoints.strict import load_model, prepare, unwrapped
+from mmadaptor.registry import HOOKS, RUNNERS
 
 
 @HOOKS.register_module()
 class StrictLoadHook(Hook):
-    """Fails when `load_from`, resume or test meet a checkpoint that misfits.
+    """Names the weights that may differ when a training starts.
 
-    mmengine logs missing, left-over and misshapen weights, and goes on with
-    what was there before.
+    Loading fails on missing, left-over and misshapen weights, where mmengine
+    logs them and continues. `mmadaptor.Runner` loads strictly by itself; under
+    any other runner, such as `FlexibleRunner` or the one that mmseg's test tool
+    builds, this hook does it.
 
     Args:
-        skip: Regular expressions; weights whose names match are left as they
-            are, whatever the checkpoint holds: the heads, where a detector is
+        skip: Regular expressions. Weights whose names match keep their initial
+            values, whatever the checkpoint holds: heads, if a detector is
             fine-tuned to other classes.
-        optional: Regular expressions; weights whose names match may be missing
-            in the checkpoint, and start as the model does: adaptors, where a
-            base is loaded into its booster.
+        optional: Regular expressions. Weights whose names match may be missing
+            in the checkpoint and then keep their initial values: adaptors, if
+            the checkpoint is a base without them.
 
-    Both hold where a training starts from a checkpoint; one that goes on, and
-    a test, need every weight.
+    Both apply only if a training starts from a checkpoint. Resuming and testing
+    need every weight.
     """
 
     priority = 'VERY_HIGH'
@@ -49,56 +39,46 @@ class StrictLoadHook(Hook):
         self.skip, self.optional = tuple(skip), tuple(optional)
         self.trained = False
 
-    def before_train(self, runner: Runner) -> None:
-        """Whatever is loaded from now on is no start.
+    def before_run(self, runner: Runner) -> None:
+        """Log what another runner lacks."""
+        if _is_ours(runner):
+            return
+        print_log(
+            f'{type(runner).__name__} reads checkpoints weights-only and loads '
+            'them strictly. It does not check the data before the start, save '
+            'atomically or skip damaged checkpoints: mmadaptor.Runner does.',
+            'current',
+            logging.WARNING,
+        )
 
-        Args:
-            runner: The runner of the training.
-        """
+    def before_train(self, runner: Runner) -> None:
+        """Note that what is loaded from now on is not a start."""
         self.trained = True
 
-    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Loads the weights and accounts for each of them.
+    def exceptions(self, runner: Runner) -> tuple:
+        """Return the exceptions for the checkpoint that is loaded now."""
+        # A training builds its loop before it loads; a test builds no such loop.
+        starts = (
+            isinstance(getattr(runner, '_train_loop', None), BaseLoop)
+            and not runner._resume
+            and not self.trained
+        )
+        return (self.skip, self.optional, True) if starts else ((), (), False)
 
-        Args:
-            runner: The runner whose model takes the weights.
-            checkpoint: What the file holds; `skip` is taken out of it.
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Load the weights strictly, unless the runner does.
 
         Raises:
             CheckpointMismatchError: Names or shapes do not fit.
         """
+        if _is_ours(runner):
+            return
         source = runner.cfg.get('load_from') or 'The checkpoint'
-        weights = {
-            re.sub(r'^module\.', '', name): value
-            for name, value in weights_of(checkpoint, source).items()
-        }
-        starts = self._starts(runner)
-        skip, optional = (self.skip, self.optional) if starts else ((), ())
-        skipped = [name for name in weights if _matches(name, skip)]
-        averages = checkpoint.get('ema_state_dict', {})
-        for name in skipped:
-            del weights[name]
-            # mmengine's EMAHook swaps the weights and their averages.
-            averages.pop(f'module.{name}', None)
-        checkpoint['state_dict'] = weights
-        model = runner.model
-        model = model.module if is_model_wrapper(model) else model
-        try:
-            absent = load_strict(model, weights, source, optional=skip + optional)
-        except CheckpointMismatchError as error:
-            hint = merging_hint(checkpoint) or (HINT if starts else '')
-            raise CheckpointMismatchError(f'{error}{hint}') from error
-        note_absent(source, [n for n in absent if not _matches(n, skip)])
-
-    def _starts(self, runner: Runner) -> bool:
-        """Whether the checkpoint is what a training starts from."""
-        # The runner builds its loop first, in a training alone.
-        return (
-            isinstance(runner._train_loop, BaseLoop)
-            and not runner._resume
-            and not self.trained
-        )
+        model = unwrapped(runner.model)
+        skip, optional, starts = self.exceptions(runner)
+        prepare(model, checkpoint, source, skip)
+        load_model(model, checkpoint, source, skip, optional, starts)
 
 
-def _matches(name: str, patterns: Sequence[str]) -> bool:
-    return any(re.search(pattern, name) for pattern in patterns)
+def _is_ours(runner: Runner) -> bool:
+    return isinstance(runner, RUNNERS.module_dict.get('Runner', ()))

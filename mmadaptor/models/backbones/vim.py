@@ -62,6 +62,7 @@ class Vim(AdaptableBackbone):
         'tiny': dict(embed_dims=192, depth=24),
         'small': dict(embed_dims=384, depth=24),
     }
+    undecayed = ('cls_token', 'pos_embed')
     optional_keys = (r'^layers\..*\.(temporal|spatial)\.',)
 
     def __init__(
@@ -142,6 +143,23 @@ class Vim(AdaptableBackbone):
             for parameter in module.parameters():
                 if parameter not in active:
                     parameter.requires_grad_(False)
+
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
+        """Return the depth of a parameter, for layer-wise learning rates.
+
+        Args:
+            param_name: The name of the parameter.
+            prefix: The prefix of the backbone's names.
+
+        Returns:
+            The depth, 0 for the embeddings and 1 for the first block, and the
+            number of depths.
+        """
+        name, depths = param_name.removeprefix(prefix), len(self.layers) + 2
+        if name.startswith('layers.'):
+            return int(name.split('.')[1]) + 1, depths
+        first = name.startswith(('patch_embed.', 'cls_token', 'pos_embed'))
+        return 0 if first else depths - 1, depths
 
     def embed(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """Patches and class token, with their positions.

@@ -161,6 +161,26 @@ class VMamba(AdaptableBackbone):
             module.eval()
             module.requires_grad_(False)
 
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
+        """Return the depth of a parameter, for layer-wise learning rates.
+
+        Args:
+            param_name: The name of the parameter.
+            prefix: The prefix of the backbone's names.
+
+        Returns:
+            The depth, 0 for the stem, 1 for the first block, that of the last
+            block before it for a downsampling layer, and the number of depths.
+        """
+        counts = [len(stage) for stage in self.stages]
+        depths = sum(counts) + 2
+        part, *numbers = param_name.removeprefix(prefix).split('.')
+        if part == 'downsample_layers':
+            return sum(counts[: int(numbers[0])]), depths
+        if part == 'stages':
+            return sum(counts[: int(numbers[0])]) + int(numbers[1]) + 1, depths
+        return depths - 1, depths
+
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Compute the maps of the stages asked for.
 

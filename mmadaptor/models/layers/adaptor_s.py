@@ -38,6 +38,9 @@ class AdaptorS(BaseModule):
         dilations (1, 2, 3), no bias and the scale alpha are our choice.
     """
 
+    undecayed = ('alpha',)
+    """Parameters without weight decay."""
+
     def __init__(
         self,
         channels: int,

@@ -88,6 +88,10 @@ class AdaptorT(BaseModule):
         readout `C_i . h_i` (with one, its state).
     """
 
+    # Decay would move the places to the token itself.
+    undecayed = ('gamma', 'offsets.bias', 'coefficients.bias')
+    """Parameters without weight decay."""
+
     def __init__(
         self,
         channels: int,

@@ -45,6 +45,9 @@ class BiMamba(BaseModule):
         other tokens and not their N states: N times less to gather.
     """
 
+    undecayed = ('dt_weight', 'dt_bias', 'A_log', 'D')
+    """Parameters without weight decay."""
+
     def __init__(
         self,
         channels: int,

@@ -47,6 +47,9 @@ class SS2D(BaseModule):
         choice: see `init_balanced`.
     """
 
+    undecayed = ('dt_weight', 'dt_bias', 'A_log', 'D')
+    """Parameters without weight decay."""
+
     def __init__(
         self,
         channels: int,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The selective scan over a map, in four directions."""
+"""The selective scan of a map in four directions."""
 
 from .op import cross_readout, cross_selective_scan, cross_selective_scan_states
 

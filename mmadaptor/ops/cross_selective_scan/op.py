@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The scan over a map in four directions: public functions and gradients."""
+"""The scan of a map in four directions: public functions and gradients."""
 
 from typing import Any
 
@@ -25,37 +25,37 @@ def cross_selective_scan(
     delta_softplus: bool = False,
     return_states: bool = False,
 ) -> Tensor | tuple[Tensor, Tensor]:
-    """Scan a map along rows and columns, forth and back, and add up.
+    """Scan a map along rows and columns in both directions, and sum the results.
 
-    The four directions are rows, columns, rows reversed and columns reversed;
-    everything is given and returned in image order. A direction's scan is
-    :func:`mmadaptor.ops.selective_scan` with the pixels in its order; the
-    kernel walks the map where it lies, so no copy in that order ever exists.
-    Any strides are read; neighbouring channels should be neighbours in memory,
-    else the map is copied once.
+    The four directions are rows, columns, rows reversed and columns reversed. All
+    inputs and outputs are in image order. Each direction is
+    :func:`mmadaptor.ops.selective_scan` over the pixels in its order. The kernel
+    reads the map in place, so no copy in that order is made. Inputs may have any
+    strides; if neighboring channels are not contiguous in memory, the map is copied
+    once.
 
     Args:
-        x: The map, `(B, H, W, D)`; float32, float64, float16 or bfloat16.
-        delta: The step before bias and softplus, `(B, H, W, 4, D)`, x's dtype.
-        A: The decay rates, `(4, D, N)`, normally negative; float32 (float64
-            with float64 inputs), as are `D` and `delta_bias`.
-        B: The input's coefficients, `(B, H, W, 4, N)`, x's dtype.
-        C: The readout's coefficients, `(B, H, W, 4, N)`, x's dtype.
-        D: The skip's weights, `(4, D)`. None: no skip.
-        delta_bias: Added to delta, `(4, D)`. None: nothing is.
-        delta_softplus: Whether softplus is applied to the step.
-        return_states: Whether to return every state too, from the same walk;
-            the sum's bits are those of a call without.
+        x: Map `(B, H, W, D)`; float32, float64, float16 or bfloat16.
+        delta: Step size before bias and softplus, `(B, H, W, 4, D)`, dtype of x.
+        A: Decay rates `(4, D, N)`, normally negative. `A`, `D` and `delta_bias`
+            are float32, or float64 with float64 inputs.
+        B: Input coefficients `(B, H, W, 4, N)`, dtype of x.
+        C: Output coefficients `(B, H, W, 4, N)`, dtype of x.
+        D: Weights of the skip connection, `(4, D)`. Default: none.
+        delta_bias: Bias of the step size, `(4, D)`. Default: none.
+        delta_softplus: Whether to apply softplus to the step size.
+        return_states: Whether to return every state as well, from the same pass.
+            The sum is bit for bit that of a call without.
 
     Returns:
-        The sum over the directions, `(B, H, W, D)` in x's dtype; with
-        `return_states` the pair of it and of the states that
-        :func:`cross_selective_scan_states` returns, differentiable like it.
+        The sum over the directions, `(B, H, W, D)` in the dtype of x. With
+        `return_states` the pair of the sum and the states as
+        :func:`cross_selective_scan_states` returns them, also differentiable.
 
     Raises:
-        ValueError: For a wrong shape, dtype or device; the message names the
-            argument, what was expected and what came.
-        RuntimeError: If the compiled ops are not built.
+        ValueError: An argument has a wrong shape, dtype or device; the message
+            names it, with expected and got.
+        RuntimeError: The compiled ops are not built.
 
     Source:
         VMamba (arXiv 2401.10166), SS2D.
@@ -75,26 +75,26 @@ def cross_selective_scan_states(
     delta_bias: Tensor | None = None,
     delta_softplus: bool = False,
 ) -> Tensor:
-    """Every hidden state of the four scans over a map, in image order.
+    """Compute every hidden state of the four scans of a map, in image order.
 
     Args:
-        x: The map, `(B, H, W, D)`.
-        delta: The step before bias and softplus, `(B, H, W, 4, D)`, x's dtype.
-        A: The decay rates, `(4, D, N)`, float32 (float64 with float64 inputs).
-        B: The input's coefficients, `(B, H, W, 4, N)`, x's dtype.
-        delta_bias: Added to delta, `(4, D)`. None: nothing is.
-        delta_softplus: Whether softplus is applied to the step.
+        x: Map `(B, H, W, D)`.
+        delta: Step size before bias and softplus, `(B, H, W, 4, D)`, dtype of x.
+        A: Decay rates `(4, D, N)`, float32 (float64 with float64 inputs).
+        B: Input coefficients `(B, H, W, 4, N)`, dtype of x.
+        delta_bias: Bias of the step size, `(4, D)`. Default: none.
+        delta_softplus: Whether to apply softplus to the step size.
 
     Returns:
         `(B, H, W, 4, D, N)` in float32 (float64 for float64 inputs).
 
     Raises:
-        ValueError: For a wrong shape, dtype or device; the message names the
-            argument, what was expected and what came.
-        RuntimeError: If the compiled ops are not built.
+        ValueError: An argument has a wrong shape, dtype or device; the message
+            names it, with expected and got.
+        RuntimeError: The compiled ops are not built.
 
     Source:
-        VMamba (arXiv 2401.10166), SS2D; as an output of its own, ours.
+        VMamba (arXiv 2401.10166), SS2D. States as an output: our choice.
     """
     _extension.require()
     states, _ = torch.ops.mmadaptor.cross_selective_scan_states(
@@ -104,18 +104,18 @@ def cross_selective_scan_states(
 
 
 def cross_readout(states: Tensor, C: Tensor) -> Tensor:
-    """What any states of the four scans say: the sum over k of C_k . h_k.
+    """Compute the output of given states: the sum over k of C_k . h_k.
 
     Args:
         states: `(B, H, W, 4, D, N)`, float32 or float64.
-        C: The readout's coefficients, `(B, H, W, 4, N)`.
+        C: Output coefficients `(B, H, W, 4, N)`.
 
     Returns:
-        `(B, H, W, D)` in C's dtype.
+        `(B, H, W, D)` in the dtype of C.
 
     Raises:
-        ValueError: For a wrong shape; the message names the argument, what was
-            expected and what came.
+        ValueError: An argument has a wrong shape; the message names it, with
+            expected and got.
 
     Source:
         VMamba (arXiv 2401.10166), SS2D, for given states.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The 2-D scan's definition: explicit pixel orders and the 1-D definition."""
+"""Reference of the 2-D scan: explicit pixel orders and the 1-D reference."""
 
 import torch
 from torch import Tensor
@@ -8,15 +8,7 @@ from mmadaptor.ops.selective_scan import reference
 
 
 def pixel_orders(height: int, width: int) -> list[list[tuple[int, int]]]:
-    """The (row, column) pairs in the order of each of the four directions.
-
-    Args:
-        height: Rows of the map.
-        width: Columns of the map.
-
-    Returns:
-        Four lists of height times width pixels.
-    """
+    """Return the (row, column) pairs of a map in the order of each direction."""
     rows = [(i, j) for i in range(height) for j in range(width)]
     columns = [(i, j) for j in range(width) for i in range(height)]
     return [rows, columns, rows[::-1], columns[::-1]]
@@ -30,7 +22,7 @@ def cross_selective_scan_states(
     delta_bias: Tensor | None = None,
     delta_softplus: bool = False,
 ) -> Tensor:
-    """The states; see :func:`mmadaptor.ops.cross_selective_scan_states`.
+    """Compute the states; see :func:`mmadaptor.ops.cross_selective_scan_states`.
 
     Args:
         x: `(B, H, W, D)`.
@@ -38,7 +30,7 @@ def cross_selective_scan_states(
         A: `(4, D, N)`.
         B: `(B, H, W, 4, N)`.
         delta_bias: `(4, D)`.
-        delta_softplus: Whether `delta` goes through softplus.
+        delta_softplus: Whether to apply softplus to `delta`.
 
     Returns:
         `(B, H, W, 4, D, N)`.
@@ -63,7 +55,7 @@ def cross_selective_scan_states(
 
 
 def cross_readout(states: Tensor, C: Tensor) -> Tensor:
-    """The readout; see :func:`mmadaptor.ops.cross_readout`.
+    """Compute the readout; see :func:`mmadaptor.ops.cross_readout`.
 
     Args:
         states: `(B, H, W, 4, D, N)`.
@@ -85,7 +77,7 @@ def cross_selective_scan(
     delta_bias: Tensor | None = None,
     delta_softplus: bool = False,
 ) -> Tensor:
-    """The scan; see :func:`mmadaptor.ops.cross_selective_scan`.
+    """Compute the scan; see :func:`mmadaptor.ops.cross_selective_scan`.
 
     Args:
         x: `(B, H, W, D)`.
@@ -95,10 +87,10 @@ def cross_selective_scan(
         C: `(B, H, W, 4, N)`.
         D: `(4, D)`.
         delta_bias: `(4, D)`.
-        delta_softplus: Whether `delta` goes through softplus.
+        delta_softplus: Whether to apply softplus to `delta`.
 
     Returns:
-        `(B, H, W, D)` in x's dtype.
+        `(B, H, W, D)` in the dtype of x.
     """
     states = cross_selective_scan_states(x, delta, A, B, delta_bias, delta_softplus)
     y = cross_readout(states, C)

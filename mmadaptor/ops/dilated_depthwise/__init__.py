@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Adaptor-S's convolutions: depthwise, of several dilations, in one pass."""
+"""The convolutions of Adaptor-S: depthwise, several dilations, in one pass."""
 
 from .op import dilated_depthwise
 

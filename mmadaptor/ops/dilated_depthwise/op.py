@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Depthwise convolutions of several dilations: the function, its gradients."""
+"""Depthwise convolutions of several dilations: the function and its gradients."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,31 +11,30 @@ from mmadaptor.ops import _extension
 
 
 def dilated_depthwise(y: Tensor, kernels: Tensor, dilations: Sequence[int]) -> Tensor:
-    """A map, plus its 3x3 depthwise convolutions with several dilations.
+    """Add 3x3 depthwise convolutions with several dilations to a map.
 
     .. code-block:: text
 
         y = y + sum_r DWConv3x3_r(y)        r the dilation
 
-    Outside the map counts as zero. One pass reads y and writes the sum;
-    forward and backward are deterministic, whatever the number of threads.
+    The map is padded with zeros. One pass reads y and writes the sum. Forward and
+    backward are deterministic for any number of threads.
 
     Args:
-        y: The map, channels last, `(B, H, W, D)`; float32, float64, float16 or
-            bfloat16, summed in float32 at least. Under autocast it is taken as
-            it is.
-        kernels: For each dilation and channel 3x3 numbers, `(R, D, 3, 3)`;
-            float32 (float64 with a float64 y).
-        dilations: The R dilations, in pixels; 16 at most.
+        y: Map, channels last, `(B, H, W, D)`; float32, float64, float16 or
+            bfloat16, accumulated in float32 or float64. Autocast leaves its dtype.
+        kernels: Kernels `(R, D, 3, 3)`, one for each dilation and channel; float32
+            (float64 with a float64 y).
+        dilations: R dilations in pixels, 16 at most.
 
     Returns:
-        `(B, H, W, D)` in y's dtype, contiguous, with gradients to y and
+        `(B, H, W, D)` in the dtype of y, contiguous, with gradients for y and
         kernels.
 
     Raises:
-        ValueError: For a wrong shape, dtype, device or dilation; the message
-            names the argument, what was expected and what came.
-        RuntimeError: If the compiled ops are not built.
+        ValueError: An argument has a wrong shape, dtype, device or value; the message
+            names it, with expected and got.
+        RuntimeError: The compiled ops are not built.
 
     Source:
         Mamba-Adaptor (arXiv 2505.12685), Adaptor-S.

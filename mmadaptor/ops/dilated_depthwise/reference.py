@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The definition: torch's own depthwise convolutions, one for each dilation."""
+"""Reference: torch's own depthwise convolutions, one for each dilation."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def dilated_depthwise(y: Tensor, kernels: Tensor, dilations: Sequence[int]) -> Tensor:
-    """The sum; see :func:`mmadaptor.ops.dilated_depthwise`.
+    """Compute the sum; see :func:`mmadaptor.ops.dilated_depthwise`.
 
     Args:
         y: `(B, H, W, D)`.

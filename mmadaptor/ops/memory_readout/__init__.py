@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Adaptor-T in one pass: from what is predicted to what memory adds."""
+"""Adaptor-T in one pass: gather and readout from the predicted places."""
 
 from .op import memory_readout
 from .places import find_places

@@ -16,10 +16,10 @@ def memory_readout(
     granularities: Sequence[float],
     coefficients: Tensor,
 ) -> Tensor:
-    """What each token reads from the values at a few places of its own.
+    """Read values at a few places per token and sum them over the directions.
 
-    The channels are S groups of D/S neighbours, each with P places a token,
-    whose offsets from the token and logits are given:
+    The channels are S groups of D/S consecutive channels. Each group has P places
+    per token, given by their offsets from the token and their logits:
 
     .. code-block:: text
 
@@ -27,35 +27,34 @@ def memory_readout(
         w = softmax_P(logit)
         y = sum_k c_k sum_p w_p values_k(p)
 
-    It is :func:`memory_select` and :func:`cross_readout` for states of one
-    number a channel. On a CPU neither the memory nor places and weights are
-    ever written; on a GPU it is those two, and all of them are. The rules for a
-    place that lies between pixels, outside of the map or nowhere are those of
-    :func:`memory_select`. Forward and backward are deterministic, whatever the
-    number of threads.
+    It equals :func:`memory_select` followed by :func:`cross_readout` for one state
+    per channel. On a CPU, the memory, places and weights are never written to
+    memory; on a GPU, the two ops run one after the other. Places between pixels,
+    outside the map or not finite are treated as in :func:`memory_select`. Forward
+    and backward are deterministic for any number of threads.
 
     Args:
-        values: Maps, `(B, H, W, K, D)`, one for each of K directions; float32
-            or float64.
-        predicted: At each token and direction the offsets of all places, (row,
-            column) in units of the group's granularity, and then their logits:
-            `(B, H, W, K, 3 S P)`, as `(S, P, 2)` and `(S, P)`; values' dtype.
-        granularities: The unit `r_s` of each group's offsets in pixels, S
-            numbers. S divides D.
-        coefficients: The readout's, `(B, H, W, K)`, values' dtype.
+        values: Maps `(B, H, W, K, D)`, one for each of K directions; float32 or
+            float64.
+        predicted: Offsets of all places, (row, column) in units of the group's
+            granularity, followed by their logits: `(B, H, W, K, 3 S P)`, as
+            `(S, P, 2)` and `(S, P)`; dtype of values.
+        granularities: Unit `r_s` of the offsets of each group in pixels, S numbers.
+            S divides D.
+        coefficients: Output coefficients `(B, H, W, K)`, dtype of values.
 
     Returns:
-        The sums, `(B, H, W, D)`, contiguous, in values' dtype, with gradients
-        to values, predicted and coefficients.
+        The sums `(B, H, W, D)`, contiguous, in the dtype of values, with gradients
+        for values, predicted and coefficients.
 
     Raises:
-        ValueError: For a wrong shape, dtype or device; the message names the
-            argument, what was expected and what came. Under autocast predicted
-            and coefficients of any float dtype are cast to values'.
-        RuntimeError: If the compiled ops are not built.
+        ValueError: An argument has a wrong shape, dtype or device; the message
+            names it, with expected and got. Under autocast, predicted
+            and coefficients are cast to the dtype of values.
+        RuntimeError: The compiled ops are not built.
 
     Source:
-        Mamba-Adaptor (arXiv 2505.12685), Adaptor-T; bilinear places in pixels
+        Mamba-Adaptor (arXiv 2505.12685), Adaptor-T. Bilinear places in pixels
         are our choice.
     """
     _extension.require()

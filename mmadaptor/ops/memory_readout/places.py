@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the predicted numbers of Adaptor-T stand for, in plain torch."""
+"""Places and weights from the predictions of Adaptor-T, in plain torch."""
 
 from collections.abc import Sequence
 
@@ -10,16 +10,16 @@ from torch import Tensor
 def find_places(
     predicted: Tensor, granularities: Sequence[float]
 ) -> tuple[Tensor, Tensor]:
-    """The places that each token looks at, and their weights.
+    """Compute the places of each token and their weights.
 
     Args:
-        predicted: Offsets and logits, `(B, H, W, K, 3 S P)`, as
-            :func:`mmadaptor.ops.memory_readout` takes them.
-        granularities: The unit of each group's offsets in pixels, S numbers.
+        predicted: Offsets and logits `(B, H, W, K, 3 S P)`, as for
+            :func:`mmadaptor.ops.memory_readout`.
+        granularities: Unit of the offsets of each group in pixels, S numbers.
 
     Returns:
-        Locations, `(B, H, W, K, S, P, 2)` as (row, column) in pixels, and
-        weights that sum to 1 over P, `(B, H, W, K, S, P)`: the arguments of
+        Locations `(B, H, W, K, S, P, 2)` as (row, column) in pixels, and weights
+        `(B, H, W, K, S, P)` that sum to 1 over P: the arguments of
         :func:`mmadaptor.ops.memory_select`.
     """
     height, width = predicted.shape[1:3]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Adaptor-T's definition: the gather and the readout that it stands for."""
+"""Reference of Adaptor-T: the gather followed by the readout."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ def memory_readout(
     granularities: Sequence[float],
     coefficients: Tensor,
 ) -> Tensor:
-    """The readout; see :func:`mmadaptor.ops.memory_readout`.
+    """Compute the readout; see :func:`mmadaptor.ops.memory_readout`.
 
     Args:
         values: `(B, H, W, K, D)`.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Adaptor-T's gather: a few places of the state map for each token."""
+"""The gather of Adaptor-T: a few places of the state map per token."""
 
 from .op import memory_select
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Adaptor-T's gather: the public function and its gradients."""
+"""The gather of Adaptor-T: the public function and its gradients."""
 
 import torch
 from torch import Tensor
@@ -9,34 +9,33 @@ from mmadaptor.ops._gradients import register_gradient
 
 
 def memory_select(states: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
-    """For each token the weighted sum of the states at a few places.
+    """Sum the states at a few places per token, with weights.
 
-    The channels are S groups of D/S neighbours; each group has places of its
-    own. A place lies between pixels and is read bilinearly; outside the map
-    the states count as zero. Forward and backward are deterministic, whatever
-    the number of threads.
+    The channels are S groups of D/S consecutive channels, and each group has its own
+    places. States between pixels are interpolated bilinearly, and are zero outside
+    the map. Forward and backward are deterministic for any number of threads.
 
     Args:
-        states: Maps of states, `(B, H, W, K, D, N)`, one for each of K
-            directions; float32 or float64.
-        locations: Places, `(B, H, W, K, S, P, 2)` as (row, column) in pixels,
-            whole numbers being pixel centres; states' dtype. S divides D. A
-            location that is not finite gives NaN, to its token's group and to
-            the gradients of that location and its weight.
-        weights: Their weights, `(B, H, W, K, S, P)`, states' dtype.
+        states: Maps of states `(B, H, W, K, D, N)`, one for each of K directions;
+            float32 or float64.
+        locations: Places `(B, H, W, K, S, P, 2)` as (row, column) in pixels;
+            integers are pixel centers. Dtype of states. S divides D. A location
+            that is not finite gives NaN in the group of its token and in the
+            gradients of that location and its weight.
+        weights: Weights `(B, H, W, K, S, P)`, dtype of states.
 
     Returns:
-        The sums, `(B, H, W, K, D, N)`, contiguous, in states' dtype, with
-        gradients to all three arguments.
+        The sums `(B, H, W, K, D, N)`, contiguous, in the dtype of states, with
+        gradients for all three arguments.
 
     Raises:
-        ValueError: For a wrong shape, dtype or device; the message names the
-            argument, what was expected and what came. Under autocast
-            locations and weights of any float dtype are cast to states'.
-        RuntimeError: If the compiled ops are not built.
+        ValueError: An argument has a wrong shape, dtype or device; the message
+            names it, with expected and got. Under autocast,
+            locations and weights are cast to the dtype of states.
+        RuntimeError: The compiled ops are not built.
 
     Source:
-        Mamba-Adaptor (arXiv 2505.12685), Adaptor-T; bilinear places in pixels
+        Mamba-Adaptor (arXiv 2505.12685), Adaptor-T. Bilinear places in pixels
         are our choice.
     """
     _extension.require()

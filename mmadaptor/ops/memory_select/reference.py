@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Adaptor-T's gather's definition: `grid_sample` for each place."""
+"""Reference of the gather of Adaptor-T: `grid_sample` for each place."""
 
 import torch
 import torch.nn.functional as F
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def memory_select(states: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
-    """The gather; see :func:`mmadaptor.ops.memory_select`.
+    """Compute the gather; see :func:`mmadaptor.ops.memory_select`.
 
     Args:
         states: `(B, H, W, K, D, N)`.
@@ -23,7 +23,7 @@ def memory_select(states: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
     maps = states.unflatten(4, (groups, -1)).flatten(5)
     maps = maps.permute(0, 3, 4, 5, 1, 2).flatten(0, 2)
     size = locations.new_tensor([height, width])
-    # grid_sample wants (x, y) in [-1, 1]; a map of one pixel has no such scale.
+    # grid_sample takes (x, y) in [-1, 1]; a map of one pixel has no such scale.
     grid = 2 * locations / (size - 1).clamp(min=1) - 1
     grid = torch.where(size > 1, grid, locations)
     memory = torch.zeros_like(maps)
@@ -38,7 +38,7 @@ def memory_select(states: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
 
 
 def _sample(maps: Tensor, grid: Tensor, height: int, width: int) -> Tensor:
-    """`grid_sample`, where a size of 1 is widened to 3 by zeros around it."""
+    """Sample a map; a size of 1 is padded to 3 with zeros."""
     rows, columns = int(height == 1), int(width == 1)
     padded = F.pad(maps, (columns, columns, rows, rows))
     return F.grid_sample(padded, grid, align_corners=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The selective scan over a sequence."""
+"""The selective scan of a sequence."""
 
 from .op import selective_scan, selective_scan_states
 

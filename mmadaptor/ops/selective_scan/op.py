@@ -22,7 +22,7 @@ def selective_scan(
     delta_softplus: bool = False,
     return_last_state: bool = False,
 ) -> Tensor | tuple[Tensor, Tensor]:
-    r"""The selective state-space scan, compiled, with every gradient.
+    r"""Compute the selective state-space scan.
 
     .. code-block:: text
 
@@ -30,34 +30,34 @@ def selective_scan(
         h_t = exp(d_t A) h_{t-1} + d_t B_t u_t  (h_0 = 0)
         y_t = sum_n C_{t,n} h_{t,n} + D u_t,    times silu(z_t) if z is given
 
-    A call has the shapes and the meaning of `mamba_ssm`'s
-    `selective_scan_fn` for a real A. Inside, arithmetic and states are float32
-    (float64 for float64 inputs); any strides are read as they are. Forward and
-    backward are deterministic, whatever the number of threads.
+    Shapes and meaning are those of `selective_scan_fn` of `mamba_ssm` for a real
+    A. Arithmetic and states are float32 inside (float64 for float64 inputs). Inputs
+    may have any strides. Forward and backward are deterministic for any number of
+    threads, and every input has a gradient.
 
     Args:
-        u: The input, `(B, D, L)`; float32, float64, float16 or bfloat16.
-        delta: The step before bias and softplus, `(B, D, L)`, u's dtype.
-        A: The decay rates, `(D, N)`, normally negative; float32, or float64
-            with float64 inputs, as are `D` and `delta_bias`.
-        B: The input's coefficients, u's dtype: `(D, N)` if constant in time,
+        u: Input `(B, D, L)`; float32, float64, float16 or bfloat16.
+        delta: Step size before bias and softplus, `(B, D, L)`, dtype of u.
+        A: Decay rates `(D, N)`, normally negative. `A`, `D` and `delta_bias`
+            are float32, or float64 with float64 inputs.
+        B: Input coefficients, dtype of u: `(D, N)` if constant in time,
             `(B, N, L)`, or `(B, G, N, L)` with G groups of D/G channels.
-        C: The readout's coefficients, shaped as any of B's forms.
-        D: The skip's weights, `(D,)`. None: no skip.
-        z: The gate, `(B, D, L)`, u's dtype. None: no gate.
-        delta_bias: Added to delta, `(D,)`. None: nothing is.
-        delta_softplus: Whether softplus is applied to the step.
-        return_last_state: Whether to return the last state too.
+        C: Output coefficients, in any of the forms of B.
+        D: Weights of the skip connection, `(D,)`. Default: none.
+        z: Gate `(B, D, L)`, dtype of u. Default: none.
+        delta_bias: Bias of the step size, `(D,)`. Default: none.
+        delta_softplus: Whether to apply softplus to the step size.
+        return_last_state: Whether to return the last state as well.
 
     Returns:
-        y, `(B, D, L)` in u's dtype; with `return_last_state` the pair of y and
-        the state after the last step, `(B, D, N)` in float32 (float64 for
-        float64 inputs), differentiable like y.
+        y `(B, D, L)` in the dtype of u. With `return_last_state` the pair of y and
+        the state after the last step, `(B, D, N)` in float32 (float64 for float64
+        inputs), also differentiable.
 
     Raises:
-        ValueError: For a wrong shape, dtype or device; the message names the
-            argument, what was expected and what came.
-        RuntimeError: If the compiled ops are not built.
+        ValueError: An argument has a wrong shape, dtype or device; the message
+            names it, with expected and got.
+        RuntimeError: The compiled ops are not built.
 
     Source:
         Mamba (arXiv 2312.00752), Algorithm 2.
@@ -77,30 +77,30 @@ def selective_scan_states(
     delta_bias: Tensor | None = None,
     delta_softplus: bool = False,
 ) -> Tensor:
-    """Every hidden state of the selective scan, with every gradient.
+    """Compute every hidden state of the selective scan.
 
-    The arguments mean what they mean for :func:`selective_scan`. The states
-    take N times the memory of u; ask for them only where each is needed.
+    The arguments are those of :func:`selective_scan`, and each has a gradient. The
+    states take N times the memory of u.
 
     Args:
-        u: The input, `(B, D, L)`.
-        delta: The step before bias and softplus, `(B, D, L)`, u's dtype.
-        A: The decay rates, `(D, N)`, float32 (float64 with float64 inputs).
-        B: `(D, N)`, `(B, N, L)` or `(B, G, N, L)`, u's dtype.
+        u: Input `(B, D, L)`.
+        delta: Step size before bias and softplus, `(B, D, L)`, dtype of u.
+        A: Decay rates `(D, N)`, float32 (float64 with float64 inputs).
+        B: `(D, N)`, `(B, N, L)` or `(B, G, N, L)`, dtype of u.
         delta_bias: Added to delta, `(D,)`. None: nothing is.
         delta_softplus: Whether softplus is applied to the step.
 
     Returns:
-        h_1 to h_L, `(B, D, N, L)` in float32 (float64 for float64 inputs). If
-        u's channels are neighbours in memory, so are those of the states.
+        h_1 to h_L, `(B, D, N, L)` in float32 (float64 for float64 inputs). If the
+        channels of u are contiguous in memory, so are those of the states.
 
     Raises:
-        ValueError: For a wrong shape, dtype or device; the message names the
-            argument, what was expected and what came.
-        RuntimeError: If the compiled ops are not built.
+        ValueError: An argument has a wrong shape, dtype or device; the message
+            names it, with expected and got.
+        RuntimeError: The compiled ops are not built.
 
     Source:
-        Mamba (arXiv 2312.00752), Algorithm 2; as an output of its own, ours.
+        Mamba (arXiv 2312.00752), Algorithm 2. States as an output: our choice.
     """
     _extension.require()
     states, _ = torch.ops.mmadaptor.selective_scan_states(

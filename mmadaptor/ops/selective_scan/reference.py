@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The selective scan's definition: a loop over time in plain torch.
+"""Reference of the selective scan: a loop over time in plain torch.
 
-Slow, differentiable and exact in float64. The compiled ops are tested against
-it; nothing else uses it.
+Slow, differentiable and exact in float64. Only the tests of the compiled ops use it.
 """
 
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor
 
 
 def _per_step(coefficients: Tensor, channels: int, length: int) -> Tensor:
-    """B or C in any of its forms as `(B or 1, D, N, L)`."""
+    """Return B or C in any of its forms as `(B or 1, D, N, L)`."""
     if coefficients.dim() == 2:
         return coefficients[None, :, :, None].expand(-1, -1, -1, length)
     if coefficients.dim() == 3:
@@ -27,7 +26,7 @@ def selective_scan_states(
     delta_bias: Tensor | None = None,
     delta_softplus: bool = False,
 ) -> Tensor:
-    """Every state of the scan; see :func:`mmadaptor.ops.selective_scan_states`.
+    """Compute every state; see :func:`mmadaptor.ops.selective_scan_states`.
 
     Args:
         u: `(B, D, L)`.
@@ -35,10 +34,10 @@ def selective_scan_states(
         A: `(D, N)`.
         B: `(D, N)`, `(B, N, L)` or `(B, G, N, L)`.
         delta_bias: `(D,)`.
-        delta_softplus: Whether `delta` goes through softplus.
+        delta_softplus: Whether to apply softplus to `delta`.
 
     Returns:
-        `(B, D, N, L)`, in A's dtype.
+        `(B, D, N, L)` in the dtype of A.
     """
     channels, length = u.shape[1:]
     u, delta, B = (t.to(A.dtype) for t in (u, delta, B))
@@ -69,7 +68,7 @@ def selective_scan(
     delta_softplus: bool = False,
     return_last_state: bool = False,
 ) -> Tensor | tuple[Tensor, Tensor]:
-    """The scan; see :func:`mmadaptor.ops.selective_scan`.
+    """Compute the scan; see :func:`mmadaptor.ops.selective_scan`.
 
     Args:
         u: `(B, D, L)`.
@@ -80,11 +79,11 @@ def selective_scan(
         D: `(D,)`.
         z: `(B, D, L)`.
         delta_bias: `(D,)`.
-        delta_softplus: Whether `delta` goes through softplus.
-        return_last_state: Whether to return the last state too.
+        delta_softplus: Whether to apply softplus to `delta`.
+        return_last_state: Whether to return the last state as well.
 
     Returns:
-        `(B, D, L)` in u's dtype; with `return_last_state` also `(B, D, N)`.
+        `(B, D, L)` in the dtype of u; with `return_last_state` also `(B, D, N)`.
     """
     channels, length = u.shape[1:]
     states = selective_scan_states(u, delta, A, B, delta_bias, delta_softplus)

@@ -6,8 +6,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 from mmengine.runner import EpochBasedTrainLoop
+from mmengine.runner import Runner as MMEngineRunner
 
-from mmadaptor.engine import StrictLoadHook
+from mmadaptor.engine import Runner, StrictLoadHook
 from mmadaptor.errors import CheckpointMismatchError
 
 
@@ -61,8 +62,8 @@ def test_a_base_fits_its_booster_and_nothing_else(monkeypatch):
     hook.after_load_checkpoint(runner, dict(state_dict=dict(base)))
     assert (model['base'].bias == 3).all() and (model['temporal'].bias != 3).any()
     assert said == [
-        'base.pth lacks 2 weights, such as temporal.bias, which stay '
-        'as the model starts them.'
+        'base.pth lacks 2 weights, such as temporal.bias. They keep their initial '
+        'values.'
     ]
     hook.after_load_checkpoint(runner, dict(state_dict=dict(full)))
     assert (model['temporal'].bias == 3).all() and len(said) == 1
@@ -111,3 +112,15 @@ def test_a_test_and_a_resumed_training_need_every_weight(job):
             hook.after_load_checkpoint(
                 runner_of(model, **job), dict(state_dict=lacking)
             )
+
+
+def test_the_log_says_what_another_runner_lacks(monkeypatch):
+    said = []
+    monkeypatch.setattr(
+        'mmadaptor.engine.hooks.strict_load_hook.print_log',
+        lambda text, *_: said.append(text),
+    )
+    StrictLoadHook().before_run(object.__new__(Runner))
+    assert said == []
+    StrictLoadHook().before_run(object.__new__(MMEngineRunner))
+    assert len(said) == 1 and 'It does not check the data before the start' in said[0]

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+# ImageNet-1K: 300 epochs at 8 x 128 images, 20 of warm-up, then a cosine. The
+# data and the decay rule are those of mmpretrain's Swin; clip and EMA are added.
+_base_ = [
+    'mmpretrain::_base_/datasets/imagenet_bs64_swin_224.py',
+    '../schedules/adamw.py',
+    '../default_runtime_cls.py',
+]
+
+train_dataloader = dict(batch_size=128)
+train_cfg = dict(by_epoch=True, max_epochs=300, val_interval=1)
+val_cfg = dict()
+test_cfg = dict()
+optim_wrapper = dict(
+    optimizer=dict(lr=1e-3),
+    paramwise_cfg=dict(bias_decay_mult=0.0, flat_decay_mult=0.0),
+    clip_grad=dict(max_norm=5.0),
+)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=1e-3, end=20, convert_to_iter_based=True),
+    dict(
+        type='CosineAnnealingLR',
+        begin=20,
+        end=300,
+        eta_min=1e-5,
+        convert_to_iter_based=True,
+    ),
+]
+# mmpretrain's hook validates, and saves as `state_dict`, the averaged weights.
+custom_hooks = [dict(type='EMAHook', momentum=1e-4, priority='ABOVE_NORMAL')]
+auto_scale_lr = dict(enable=False, base_batch_size=1024)

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files that are written as a whole or not at all."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import torch
+
+from mmadaptor.errors import CheckpointWriteError
+
+
+@contextmanager
+def replace_when_written(path: str | Path) -> Iterator[str]:
+    """Give a path to write to, and move the file to its final path at the end.
+
+    Args:
+        path: The final path.
+
+    Yields:
+        The path to write to, in the same folder.
+
+    Raises:
+        CheckpointWriteError: The file could not be written. What was at the
+            final path is unchanged.
+    """
+    path = Path(path)
+    part = path.with_name(f'{path.name}.part')
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield str(part)
+        _sync(part)
+        os.replace(part, path)
+        _sync(path.parent)
+    except OSError as error:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise CheckpointWriteError(
+            f'{path} could not be written: {error.strerror or error}. Earlier '
+            'checkpoints are unchanged: make room, then resume.'
+        ) from error
+
+
+def _sync(path: Path) -> None:
+    """Have the system write a file or folder to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def save(content: dict, path: str | Path) -> None:
+    """Save a checkpoint as a whole or not at all.
+
+    Args:
+        content: What it holds.
+        path: The file.
+
+    Raises:
+        CheckpointWriteError: The disk is full or cannot be written.
+    """
+    with replace_when_written(path) as part:
+        try:
+            torch.save(content, part)
+        except RuntimeError as error:  # torch's writer, on a full disk
+            raise OSError(str(error)) from error

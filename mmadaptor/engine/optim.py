@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Weight decay and learning rates of parameters, from what the layers declare."""
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mmengine.logging import MMLogger, print_log
+from mmengine.optim import DefaultOptimWrapperConstructor
+from torch import nn
+
+from mmadaptor.errors import InputError
+from mmadaptor.models.tuning import ADAPTORS
+from mmadaptor.registry import OPTIM_WRAPPER_CONSTRUCTORS
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class OptimWrapperConstructor(DefaultOptimWrapperConstructor):
+    """Builds an optimizer that decays only what is meant to be decayed.
+
+    Layers name their parameters without weight decay in `undecayed`: decay
+    rates, steps and skips of the scan, embeddings, scales and places of the
+    adaptors. Shared parameters are optimized once.
+
+    Args:
+        optim_wrapper_cfg: As for mmengine's constructor.
+        paramwise_cfg: mmengine's settings, of which `custom_keys` come before
+            what the layers declare, and:
+
+            - `adaptor_lr_mult`: factor on the learning rate of adaptors
+              (default: 1).
+            - `layer_decay_rate`: factor on the learning rate for each block
+              that follows a parameter in the backbone (default: 1). Needs a
+              backbone with `get_layer_depth`.
+
+    Source:
+        The published VMamba runs decayed the scan's parameters, because the
+        flags against it were never read. To do the same, set
+        `custom_keys={'A_log': dict(decay_mult=1.), 'dt_': dict(decay_mult=1.)}`.
+    """
+
+    def __init__(
+        self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None
+    ) -> None:
+        paramwise_cfg = {'bypass_duplicate': True, **(paramwise_cfg or {})}
+        super().__init__(optim_wrapper_cfg, paramwise_cfg)
+
+    def add_params(
+        self,
+        params: list[dict],
+        module: nn.Module,
+        prefix: str = '',
+        is_dcn_module: int | float | None = None,
+    ) -> None:
+        """Add the parameters of a module, a group for each."""
+        if prefix:
+            super().add_params(params, module, prefix, is_dcn_module)
+            return
+        with _muted():  # a line for each parameter
+            super().add_params(params, module, prefix, is_dcn_module)
+        names = {id(p): name for name, p in module.named_parameters()}
+        plain = self._without_decay(module)
+        rates = self._rates(module)
+        for group in params:
+            name = names[id(group['params'][0])]
+            custom = self._custom(name)
+            if name in plain and 'decay_mult' not in custom:
+                group['weight_decay'] = plain[name]
+            if rates[name] != 1 and 'lr_mult' not in custom:
+                group['lr'] = group.get('lr', self.base_lr) * rates[name]
+        self._log_summary(params)
+
+    def _custom(self, name: str) -> dict:
+        """Return the custom settings of a parameter, found as mmengine does."""
+        keys = self.paramwise_cfg.get('custom_keys', {})
+        found = [k for k in sorted(keys, key=lambda k: (-len(k), k)) if k in name]
+        return keys[found[0]] if found else {}
+
+    def _without_decay(self, model: nn.Module) -> dict[str, float]:
+        """Return the decay of parameters for which mmengine has no rule."""
+        found = {}
+        norm = self.paramwise_cfg.get('norm_decay_mult')
+        for path, module in model.named_modules():
+            for name in getattr(module, 'undecayed', ()):
+                found[f'{path}.{name}'.lstrip('.')] = 0.0
+            if isinstance(module, nn.RMSNorm) and norm is not None:
+                found[f'{path}.weight'.lstrip('.')] = (self.base_wd or 0.0) * norm
+        return found
+
+    def _rates(self, model: nn.Module) -> dict[str, float]:
+        """Return the factor on the learning rate of each parameter."""
+        rates = defaultdict(lambda: 1.0)
+        adaptors = self.paramwise_cfg.get('adaptor_lr_mult', 1.0)
+        for path, module in model.named_modules():
+            if isinstance(module, ADAPTORS):
+                for name, _ in module.named_parameters():
+                    rates[f'{path}.{name}'] *= adaptors
+        decay = self.paramwise_cfg.get('layer_decay_rate', 1.0)
+        if decay == 1:
+            return rates
+        backbone = getattr(model, 'backbone', None)
+        if not hasattr(backbone, 'get_layer_depth'):
+            raise InputError(
+                '`layer_decay_rate` of paramwise_cfg needs a backbone with '
+                f'`get_layer_depth`, got {type(backbone).__name__}'
+            )
+        for name, _ in backbone.named_parameters():
+            depth, layers = backbone.get_layer_depth(name)
+            rates[f'backbone.{name}'] *= decay ** (layers - 1 - depth)
+        return rates
+
+    def _log_summary(self, params: list[dict]) -> None:
+        kinds = defaultdict(list)
+        for group in params:
+            rate = group.get('lr', self.base_lr)
+            kind = rate, group.get('weight_decay', self.base_wd)
+            kinds[kind].append(group['params'][0].numel())
+        for (rate, decay), sizes in sorted(kinds.items(), key=str):
+            count = f'{len(sizes)} parameters ({sum(sizes):,} numbers)'
+            rates = f'learning rate {rate:.3g} and weight decay {decay or 0:.3g}'
+            print_log(f'Optimizer: {count} with {rates}', 'current')
+
+
+@contextmanager
+def _muted() -> Iterator[None]:
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

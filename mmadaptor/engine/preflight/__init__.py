@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Finds everything that is missing or does not fit before anything long starts.
+
+The datasets and metrics of a job are built here, and the runner uses them: what
+is checked is what runs, as the toolbox's own code reads it.
+"""
+
+import logging
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from mmengine.dist import barrier, broadcast_object_list, is_main_process
+from mmengine.logging import print_log
+
+from mmadaptor.checkpoints.loading import peek
+from mmadaptor.checkpoints.pretrained import find_pretrained, how_to_make
+from mmadaptor.checkpoints.strict import unwrapped
+from mmadaptor.datasets import prepare
+from mmadaptor.errors import InputError
+from mmadaptor.models.backbones.base import AdaptableBackbone
+from mmadaptor.ops import selective_scan
+
+from .datasets import (
+    build_lazily,
+    check_content,
+    check_heads,
+    check_paths,
+    initialize,
+    leaves,
+)
+from .report import Report
+
+if TYPE_CHECKING:
+    from ..runner import Runner
+
+__all__ = ['Report', 'make_embedded_dataset', 'preflight']
+
+LEAST = dict(batch_size=1, num_workers=0)
+
+
+def preflight(runner: 'Runner', splits: Sequence[str], needs_base: bool) -> None:
+    """Build and check the data of a job, and check its checkpoints.
+
+    Args:
+        runner: The runner, before it builds a loop. Built datasets and metrics take
+            the place of their configs.
+        splits: The data that the job uses: `'train'`, `'val'`, `'test'`.
+        needs_base: Whether the model loads the checkpoints of its `init_cfg`.
+
+    Raises:
+        InputError: Lists everything that is missing or does not fit.
+    """
+    report = Report()
+    model = unwrapped(runner.model)
+    make_embedded_dataset(runner.cfg)
+    if needs_base:
+        optional = 'train' in splits and not runner.tunes_adaptors()
+        _check_pretrained(runner.cfg, report, optional)
+    if runner._load_from:
+        _check_checkpoint('load_from', runner._load_from, report, runner.cfg.filename)
+    _check_ops(model, report)
+    found = _build_data(runner, splits, report)
+    if is_main_process():
+        for key, dataset, contents in found:
+            check_content(key, dataset, contents, report)
+            check_heads(model, dataset, key, report)
+        for note in report.notes:
+            print_log(note, 'current', logging.WARNING)
+    # The error of the main process ends all.
+    text = [report.text('Training' if 'train' in splits else 'Test')]
+    broadcast_object_list(text)
+    if text[0] or report:
+        raise InputError(text[0] or report.text('This process'))
+
+
+def make_embedded_dataset(cfg: Any) -> None:
+    """Make the embedded dataset if a config has `embedded_dataset=ROOT`.
+
+    Raises:
+        InputError: The folder holds something else or cannot be written.
+    """
+    root = cfg.get('embedded_dataset')
+    if root is None:
+        return
+    problem = ['']
+    if is_main_process():
+        try:
+            prepare(root)
+        except OSError as error:
+            problem = [f'embedded_dataset: {error}']
+    broadcast_object_list(problem)
+    barrier()
+    if problem[0]:
+        raise InputError(problem[0])
+
+
+class _Built:
+    """Builds a dataset that is built: mmengine copies configs, but not this."""
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+
+    def __deepcopy__(self, memo: dict) -> '_Built':
+        return self
+
+    def __call__(self) -> Any:
+        return self.dataset
+
+
+def _build_data(
+    runner: 'Runner', splits: Sequence[str], report: Report
+) -> list[tuple[str, Any, list[dict]]]:
+    """Build datasets and metrics.
+
+    Returns for each dataset that reads files its key, the dataset, and the content of
+    what pycocotools read.
+    """
+    datasets = {}
+    for split in splits:
+        key = f'{split}_dataloader'
+        loader = getattr(runner, f'_{key}')
+        cfg = loader.get('dataset') if isinstance(loader, dict) else None
+        if isinstance(cfg, dict) and not isinstance(cfg.get('type'), _Built):
+            _check_numbers(key, loader, report)
+            with report.collect(f'{key}.dataset', str(cfg.get('type'))):
+                datasets[split] = build_lazily(cfg)
+    found = [
+        leaf
+        for split, dataset in datasets.items()
+        for leaf in leaves(dataset, f'{split}_dataloader.dataset')
+    ]
+    for key, dataset in found:
+        check_paths(key, dataset, report)
+    _build_metrics(runner, splits, report)
+    if report.missing:  # reading annotations may take minutes
+        return []
+    read = [(key, data, initialize(key, data, report)) for key, data in found]
+    for split, dataset in datasets.items():
+        with report.collect(f'{split}_dataloader.dataset', type(dataset).__name__):
+            if not report and hasattr(dataset, 'full_init'):  # of a wrapper
+                dataset.full_init()
+        getattr(runner, f'_{split}_dataloader')['dataset'] = dict(type=_Built(dataset))
+    return read
+
+
+def _check_numbers(key: str, loader: dict, report: Report) -> None:
+    for name, least in LEAST.items():
+        value = loader.get(name, least)
+        if type(value) is not int or value < least:
+            report.problem(
+                f'{key}.{name} must be an integer of {least} or more, got {value!r}'
+            )
+
+
+def _build_metrics(runner: 'Runner', splits: Sequence[str], report: Report) -> None:
+    for split in splits:
+        key = f'{split}_evaluator'
+        evaluator = getattr(runner, f'_{key}', None)
+        metrics = evaluator if isinstance(evaluator, list | tuple) else [evaluator]
+        if all(isinstance(metric, dict) for metric in metrics):
+            files = [metric.get('ann_file') or metric.get('type') for metric in metrics]
+            with report.collect(key, ', '.join(map(str, files))):
+                setattr(runner, f'_{key}', runner.build_evaluator(evaluator))
+
+
+def _check_pretrained(cfg: Any, report: Report, optional: bool) -> None:
+    for key, path in find_pretrained(cfg.get('model')):
+        if not _check_checkpoint(key, path, report, cfg.filename):
+            without = ', or without one by --from-scratch' * optional
+            report.hint(
+                f'Start from another checkpoint by --cfg-options {key}=PATH{without}.'
+            )
+
+
+def _check_checkpoint(key: str, path: str, report: Report, config: str | None) -> bool:
+    """Return whether a checkpoint exists and opens; addresses are not tried."""
+    if '://' in path:
+        return True
+    path = os.path.expanduser(path)
+    if not report.require(key, path):
+        report.hint(how_to_make(path, config))
+        return False
+    if os.path.isdir(path):  # shards
+        return True
+    before = len(report.problems)
+    with report.collect(key, path):
+        peek(path)
+    return len(report.problems) == before
+
+
+def _check_ops(model: torch.nn.Module, report: Report) -> None:
+    """Run a scan of one step where a model of ours will run."""
+    if not any(isinstance(m, AdaptableBackbone) for m in model.modules()):
+        return
+    u = next(model.parameters()).new_ones(1, 1, 1)
+    try:
+        selective_scan(u, u, u[0], u, u).cpu()
+    except RuntimeError as error:
+        report.problem(str(error).split('\n')[0])

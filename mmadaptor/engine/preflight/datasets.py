@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Builds the datasets of a job, and checks them against their files and heads."""
+
+import os
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+from mmengine.dataset import Compose
+from mmengine.fileio import load
+from mmengine.registry import DATASETS
+from torch import nn
+
+from mmadaptor.datasets.checked_pipeline import (
+    IGNORED,
+    CheckedPipeline,
+    is_wide,
+    labels_of,
+)
+
+from .coco import check_coco, recorded
+from .report import Report
+
+# So many samples of a dataset are loaded before the start, by its own pipeline.
+SAMPLED_MASKS, SAMPLED_IMAGES = 200, 20
+# Heads whose num_classes is not that of the dataset.
+OTHER_HEADS = ('rpn_head', 'semantic_head')
+HOW_TO_GET = dict(
+    CocoDataset='COCO 2017 (train2017, val2017, annotations): '
+    'https://cocodataset.org/#download',
+    ImageNet='ImageNet-1K (ILSVRC 2012): https://image-net.org/download',
+    CUB='CUB-200-2011: https://www.vision.caltech.edu/datasets/cub_200_2011',
+    ADE20KDataset='ADE20K (ADEChallengeData2016): http://sceneparsing.csail.mit.edu',
+)
+
+
+def build_lazily(cfg: dict) -> Any:
+    """Build a dataset; its annotations are read later, if its class can do that."""
+    try:
+        return DATASETS.build(_lazy(cfg))
+    except TypeError as error:
+        if 'lazy_init' not in str(error):
+            raise
+        return DATASETS.build(cfg)
+
+
+def _lazy(cfg: Any) -> Any:
+    """Return the config with `lazy_init` in each dataset of it."""
+    if isinstance(cfg, list | tuple):
+        return [_lazy(part) for part in cfg]
+    if not isinstance(cfg, dict) or 'type' not in cfg:
+        return cfg
+    lazy = type(cfg)(cfg)
+    lazy.setdefault('lazy_init', True)
+    for name in ('dataset', 'datasets'):  # of wrappers
+        if name in lazy:
+            lazy[name] = _lazy(lazy[name])
+    return lazy
+
+
+def leaves(dataset: Any, key: str) -> Iterator[tuple[str, Any]]:
+    """Yield the key and the dataset of each that reads files, inside wrappers."""
+    inner = getattr(dataset, 'datasets', None)
+    if isinstance(inner, list | tuple):
+        for i, child in enumerate(inner):
+            yield from leaves(child, f'{key}.datasets.{i}')
+    elif hasattr(dataset, 'dataset'):
+        yield from leaves(dataset.dataset, f'{key}.dataset')
+    else:
+        yield key, dataset
+
+
+def classes_of(dataset: Any) -> list[str]:
+    """Return the names of the classes of a dataset; none if it has no names."""
+    return list((getattr(dataset, 'metainfo', None) or {}).get('classes') or ())
+
+
+def check_paths(key: str, dataset: Any, report: Report) -> None:
+    """Report files and folders of a lazily built dataset that do not exist."""
+    if getattr(dataset, 'download', False) or _remote(dataset):
+        return
+    before = len(report.missing)
+    ann_file = getattr(dataset, 'ann_file', None)
+    if isinstance(ann_file, str) and ann_file:
+        report.require(f'{key}.ann_file', ann_file)
+    prefixes = getattr(dataset, 'data_prefix', None)
+    for folder in prefixes.values() if isinstance(prefixes, dict) else ():
+        if isinstance(folder, str) and folder and '://' not in folder:
+            there = report.require(f'{key}.data_prefix', folder)
+            if there and not (os.path.isdir(folder) and any(os.scandir(folder))):
+                report.problem(f'{folder} is not a folder with files', key)
+    kind = type(dataset)
+    published = list(getattr(kind, 'METAINFO', {}).get('classes') or ())
+    if (
+        len(report.missing) > before
+        and kind.__name__ in HOW_TO_GET
+        and classes_of(dataset) == published
+    ):
+        report.hint(f'Get {HOW_TO_GET[kind.__name__]}.')
+
+
+def _remote(dataset: Any) -> bool:
+    """Return whether the dataset or its pipeline reads from another backend."""
+    transforms = getattr(getattr(dataset, 'pipeline', None), 'transforms', ())
+    backends = [getattr(part, 'backend_args', None) for part in (dataset, *transforms)]
+    return any(args and args.get('backend', 'local') != 'local' for args in backends)
+
+
+def initialize(key: str, dataset: Any, report: Report) -> list[dict]:
+    """Read the annotations of a dataset, and make its pipeline name its files.
+
+    Returns the content of each file that pycocotools read.
+    """
+    what = getattr(dataset, 'ann_file', None) or type(dataset).__name__
+    with report.collect(key, what), recorded(dataset) as contents:
+        try:
+            if hasattr(dataset, 'full_init'):
+                dataset.full_init()
+            size = len(dataset)
+            if not contents and hasattr(dataset, 'COCOAPI'):  # its wrapper read it
+                contents.append(
+                    load(dataset.ann_file, backend_args=dataset.backend_args)
+                )
+        except ValueError as error:  # numpy's, when mmengine serializes no sample
+            if 'need at least one array' not in str(error):
+                raise
+            size = 0
+        if size == 0:
+            text = f'{what}: no sample is left. Check filter_cfg, indices, suffixes '
+            report.problem(text + 'and the folders of the dataset', key)
+        if type(getattr(dataset, 'pipeline', None)) is Compose:
+            semantic = hasattr(dataset, 'reduce_zero_label')
+            dataset.pipeline = CheckedPipeline(
+                dataset.pipeline,
+                len(classes_of(dataset)) if semantic else None,
+                getattr(dataset, 'ignore_index', IGNORED),
+            )
+    return contents
+
+
+def check_content(key: str, dataset: Any, contents: list[dict], report: Report) -> None:
+    """Check what an initialized dataset lists, and load some of its samples."""
+    before = len(report.problems)
+    with report.collect(key, getattr(dataset, 'ann_file', '') or key):
+        for content in contents:
+            check_coco(key, dataset, content, report)
+        if hasattr(dataset, 'get_data_info'):
+            _check_samples(key, dataset, report)
+            _check_folders(key, dataset, report)
+    if len(report.problems) == before and isinstance(
+        getattr(dataset, 'pipeline', None), CheckedPipeline
+    ):
+        with report.collect(key, type(dataset).__name__):
+            _load_some(key, dataset, report)
+
+
+def _check_samples(key: str, dataset: Any, report: Report) -> None:
+    """Check the files and labels that a dataset lists."""
+    paths, labels = defaultdict(list), []
+    for i in range(len(dataset)):
+        info = dataset.get_data_info(i)
+        for name in ('img_path', 'seg_map_path'):
+            if isinstance(info.get(name), str) and '://' not in info[name]:
+                paths[name].append(info[name])
+        if isinstance(info.get('gt_label'), int):
+            labels.append(info['gt_label'])
+    for name, found in paths.items():
+        if lost := [] if _remote(dataset) else missing_files(found):
+            text = f'{len(lost)} of {len(found)} files do not exist (first: '
+            report.problem(f'{text}{", ".join(lost[:3])})', f'{key} as {name}')
+    _note_absent(key, dataset, set(labels), 'sample', report)
+    classes = len(classes_of(dataset))
+    wrong = [label for label in labels if not 0 <= label < classes]
+    if wrong and classes:
+        report.problem(
+            f'{len(wrong)} of {len(labels)} labels are outside of the {classes} '
+            f'classes (first: {wrong[0]})',
+            f'{key}.ann_file' if dataset.ann_file else key,
+        )
+
+
+def missing_files(paths: list[str]) -> list[str]:
+    """Return the paths that do not exist; each folder is listed once."""
+    there = {}
+    for folder in {os.path.dirname(path) for path in paths}:
+        there[folder] = set(os.listdir(folder)) if os.path.isdir(folder) else set()
+    return [p for p in paths if os.path.basename(p) not in there[os.path.dirname(p)]]
+
+
+def _check_folders(key: str, dataset: Any, report: Report) -> None:
+    """Check folders that are classes: mmpretrain numbers them by name."""
+    folders, classes = list(getattr(dataset, 'folder_to_idx', ())), classes_of(dataset)
+    if folders != classes and sorted(folders) == sorted(classes):
+        report.problem(
+            'The class folders are numbered in alphabetical order '
+            f'({", ".join(folders[:5])}), and metainfo.classes has another order '
+            f'({", ".join(classes[:5])})',
+            f'{key}.data_prefix',
+        )
+
+
+def _load_some(key: str, dataset: Any, report: Report) -> None:
+    """Load samples by the dataset's own transforms and look at them."""
+    pipeline = dataset.pipeline
+    semantic = pipeline.num_classes is not None
+    most = SAMPLED_MASKS if semantic else SAMPLED_IMAGES
+    seen = set()
+    for i in range(0, len(dataset), -(-len(dataset) // most)):
+        info = dataset.get_data_info(i)
+        size, mask = (info.get('height'), info.get('width')), info.get('seg_map_path')
+        result = pipeline.load(info) or {}
+        got = result.get('ori_shape')
+        if got and None not in size and tuple(got[:2]) != size:
+            report.problem(
+                f'{info["img_path"]} has {got[0]} x {got[1]} pixels as it is loaded, '
+                f'but {dataset.ann_file} says {size[0]} x {size[1]} (height x width); '
+                'a rotation in its EXIF data may be the reason',
+                key,
+            )
+            return
+        if semantic and 'gt_seg_map' in result:
+            if mask and is_wide(mask):
+                text = 'has more than 8 bits a pixel, and only 8 are read'
+                report.problem(f'{mask} {text}', key)
+                return
+            seen.update(labels_of(result['gt_seg_map']))
+    ignored = sorted(seen & {IGNORED, pipeline.ignored}) if semantic else ()
+    also = f'; the label {ignored[0]}, which occurs, is ignored' if ignored else ''
+    _note_absent(
+        key, dataset, seen, f'pixel in {most} masks or all of them{also}', report
+    )
+
+
+def _note_absent(
+    key: str, dataset: Any, seen: set[int], where: str, report: Report
+) -> None:
+    classes = classes_of(dataset)
+    absent = [name for i, name in enumerate(classes) if i not in seen]
+    if seen and absent:
+        count = f'{len(absent)} of {len(classes)} classes, such as {absent[0]}'
+        report.note(f'{key}: {count}, have no {where}')
+
+
+def check_heads(model: nn.Module, dataset: Any, key: str, report: Report) -> None:
+    """Compare the number of classes of each head with a dataset."""
+    expected = len(classes_of(dataset))
+    for name, module in model.named_modules():
+        last = [part for part in name.split('.') if not part.isdigit()][-1:]
+        got = getattr(module, 'num_classes', None)
+        is_head = last and last[0].endswith('head') and last[0] not in OTHER_HEADS
+        if is_head and expected and isinstance(got, int) and got != expected:
+            text = (
+                f'model.{name}.num_classes is {got}, but {key} has {expected} classes'
+            )
+            report.problem(text)

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One error for everything that is missing or does not fit."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mmadaptor.errors import InputError
+
+
+class Report:
+    """Collects what prevents a job from starting."""
+
+    def __init__(self) -> None:
+        self.missing: dict[str, list[str]] = {}
+        self.problems: list[str] = []
+        self.hints: list[str] = []
+        self.notes: list[str] = []
+
+    def __bool__(self) -> bool:
+        return bool(self.missing or self.problems)
+
+    def require(self, key: str, path: str) -> bool:
+        """Report a file or folder that does not exist."""
+        exists = os.path.exists(path)
+        if not exists:
+            keys = self.missing.setdefault(path, [])
+            keys += [key] * (key not in keys)
+        return exists
+
+    def problem(self, text: str, key: str = '') -> None:
+        """Report anything else."""
+        text += f'\n     named by {key}' if key else ''
+        if text not in self.problems:
+            self.problems.append(text)
+
+    @contextmanager
+    def collect(self, key: str, what: str) -> Iterator[None]:
+        """Report an exception instead of raising it."""
+        try:
+            yield
+        except FileNotFoundError as error:
+            if error.filename is None or self.require(key, error.filename):
+                self.problem(f'{what}: {error}', key)
+        except InputError as error:
+            self.problem(_last_line(error), key)
+        except Exception as error:
+            self.problem(f'{what} cannot be read: {type(error).__name__}: {error}', key)
+
+    def hint(self, text: str) -> None:
+        """Add a way to continue; empty for none."""
+        if text and text not in self.hints:
+            self.hints.append(text)
+
+    def note(self, text: str) -> None:
+        """Add a warning that does not prevent the start."""
+        if text not in self.notes:
+            self.notes.append(text)
+
+    def text(self, job: str) -> str:
+        """Return the message of the error; empty without a problem."""
+        missing = [
+            f'missing: {os.path.abspath(path)}\n     named by {", ".join(keys)}'
+            for path, keys in self.missing.items()
+        ]
+        problems = [*missing, *self.problems]
+        if not problems:
+            return ''
+        count = f'{len(problems)} problem{"s" * (len(problems) > 1)}'
+        lines = [f'{job} not started: {count} found']
+        lines += [f'  {i}. {text}' for i, text in enumerate(problems, 1)]
+        hints = list(self.hints)
+        keys = [keys[0] for keys in self.missing.values()]
+        keys = [key for key in keys if not key.endswith(('dataset', 'evaluator'))]
+        for key in keys[:1]:
+            hints.append(
+                'If a file is elsewhere, link it to the path above, or '
+                f'set its path: --cfg-options {key}=PATH'
+            )
+        if hints:
+            lines += ['How to continue:', *(f'  - {hint}' for hint in hints)]
+        return '\n'.join(lines)
+
+
+def _last_line(error: InputError) -> str:
+    """Return the message without the traceback of a data worker."""
+    return str(error).rpartition(f'{type(error).__name__}: ')[-1]

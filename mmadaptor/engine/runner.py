@@ -1,0 +1,300 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The runner: mmengine's, with the guarantees of mmadaptor."""
+
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from mmengine.config import ConfigDict
+from mmengine.device import get_device
+from mmengine.dist import broadcast_object_list, master_only
+from mmengine.hooks import CheckpointHook, Hook
+from mmengine.optim import OptimWrapper
+from mmengine.registry import OPTIMIZERS
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop
+from mmengine.runner import Runner as MMEngineRunner
+from torch import nn
+from torch.utils.data import DataLoader
+
+from mmadaptor.checkpoints.adaptor_only import holds_adaptors_only
+from mmadaptor.checkpoints.loading import meta_of, read_checkpoint
+from mmadaptor.checkpoints.pretrained import drop_pretrained
+from mmadaptor.checkpoints.resumable import find_resumable, open_resumable
+from mmadaptor.checkpoints.strict import load_model, prepare, unwrapped
+from mmadaptor.checkpoints.writing import replace_when_written
+from mmadaptor.errors import InputError, how_to_install
+from mmadaptor.registry import RUNNERS
+
+from .amp import lower_on_cpu
+from .distributed import join_on_cpu, wrapper_for_cpu
+from .hooks import AdaptorCheckpointHook, StrictLoadHook
+from .lock import locked
+from .preflight import preflight
+
+DEFAULT_HOOKS = dict(
+    exact_resume=dict(type='mmadaptor.ExactResumeHook'),
+    strict_load=dict(type='mmadaptor.StrictLoadHook'),
+)
+
+MMENGINE_HOOKS = 'runtime_info timer sampler_seed logger param_scheduler checkpoint'
+
+
+@RUNNERS.register_module()
+class Runner(MMEngineRunner):
+    """Runs a training, validation or test, safely and reproducibly.
+
+    Any tool that builds its runner from a config gets it by
+    `runner_type = 'mmadaptor.Runner'`. In addition to mmengine's runner:
+
+    - Before anything long starts, one error lists all that is missing or does
+      not fit: checkpoints, files, labels, heads, ops (:mod:`.preflight`).
+    - Checkpoints are read weights-only and loaded strictly. One of adaptors
+      only is completed with its base.
+    - A checkpoint replaces its file when it is written as a whole.
+    - `resume` takes the newest checkpoint that opens, and its seed. Random
+      numbers are those of an unbroken run
+      (:class:`~mmadaptor.engine.hooks.ExactResumeHook`).
+    - Distributed jobs and mixed precision also work on a CPU.
+    - One training at a time uses a work folder.
+
+    Args:
+        resume: False; True, which is mmengine's meaning: from `load_from` if
+            that is set, else from the newest checkpoint in `work_dir`; or
+            `'auto'`: from the newest checkpoint in `work_dir`, and if there is
+            none start from `load_from`.
+
+    All other arguments are those of mmengine's runner.
+    """
+
+    def setup_env(self, env_cfg: dict) -> None:
+        """Set up the environment, and the processes of a job on a CPU."""
+        join_on_cpu(self._launcher, env_cfg.get('dist_cfg') or {})
+        super().setup_env(env_cfg)
+
+    def build_model(self, model: nn.Module | dict) -> nn.Module:
+        """Build the model; a resumed one does not load its base first.
+
+        Raises:
+            InputError: The config of the model is wrong, or there is no
+                checkpoint to resume from.
+        """
+        resumed = self._choose_checkpoint()
+        self._needs_base = not resumed or holds_adaptors_only(resumed)
+        if isinstance(model, dict) and not self._needs_base:
+            drop_pretrained(model)
+        scope = self.cfg.get('default_scope')
+        if missing := how_to_install(scope):
+            raise InputError(f'The config needs {missing}')
+        with as_input_error('model'):
+            return super().build_model(model)
+
+    def _choose_checkpoint(self) -> dict | None:
+        """Return the opened checkpoint that a training resumes from."""
+        self._named = self._load_from
+        if not self._resume or self._train_loop is None:
+            return None
+        if self._resume == 'auto' or self._load_from is None:
+            newest = [find_resumable(self.work_dir)]
+            broadcast_object_list(newest)
+            self._resume = newest[0] is not None
+            if self._resume:
+                self._load_from = newest[0]
+            else:
+                self.logger.warning(
+                    f'{self.work_dir} has no checkpoint to resume '
+                    'from: starting from the beginning.'
+                )
+                return None
+        if '://' in self._load_from or os.path.isdir(self._load_from):
+            return {}
+        checkpoint = open_resumable(self._load_from)
+        seed = meta_of(checkpoint).get('seed')
+        # mmengine does this when the data loaders have been built.
+        if seed is not None and seed != self._randomness_cfg.get('seed'):
+            self.logger.warning(f'The seed of {self._load_from} is used: {seed}')
+            self._randomness_cfg.update(seed=seed)
+            self.set_randomness(**self._randomness_cfg)
+        return checkpoint
+
+    def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
+        """Wrap the model of a distributed job."""
+        if self.distributed and get_device() == 'cpu':
+            model_wrapper_cfg = wrapper_for_cpu(self.cfg, model_wrapper_cfg)
+        return super().wrap_model(model_wrapper_cfg, model)
+
+    def register_default_hooks(self, hooks: dict | None = None) -> None:
+        """Register the default hooks; None removes any of them by its name."""
+        hooks = {**DEFAULT_HOOKS, **(hooks or {})}
+        for name in [name for name, hook in hooks.items() if hook is None]:
+            if name not in MMENGINE_HOOKS:  # it would refuse None for others
+                del hooks[name]
+        super().register_default_hooks(hooks)
+
+    def register_hook(self, hook: Hook | dict, priority: Any = None) -> None:
+        """Register a hook.
+
+        mmengine removes the oldest checkpoint before it writes the newest. So
+        if one is to be kept, two are.
+        """
+        with as_input_error('hooks'):
+            super().register_hook(hook, priority)
+        for hook in self.hooks:
+            if isinstance(hook, CheckpointHook) and hook.max_keep_ckpts == 1:
+                self.logger.info(
+                    'max_keep_ckpts=1 keeps 2 checkpoints: the older '
+                    'one is safe while a new one is written.'
+                )
+                hook.max_keep_ckpts = 2
+
+    def build_optim_wrapper(self, optim_wrapper: Any) -> OptimWrapper:
+        """Build the optimizer wrapper; on a CPU also that of `--amp`."""
+        with as_input_error('optim_wrapper'):
+            kind = isinstance(optim_wrapper, dict) and optim_wrapper.get('optimizer')
+            kind = kind.get('type') if isinstance(kind, dict) else None
+            if isinstance(kind, str) and OPTIMIZERS.get(kind) is None:
+                raise KeyError(f'{kind} is not in the registry of optimizers')
+            return super().build_optim_wrapper(lower_on_cpu(optim_wrapper, self.model))
+
+    def build_param_scheduler(self, scheduler: Any) -> Any:
+        """Build the parameter schedulers."""
+        with as_input_error('param_scheduler'):
+            return super().build_param_scheduler(scheduler)
+
+    @staticmethod
+    def build_dataloader(
+        dataloader: DataLoader | dict, *args: Any, **kwargs: Any
+    ) -> DataLoader:
+        """Build a data loader.
+
+        Without workers, the settings that torch refuses then are dropped. Many
+        base configs have them, and `num_workers=0` is common in debugging.
+        """
+        if isinstance(dataloader, dict) and not dataloader.get('num_workers'):
+            dataloader = ConfigDict(dataloader)
+            dataloader.pop('persistent_workers', None)
+            dataloader.pop('prefetch_factor', None)
+        return MMEngineRunner.build_dataloader(dataloader, *args, **kwargs)
+
+    def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """Build the training loop, after the preflight checks."""
+        if isinstance(loop, dict):
+            splits = ['train'] + ['val'] * (self._val_loop is not None)
+            preflight(self, splits, self._needs_base)
+        with as_input_error('train_cfg` or `train_dataloader'):
+            loop = super().build_train_loop(loop)
+        if isinstance(loop, EpochBasedTrainLoop) and not len(loop.dataloader):
+            size = len(loop.dataloader.dataset)
+            raise InputError(
+                f'`train_dataloader` has no batch: its {size} samples are fewer than '
+                'batch_size, and drop_last=True.'
+            )
+        return loop
+
+    def build_val_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """Build the validation loop, after the preflight checks."""
+        if isinstance(loop, dict) and not isinstance(self._train_loop, BaseLoop):
+            preflight(self, ['val'], self.tunes_adaptors())
+        return super().build_val_loop(loop)
+
+    def build_test_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """Build the test loop, after the preflight checks."""
+        if isinstance(loop, dict):
+            preflight(self, ['test'], self.tunes_adaptors())
+        return super().build_test_loop(loop)
+
+    def tunes_adaptors(self) -> bool:
+        """Return whether checkpoints of the job hold adaptors only."""
+        return any(isinstance(h, AdaptorCheckpointHook) for h in self.hooks)
+
+    def train(self) -> nn.Module:
+        """Train, alone in the work folder, and return the model."""
+        with locked(self.work_dir):
+            return super().train()
+
+    def load_or_resume(self) -> None:
+        """Load or resume; a validation or test by itself only loads.
+
+        The config that a resumed training leaves says `resume='auto'`, and its tests
+        name another checkpoint than the newest.
+        """
+        path = self._named or self._load_from
+        if self._has_loaded or isinstance(self._train_loop, BaseLoop) or not path:
+            super().load_or_resume()
+        else:
+            self.load_checkpoint(path)
+            self._has_loaded = not self._resume  # a training still has to resume
+
+    def load_checkpoint(
+        self,
+        filename: str,
+        map_location: str | Callable = 'cpu',
+        strict: bool = True,
+        revise_keys: Sequence = ((r'^module\.', ''),),
+    ) -> dict:
+        """Load a checkpoint, weights only and strictly.
+
+        Args:
+            filename: A path or address.
+            map_location: As in `torch.load`.
+            strict: Unused: loading is strict. `StrictLoadHook` has the
+                exceptions.
+            revise_keys: Patterns and replacements for the names of the weights.
+
+        Returns:
+            The content of the checkpoint.
+
+        Raises:
+            InputError: The file is missing, damaged, unsafe, or of another
+                model.
+        """
+        checkpoint = read_checkpoint(filename, map_location)
+        # mmengine's resume executes it as a config file.
+        if isinstance(checkpoint.get('meta'), dict):
+            checkpoint['meta'].pop('config', None)
+        model = unwrapped(self.model)
+        # One of custom_hooks comes after the default one.
+        hooks = [hook for hook in self.hooks if isinstance(hook, StrictLoadHook)]
+        hook = hooks[-1] if hooks else StrictLoadHook()
+        skip, optional, starts = hook.exceptions(self)
+        prepare(model, checkpoint, filename, skip)
+        for pattern, replacement in revise_keys:
+            checkpoint['state_dict'] = {
+                re.sub(pattern, replacement, name): value
+                for name, value in checkpoint['state_dict'].items()
+            }
+        self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
+        load_model(model, checkpoint, filename, skip, optional, starts)
+        self._has_loaded = True
+        self.logger.info(f'Load checkpoint from {filename}')
+        return checkpoint
+
+    @master_only
+    def save_checkpoint(
+        self, out_dir: str, filename: str, *args: Any, **kwargs: Any
+    ) -> None:
+        """Save a checkpoint; the arguments are mmengine's.
+
+        A local file is written next to its final path, and moved there when it
+        is complete and on the disk.
+
+        Raises:
+            CheckpointWriteError: The disk is full or cannot be written.
+        """
+        if '://' in str(out_dir) or kwargs.get('backend_args'):
+            super().save_checkpoint(out_dir, filename, *args, **kwargs)
+            return
+        path = os.path.join(out_dir, filename)
+        with replace_when_written(path) as part:
+            super().save_checkpoint(out_dir, os.path.basename(part), *args, **kwargs)
+
+
+@contextmanager
+def as_input_error(key: str) -> Iterator[None]:
+    """Turn the exceptions of mmengine's builders into errors of the config."""
+    try:
+        yield
+    except (TypeError, KeyError, ValueError, AssertionError) as error:
+        text = error.args[0] if len(error.args) == 1 else error
+        raise InputError(f'`{key}` of the config: {text}') from error

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The newest checkpoint that is not damaged is found."""
+
+import shutil
+
+import pytest
+import torch
+
+from mmadaptor.checkpoints.resumable import find_resumable, open_resumable
+from mmadaptor.errors import DamagedFileError, InputError
+
+
+def save_run(folder, numbers, stem='epoch_', last=None):
+    for number in numbers:
+        torch.save(
+            dict(meta=dict(epoch=number), message_hub={}, state_dict={}),
+            folder / f'{stem}{number}.pth',
+        )
+    (folder / 'last_checkpoint').write_text(
+        str(folder / f'{stem}{last or numbers[-1]}.pth')
+    )
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-40])
+
+
+@pytest.mark.parametrize('stem', ['epoch_', 'iter_', 'mine_'])
+def test_truncated_newest_is_named_and_skipped(stem, tmp_path, monkeypatch):
+    save_run(tmp_path, [8, 9, 10], stem)
+    said = []
+    monkeypatch.setattr(
+        'mmadaptor.checkpoints.resumable.print_log',
+        lambda message, *_: said.append(message),
+    )
+    assert find_resumable(str(tmp_path)) == str(tmp_path / f'{stem}10.pth')
+    assert not said
+    cut(tmp_path / f'{stem}10.pth')
+    assert find_resumable(str(tmp_path)) == str(tmp_path / f'{stem}9.pth')
+    assert len(said) == 1
+    assert f'{stem}10.pth is truncated' in said[0]
+
+
+def test_checkpoints_of_an_older_run_are_not_taken(tmp_path):
+    """A new run in the same folder had come to its second epoch."""
+    save_run(tmp_path, [1, 2, 12], last=2)
+    cut(tmp_path / 'epoch_2.pth')
+    assert find_resumable(str(tmp_path)) == str(tmp_path / 'epoch_1.pth')
+
+
+def test_an_empty_record_is_no_obstacle(tmp_path):
+    save_run(tmp_path, [1, 2])
+    (tmp_path / 'last_checkpoint').write_text('')
+    assert find_resumable(str(tmp_path)) == str(tmp_path / 'epoch_2.pth')
+
+
+def test_a_copied_folder_is_resumed_from_its_own_files(tmp_path):
+    old = tmp_path / 'old'
+    old.mkdir()
+    save_run(old, [1, 2])
+    shutil.copytree(old, tmp_path / 'new')
+    assert find_resumable(str(tmp_path / 'new')) == str(
+        tmp_path / 'new' / 'epoch_2.pth'
+    )
+
+
+def test_a_moved_folder_is_resumed_in_its_new_place(tmp_path):
+    old = tmp_path / 'old'
+    old.mkdir()
+    save_run(old, [1, 2])
+    old.rename(tmp_path / 'new')
+    assert find_resumable(str(tmp_path / 'new')) == str(
+        tmp_path / 'new' / 'epoch_2.pth'
+    )
+
+
+def test_all_damaged_is_an_error_that_names_all(tmp_path):
+    save_run(tmp_path, [1, 2])
+    cut(tmp_path / 'epoch_1.pth')
+    cut(tmp_path / 'epoch_2.pth')
+    with pytest.raises(InputError, match=r'(?s)epoch_2\.pth.*epoch_1\.pth'):
+        find_resumable(str(tmp_path))
+
+
+def test_weights_alone_are_not_resumed_from(tmp_path):
+    path = tmp_path / 'epoch_1.pth'
+    torch.save(dict(meta={}, state_dict={}), path)
+    with pytest.raises(DamagedFileError, match='epoch_1.pth.*no message_hub'):
+        open_resumable(str(path))
+    with pytest.raises(InputError, match='epoch_1.pth.*no message_hub'):
+        find_resumable(str(tmp_path))
+
+
+@pytest.mark.parametrize('record', [b'', b'\xff\xfe\x00', b'none/of/these', b'/etc'])
+def test_a_wrong_record_is_no_obstacle(record, tmp_path):
+    save_run(tmp_path, [1, 2])
+    (tmp_path / 'last_checkpoint').write_bytes(record)
+    assert find_resumable(str(tmp_path)) == str(tmp_path / 'epoch_2.pth')
+    (tmp_path / 'last_checkpoint').unlink()
+    assert find_resumable(str(tmp_path)) == str(tmp_path / 'epoch_2.pth')
+
+
+def test_checkpoints_in_another_folder_are_found(tmp_path):
+    """Where `out_dir` of the CheckpointHook put them."""
+    (tmp_path / 'run').mkdir()
+    (tmp_path / 'out').mkdir()
+    save_run(tmp_path / 'out', [1, 2])
+    (tmp_path / 'out' / 'last_checkpoint').rename(tmp_path / 'run' / 'last_checkpoint')
+    assert find_resumable(str(tmp_path / 'run')) == str(tmp_path / 'out/epoch_2.pth')
+
+
+def test_the_best_checkpoint_is_not_the_newest(tmp_path):
+    save_run(tmp_path, [9, 10])
+    shutil.copy(tmp_path / 'epoch_9.pth', tmp_path / 'best_mAP_epoch_99.pth')
+    (tmp_path / 'epoch_11.pth.part').write_bytes(b'half')
+    assert find_resumable(str(tmp_path)) == str(tmp_path / 'epoch_10.pth')
+
+
+def test_nothing_there_yet(tmp_path):
+    assert find_resumable(str(tmp_path)) is None
+    assert find_resumable(str(tmp_path / 'none')) is None

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is decayed and at which rate, from what the layers declare."""
+
+import pytest
+import torch
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import init_default_scope
+from torch import nn
+
+from mmadaptor.engine import OptimWrapperConstructor
+from mmadaptor.errors import InputError
+from mmadaptor.models import MambaAdaptor, Vim
+
+SMALL = dict(embed_dims=8, depths=(1, 2), d_state=1, ssm_ratio=1.0)
+
+
+class Model(nn.Module):
+    def __init__(self, backbone):
+        super().__init__()
+        self.backbone = backbone
+        self.head = nn.Linear(8, 2)
+
+
+def settings(model, **paramwise):
+    """Learning rate and decay by name; the base has 1 and 1."""
+    wrapper = build_optim_wrapper(
+        model,
+        dict(
+            constructor='mmadaptor.OptimWrapperConstructor',
+            optimizer=dict(type='AdamW', lr=1.0, weight_decay=1.0),
+            paramwise_cfg=paramwise,
+        ),
+    )
+    names = {p: n for n, p in model.named_parameters()}
+    return {
+        names[group['params'][0]]: (group['lr'], group['weight_decay'])
+        for group in wrapper.optimizer.param_groups
+    }
+
+
+@pytest.fixture
+def vmamba():
+    return Model(MambaAdaptor(SMALL, out_indices=(1,)))
+
+
+def test_what_is_not_decayed(vmamba):
+    found = settings(vmamba, norm_decay_mult=0.0)
+    assert found.keys() == dict(vmamba.named_parameters()).keys()
+    mixer = 'backbone.stages.1.0.mixer.'
+    plain = {
+        name.removeprefix(mixer)
+        for name, (_, decay) in found.items()
+        if name.startswith(mixer) and decay == 0
+    }
+    assert plain == {
+        'dt_weight', 'dt_bias', 'A_log', 'D', 'temporal.gamma',
+        'temporal.offsets.bias', 'temporal.coefficients.bias', 'spatial.alpha',
+        'norm.weight', 'norm.bias',
+    }  # fmt: skip
+    assert found['head.bias'] == (1, 1)
+    assert found['backbone.norm1.weight'] == (1, 0)
+    assert {rate for rate, _ in found.values()} == {1}
+
+
+def test_vims_embeddings_and_norms():
+    model = Model(Vim(dict(embed_dims=8, depth=2), img_size=32))
+    found = settings(model, norm_decay_mult=0.0)
+    for name in ('cls_token', 'pos_embed', 'norm.weight', 'layers.0.norm.weight',
+                 'layers.1.mixer.A_log', 'layers.1.mixer.D'):  # fmt: skip
+        assert found[f'backbone.{name}'] == (1, 0), name
+    assert found['backbone.layers.1.mixer.x_weight'] == (1, 1)
+    # Norms are decayed unless the config says otherwise, as by mmengine.
+    assert settings(model)['backbone.norm.weight'] == (1, 1)
+
+
+def test_custom_keys_come_before_what_layers_declare(vmamba):
+    found = settings(
+        vmamba,
+        adaptor_lr_mult=10.0,
+        custom_keys={
+            'A_log': dict(decay_mult=0.5),
+            'dt_': dict(lr_mult=3.0),
+            'spatial': dict(lr_mult=2.0),
+        },
+    )
+    mixer = 'backbone.stages.0.0.mixer.'
+    assert found[f'{mixer}A_log'] == (1, 0.5)
+    assert found[f'{mixer}dt_bias'] == (3, 0)
+    assert found[f'{mixer}spatial.alpha'] == (2, 0)
+    assert found[f'{mixer}temporal.gamma'] == (10, 0)
+    assert found[f'{mixer}temporal.offsets.weight'] == (10, 1)
+    assert found[f'{mixer}in_proj.weight'] == (1, 1)
+
+
+def test_rates_by_depth_and_by_adaptor(vmamba):
+    found = settings(vmamba, layer_decay_rate=0.5, adaptor_lr_mult=10.0)
+    # Stem, three blocks, and what follows them.
+    assert found['backbone.downsample_layers.0.0.weight'][0] == 0.5**4
+    assert found['backbone.stages.0.0.mixer.in_proj.weight'][0] == 0.5**3
+    assert found['backbone.downsample_layers.1.0.weight'][0] == 0.5**3
+    assert found['backbone.stages.1.1.mixer.in_proj.weight'][0] == 0.5
+    assert found['backbone.stages.1.1.mixer.spatial.alpha'][0] == 5
+    assert found['backbone.norm1.weight'][0] == found['head.weight'][0] == 1
+    with pytest.raises(InputError, match='`get_layer_depth`, got Linear'):
+        settings(Model(nn.Linear(1, 1)), layer_decay_rate=0.5)
+
+
+def test_the_same_depths_for_mmpretrains_own_constructor():
+    pytest.importorskip('mmpretrain')
+    from mmpretrain.engine.optimizers import LearningRateDecayOptimWrapperConstructor
+    from mmpretrain.models import ImageClassifier
+
+    init_default_scope('mmpretrain')
+    model = ImageClassifier(
+        backbone=dict(type='mmadaptor.Vim', arch=dict(embed_dims=8, depth=2)),
+        head=dict(type='LinearClsHead', num_classes=2, in_channels=8),
+    )
+    wrapper = LearningRateDecayOptimWrapperConstructor(
+        dict(optimizer=dict(type='AdamW', lr=1.0, weight_decay=1.0)),
+        dict(layer_decay_rate=0.5),
+    )(model)
+    rates = {g['param_name']: g['lr'] for g in wrapper.optimizer.param_groups}
+    ours = settings(model, layer_decay_rate=0.5)
+    assert rates == {name: rate for name, (rate, _) in ours.items()}
+    assert rates['backbone.cls_token'] == 0.125
+
+
+def test_shared_and_frozen_parameters():
+    model = Model(
+        MambaAdaptor(
+            dict(embed_dims=8, depths=(3,), d_state=1, ssm_ratio=1.0),
+            out_indices=(0,),
+            adaptors=dict(temporal=dict(), share=True),
+            trainable=['adaptors'],
+        )
+    )
+    found = settings(model)
+    adaptor = {n for n in found if '.temporal.' in n}
+    assert len(adaptor) == 5 and found.keys() - adaptor == {'head.weight', 'head.bias'}
+
+
+def test_the_log_has_a_line_for_each_kind(vmamba, monkeypatch):
+    lines = []
+    monkeypatch.setattr(
+        'mmadaptor.engine.optim.print_log', lambda text, *_: lines.append(text)
+    )
+    settings(vmamba, norm_decay_mult=0.0, adaptor_lr_mult=10.0)
+    assert len(lines) == 4
+    total = sum(p.numel() for p in vmamba.parameters())
+    assert total == sum(
+        int(line.split('(')[1].split(' ')[0].replace(',', '')) for line in lines
+    )
+
+
+def test_it_is_mmengines_otherwise():
+    model = Model(nn.Linear(8, 8))
+    wrapper = OptimWrapperConstructor(
+        dict(optimizer=dict(type='SGD', lr=0.1)), dict(bias_lr_mult=2.0)
+    )(model)
+    assert [g['lr'] for g in wrapper.optimizer.param_groups] == [0.1, 0.2] * 2
+    assert isinstance(wrapper.optimizer, torch.optim.SGD)

@@ -1,0 +1,312 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `mmadaptor.Runner` does with checkpoints, hooks and loaders."""
+
+import errno
+
+import pytest
+import torch
+from helpers.jobs import TOY, write_config
+from mmengine.config import Config
+from mmengine.hooks import CheckpointHook, Hook
+from mmengine.registry import HOOKS
+from mmengine.runner import find_latest_checkpoint
+
+from mmadaptor.engine import Runner
+from mmadaptor.errors import (
+    CheckpointMismatchError,
+    CheckpointWriteError,
+    DamagedFileError,
+    InputError,
+    UnsafeCheckpointError,
+)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(Runner, '_log_env', lambda *_: None)  # it asks compilers
+
+
+def training(folder, epochs=1, hooks='', **others):
+    """The config of a training of the toy."""
+    folder.mkdir(exist_ok=True)
+    cfg = Config.fromfile(write_config(folder, TOY + hooks, work_dir=str(folder)))
+    cfg.train_cfg.max_epochs = epochs
+    cfg.train_dataloader.num_workers = 0
+    cfg.update(
+        experiment_name=f'{folder}{epochs}{sorted(others)}', randomness=dict(seed=3)
+    )
+    for key, value in others.items():
+        cfg[key] = value
+    return cfg
+
+
+def train(*args, **kwargs):
+    runner = Runner.from_cfg(training(*args, **kwargs))
+    runner.train()
+    return runner
+
+
+def load(path):
+    return torch.load(path, weights_only=False)
+
+
+def assert_same(got, expected, *parts):
+    for part in parts:
+        torch.testing.assert_close(got[part], expected[part], rtol=0, atol=0)
+
+
+def test_a_training_leaves_whole_checkpoints(tmp_path):
+    train(tmp_path, 3)
+    assert {p.name for p in tmp_path.glob('*.p*')} == {
+        'epoch_2.pth', 'epoch_3.pth', 'config.py', 'curves.png',
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize('resume, seed', [(True, None), ('auto', 9)])
+def test_resume_takes_the_newest_and_its_seed(tmp_path, resume, seed):
+    train(tmp_path / 'unbroken', 3)
+    train(tmp_path / 'resumed', 2)
+    others = dict(resume=resume, randomness=dict(seed=seed))
+    runner = train(tmp_path / 'resumed', 3, **others)
+    assert runner.seed == 3
+    got, expected = (
+        load(tmp_path / n / 'epoch_3.pth') for n in ('resumed', 'unbroken')
+    )
+    assert_same(got, expected, 'state_dict')
+    assert got['meta']['iter'] == expected['meta']['iter'] == 12
+
+
+def test_auto_starts_from_load_from_if_there_is_nothing_to_resume(tmp_path):
+    train(tmp_path / 'base', 1)
+    base = tmp_path / 'base' / 'epoch_1.pth'
+    runner = Runner.from_cfg(
+        training(tmp_path / 'new', 1, resume='auto', load_from=str(base))
+    )
+    assert (runner._resume, runner._load_from) == (False, str(base))
+    runner = Runner.from_cfg(
+        training(tmp_path / 'base', 1, resume='auto', load_from='other.pth')
+    )
+    assert (runner._resume, runner._load_from) == (True, str(base))
+
+
+@pytest.mark.parametrize('job', ['test', 'val'])
+def test_a_test_loads_what_is_named_and_resumes_nothing(tmp_path, job, monkeypatch):
+    """The config that a resumed training leaves says `resume='auto'`."""
+    resumed, original = [], Runner.resume
+    monkeypatch.setattr(
+        Runner,
+        'resume',
+        lambda self, path: (resumed.append(path), original(self, path)),
+    )
+    train(tmp_path, 2)
+    named, newest = (str(tmp_path / f'epoch_{n}.pth') for n in (1, 2))
+    for path in (named, None):
+        runner = Runner.from_cfg(training(tmp_path, 3, resume='auto', load_from=path))
+        getattr(runner, job)()
+        expected = load(path or newest)
+        assert_same(dict(state_dict=runner.model.state_dict()), expected, 'state_dict')
+    assert resumed == []
+    runner.train()
+    assert resumed == [newest]
+
+
+def test_what_cannot_be_resumed_from_is_named_first(tmp_path):
+    with pytest.raises(InputError, match=r'none/epoch_7\.pth: no such checkpoint'):
+        Runner.from_cfg(training(tmp_path, resume=True, load_from='none/epoch_7.pth'))
+    torch.save(dict(state_dict={}), tmp_path / 'weights.pth')
+    with pytest.raises(DamagedFileError, match='has no meta and no message_hub'):
+        Runner.from_cfg(
+            training(tmp_path, resume=True, load_from=str(tmp_path / 'weights.pth'))
+        )
+
+
+def test_a_config_in_a_checkpoint_is_never_executed(tmp_path):
+    train(tmp_path, 1)
+    content = load(tmp_path / 'epoch_1.pth')
+    mark = tmp_path / 'ran'
+    content['meta']['config'] = f'import os\nos.mkdir({str(mark)!r})\n'
+    torch.save(content, tmp_path / 'epoch_1.pth')
+    assert train(tmp_path, 2, resume=True).epoch == 2
+    assert not mark.exists()
+
+
+def test_another_model_is_refused_by_its_names(tmp_path):
+    train(tmp_path / 'a', 1)
+    cfg = training(tmp_path / 'b', load_from=str(tmp_path / 'a' / 'epoch_1.pth'))
+    cfg.model.width = 7
+    with pytest.raises(
+        CheckpointMismatchError, match=r'ballast: expected \(7,\), got \(50000,\)'
+    ):
+        Runner.from_cfg(cfg).train()
+    # Except for what is named; only if a training starts.
+    skip = dict(type='mmadaptor.StrictLoadHook', skip=['ballast'])
+    for hooks in (
+        dict(default_hooks=dict(strict_load=skip)), dict(custom_hooks=[skip]),
+    ):  # fmt: skip
+        cfg.experiment_name += 'skip'
+        Runner.from_cfg({**cfg.to_dict(), **hooks}).train()
+    cfg.experiment_name += 'test'
+    runner = Runner.from_cfg({**cfg.to_dict(), **hooks})
+    with pytest.raises(CheckpointMismatchError, match='ballast'):
+        runner.test()
+
+
+def test_loading_is_weights_only(tmp_path):
+    class Planted:
+        def __reduce__(self):
+            return (tmp_path / 'ran').mkdir, ()
+
+    state = Runner.from_cfg(training(tmp_path)).model.state_dict()
+    torch.save(dict(state_dict=state, x=Planted()), tmp_path / 'bad.pth')
+    runner = Runner.from_cfg(
+        training(tmp_path / 'b', load_from=str(tmp_path / 'bad.pth'))
+    )
+    for read in (
+        runner.test,
+        lambda: runner.load_checkpoint(str(tmp_path / 'bad.pth')),
+    ):
+        with pytest.raises(InputError, match='bad.pth holds a pickled object') as error:
+            read()
+    assert isinstance(error.value, UnsafeCheckpointError)
+    assert not (tmp_path / 'ran').exists()
+
+
+def test_names_with_the_prefix_of_a_wrapper(tmp_path):
+    runner = Runner.from_cfg(training(tmp_path))
+    state = {
+        f'module.{k}': torch.full_like(v, 2)
+        for k, v in runner.model.state_dict().items()
+    }
+    torch.save(state, tmp_path / 'bare.pth')
+    runner.load_checkpoint(str(tmp_path / 'bare.pth'))
+    assert all((p == 2).all() for p in runner.model.parameters())
+
+
+def test_a_full_disk_says_how_to_continue_and_keeps_one_checkpoint(
+    tmp_path, monkeypatch
+):
+    one = dict(checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=1))
+    train(tmp_path, 2, default_hooks=one)
+    assert {p.name for p in tmp_path.glob('*.pth')} == {'epoch_1.pth', 'epoch_2.pth'}
+
+    def full(_):
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    monkeypatch.setattr('os.fsync', full)
+    with pytest.raises(
+        CheckpointWriteError, match=r'epoch_3\.pth .*No space left.*then resume'
+    ):
+        train(tmp_path, 3, resume=True, default_hooks=one)
+    assert find_latest_checkpoint(str(tmp_path)).endswith('epoch_2.pth')
+    assert {p.name for p in tmp_path.glob('*.pth*')} == {'epoch_2.pth'}
+
+
+def averaged(folder, epochs, **others):
+    """Trains the toy with averaged weights; returns its last checkpoint."""
+    hooks = """
+custom_hooks = [dict(type='mmpretrain.EMAHook', momentum=.2, priority='ABOVE_NORMAL')]
+"""
+    train(folder, epochs, hooks, **others)
+    return load(folder / f'epoch_{epochs}.pth')
+
+
+def test_averaged_weights_are_saved_and_resumed_exactly(tmp_path):
+    """The averages are the checkpoint's `state_dict`, which others start from."""
+    pytest.importorskip('mmpretrain.engine')
+    expected = averaged(tmp_path / 'unbroken', 3)
+    trained = {
+        k.removeprefix('module.'): v for k, v in expected['ema_state_dict'].items()
+    }
+    assert not torch.equal(
+        expected['state_dict']['layer.weight'], trained['layer.weight']
+    )
+    averaged(tmp_path / 'resumed', 2)
+    got = averaged(tmp_path / 'resumed', 3, resume=True)
+    assert_same(got, expected, 'state_dict', 'ema_state_dict')
+
+
+def names_of(runner):
+    return [type(hook).__name__ for hook in runner.hooks]
+
+
+def test_default_hooks_of_ours_and_none(tmp_path):
+    runner = Runner.from_cfg(training(tmp_path, default_hooks=dict(timer=None)))
+    assert {'ExactResumeHook', 'StrictLoadHook'} < set(names_of(runner))
+    assert 'IterTimerHook' not in names_of(runner)
+    runner = Runner.from_cfg(
+        training(
+            tmp_path / 'b', default_hooks=dict(exact_resume=None, curves=None, x=None)
+        )
+    )
+    assert 'ExactResumeHook' not in names_of(runner)
+
+
+def test_custom_hooks_do_not_replace_ours(tmp_path):
+    @HOOKS.register_module(force=True)
+    class OfOnesOwn(Hook):
+        pass
+
+    cfg = training(tmp_path, custom_hooks=[dict(type='OfOnesOwn')])
+    assert {'OfOnesOwn', 'ExactResumeHook', 'StrictLoadHook'} < set(
+        names_of(Runner.from_cfg(cfg))
+    )
+
+
+def test_a_single_checkpoint_becomes_two(tmp_path):
+    runner = Runner.from_cfg(training(tmp_path))
+    for kept, expected in ((1, 2), (2, 2), (-1, -1)):
+        hook = CheckpointHook(max_keep_ckpts=kept)
+        runner.register_hook(hook)
+        assert hook.max_keep_ckpts == expected
+
+
+def test_a_wrong_hook_is_named(tmp_path):
+    with pytest.raises(InputError, match='`hooks` of the config: NoHook is not in'):
+        Runner.from_cfg(training(tmp_path, custom_hooks=[dict(type='NoHook')]))
+
+
+def test_settings_for_workers_without_workers_are_dropped(tmp_path):
+    cfg = training(tmp_path)
+    for loader in (cfg.train_dataloader, cfg.val_dataloader):
+        loader.update(num_workers=0, persistent_workers=True, prefetch_factor=2)
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    assert runner.train_dataloader.persistent_workers is False
+
+
+def test_a_training_without_a_batch_is_refused(tmp_path):
+    cfg = training(tmp_path)
+    cfg.train_dataloader.update(batch_size=9, drop_last=True)
+    with pytest.raises(InputError, match='no batch: its 8 samples are fewer than'):
+        Runner.from_cfg(cfg).train()
+
+
+@pytest.mark.parametrize(
+    'key, value, says',
+    [
+        (
+            'optim_wrapper',
+            dict(optimizer=dict(type='AdamV', lr=1)),
+            'AdamV is not in the',
+        ),
+        ('param_scheduler', [dict(type='LinearLR', lr=1)], "argument 'lr'"),
+        ('train_cfg', dict(by_epoch=True, epochs=1), "argument 'epochs'"),
+    ],
+)
+def test_other_wrong_parts_are_named(key, value, says, tmp_path):
+    with pytest.raises(InputError, match=f'`{key}`.* of the config: .*{says}'):
+        Runner.from_cfg(training(tmp_path, **{key: value})).train()
+
+
+def test_one_training_at_a_time_uses_a_folder(tmp_path, monkeypatch):
+    train(tmp_path)
+
+    def held(*_):
+        raise BlockingIOError
+
+    monkeypatch.setattr('fcntl.lockf', held)
+    with pytest.raises(InputError, match=f'{tmp_path} is used by another training'):
+        train(tmp_path, 2)
+    assert not (tmp_path / 'epoch_2.pth').exists()
+    monkeypatch.undo()
+    train(tmp_path, 2)
