@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Autocast for the ops: they lower maps and coefficients, never parameters.
+// Autocast for the ops: maps and coefficients are cast to the lower dtype, parameters never.
 #pragma once
 
 #include <ATen/autocast_mode.h>
@@ -10,7 +10,7 @@ namespace mmadaptor {
 
 template <at::DeviceType device>
 struct Autocast {
-  // While one of these lives, calls go to the op below autocast.
+  // During its lifetime, calls bypass the autocast kernel of the op.
   struct Below {
     c10::impl::ExcludeDispatchKeyGuard guard{device == at::kCPU ? c10::DispatchKey::AutocastCPU
                                                                 : c10::DispatchKey::AutocastCUDA};

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What every op checks of every argument, with one form of message:
+// Argument checks shared by all ops. All messages have the same form:
 // "selective_scan: `delta` must have shape [2, 8, 16] (that of `u`), got [2, 8, 15]".
 #pragma once
 
@@ -14,7 +14,8 @@ using OptionalTensor = std::optional<Tensor>;
 
 inline bool is_present(const OptionalTensor& t) { return t.has_value() && t->defined(); }
 
-// The checks of one call: they know the op's name, and the device to be on.
+// The checks of one call. The name of the op is used in messages; all tensors must be on
+// the device of `first`.
 class Check {
  public:
   Check(const char* op, const Tensor& first) : op_(op), device_(first.device()) {}
@@ -63,12 +64,12 @@ class Check {
   at::Device device_;
 };
 
-// Results are contiguous, whatever the strides of the arguments.
+// Results are contiguous, regardless of the strides of the arguments.
 inline Tensor empty_contiguous(const Tensor& like) {
   return at::empty_symint(like.sym_sizes(), like.options());
 }
 
-// float32 inside for everything but float64.
+// Kernels accumulate in float64 for float64, otherwise in float32.
 inline at::ScalarType accumulate_type(at::ScalarType dtype) {
   return dtype == at::kDouble ? at::kDouble : at::kFloat;
 }

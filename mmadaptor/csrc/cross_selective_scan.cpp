@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The 2-D scan's schemas, and what holds for it on every device: the shapes of
-// its results (for fake tensors) and its rule under autocast.
+// Device-independent parts of the 2-D scan: schemas, fake (Meta) kernels and autocast rule.
 #include "cross_selective_scan_arguments.h"
 
 #include <torch/library.h>
@@ -121,7 +120,7 @@ TORCH_LIBRARY_IMPL(mmadaptor, Meta, m) {
   });
 }
 
-// The readout has no rule: it takes states as wide as they are, and any C.
+// The readout has no autocast rule: it accepts the states in their own dtype, and C in any.
 TORCH_LIBRARY_IMPL(mmadaptor, AutocastCPU, m) {
   m.impl("cross_selective_scan", Lowered<at::kCPU>::scan);
   m.impl("cross_selective_scan_states", Lowered<at::kCPU>::states);

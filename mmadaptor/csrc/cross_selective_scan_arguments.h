@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The arguments of the 2-D scan, checked, and its results, allocated: the same
-// for every device, and for torch.compile, which calls these on fake tensors.
+// Argument checks and result allocation of the 2-D scan. Shared by all devices and by
+// torch.compile, which calls them with fake tensors.
 #pragma once
 
 #include <tuple>
@@ -13,7 +13,7 @@ namespace mmadaptor {
 
 constexpr int kDirections = 4;
 
-// The arguments of cross_selective_scan; without C and D those of
+// The arguments of cross_selective_scan. Without C and D, the arguments of
 // cross_selective_scan_states.
 struct CrossArguments {
   const Tensor &x, &delta, &A, &B;
@@ -32,8 +32,8 @@ struct CrossArguments {
     sizes.insert(sizes.end(), inner);
     return sizes;
   }
-  // (batch, chunks, states, 4 channels) in two dimensions: one of chunks alone
-  // would make torch.compile ask whether there is just one, and specialise.
+  // (batch, chunks, states, 4 channels), flattened to two dimensions: with a separate
+  // dimension of chunks, torch.compile would check whether it is 1, and specialize.
   std::vector<c10::SymInt> checkpoints() const {
     return {batch(), chunks() * states() * channels() * kDirections};
   }
@@ -96,7 +96,7 @@ inline Tensor empty_states(const CrossArguments& a) {
   return at::empty_symint(a.directed({a.channels(), a.states()}), a.accumulate_options());
 }
 
-// y, the states (empty unless asked for) and the checkpoints.
+// y, the states (empty unless return_states) and the checkpoints.
 inline std::tuple<Tensor, Tensor, Tensor> empty_cross_results(const CrossArguments& a,
                                                               bool return_states) {
   return {at::empty_symint(a.x.sym_sizes(), a.x.options()),
@@ -104,8 +104,8 @@ inline std::tuple<Tensor, Tensor, Tensor> empty_cross_results(const CrossArgumen
           at::empty_symint(a.checkpoints(), a.accumulate_options())};
 }
 
-// Gradients of x, delta, A, B, C, D and delta_bias, in the dtype of each and
-// contiguous; an empty tensor for what the call left out.
+// Gradients of x, delta, A, B, C, D and delta_bias, contiguous and in the dtype of each
+// argument. The gradient of an omitted argument is an empty tensor.
 using CrossGradients = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 
 inline CrossGradients empty_cross_gradients(const CrossArguments& a) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The 2-D scan's ops on a device, around its forward and its backward pass; and its
-// tensors as the kernels see them.
+// The ops of the 2-D scan as a template over a device's forward and backward functions,
+// and conversion of tensors to the structs that kernels get.
 #pragma once
 
 #include <torch/library.h>
@@ -27,10 +27,12 @@ inline Strided strided_states(const Tensor& t) {  // (batch, height, width, 4, c
           t.stride(1),  t.stride(2), t.stride(5)};
 }
 
-// What a device does: y, the states (if asked for) and the checkpoints.
+// The forward function of a device. Returns y, the states (empty unless return_states) and
+// the checkpoints.
 using CrossForward = std::tuple<Tensor, Tensor, Tensor>(const CrossArguments&, bool delta_softplus,
                                                         bool return_states);
-// And all gradients, for that of y, of the states, or of both.
+// The backward function of a device. Returns all gradients, given the gradient of y, of the
+// states, or of both.
 using CrossBackward = CrossGradients(const CrossArguments&, bool delta_softplus,
                                      const OptionalTensor& grad_y,
                                      const OptionalTensor& grad_states, const Tensor& checkpoints);

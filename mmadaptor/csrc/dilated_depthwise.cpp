@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// dilated_depthwise's schemas, and the shapes of its results (for fake tensors).
-// Under autocast nothing is cast: it takes y as wide as it is.
+// Device-independent parts of dilated_depthwise: schemas and fake (Meta) kernels. There is
+// no autocast rule: the op accepts y in its own dtype.
 #include "dilated_depthwise_arguments.h"
 
 #include <torch/library.h>

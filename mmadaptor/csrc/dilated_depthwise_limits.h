@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What one call of dilated_depthwise may have on any device.
+// Limits of dilated_depthwise on all devices.
 #pragma once
 
 namespace mmadaptor {

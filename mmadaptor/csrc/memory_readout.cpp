@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// memory_readout's schemas, and what holds for it on every device: the shapes of
-// its results (for fake tensors) and its rule under autocast.
+// Device-independent parts of memory_readout: schemas, fake (Meta) kernels and autocast rule.
 #include "memory_readout_arguments.h"
 
 #include <ATen/autocast_mode.h>
@@ -24,7 +23,7 @@ std::tuple<Tensor, Tensor, Tensor> memory_readout_backward_meta(const Tensor& gr
   return empty_memory_readout_gradients(values, predicted, coefficients);
 }
 
-// As memory_select's: all is cast to the dtype of the values.
+// Same rule as memory_select: all arguments are cast to the dtype of the values.
 template <c10::DispatchKey key>
 Tensor memory_readout_autocast(const Tensor& values, const Tensor& predicted,
                                at::ArrayRef<double> granularities, const Tensor& coefficients) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// memory_readout's arguments, checked, and its results, allocated: the same for
-// every device, and for torch.compile, which calls these on fake tensors.
+// Argument checks and result allocation of memory_readout. Shared by all devices and by
+// torch.compile, which calls them with fake tensors.
 #pragma once
 
 #include <tuple>

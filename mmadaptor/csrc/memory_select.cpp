@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// memory_select's schemas, and what holds for it on every device: the shapes of
-// its results (for fake tensors) and its rule under autocast.
+// Device-independent parts of memory_select: schemas, fake (Meta) kernels and autocast rule.
 #include "memory_select_arguments.h"
 
 #include <ATen/autocast_mode.h>
@@ -22,9 +21,9 @@ std::tuple<Tensor, Tensor, Tensor> memory_select_backward_meta(const Tensor& gra
   return empty_memory_select_gradients(states, locations, weights);
 }
 
-// Nothing is lowered: locations and weights, which the linear layers above have
-// computed in the lower dtype, are cast to that of the states. A location of 8
-// bits of mantissa is off by up to half a pixel on a map of 128 as it is.
+// Nothing is cast to the lower dtype. Locations and weights, which linear layers under
+// autocast computed in the lower dtype, are cast to the dtype of the states. Even so, a
+// location with an 8-bit mantissa is off by up to half a pixel on a map of 128 pixels.
 template <c10::DispatchKey key>
 Tensor memory_select_autocast(const Tensor& states, const Tensor& locations,
                               const Tensor& weights) {

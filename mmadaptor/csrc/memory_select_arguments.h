@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// memory_select's arguments, checked, and its results, allocated: the same for
-// every device, and for torch.compile, which calls these on fake tensors.
+// Argument checks and result allocation of memory_select. Shared by all devices and by
+// torch.compile, which calls them with fake tensors.
 #pragma once
 
 #include <limits>
@@ -48,11 +48,11 @@ inline void check_memory_select_gradient(const Tensor& grad_memory, const Tensor
   check.shape("grad_memory", grad_memory, states.sym_sizes(), "(that of `states`)");
 }
 
-// A map's pixels are counted in 32 bits. Not asked of fake tensors, whose sizes it
-// would bound.
+// The kernels index the pixels of a map with 32 bits. Not checked for fake tensors: it would
+// add a guard on their symbolic sizes.
 inline void check_map_fits(const char* argument, const Tensor& map) {
   TORCH_CHECK_VALUE(map.size(1) * map.size(2) < std::numeric_limits<int32_t>::max(), argument,
-                    " must have fewer than 2^31 - 1 pixels a map, got ", map.size(1), " x ",
+                    " must have fewer than 2^31 - 1 pixels per map, got ", map.size(1), " x ",
                     map.size(2));
 }
 

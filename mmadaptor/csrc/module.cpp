@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// What belongs to the library as a whole: the ops' namespace, and the Python module.
+// The namespace of the ops and the Python module.
 #include <Python.h>
 #include <torch/library.h>
 
-// Each op's own file adds its schemas.
+// Each op adds its schemas in its own file.
 TORCH_LIBRARY(mmadaptor, m) {}
 
-// Importing mmadaptor._ext loads the library, which registers the ops; the
-// module itself says only whether there are kernels for CUDA among them.
+// Importing mmadaptor._ext loads the library, which registers the ops. The module itself
+// only has a flag that tells whether CUDA kernels are included.
 PyMODINIT_FUNC PyInit__ext(void) {
   static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_ext", nullptr, -1, nullptr};
   PyObject* module = PyModule_Create(&definition);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The one layout that the forward and the backward pass of a scan share on every
-// device: the state before each chunk of kChunk steps is kept, (batch, chunks,
-// states, channels), and the rest of a chunk is recomputed from it.
+// The checkpoints, the layout that the forward and backward passes of a scan share on all
+// devices: the forward pass saves the state before each chunk of kChunk steps, (batch,
+// chunks, states, channels), and the backward pass recomputes the chunk from it.
 #pragma once
 
 namespace mmadaptor {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// From tensors to what the kernels are given, and back, on every device.
+// Conversion of tensors to kernel parameters, and summation of partial gradients, on all
+// devices.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -19,8 +20,9 @@ inline OptionalTensor contiguous(const OptionalTensor& t) {
   return is_present(t) ? OptionalTensor(t->contiguous()) : std::nullopt;
 }
 
-// Where the tasks add to one gradient: a part for each, summed in their order.
-// One part of the gradient's own dtype is the gradient itself.
+// Partial gradients, for tasks that contribute to the same gradient: each task writes a
+// part, and the parts are summed in a fixed order. A single part with the dtype of the
+// gradient is an alias of the gradient.
 class Parts {
  public:
   Parts() = default;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the kernels of the scans are given, on every device.
+// Parameters of the kernels of the scans, on all devices.
 //
-// One kernel serves the 1-D and the 2-D scan. Both are walks: a sequence is a
-// map of one row, and each group of channels has a path over its map.
+// The same kernels serve the 1-D and the 2-D scan: a sequence is a map of one row, and
+// each group of channels walks along a path over its map.
 #pragma once
 
 #include <cstdint>
@@ -19,31 +19,31 @@ namespace mmadaptor {
 
 MMADAPTOR_EVERYWHERE inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// A tensor as the kernels see it: where it starts and its strides, in elements.
+// A tensor as the kernels see it: data pointer and strides in elements.
 struct Strided {
   void* data = nullptr;
   int64_t batch = 0, group = 0, channel = 0, row = 0, column = 0;
-  int64_t state = 0;  // of B, C and the states
+  int64_t state = 0;  // only for B, C and the states
 };
 
-// In which order a group takes the pixels of its map.
+// The order in which a group visits the pixels of its map.
 struct Path {
   bool by_columns, reversed;
 };
 
-// The arguments of one call. A, D and delta_bias are contiguous over groups and
-// channels. What the call leaves out has no data.
+// The arguments of one call. A, D and delta_bias are contiguous over groups and channels.
+// The data of omitted arguments is null.
 struct ScanView {
-  int64_t batch, groups, channels, states;  // `channels` are those of a group
+  int64_t batch, groups, channels, states;  // `channels` is per group
   int64_t height, width;
-  // So many groups share u and y, which is then the sum over them. One task
-  // walks them one after the other, so the order of the sum is always the same.
+  // Number of groups that share u and y; y is then the sum over them. One task walks them
+  // in turn, so the order of the sum is fixed.
   int64_t sharing = 1;
   bool crosses = false;  // the groups are the four directions over a map
   bool delta_softplus;
   bool reads_out, gives_states;
   Strided u, delta, z;
-  Strided B, C;  // no row and column if they do not vary, no channel if they do
+  Strided B, C;  // if varying, the channel stride is 0, otherwise row and column are
   bool B_varies, C_varies;
   const void *A, *D, *delta_bias;
 
@@ -56,8 +56,8 @@ struct ScanView {
 };
 
 struct ScanResults {
-  Strided y;          // if the call reads out
-  Strided h;          // every state, float or double; if it gives them
+  Strided y;          // only if reads_out
+  Strided h;          // all states, float or double; only if gives_states
   void* last_state;   // (batch, all channels, states); may be null
   void* checkpoints;  // (batch, chunks, states, all channels)
 };
@@ -67,11 +67,11 @@ struct ScanGradients {
   const void* last_state;  // incoming, may be null
   const void* checkpoints;
   Strided u, delta, z;  // outgoing
-  // Outgoing, float or double. Each block of channels has a part of its own in
-  // the gradients of a B and C that vary, so that the caller's sum over parts is
-  // in one order always; where they do not vary, B and C are as A below.
+  // Outgoing, float or double. If B and C vary, each block of channels writes a separate
+  // part of their gradients, so that the caller sums the parts in a fixed order. If they
+  // do not vary, their gradients have the layout of A below.
   Strided B, C;
-  int64_t B_part, C_part;    // strides from block to block
+  int64_t B_part, C_part;    // strides between the parts of blocks
   void *A, *D, *delta_bias;  // (batch, all channels, states), (batch, all channels) twice
 };
 

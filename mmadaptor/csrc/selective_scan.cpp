@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The 1-D scan's schemas, and what holds for it on every device: the shapes of
-// its results (for fake tensors) and its rule under autocast.
+// Device-independent parts of the 1-D scan: schemas, fake (Meta) kernels and autocast rule.
 #include "selective_scan_arguments.h"
 
 #include <torch/library.h>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The selective scan's arguments, checked, and its results, allocated: the same
-// for every device, and for torch.compile, which calls these on fake tensors.
+// Argument checks and result allocation of the selective scan. Shared by all devices and
+// by torch.compile, which calls them with fake tensors.
 #pragma once
 
 #include <tuple>
@@ -11,7 +11,7 @@
 
 namespace mmadaptor {
 
-// The arguments of selective_scan; of selective_scan_states those up to B and
+// The arguments of selective_scan. selective_scan_states has only u, delta, A, B and
 // delta_bias.
 struct ScanArguments {
   const Tensor &u, &delta, &A, &B;
@@ -21,8 +21,8 @@ struct ScanArguments {
   bool C_varies() const { return is_present(C) && C->dim() > 2; }
   c10::SymInt states() const { return A.sym_size(1); }
 
-  // (batch, chunks, states, channels) in two dimensions: one of chunks alone
-  // would make torch.compile ask whether there is just one, and specialise.
+  // (batch, chunks, states, channels), flattened to two dimensions: with a separate
+  // dimension of chunks, torch.compile would check whether it is 1, and specialize.
   std::vector<c10::SymInt> checkpoints() const {
     const auto chunks = (u.sym_size(2) + (kChunk - 1)) / kChunk;
     return {u.sym_size(0), chunks * states() * u.sym_size(1)};
@@ -139,8 +139,8 @@ inline std::tuple<Tensor, Tensor, Tensor> empty_scan_results(const ScanArguments
   return {at::empty_like(a.u), last_state, empty_checkpoints(a)};
 }
 
-// Every state, (batch, channels, states, length), and the checkpoints. Where
-// neighbouring channels of u are neighbours in memory, those of the states are.
+// All states, (batch, channels, states, length), and the checkpoints. If the channels of u
+// are contiguous in memory, so are those of the states.
 inline std::tuple<Tensor, Tensor> empty_states_results(const ScanArguments& a) {
   const auto batch = a.u.sym_size(0), channels = a.u.sym_size(1), length = a.u.sym_size(2);
   const auto options = a.accumulate_options();
@@ -152,8 +152,8 @@ inline std::tuple<Tensor, Tensor> empty_states_results(const ScanArguments& a) {
   return {states, empty_checkpoints(a)};
 }
 
-// Gradients of u, delta, A, B, C, D, z and delta_bias, in the dtype of each; an
-// empty tensor for what the call left out.
+// Gradients of u, delta, A, B, C, D, z and delta_bias, in the dtype of each argument. The
+// gradient of an omitted argument is an empty tensor.
 using ScanGradientTuple =
     std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The 1-D scan's ops on a device, around its forward and its backward pass; and its
-// tensors as the kernels see them.
+// The ops of the 1-D scan as a template over a device's forward and backward functions,
+// and conversion of tensors to the structs that kernels get.
 #pragma once
 
 #include <torch/library.h>
@@ -29,7 +29,8 @@ inline Strided strided_coefficients(const Tensor& t, int64_t groups) {
   return {t.data_ptr(), t.stride(0), t.stride(1), 0, 0, t.stride(3), t.stride(2)};
 }
 
-// What a forward pass returns; with a C no states, without one they alone.
+// The results of a forward pass. With C: y, the last state and the checkpoints. Without C:
+// all states and the checkpoints.
 struct ScanOutputs {
   Tensor y, last_state, states, checkpoints;
 
@@ -41,9 +42,10 @@ struct ScanOutputs {
   }
 };
 
-// What a device does.
+// The forward function of a device.
 using ScanForward = ScanOutputs(const ScanArguments&, bool delta_softplus);
-// `grad` is that of y, or of the states without a C.
+// The backward function of a device. `grad` is the gradient of y, or of the states if there
+// is no C.
 using ScanBackward = ScanGradientTuple(const ScanArguments&, bool delta_softplus,
                                        const Tensor& grad, const OptionalTensor& grad_last_state,
                                        const Tensor& checkpoints);

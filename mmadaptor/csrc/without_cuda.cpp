@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a build without CUDA says on a GPU, where torch would list all its backends.
+// The error of a build without CUDA on a GPU; torch's own error would list all backends.
 #ifndef MMADAPTOR_WITH_CUDA
 #include <torch/library.h>
 
@@ -10,8 +10,8 @@ void refuse(const c10::OperatorHandle& op, c10::Stack*) {
   TORCH_CHECK(false, op.schema().name(),
               ": mmadaptor's compiled ops were built for the CPU "
               "alone: build them again with \"FORCE_CUDA=1 pip install -e . "
-              "--no-build-isolation\" in mmadaptor's folder, which says what it misses of the "
-              "CUDA toolkit, or go on on the CPU with CUDA_VISIBLE_DEVICES=-1.");
+              "--no-build-isolation\" in mmadaptor's folder (the build reports missing parts "
+              "of the CUDA toolkit), or run on the CPU with CUDA_VISIBLE_DEVICES=-1.");
 }
 
 }  // namespace

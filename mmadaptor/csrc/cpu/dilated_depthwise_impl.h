@@ -143,7 +143,8 @@ struct Taps {
   }
 };
 
-// Convolves `pixels` neighboring pixels of a row: y plus the sum over all taps.
+// Convolves `pixels` neighboring pixels of a row: the pixel itself plus the sum over all
+// taps.
 template <int pixels, typename T, typename scalar_t>
 MMADAPTOR_INLINE void convolve_pixels(const T* seen, const Taps<T>& taps, scalar_t* out,
                                       int lanes) {

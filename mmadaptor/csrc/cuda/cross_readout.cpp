@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The readout of given states on a GPU: from tensors to the kernels.
+// CUDA host code of cross_readout: passes tensors to the kernels.
 #include <torch/library.h>
 
 #include "../cross_selective_scan_arguments.h"
@@ -9,8 +9,8 @@
 namespace mmadaptor::cuda {
 namespace {
 
-// The kernels compute in the states' dtype, and read C as it is unless that is
-// narrower or wider.
+// The kernels compute in the dtype of the states. C is read in its own dtype if that
+// accumulates in the dtype of the states; otherwise it is cast to the dtype of the states.
 at::ScalarType kernel_dtype(const Tensor& states, const Tensor& C) {
   return accumulate_type(C.scalar_type()) == states.scalar_type() ? C.scalar_type()
                                                                   : states.scalar_type();

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// The readout of given states and its gradient: a warp a pixel, a lane a channel.
+// The readout of given states and its gradient: one warp per pixel, one lane per channel.
 #include "cross_readout_launch.h"
 #include "device.cuh"
 
 namespace mmadaptor::cuda {
 
-constexpr int kPixels = 8;  // of a block
+constexpr int kPixels = 8;  // pixels per block
 
 template <typename T>
 __global__ void __launch_bounds__(kPixels* kWarp) readout_kernel(const Readout r) {

@@ -1,20 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
-// The 2-D scan on a GPU: from maps to the kernels, which walk them in place.
+// CUDA host code of the 2-D scan: passes the maps to the kernels, which traverse them in
+// place.
 #include "../cross_selective_scan_ops.h"
 #include "scan_workspace.h"
 
 namespace mmadaptor::cuda {
 namespace {
 
-// The kernels want a map's rows to follow one another.
+// The kernels require that the rows of a map follow one another in memory.
 Tensor in_rows(const Tensor& t) {
   return t.size(1) == 1 || t.stride(1) == t.size(2) * t.stride(2) ? t : t.contiguous();
 }
 
-// And they read neighbouring channels together.
+// Coalesced access also requires contiguous channels.
 Tensor channels_last(const Tensor& t) { return t.stride(-1) == 1 ? in_rows(t) : t.contiguous(); }
 
-// The kernels' view of the arguments, and what keeps its memory alive.
+// The kernels' view of the arguments, and the tensors that own its memory.
 struct PreparedScan {
   Tensor x, delta, A, B;
   OptionalTensor C, D, delta_bias;
@@ -52,8 +53,8 @@ struct PreparedScan {
   at::TensorOptions wide_options() const { return A.options(); }
 };
 
-// A map that is the sum over the directions: on the chip or in a map of its own
-// until the last direction, or from a map of each.
+// A map that is the sum over the directions. It is accumulated in shared memory or in a
+// separate map until the last direction, or summed from one map per direction.
 class DirectionSum {
  public:
   DirectionSum(const Tensor& total, const ScanPlan& plan, at::TensorOptions wide) : total_(total) {
@@ -107,8 +108,8 @@ std::tuple<Tensor, Tensor, Tensor> forward(const CrossArguments& arguments, bool
   return results;
 }
 
-// The gradient of B or C, part by part: (batch, 4, states, height, width), so that
-// what neighbouring steps give lies together.
+// The parts of the gradient of B or C. Each is (batch, 4, states, height, width), so that
+// the values of neighboring steps are adjacent in memory.
 Parts coefficient_parts(const Tensor& total, const ScanPlan& plan, at::ScalarType wide) {
   return {total.permute({0, 3, 4, 1, 2}), plan.blocks, wide};
 }

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What all kernels are written with: numbers as floats, sums over a warp, shared
-// memory and the launch.
+// Helpers for all kernels: conversion to float, warp sums, shared memory and launches.
 #pragma once
 
 #include "../scan_view.h"
@@ -24,7 +23,7 @@ template <>
 struct WideOf<double> {
   using type = double;
 };
-// What arithmetic with T is done in.
+// The type in which arithmetic on T is done.
 template <typename T>
 using Wide = typename WideOf<T>::type;
 
@@ -46,7 +45,7 @@ __device__ __forceinline__ __nv_bfloat16 narrow<__nv_bfloat16>(float x) {
   return __float2bfloat16(x);
 }
 
-// The sum over the lanes of a warp, in every lane.
+// The sum over all lanes of a warp, returned in every lane.
 template <typename W>
 __device__ __forceinline__ W warp_sum(W x) {
   for (int other = kWarp / 2; other > 0; other /= 2) x += __shfl_xor_sync(kAllLanes, x, other);
@@ -54,14 +53,14 @@ __device__ __forceinline__ W warp_sum(W x) {
 }
 
 #ifndef MMADAPTOR_EMULATION
-// The shared memory that the launch gave to the block.
+// The dynamic shared memory of the block.
 template <typename T>
 __device__ __forceinline__ T* shared_memory() {
   extern __shared__ __align__(16) unsigned char bytes[];
   return reinterpret_cast<T*>(bytes);
 }
 
-// Starts a kernel; the caller looks for an error of it afterwards.
+// Launches a kernel; the caller checks for launch errors afterwards.
 template <typename Kernel, typename... Arguments>
 void launch(Kernel kernel, dim3 grid, dim3 block, size_t shared, cudaStream_t stream,
             const Arguments&... arguments) {

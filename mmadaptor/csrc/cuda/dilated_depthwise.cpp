@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// dilated_depthwise on a GPU: from tensors to the kernels.
+// CUDA host code of dilated_depthwise: passes tensors to the kernels.
 #include "../dilated_depthwise_arguments.h"
 
 #include <torch/library.h>
@@ -10,7 +10,7 @@
 namespace mmadaptor::cuda {
 namespace {
 
-// Of a part, about, or more: two for each warp.
+// Minimum rows per part (approximately): two per warp.
 constexpr int64_t kRowsOfPart = 16;
 
 DilatedDepthwise prepare(const Tensor& y, const Tensor& kernels, at::IntArrayRef dilations) {
@@ -20,7 +20,7 @@ DilatedDepthwise prepare(const Tensor& y, const Tensor& kernels, at::IntArrayRef
   op.height = static_cast<int>(y.size(1));
   op.width = static_cast<int>(y.size(2));
   op.count = static_cast<int>(dilations.size());
-  // Beyond the map one dilation is as another.
+  // All dilations beyond the size of the map are equivalent.
   const int64_t side = std::max(y.size(1), y.size(2));
   for (int i = 0; i < op.count; ++i)
     op.dilations[i] = static_cast<int>(std::min<int64_t>(dilations[i], side));
@@ -61,7 +61,8 @@ std::tuple<Tensor, Tensor> dilated_depthwise_backward(const Tensor& grad, const 
               [&](auto* type) { launch_dilated_depthwise(type, op, true, target); });
   MMADAPTOR_LAUNCHED();
 
-  // Parts depend on the shapes and the device alone: so do the bits.
+  // The number of parts depends only on the shapes and the device, so results are
+  // reproducible bit for bit.
   op.y = map.const_data_ptr();
   op.grad = gradient.const_data_ptr();
   const int64_t blocks = divide_up(op.channels, 32) * op.count;

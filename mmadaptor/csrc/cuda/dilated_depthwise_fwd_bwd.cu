@@ -1,21 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
-// Depthwise convolutions of several dilations: lanes are neighbouring channels, so
-// that every load and store of a warp is of one run of memory.
+// CUDA kernels of dilated_depthwise. Lanes are neighboring channels, so that all loads and
+// stores of a warp are coalesced.
 #include "device.cuh"
 #include "dilated_depthwise_launch.h"
 
 namespace mmadaptor::cuda {
 
-constexpr int kRuns = 8;    // runs of pixels of a block, a warp each
-constexpr int kPixels = 4;  // of a run, along a row, which share a tap's kernel
-constexpr int kTaps = 9;    // of a dilation
-// At a time on a processor at least; left alone, ptxas spills to have room for more.
+constexpr int kRuns = 8;    // runs of pixels per block, one per warp
+constexpr int kPixels = 4;  // pixels per run, along a row; they share the loads of kernels
+constexpr int kTaps = 9;    // taps per dilation
+// Minimum resident blocks per multiprocessor. Without this bound, ptxas spills registers to
+// fit more blocks.
 constexpr int kBlocks = 4;
 
-// Where a run begins, and the row that it is in.
+// The row and first pixel of a run.
 struct Run {
-  int64_t row;  // of all images' rows
-  int i, j;     // of the image
+  int64_t row;  // index over the rows of all images
+  int i, j;     // row and column within the image
 
   __device__ Run(const DilatedDepthwise& op, int64_t number) {
     const int64_t runs = divide_up(op.width, kPixels);
@@ -38,7 +39,7 @@ __global__ void __launch_bounds__(kRuns* kWarp, kBlocks)
   const W* kernels = static_cast<const W*>(op.kernels);
   const auto at = [&](int64_t row, int j) { return (row * op.width + j) * op.channels; };
   for (int64_t d = threadIdx.x; d < op.channels; d += kWarp) {
-    W sum[kPixels] = {};  // from 0, which a negative zero leaves positive
+    W sum[kPixels] = {};  // adding to 0 turns -0 into 0
 #pragma unroll
     for (int p = 0; p < kPixels; ++p)
       if (run.j + p < op.width) sum[p] += widen(y[at(run.row, run.j + p) + d]);
@@ -61,8 +62,8 @@ __global__ void __launch_bounds__(kRuns* kWarp, kBlocks)
   }
 }
 
-// A block has some channels, one dilation and a part of the rows, of which each of
-// its warps takes every so many.
+// A block takes a warp's width of channels, one dilation and a part of the rows; its warps
+// take every kRuns-th row of this part.
 template <typename T>
 __global__ void __launch_bounds__(kRuns* kWarp)
     dilated_depthwise_kernels_kernel(const DilatedDepthwise op) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Depthwise convolutions of several dilations on a GPU.
+// Parameters and launch functions of the CUDA kernels of dilated_depthwise.
 #pragma once
 
 #include "../dilated_depthwise_limits.h"
@@ -8,9 +8,9 @@
 
 namespace mmadaptor::cuda {
 
-// All are contiguous: maps (batch, height, width, channels), kernels (dilations, 3,
-// 3, channels), the gradient of the kernels (parts, dilations, 3, 3, channels).
-// Kernels and their gradient are float or double, maps of the launch's type.
+// All tensors are contiguous: maps (batch, height, width, channels), kernels (dilations, 3,
+// 3, channels), the gradient of the kernels (parts, dilations, 3, 3, channels). Kernels
+// and their gradient are float or double; maps have the type of the launch.
 struct DilatedDepthwise {
   int64_t batch, channels;
   int height, width, count, parts;
@@ -21,13 +21,14 @@ struct DilatedDepthwise {
   MMADAPTOR_EVERYWHERE int64_t rows() const { return batch * height; }
 };
 
-// For a pointer to float, double, __half or __nv_bfloat16, which may be null: out is
-// y and what its taps see; with `turned` kernels it is the gradient of y for y that
-// of out.
+// Computes out = y plus the sum over all taps. If y is the gradient of out, the result with
+// `turned` kernels (rotated by 180 degrees) is the gradient of y. The first argument is a
+// (possibly null) pointer to float, double, __half or __nv_bfloat16.
 template <typename T>
 void launch_dilated_depthwise(const T*, const DilatedDepthwise& op, bool turned,
                               const Target& target);
-// The kernels' gradient from y and grad, a part of the rows in each part.
+// Computes the gradient of the kernels from y and grad. Each part sums over a part of the
+// rows.
 template <typename T>
 void launch_dilated_depthwise_kernels(const T*, const DilatedDepthwise& op, const Target& target);
 

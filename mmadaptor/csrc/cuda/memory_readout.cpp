@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// memory_readout on a GPU: the ops that it stands for, one after the other.
+// memory_readout on CUDA: calls memory_select and cross_readout in turn.
 #include "../memory_readout_arguments.h"
 
 #include <torch/library.h>
@@ -16,18 +16,18 @@ auto op_named(const char* name) {
   return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Signature>();
 }
 
-// What the op stands for: the arguments of memory_select and of cross_readout.
+// The arguments of the equivalent calls of memory_select and cross_readout.
 struct Composition {
   Tensor states, locations, weights, C;
   Tensor granularity;  // (groups, 1, 1)
-  int64_t offsets;     // how many of the predicted numbers are offsets
+  int64_t offsets;     // number of predicted offsets; the logits follow
 
   Composition(const Tensor& values, const Tensor& predicted, at::ArrayRef<double> granularities,
               const Tensor& coefficients)
       : states(values.unsqueeze(-1)), C(coefficients.unsqueeze(-1)) {
     const auto groups = static_cast<int64_t>(granularities.size());
     offsets = predicted.size(4) / 3 * 2;
-    // From numbers on the device alone: a copy from the host would be a sync.
+    // Created on the device: a copy from the host would synchronize.
     std::vector<Tensor> numbers;
     for (const double number : granularities)
       numbers.push_back(at::full({1, 1}, number, values.options()));

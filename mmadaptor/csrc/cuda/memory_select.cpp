@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// memory_select on a GPU: from tensors to the kernels.
+// CUDA host code of memory_select: passes tensors to the kernels.
 #include "../memory_select_arguments.h"
 
 #include <torch/library.h>
@@ -24,7 +24,7 @@ MemorySelect prepare(const Tensor& states, const Tensor& locations, const Tensor
           weights.const_data_ptr()};
 }
 
-// Calls `visit` with a null pointer to the states' type.
+// Calls `visit` with a null pointer whose type is that of the states.
 template <typename Visit>
 void for_states(const Tensor& states, const Visit& visit) {
   if (states.scalar_type() == at::kDouble)

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// memory_select's gradients on a GPU. Those of places and weights are sums over a
-// row, by shuffles. That of the states is a scatter: a block owns a band of the
-// map, looks through all places of its slice in order, and adds up those that
-// fall into the band. So each number is added up in the order of the places,
-// without an atomic and without a list in memory.
+// CUDA kernels of the gradients of memory_select. The gradients of locations and weights
+// are sums over a row, computed by warp shuffles. The gradient of the states is a scatter:
+// a block owns a band of the map, checks all places of its slice in order, and
+// accumulates those that fall into the band. Each element is therefore summed in the order
+// of the places, without atomics and without lists in global memory.
 #include "memory_select_places.cuh"
 
 namespace mmadaptor::cuda {
 
-// From the products of four rows to the gradients: how the bilinear sample changes.
+// Derivative of bilinear sampling: turns the products of the four rows into the gradients
+// of location and weight.
 template <typename T>
 __device__ __forceinline__ void differentiate(const Place<T>& place, const T* product, T* location,
                                               T* weight) {
@@ -17,7 +18,7 @@ __device__ __forceinline__ void differentiate(const Place<T>& place, const T* pr
   const T below = product[2] + right * (product[3] - product[2]);
   const T left = product[0] + down * (product[2] - product[0]);
   const T right_side = product[1] + down * (product[3] - product[1]);
-  // 0, but NaN for both coordinates if one of them is not finite.
+  // 0; NaN for both coordinates if either is not finite.
   const T poison = (down + right) * T(0);
   location[0] = place.weight * (below - above) + poison;
   location[1] = place.weight * (right_side - left) + poison;
@@ -28,7 +29,7 @@ template <typename T, int count>
 __global__ void __launch_bounds__(RowGrid::kThreads)
     memory_select_places_kernel(const MemorySelect op, const MemorySelectGradients grads) {
   const int64_t here = static_cast<int64_t>(blockIdx.x) * blockDim.y + threadIdx.y;
-  // Threads beyond the last token repeat it, for the shuffles need all of a warp.
+  // Threads beyond the last token repeat it: the shuffles need all lanes of a warp.
   const int64_t token = here < op.tokens() ? here : op.tokens() - 1;
   const int64_t batch = token / op.slices / op.pixels(), slice = token % op.slices;
   const int64_t map = (batch * op.pixels() * op.slices + slice) * op.row;
@@ -60,26 +61,26 @@ __global__ void __launch_bounds__(RowGrid::kThreads)
 constexpr int kScatterWarps = 8;
 constexpr int kScatterThreads = kScatterWarps * kWarp;
 
-// A place that falls into a block's band, if in part.
+// A place that falls at least partly into a block's band.
 template <typename T>
 struct Hit {
   T share[4];
-  int pixel[4];  // of the band; -1 if outside of it
-  int token;     // from the first that the block looks at together
+  int pixel[4];  // index within the band; -1 if outside the band
+  int token;     // relative to the first token of the current iteration
 };
 
-// The parts of the work: each is a band of pixels of one slice, and a part of its
-// row.
+// How the work is divided: each block takes a band of pixels of one slice, and a part of
+// its row.
 struct Bands {
-  int64_t pixels, bands;        // of a band; of a map
-  int64_t channels, row_parts;  // of a part; of a row
+  int64_t pixels, bands;        // pixels per band; bands per map
+  int64_t channels, row_parts;  // elements per part; parts per row
 
   __host__ __device__ int64_t in_all(const MemorySelect& op) const {
     return op.batch * op.slices * row_parts * bands;
   }
 };
 
-// Shared memory: the sums of the band, what was hit, and how often by each warp.
+// Shared memory: the sums of the band, the hits, and the number of hits per warp.
 template <typename T>
 struct ScatterMemory {
   T* sums;
@@ -97,14 +98,14 @@ struct ScatterMemory {
   }
 };
 
-// Where a block works: its slice's first place and element, and its band.
+// The position of a block in the work: first place and element of its slice; its band.
 struct Band {
-  int64_t place, element;  // of the slice's first token
-  int64_t first, pixels;   // of the band
+  int64_t place, element;  // at the first token of the slice
+  int64_t first, pixels;   // first pixel of the band, and its size
   int channels;
 
   __device__ Band(const MemorySelect& op, const Bands& all) {
-    unsigned at = blockIdx.x;  // 32 bits are divided without a call
+    unsigned at = blockIdx.x;  // 32-bit division needs no function call
     const auto split = [&at](int64_t parts) {
       const unsigned count = static_cast<unsigned>(parts), part = at % count;
       at /= count;
@@ -121,7 +122,7 @@ struct Band {
   }
 };
 
-// Finds out whether a place falls into the band.
+// Checks whether a place falls into the band.
 template <typename T>
 __device__ __forceinline__ bool look(const MemorySelect& op, const Band& band, int64_t at,
                                      Hit<T>& hit) {
@@ -138,13 +139,13 @@ __device__ __forceinline__ bool look(const MemorySelect& op, const Band& band, i
   return found;
 }
 
-// Puts what the block's threads found one after the other; returns how many found
-// something. Everyone calls it.
+// Compacts the hits of the block's threads in shared memory and returns their number. All
+// threads must call it.
 template <typename T>
 __device__ __forceinline__ int gather_hits(const ScatterMemory<T>& memory, bool found,
                                            const Hit<T>& hit) {
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
-  int upto = found;  // of the warp, this thread included
+  int upto = found;  // inclusive prefix sum over the warp
   for (int delta = 1; delta < kWarp; delta *= 2) {
     const int before = __shfl_up_sync(kAllLanes, upto, delta);
     if (lane >= delta) upto += before;
@@ -162,8 +163,8 @@ __device__ __forceinline__ int gather_hits(const ScatterMemory<T>& memory, bool 
   return count;
 }
 
-// Adds hits to the sums. A warp owns every eighth pixel of the band, so no two add
-// to the same number.
+// Adds the hits to the sums. Each warp owns every eighth pixel of the band, so no two warps
+// write the same element.
 template <typename T>
 __device__ __forceinline__ void add_hits(const ScatterMemory<T>& memory, const Bands& all,
                                          const Band& band, int count, const T* grad,
@@ -203,12 +204,12 @@ __global__ void __launch_bounds__(kScatterThreads, 4)
   const ScatterMemory<T> memory(all);
   const Band band(op, all);
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
-  const int64_t row = op.slices * op.row, places = op.slices * op.places;  // a pixel's
+  const int64_t row = op.slices * op.row, places = op.slices * op.places;  // per pixel
   for (int64_t pixel = warp; pixel < band.pixels; pixel += kScatterWarps)
     for (int r = lane; r < band.channels; r += kWarp) memory.sums[pixel * all.channels + r] = 0;
 
-  // A thread looks at a place of a token; at several in turn if a token has more
-  // places than there are threads.
+  // Each thread checks one place of a token, or several in turn if a token has more
+  // places than the block has threads.
   const bool many = op.places > kScatterThreads;
   const int here = threadIdx.x, few = static_cast<int>(many ? kScatterThreads : op.places);
   const int tokens = kScatterThreads / few, token = here / few, place = here % few;
@@ -229,8 +230,8 @@ __global__ void __launch_bounds__(kScatterThreads, 4)
       states[pixel * row + r] = memory.sums[pixel * all.channels + r];
 }
 
-// Bands as large as shared memory allows while several blocks fit on a processor;
-// their size changes no bit of the result.
+// Makes bands as large as possible while several blocks fit in the shared memory of a
+// multiprocessor. The size of a band does not change the result (bit for bit).
 template <typename T>
 Bands plan_bands(const MemorySelect& op, const Target& target) {
   constexpr int64_t kMostChannels = 128;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// memory_select on a GPU: a few lanes of a warp a token's row, which stays in
-// registers over all places.
+// CUDA forward kernel of memory_select: a few lanes of a warp share a token's row and keep
+// it in registers over all places.
 #include "memory_select_places.cuh"
 
 namespace mmadaptor::cuda {

@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// memory_select's kernels on a GPU: what they are given.
+// Parameters and launch functions of the CUDA kernels of memory_select.
 #pragma once
 
 #include "target.h"
 
 namespace mmadaptor::cuda {
 
-// A slice is one group of one direction: the map that its places are read from.
-// Its row at a pixel, channels times states, lies together in memory; the slices
-// of a pixel lie one after the other. Everything is contiguous, and of the
-// launch's type.
+// A slice is one group of one direction: the map that the places of this group sample
+// from. Its row at a pixel (channels times states) is contiguous in memory, followed by
+// the rows of the next slices. All tensors are contiguous and have the type of the launch.
 struct MemorySelect {
   int64_t batch, height, width;
   int64_t slices;  // directions times groups
@@ -26,7 +25,7 @@ struct MemorySelectGradients {
   void *states, *locations, *weights;
 };
 
-// For a pointer to float or double, which may be null.
+// The first argument is a (possibly null) pointer to float or double and sets the type.
 template <typename T>
 void launch_memory_select(const T*, const MemorySelect& op, void* memory, const Target& target);
 template <typename T>

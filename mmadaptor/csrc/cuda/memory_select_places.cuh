@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What memory_select's kernels share: a place's pixels and shares, a row's pieces.
+// Parts shared by the memory_select kernels: pixels and shares of a place; pieces of a row.
 #pragma once
 
 #include "device.cuh"
@@ -7,14 +7,14 @@
 
 namespace mmadaptor::cuda {
 
-// A coordinate as the pixel before it and its distance from that pixel.
+// A coordinate, split into the pixel before it and the distance from that pixel.
 template <typename T>
 struct Coordinate {
   int64_t first;
   T part;  // in [0, 1), NaN if the coordinate is not finite
 
-  // A coordinate outside by a pixel or more is moved to where neither its first
-  // pixel nor the next is on the map, so that any number becomes an index.
+  // Coordinates a pixel or more outside the map are clamped to positions where neither
+  // `first` nor the next pixel is on the map, so that any number gives a valid index.
   __device__ __forceinline__ Coordinate(T x, int64_t size) {
     T near = x > T(-2) ? x : T(-2);
     near = near < T(size) ? near : T(size);
@@ -31,13 +31,13 @@ struct Place {
   Coordinate<T> row, column;
   T weight;
 
-  // `at` counts places over all tokens and slices.
+  // `at` is the index of the place over all tokens and slices.
   __device__ __forceinline__ Place(const MemorySelect& op, int64_t at)
       : row(static_cast<const T*>(op.locations)[2 * at], op.height),
         column(static_cast<const T*>(op.locations)[2 * at + 1], op.width),
         weight(static_cast<const T*>(op.weights)[at]) {}
 
-  // The tap's pixel; -1 if it is not on the map.
+  // The pixel of a tap; -1 if it is outside the map.
   __device__ __forceinline__ int64_t pixel(const MemorySelect& op, int tap) const {
     const int64_t y = row.first + tap / 2, x = column.first + tap % 2;
     return y >= 0 && y < op.height && x >= 0 && x < op.width ? y * op.width + x : -1;
@@ -50,7 +50,7 @@ struct Place {
   }
 };
 
-// A few neighbours of a row, which one instruction moves.
+// A few neighboring elements of a row, loaded or stored by one instruction.
 template <typename T, int count>
 struct alignas(count * sizeof(T)) Piece {
   T at[count];
@@ -61,11 +61,11 @@ __device__ __forceinline__ Piece<T, count> load_piece(const void* data, int64_t 
   return *reinterpret_cast<const Piece<T, count>*>(static_cast<const T*>(data) + at);
 }
 
-// How threads are laid over the rows of tokens: `lanes` neighbours, a power of two
-// up to a warp, share a row in pieces, so that a warp's shuffles add it up.
+// Maps threads to the rows of tokens: `lanes` neighboring threads (a power of two, at most
+// a warp) share a row in pieces, so that warp shuffles can sum over it.
 struct RowGrid {
   static constexpr int kThreads = 256;
-  int piece;  // numbers
+  int piece;  // elements per piece
   dim3 grid, block;
 
   template <typename T>

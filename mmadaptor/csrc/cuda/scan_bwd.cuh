@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// The backward pass of a scan on a GPU.
+// CUDA kernel of the backward pass of a scan.
 #pragma once
 
 #include "scan_parts.cuh"
 
 namespace mmadaptor::cuda {
 
-// A lane keeps half of its numbers, summed with another lane's.
+// Exchanges half of the numbers with another lane: each lane keeps the sums of one half.
 template <int kept, typename W, int count>
 __device__ __forceinline__ void halve(W (&x)[count], int lane, int mask) {
   const bool upper = lane & mask;
@@ -17,9 +17,9 @@ __device__ __forceinline__ void halve(W (&x)[count], int lane, int mask) {
   }
 }
 
-// The sums of 8 or 4 numbers over each group of `lanes` (16 or 32) lanes of a warp: a
-// lane gives away half of what it has and keeps the sums of the other half, and so on,
-// so that 8 sums cost 8 or 9 shuffles. A lane ends with the sum that is sum_of it.
+// Sums each of 8 or 4 numbers over each group of `lanes` (16 or 32) lanes of a warp. At
+// every level a lane gives away half of its numbers and keeps the sums of the other half,
+// so 8 sums cost 8 or 9 shuffles. A lane returns the sum with index sum_of(lane, ...).
 template <typename W, int count>
 __device__ __forceinline__ W lane_sum(W (&x)[count], int lane, int lanes) {
   int mask = lanes / 2;
@@ -35,9 +35,10 @@ __device__ __forceinline__ int sum_of(int lane, int lanes, int count) {
   return lane / (lanes / count);
 }
 
-// The walk of a thread back over one path, from the last tile to the first. In each
-// the pieces tell one another how they change a state on the way forth and a
-// gradient on the way back; the state before 64 steps is kept by the forward pass.
+// The backward walk of a thread over one path, from the last tile to the first. In each
+// tile, the threads exchange how their pieces change a state (recomputation) and a
+// gradient (differentiation). The forward pass has saved a checkpoint before every 64
+// steps.
 template <typename T, bool gated>
 struct BackwardWalk {
   using W = Wide<T>;
@@ -46,16 +47,16 @@ struct BackwardWalk {
   const ScanExtra& extra;
   const Place& place;
   const int group;
-  W* const carry;      // [2][states][lanes]: the gradients after a tile, and before it
+  W* const carry;      // [2][states][lanes]: the gradient after and before a tile
   W* const summaries;  // [2][pieces][3][lanes]
-  int turn = 0;        // which of the two
-  W kept_A = 0;        // the gradient of A, if there is one state
+  int turn = 0;        // current buffer of `summaries` (0 or 1)
+  W kept_A = 0;        // the gradient of A, if there is only one state
 
-  // Of the tile at hand.
+  // Of the current tile.
   W step[kSteps<W>], drive[kSteps<W>], grad_y[kSteps<W>], grad_drive[kSteps<W>],
       grad_step[kSteps<W>];
   W y[gated ? kSteps<W> : 1], gate_slope[gated ? kSteps<W> : 1];
-  W all_steps = 0;  // of the segment, if it is looked for
+  W all_steps = 0;  // sum over the segment, in the launch that finds segments
   int tile = 0, count = 0;
 
   __device__ __forceinline__ W rate(int n) const { return A(n) * W(kLog2E); }
@@ -112,7 +113,7 @@ struct BackwardWalk {
     if constexpr (gated) open_gate(pixel);
   }
 
-  // The incoming gradient, taken back through the gate y silu(z).
+  // Propagates the incoming gradient through the gate y silu(z).
   __device__ __forceinline__ void open_gate(const Pixel& pixel) {
     read_wide<T>(gate_slope, place.of<T>(v.z, group), stride(v.z), pixel, count);
 #pragma unroll
@@ -177,7 +178,8 @@ struct BackwardWalk {
     add_coefficient(grads.B, grads.B_part, v.B_varies, n, pixel, sums);
   }
 
-  // What a state's own readout, and its return, add to its gradient.
+  // The direct contributions to the gradient of a state: from its readout, and from the
+  // incoming gradient of the states if the op returns them.
   __device__ __forceinline__ void read_incoming(W (&incoming)[kSteps<W>], int n,
                                                 const Pixel& pixel) {
     if (v.gives_states)
@@ -192,7 +194,8 @@ struct BackwardWalk {
     }
   }
 
-  // From a piece's own h and grad, 0 at its ends, to those that enter it.
+  // Exchanges summaries between pieces. On entry, `h` and `grad` are the summaries of
+  // this piece (from 0 at its start and end); on return, the actual values that enter it.
   __device__ __forceinline__ void exchange(int n, W decay, W& h, W& grad, int parity) {
     const int lanes = extra.plan.lanes, pieces = extra.plan.pieces;
     W* const summary = summaries + turn * pieces * 3 * lanes + place.lane;
@@ -230,7 +233,8 @@ struct BackwardWalk {
     for (int i = 0; i < kSteps<W>; ++i) y[i] += C[i] * (i + 1 < kSteps<W> ? before[i + 1] : last);
   }
 
-  // The gradient of B or C at one state: a sum over channels, or over time.
+  // The gradient of B or C for one state: a sum over channels if the coefficient varies,
+  // otherwise over time.
   __device__ __forceinline__ void add_coefficient(const Strided& to, int64_t block_part,
                                                   bool varies, int n, const Pixel& pixel,
                                                   W (&terms)[kSteps<W>]) const {
@@ -249,7 +253,7 @@ struct BackwardWalk {
     }
   }
 
-  // Adds to this thread's own part of a (parts, states, all channels) tensor.
+  // Adds to the part of this thread in a (parts, states, all channels) tensor.
   __device__ __forceinline__ void accumulate(void* tensor, int n, W x) const {
     if (!place.active) return;
     W* const at = static_cast<W*>(tensor) + place.entry(v, group, part(), n);
@@ -259,8 +263,9 @@ struct BackwardWalk {
     return tile + extra.plan.tile() >= place.end;
   }
 
-  // From the gradients of drive and step to those of u and delta, in place. Reading
-  // u and delta again costs less than keeping them while the states are walked.
+  // Turns the gradients of drive and step into those of u and delta, in place. Reading
+  // u and delta again is cheaper than keeping them in registers during the loop over
+  // the states.
   __device__ __forceinline__ void finish_inputs(const Pixel& pixel, W& grad_D, W& grad_bias) {
     const W bias = parameter<W>(v.delta_bias, place.row(v, group));
     const W D = parameter<W>(v.D, place.row(v, group));
@@ -277,7 +282,7 @@ struct BackwardWalk {
     }
   }
 
-  // The gradient of the state after the segment.
+  // The gradient of the state at the end of the segment.
   __device__ __forceinline__ W entering(int n) const {
     const int last = extra.plan.segments - 1;
     W grad = 0;
@@ -301,8 +306,8 @@ struct BackwardWalk {
   }
 };
 
-// Blocks for whose registers a multiprocessor has room, as far as none is spilled:
-// sm_80 lacks 3 for a second.
+// Blocks per multiprocessor that fit without register spills. On sm_80 a second block
+// is 3 registers short.
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
 template <typename T, bool gated>
 constexpr int kBlocksAtOnce = gated || sizeof(T) == sizeof(double) ? 1 : 2;

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// The forward pass of a scan on a GPU.
+// CUDA kernel of the forward pass of a scan.
 #pragma once
 
 #include "scan_parts.cuh"
 
 namespace mmadaptor::cuda {
 
-// The walk of a thread over one path. In each tile the pieces find, each from a
-// state of 0, the state they end with; then each knows how those before it change
-// the state that the tile starts with, and walks again from the true one.
+// The walk of a thread over one path. In each tile, every thread first scans its piece
+// starting from a state of 0 and publishes a summary. It then applies the summaries of
+// the preceding pieces to the state at the start of the tile, and scans its piece again
+// from the actual state.
 template <typename T>
 struct ForwardWalk {
   using W = Wide<T>;
@@ -17,11 +18,11 @@ struct ForwardWalk {
   const ScanExtra& extra;
   const Place& place;
   const int group;
-  W* const carry;      // [2][states][lanes]: before a tile, and before the next
+  W* const carry;      // [2][states][lanes]: the state before this tile and the next
   W* const summaries;  // [2][pieces][2][lanes]
-  int turn = 0;        // which of the two
+  int turn = 0;        // current buffer of `summaries` (0 or 1)
 
-  // Of the tile at hand.
+  // Of the current tile.
   W step[kSteps<W>], drive[kSteps<W>], y[kSteps<W>], steps_sum = 0;
   int count = 0;
 
@@ -123,7 +124,7 @@ struct ForwardWalk {
     for (int i = 0; i < kSteps<W>; ++i) y[i] *= z[i] * sigmoid(z[i]);
   }
 
-  // The state before the segment.
+  // The state before the segment, from the summaries of all preceding segments.
   __device__ __forceinline__ W entering(int n) const {
     W h = 0;
     for (int s = 0; s < place.segment && !extra.finds_segments; ++s)
@@ -131,7 +132,7 @@ struct ForwardWalk {
     return h;
   }
 
-  // What comes after the last tile: the segment's part, or the last state.
+  // Writes the result after the last tile: the summary of the segment or the last state.
   __device__ __forceinline__ void finish(int parity, W all_steps) {
     if (extra.finds_segments) {
       leave_segment(v, extra, place, group, carried(parity, 0), summaries, all_steps);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The scans on a GPU: how a call is divided, and its launches.
+// The scans on CUDA: how a call is divided into blocks, and the launch functions.
 #pragma once
 
 #include <algorithm>
@@ -9,35 +9,35 @@
 
 namespace mmadaptor::cuda {
 
-// Steps of a thread in a tile; with double half as many, for want of registers.
+// Steps per thread in a tile; half as many for double, which needs more registers.
 constexpr int steps_of(size_t wide) { return wide == sizeof(double) ? 4 : 8; }
 template <typename W>
 constexpr int kSteps = steps_of(sizeof(W));
 
-// Threads of a block at most, so that each has registers enough.
+// Maximum threads per block, so that each thread has enough registers.
 constexpr int most_threads(size_t wide, bool backward) {
   return backward || wide == sizeof(double) ? 256 : 512;
 }
 
 constexpr int64_t kMostStates = 256;
 
-// A block takes `lanes` channels of one group, or of the groups that share, and
-// walks their path tile by tile. Its threads are lanes x pieces: a piece is `steps`
-// steps in a row, and all pieces together are a tile, a multiple of kChunk steps.
+// A block takes `lanes` channels of one group, or of all groups that share u and y, and
+// walks their path tile by tile. It has lanes x pieces threads: a piece is `steps`
+// consecutive steps, and all pieces together form a tile, a multiple of kChunk steps.
 struct ScanPlan {
   int lanes = 32, pieces = 8, steps = 8;
-  int sharing = 1;              // groups that a block walks one after the other
-  int blocks = 1;               // of channels in a group
-  int segments = 1;             // of a path, each for a block of its own
-  int segment = 0;              // steps of one, whole tiles
-  bool sums_in_shared = false;  // the sum over the groups that share is on the chip
+  int sharing = 1;              // groups that a block walks in turn
+  int blocks = 1;               // blocks of channels per group
+  int segments = 1;             // segments per path, each processed by a separate block
+  int segment = 0;              // steps per segment, a multiple of the tile
+  bool sums_in_shared = false;  // the sum over the sharing groups is in shared memory
 
   MMADAPTOR_EVERYWHERE int tile() const { return pieces * steps; }
   MMADAPTOR_EVERYWHERE int threads() const { return lanes * pieces; }
   int64_t parts(const ScanView& v) const { return v.batch * segments * pieces; }
 
-  // Of what is shared but for the map: the states carried on, twice, and what
-  // pieces tell one another of themselves, twice three numbers.
+  // Shared memory excluding the map: double-buffered carried states, and double-buffered
+  // summaries of the pieces (three numbers each).
   size_t exchange_bytes(const ScanView& v, size_t wide) const {
     return wide * lanes * (2 * v.states + 6 * pieces);
   }
@@ -47,10 +47,11 @@ struct ScanPlan {
   }
 };
 
-// A function of the shapes and the device alone: so are the bits of the results.
+// Depends only on the shapes and the device, so results are reproducible bit for bit.
 inline ScanPlan plan_scan(const ScanView& v, size_t wide, bool backward, const Target& target) {
   const int most = most_threads(wide, backward);
-  // The backward pass leaves room for a second block, which has registers too.
+  // The backward pass leaves shared memory for a second block, for which there are also
+  // enough registers.
   const size_t room = target.shared_bytes / (backward ? 2 : 1);
   ScanPlan plan;
   plan.steps = steps_of(wide);
@@ -77,25 +78,25 @@ inline ScanPlan plan_scan(const ScanView& v, size_t wide, bool backward, const T
   return plan;
 }
 
-// What the plan adds to a call.
+// The plan of a call and its temporary memory.
 struct ScanExtra {
   ScanPlan plan;
-  // Where y or the gradient of u is summed over groups, float or double: a map for
-  // those that share, unless it is on the chip, else one for each group.
+  // Accumulator of y or of the gradient of u over groups, float or double: one map for the
+  // groups that share, unless it is in shared memory; otherwise one map per group.
   Strided sum;
-  // For more than one segment: the steps of each added up, (segments, batch, all
-  // channels), and how it leaves a state (or a gradient) that is 0 at first,
-  // (segments, batch, states, all channels). A first launch finds them.
+  // Summaries, if there is more than one segment: the sum of the step sizes of each,
+  // (segments, batch, all channels), and the state (or gradient) that leaves it if 0
+  // enters, (segments, batch, states, all channels). A first launch computes them
+  // (finds_segments).
   void *segment_steps = nullptr, *segment_states = nullptr;
   bool finds_segments = false;
 };
 
-// For a pointer to float, double, __half or __nv_bfloat16, which may be null: the
-// type of u, delta, z, B, C, y and of their gradients but for B's and C's, and but
-// for sums. Neighbouring channels of all maps but the states are neighbours in
-// memory, and their rows follow one another. In the gradients A, and a B and C that
-// do not vary, are (parts, states, all channels), D and delta_bias (parts, all
-// channels).
+// The first argument is a (possibly null) pointer to float, double, __half or
+// __nv_bfloat16. Its type is that of u, delta, z, B, C, y and of their gradients, except
+// the gradients of B and C and except sums. In all maps except the states, channels are
+// contiguous and rows follow one another. Layouts of gradients: A, and B and C that do not
+// vary: (parts, states, all channels); D and delta_bias: (parts, all channels).
 template <typename T>
 void launch_scan(const T*, const ScanView&, const ScanResults&, const ScanExtra&, const Target&);
 template <typename T>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the forward and the backward pass of a scan have in common: a thread's
-// place, its steps on the path, and the mathematics of one step.
+// Parts shared by the forward and backward passes of a scan: the position of a thread in
+// the work, its steps on the path, and the math of one step.
 #pragma once
 
 #include <cmath>
@@ -28,7 +28,7 @@ __device__ __forceinline__ W sigmoid(W x) {
   return W(1) / (W(1) + exp2_of(x * W(-kLog2E)));
 }
 
-// log(1 + e) for e in [0, 1]: the CPU's polynomial, within 2.6 ulp.
+// log(1 + e) for e in [0, 1]. float: the polynomial of the CPU, error below 2.6 ulp.
 __device__ __forceinline__ double log1p_unit(double e) { return log1p(e); }
 __device__ __forceinline__ float log1p_unit(float e) {
   float q = 5.232690027e-3f;
@@ -50,13 +50,13 @@ __device__ __forceinline__ W softplus(W x) {
   return (x > W(0) ? x : W(0)) + log1p_unit(small);
 }
 
-// Where a thread works.
+// The position of a thread in the work.
 struct Place {
   int lane, piece;
-  int batch, set, block, segment;  // a set is the groups that share
-  int channel;                     // within the group
-  int start, end;                  // of the segment
-  bool active;                     // there is such a channel
+  int batch, set, block, segment;  // set: the groups that share u and y
+  int channel;                     // index within the group
+  int start, end;                  // first step of the segment; one past its last
+  bool active;                     // false for lanes beyond the last channel
 
   __device__ Place(const ScanView& v, const ScanPlan& plan) {
     lane = threadIdx.x % plan.lanes;
@@ -82,7 +82,8 @@ struct Place {
     return static_cast<T*>(t.data) + batch * t.batch + group * t.group + channel * t.channel;
   }
 
-  // Of an (all channels, states) tensor, and of one (leading, states, all channels).
+  // row(): index over all channels, for (all channels, states) tensors. entry(): offset in
+  // a (leading, states, all channels) tensor.
   __device__ __forceinline__ int64_t row(const ScanView& v, int group) const {
     return group * v.channels + channel;
   }
@@ -91,14 +92,14 @@ struct Place {
     return (leading * v.states + state) * v.all_channels() + row(v, group);
   }
 
-  // How many of a piece's steps there are, in the tile that starts at `tile`.
+  // Number of valid steps of the piece in the tile that starts at step `tile`.
   __device__ __forceinline__ int steps(int tile, int most) const {
     const int left = end - tile - piece * most;
     return left < 0 ? 0 : left < most ? left : most;
   }
 };
 
-// A pixel on a path, as its number in the map, and the way to the next.
+// A pixel of a path: its index in the map, and how to advance to the next pixel.
 struct Pixel {
   int at;
   int inner, run, step, turn;
@@ -118,15 +119,15 @@ struct Pixel {
   }
 };
 
-// From a pixel to the next in memory; a row's is width times that.
+// Stride between pixels; the stride between rows is `width` times this.
 __device__ __forceinline__ int stride(const Strided& t) { return static_cast<int>(t.column); }
 
 __device__ __forceinline__ int64_t offset(const Pixel& pixel, int stride) {
   return static_cast<int64_t>(pixel.at) * stride;
 }
 
-// The same, but for the compiler, which would else keep where each step of B and C is
-// in registers over all states, and spill others.
+// Returns the same pixel, opaque to the compiler. Otherwise the compiler would keep the
+// offset of each step of B and C in registers across all states, and spill others.
 __device__ __forceinline__ Pixel anew(Pixel pixel) {
 #ifdef __CUDA_ARCH__
   asm volatile("" : "+r"(pixel.at), "+r"(pixel.inner));
@@ -134,8 +135,9 @@ __device__ __forceinline__ Pixel anew(Pixel pixel) {
   return pixel;
 }
 
-// The first pixel of a thread's piece, from tile to tile. A path is runs of pixels:
-// one for rows, which follow one another, else one for each column.
+// Iterates over the tiles and gives the first pixel of a thread's piece. A path consists
+// of runs of pixels: a single run if it goes by rows (consecutive in memory), otherwise
+// one run per column.
 class Route {
  public:
   __device__ Route(const ScanView& v, int group, int tile, int first) {
@@ -180,7 +182,7 @@ class Route {
   bool reversed_;
 };
 
-// `count` steps of a map; zeros after them.
+// Reads `count` steps of a map; the remaining steps are zero.
 template <typename T, int steps>
 __device__ __forceinline__ void read(T (&to)[steps], const T* from, int stride, Pixel pixel,
                                      int count) {
@@ -211,14 +213,14 @@ __device__ __forceinline__ void write(T* to, int stride, const W (&from)[steps],
   }
 }
 
-// A (all channels) parameter, 0 if there is none.
+// Element of a parameter of shape (all channels); 0 if it is absent.
 template <typename W>
 __device__ __forceinline__ W parameter(const void* tensor, int64_t row) {
   return tensor ? static_cast<const W*>(tensor)[row] : W(0);
 }
 
-// The map that is summed over the groups that share, and where it ends up. Each of
-// a block's walks adds to it, in their order, and the last writes the result.
+// Accumulates a map over the groups that share it. The walks of a block add to it in
+// order, and the last one writes the result to `total`.
 template <typename T>
 struct Sum {
   using W = Wide<T>;
@@ -257,7 +259,8 @@ struct Sum {
   }
 };
 
-// The segments' way of leaving a state (or a gradient) that enters as h.
+// Applies the summary of a segment: returns the state (or gradient) that leaves it if h
+// enters it.
 template <typename W>
 __device__ __forceinline__ W through_segment(const ScanView& v, const ScanExtra& extra,
                                              const Place& place, int group, int segment, int n,
@@ -268,8 +271,9 @@ __device__ __forceinline__ W through_segment(const ScanView& v, const ScanExtra&
          static_cast<const W*>(extra.segment_states)[place.entry(v, group, leading, n)];
 }
 
-// Writes what through_segment reads: `left` is where the states of this lane are, a
-// stride of lanes apart; `all_steps` the sum of the steps of this thread.
+// Writes the summary of a segment, which through_segment reads. `left` points to the final
+// states of this lane, `lanes` elements apart; `all_steps` is the sum of the step sizes
+// of this thread.
 template <typename W>
 __device__ __forceinline__ void leave_segment(const ScanView& v, const ScanExtra& extra,
                                               const Place& place, int group, const W* left,
@@ -287,7 +291,8 @@ __device__ __forceinline__ void leave_segment(const ScanView& v, const ScanExtra
       all_steps;
 }
 
-// Starts a kernel of either pass, twice where there are segments.
+// Launches the kernel of either pass: once, or twice if there are several segments (the
+// first launch computes their summaries).
 template <typename Kernel, typename Tensors>
 void launch_segments(Kernel kernel, size_t wide, const ScanView& v, const Tensors& tensors,
                      ScanExtra extra, const Target& target) {

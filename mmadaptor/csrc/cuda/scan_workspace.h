@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What both scans' ops on a GPU have in common, between tensors and kernels.
+// CUDA host code shared by both scans: the plan and its temporary tensors.
 #pragma once
 
 #include <limits>
@@ -10,7 +10,7 @@
 
 namespace mmadaptor::cuda {
 
-// The plan of a call, and the memory that it needs besides the results.
+// The plan of a call and its temporary memory.
 class PreparedPlan {
  public:
   ScanExtra extra;
@@ -22,7 +22,7 @@ class PreparedPlan {
                       kMostStates, " states, got ", v.states);
     TORCH_CHECK_VALUE(v.length() < kMostSteps && largest_stride(v) < kMostSteps,
                       "selective scan on CUDA: a map must have fewer than ", kMostSteps,
-                      " pixels, and fewer numbers from one to the next, got ", v.length(), " and ",
+                      " pixels, and a smaller stride between pixels, got ", v.length(), " and ",
                       largest_stride(v));
     extra.plan = plan_scan(v, wide_options.dtype().itemsize(), backward, target);
     const ScanPlan& plan = extra.plan;
@@ -34,19 +34,19 @@ class PreparedPlan {
   }
 
  private:
-  // Where pixels are numbered by int.
+  // The kernels index pixels by int.
   static constexpr int64_t kMostSteps = std::numeric_limits<int>::max() - (1 << 16);
   Tensor steps_, states_;
 
   static int64_t largest_stride(const ScanView& v) {
-    int64_t most = v.groups * v.channels * v.states;  // of the states
+    int64_t most = v.groups * v.channels * v.states;  // stride of the states
     for (const Strided* t : {&v.u, &v.delta, &v.z, &v.B, &v.C}) most = std::max(most, t->column);
     return most;
   }
 };
 
-// Each thread's part of a gradient of (all channels) or, with states, of (all
-// channels, states), whose parts are (states, all channels).
+// The per-thread parts of a gradient of shape (all channels) or, with states, (all
+// channels, states); the parts of the latter are (states, all channels).
 inline Parts parts_of(const Tensor& total, const PreparedPlan& prepared, const ScanView& v,
                       at::ScalarType wide, bool with_states) {
   const Tensor target =

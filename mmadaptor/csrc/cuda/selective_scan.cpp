@@ -1,25 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
-// The selective scan on a GPU: from tensors to the kernels.
+// CUDA host code of the selective scan: passes tensors to the kernels.
 #include "../selective_scan_ops.h"
 #include "scan_workspace.h"
 
 namespace mmadaptor::cuda {
 namespace {
 
-// The kernels read neighbouring channels together, so a (batch, channels, length)
-// tensor of any other order is copied into that one.
+// Coalesced access requires contiguous channels, so (batch, channels, length) tensors of
+// any other memory order are copied.
 Tensor channels_last(const Tensor& t) {
   return t.stride(1) == 1 ? t : t.transpose(1, 2).contiguous().transpose(1, 2);
 }
 
-// The results that are like `t`: themselves, or what is to be copied to them.
+// A tensor like `t` that the kernels can write: `t` itself, or a temporary tensor that the
+// caller copies to `t`.
 Tensor written_like(const Tensor& t) {
   return t.stride(1) == 1
              ? t
              : at::empty_like(t.transpose(1, 2), at::MemoryFormat::Contiguous).transpose(1, 2);
 }
 
-// The kernels' view of the arguments, and what keeps its memory alive.
+// The kernels' view of the arguments, and the tensors that own its memory.
 struct PreparedScan {
   Tensor u, delta, A;
   OptionalTensor z, D, delta_bias;
@@ -77,7 +78,8 @@ ScanOutputs forward(const ScanArguments& arguments, bool delta_softplus) {
   return outputs;
 }
 
-// Where the gradients of u, delta and z are written, and what is copied afterwards.
+// The tensors that the kernels write for the gradients of u, delta and z; copy() copies
+// temporary tensors to the gradients.
 class Written {
  public:
   Strided operator()(const Tensor& gradient, int64_t groups) {

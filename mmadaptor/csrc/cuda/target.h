@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the host code of the CUDA kernels knows of the device. Neither this nor any
-// .cu or .cuh file here knows torch: nvcc compiles them in seconds, and the tests
-// compile them for the host (tests/ops/emulation).
+// The device as the host code of the CUDA kernels sees it. Neither this header nor any
+// .cu or .cuh file here includes torch, so nvcc compiles them in seconds and the tests
+// can compile them for the host (tests/ops/emulation).
 #pragma once
 
 #include <cstddef>
@@ -18,11 +18,11 @@ struct __nv_bfloat16;
 
 namespace mmadaptor::cuda {
 
-// Where a call runs.
+// The device and stream of a call.
 struct Target {
   cudaStream_t stream;
-  int processors;       // multiprocessors of the device
-  size_t shared_bytes;  // that a block may have at most
+  int processors;       // number of multiprocessors
+  size_t shared_bytes;  // maximum shared memory per block
 };
 
 }  // namespace mmadaptor::cuda

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the CUDA ops need of torch: the device, its stream, errors of a launch.
+// The parts of torch that the CUDA ops need: device, stream and launch errors.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -9,7 +9,7 @@
 #ifdef MMADAPTOR_EMULATION
 #include "emulation_torch_device.h"
 #else
-// Nothing of ATen/cuda: it asks for headers that a toolkit may lack (cusparse.h).
+// Nothing from ATen/cuda: it needs headers that a toolkit may lack (cusparse.h).
 #include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
@@ -19,7 +19,7 @@
 
 namespace mmadaptor::cuda {
 
-// Makes a tensor's device the current one for as long as this lives.
+// Makes a tensor's device the current one during its lifetime.
 using DeviceGuard = c10::cuda::CUDAGuard;
 
 // The current device and stream.
@@ -39,7 +39,7 @@ inline Target current_target() {
 
 namespace mmadaptor::cuda {
 
-// Calls `visit` with a null pointer to the CUDA type of a dtype.
+// Calls `visit` with a null pointer whose type is the CUDA type of a dtype.
 template <typename Visit>
 void for_element(c10::ScalarType dtype, const Visit& visit) {
   switch (dtype) {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compiles the CUDA ops for the host: their own source, on an emulated device."""
+"""Compile the unmodified source of the CUDA ops for an emulated device on the host."""
 
 import concurrent.futures
 import hashlib
@@ -16,14 +16,14 @@ ROOT = HERE.parents[2]
 CSRC = ROOT / 'mmadaptor' / 'csrc'
 COMPILER = os.environ.get('CXX', 'c++').split()
 COMMON = ['-std=c++17', '-fPIC', '-DMMADAPTOR_EMULATION', '-Wno-psabi']
-# The kernels are checked; what calls them includes torch, and is compiled as
-# quickly as can be.
+# Only the kernels are compiled with sanitizers. Host code includes torch and is compiled
+# with the fastest settings.
 KERNEL = ['-O1', '-g1', '-fno-omit-frame-pointer', '-fsanitize=address,undefined']
 CALLER = ['-O0', '-g0']
 
 
 def sanitizer(name: str) -> str:
-    """The path of a sanitizer's library, which has to be loaded first of all."""
+    """Return the path of a sanitizer's library, which must be loaded first."""
     return subprocess.run(
         [*COMPILER, f'-print-file-name={name}'],
         capture_output=True,
@@ -33,7 +33,7 @@ def sanitizer(name: str) -> str:
 
 
 def compile_object(source: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
-    """Compile a source of the ops (torch's headers) or of the kernels (none)."""
+    """Compile a source of the ops (with torch headers) or of the kernels (without)."""
     calls_torch = source.suffix == '.cpp' and source.parent != HERE
     flags = [f'-I{HERE}', *(CALLER if calls_torch else KERNEL)]
     if calls_torch:
@@ -53,7 +53,7 @@ def compile_object(source: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
 
 
 def build() -> pathlib.Path:
-    """Compile what changed since the last time; return the library's path."""
+    """Build the library if any source has changed; return its path."""
     sources = [
         *(CSRC / 'cuda').glob('*.cu'),
         *(CSRC / 'cuda').glob('*.cpp'),
@@ -72,7 +72,7 @@ def build() -> pathlib.Path:
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob('*.so'):
         old.unlink()
-    sources.sort(key=lambda path: path.suffix)  # those with torch first: the longest
+    sources.sort(key=lambda path: path.suffix)  # torch first: slowest
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         objects = list(pool.map(lambda s: compile_object(s, folder), sources))
     torch_libraries = pathlib.Path(torch.__file__).parent / 'lib'

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The scheduler of the emulation: fibers, barriers and shuffles.
+// Scheduler of the CUDA emulation: fibers, barriers and shuffles.
 #include "emulation.h"
 
 #include <sanitizer/common_interface_defs.h>
@@ -18,18 +18,18 @@ dim3 thread, block, block_size, grid_size;
 
 namespace {
 
-// No larger than needed: AddressSanitizer clears its marks of it at every switch.
+// No larger than needed: AddressSanitizer clears the shadow of the stack at every switch.
 constexpr size_t kStack = 64 * 1024;
 constexpr unsigned kWarp = 32, kMostThreads = 1024;
 
-// Threads wait for a number to change, which the last of them to arrive does.
+// A barrier: threads wait until `passed` changes; the last thread to arrive changes it.
 struct Meeting {
   unsigned arrived = 0, passed = 0;
 };
 
 struct Warp {
   Meeting meeting;
-  uint64_t values[2][kWarp];  // of this and of the next exchange
+  uint64_t values[2][kWarp];  // double-buffered: this exchange and the next
 };
 
 struct Fiber {
@@ -109,8 +109,8 @@ void prepare(unsigned count, size_t shared_bytes) {
   }
 }
 
-// The order of the threads is the environment's choice: a kernel that needs a
-// barrier more than it has gives something else in another order.
+// An environment variable sets the order of the threads: the result of a kernel that lacks
+// a barrier depends on this order.
 void run_block(unsigned count) {
   static const bool backwards = std::getenv("EMULATION_BACKWARDS") != nullptr;
   unsigned left = count;
@@ -124,8 +124,8 @@ void run_block(unsigned count) {
       left -= fiber.done;
     }
     if (!moved)
-      throw std::runtime_error("a barrier or a shuffle that " + std::to_string(left) + " of " +
-                               std::to_string(count) + " threads wait at, and the others do not");
+      throw std::runtime_error("deadlock at a barrier or shuffle: " + std::to_string(left) +
+                               " of " + std::to_string(count) + " threads have not finished");
   }
 }
 
@@ -150,7 +150,7 @@ void run(dim3 grid, dim3 size, size_t shared_bytes, void (*body)(const void*),
   const std::lock_guard<std::mutex> lock(one_grid);
   const unsigned count = size.x * size.y * size.z;
   if (count == 0 || count % kWarp || count > kMostThreads || grid.x * grid.y * grid.z == 0)
-    throw std::runtime_error("a grid of " + std::to_string(grid.x * grid.y * grid.z) +
+    throw std::runtime_error("unsupported grid: " + std::to_string(grid.x * grid.y * grid.z) +
                              " blocks of " + std::to_string(count) + " threads");
   thread_body = body;
   thread_arguments = arguments;

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// CUDA on the host, as far as the kernels use it: their own source, compiled by a
-// C++ compiler, runs as on a device, but for its order. Blocks run one after the
-// other. A block's threads are fibers, each of which runs until it waits at a
-// barrier or a shuffle; a block that waits forever is an error. Shared memory is an
-// allocation of just the size asked for, all NaN at first, so that AddressSanitizer
-// sees what is out of bounds.
+// Emulates the subset of CUDA that the kernels use on the host: their unmodified source is
+// compiled by a C++ compiler and runs as on a device, except for the order of execution.
+// Blocks run one after another. The threads of a block are fibers; each runs until it waits
+// at a barrier or a shuffle. A deadlocked block raises an error. Shared memory is an
+// allocation of exactly the requested size, so that AddressSanitizer detects out-of-bounds
+// accesses, and is initialized to NaN.
 #pragma once
 
 #include <cmath>
@@ -63,13 +63,13 @@ inline float __expf(float x) { return std::exp(x); }
 
 namespace emulation {
 
-// The thread that runs.
+// Indices of the running thread, as in CUDA.
 extern dim3 thread, block, block_size, grid_size;
 
-// Waits for every thread of the block.
+// Waits for all threads of the block.
 void wait_for_block();
 
-// Gives a value to the warp, waits for the warp, and returns the value of a lane.
+// Publishes a value to the warp, waits for the warp, and returns the value of lane `source`.
 uint64_t exchange(uint64_t value, unsigned source);
 unsigned lane();
 
@@ -99,7 +99,7 @@ T from_lane(T value, unsigned source) {
 inline void __syncthreads() { emulation::wait_for_block(); }
 inline void __syncwarp(unsigned = ~0u) { emulation::exchange(0, 0); }
 
-// A source outside of the lane's group of `width` gives the lane its own value.
+// If the source is outside the lane's group of `width` lanes, a lane gets its own value.
 template <typename T>
 T __shfl_sync(unsigned, T value, int source, int width = 32) {
   const unsigned lane = emulation::lane();

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// The torch side of the emulation: kernels for tensors on the CPU. The device is as
-// large as the environment says, so that tests reach every way of dividing the work.
+// The torch side of the emulation: runs the CUDA ops on CPU tensors. Environment variables
+// set the size of the device, so that tests cover all ways of dividing the work.
 #pragma once
 
 #include <cstdlib>
 
 #include "emulation.h"
 
-// The kernels take the place of the CPU's own.
+// The emulated ops replace the CPU ops.
 #define MMADAPTOR_DEVICE CPU
 #define MMADAPTOR_LAUNCHED() static_cast<void>(0)
 
