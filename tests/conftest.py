@@ -10,6 +10,8 @@ HERE = pathlib.Path(__file__).parent
 # is left alone with one of them at the end.
 LONGEST = (
     'ops/test_cuda_emulation.py',
+    'acceptance/test_refusals.py',
+    'acceptance/test_resume.py',
     'test_end_to_end.py',
     'configs/test_configs.py',
     'models/test_compile.py',

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The main job as a user types it, on a handful of pictures."""
+"""The main job as a user types it, on a handful of images."""
 
 import os
 import pathlib

@@ -92,6 +92,8 @@ def load_config(args: argparse.Namespace) -> Config:
         name = os.path.splitext(os.path.basename(args.config))[0]
         cfg.work_dir = os.path.join('work_dirs', name)
     cfg.setdefault('runner_type', RUNNER_TYPE)
+    hooks = cfg.setdefault('default_hooks', {})  # which other runners need too
+    hooks.setdefault('strict_load', dict(type='mmadaptor.StrictLoadHook'))
     return cfg
 
 

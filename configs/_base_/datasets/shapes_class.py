@@ -20,6 +20,7 @@ train_dataloader = dict(
     batch_size=16,
     num_workers=2,
     persistent_workers=False,
+    collate_fn=dict(type='default_collate'),  # as mmpretrain's own tools set it
     sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
         type=dataset_type,
@@ -33,6 +34,7 @@ val_dataloader = dict(
     batch_size=16,
     num_workers=2,
     persistent_workers=False,
+    collate_fn=dict(type='default_collate'),  # as mmpretrain's own tools set it
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type=dataset_type,

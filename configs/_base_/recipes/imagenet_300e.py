@@ -7,7 +7,9 @@ _base_ = [
     '../default_runtime_cls.py',
 ]
 
-train_dataloader = dict(batch_size=128)
+collate = dict(type='default_collate')  # as mmpretrain's own tools set it
+train_dataloader = dict(batch_size=128, collate_fn=collate)
+val_dataloader = test_dataloader = dict(collate_fn=collate)
 train_cfg = dict(by_epoch=True, max_epochs=300, val_interval=1)
 val_cfg = dict()
 test_cfg = dict()

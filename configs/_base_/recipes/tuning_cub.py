@@ -22,6 +22,8 @@ model = dict(
     head=dict(in_channels=768, num_classes=200),
     train_cfg=None,
 )
+collate = dict(type='default_collate')  # as mmpretrain's own tools set it
+train_dataloader = val_dataloader = test_dataloader = dict(collate_fn=collate)
 train_cfg = dict(by_epoch=True, max_epochs=100, val_interval=1)
 val_cfg = dict()
 test_cfg = dict()

@@ -131,10 +131,12 @@ def _build_data(
         for split, dataset in datasets.items()
         for leaf in leaves(dataset, f'{split}_dataloader.dataset')
     ]
+    before = len(report.missing)
     for key, dataset in found:
         check_paths(key, dataset, report)
+    lacking = len(report.missing) > before
     _build_metrics(runner, splits, report)
-    if report.missing:  # reading annotations may take minutes
+    if lacking:  # reading annotations may take minutes
         return []
     read = [(key, data, initialize(key, data, report)) for key, data in found]
     for split, dataset in datasets.items():

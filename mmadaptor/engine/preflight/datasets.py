@@ -168,6 +168,7 @@ def _check_samples(key: str, dataset: Any, report: Report) -> None:
         if lost := [] if _remote(dataset) else missing_files(found):
             text = f'{len(lost)} of {len(found)} files do not exist (first: '
             report.problem(f'{text}{", ".join(lost[:3])})', f'{key} as {name}')
+    _note_left_out(key, dataset, set(paths['seg_map_path']), report)
     _note_absent(key, dataset, set(labels), 'sample', report)
     classes = len(classes_of(dataset))
     wrong = [label for label in labels if not 0 <= label < classes]
@@ -185,6 +186,24 @@ def missing_files(paths: list[str]) -> list[str]:
     for folder in {os.path.dirname(path) for path in paths}:
         there[folder] = set(os.listdir(folder)) if os.path.isdir(folder) else set()
     return [p for p in paths if os.path.basename(p) not in there[os.path.dirname(p)]]
+
+
+def _note_left_out(key: str, dataset: Any, masks: set[str], report: Report) -> None:
+    """Note masks without an image: mmseg lists the images only."""
+    suffix = getattr(dataset, 'seg_map_suffix', None)
+    part = getattr(dataset, 'ann_file', '') or getattr(dataset, '_indices', None)
+    folders = {os.path.dirname(mask) for mask in masks if suffix and not part}
+    extra = [
+        name
+        for folder in filter(os.path.isdir, folders)
+        for name in sorted(os.listdir(folder))
+        if name.endswith(suffix) and os.path.join(folder, name) not in masks
+    ]
+    if extra:
+        report.note(
+            f'{key}: {len(extra)} masks have no image and are left out: '
+            f'{", ".join(extra[:3])}'
+        )
 
 
 def _check_folders(key: str, dataset: Any, report: Report) -> None:

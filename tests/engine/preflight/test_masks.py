@@ -81,6 +81,18 @@ def test_half_of_the_masks_are_not_there(seg, root):
     assert f'2 of 4 files do not exist (first: {root}/masks/0.png, ' in problems(seg)
 
 
+def test_masks_without_images_are_noted_and_stop_nothing(seg, root):
+    (root / 'val' / '2.png').unlink()
+    assert build(seg).notes == [
+        'train_dataloader.dataset: 1 masks have no image and are left out: 2.png'
+    ]
+    (root / 'list.txt').write_text('0\n1\n')  # a part of them is asked for
+    seg.train_dataloader.dataset.ann_file = 'list.txt'
+    assert build(seg).notes == []
+    seg.train_dataloader.dataset.update(ann_file='', indices=2)
+    assert build(seg).notes == []
+
+
 def test_masks_are_checked_as_they_are_loaded(seg, root):
     """Of a long list only some are loaded before the start."""
     dataset = build(seg).train_dataloader.dataset
