@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Times whole models: `python -m benchmarks.models [--profile] [--json FILE]`.
+"""Time whole models: `python -m benchmarks.models [--profile] [--json FILE]`.
 
-b1, b2 and VMamba-T beside Swin-T and ConvNeXt-T of mmpretrain, in one process
-and in turn, so that what else the machine does hits all alike: inference and a
-training step (forward and backward, no optimizer) of a classifier at 224 px,
-batch 8, and inference of the detection backbone at 800 x 1280, batch 1.
-The medians count. `--profile` shows instead where a model's time goes.
+Compares b1, b2 and VMamba-T with mmpretrain's Swin-T and ConvNeXt-T. Measures
+inference and a training step (forward and backward, no optimizer) of a classifier
+at 224 px, batch 8, and inference of the detection backbone at 800 x 1280, batch 1.
+The models are timed alternately in one process, so that other load on the machine
+affects all of them equally; medians are reported. `--profile` instead prints the
+share of each part in the time of a model.
 """
 
 import argparse
@@ -42,11 +43,11 @@ BACKBONES: dict[str, Callable[[tuple[int, ...]], nn.Module]] = {
 
 
 class Classifier(nn.Module):
-    """A backbone's last map, averaged, and a linear layer.
+    """A backbone with global average pooling and a linear layer.
 
     Args:
-        backbone: Returns the map alone, in a tuple.
-        classes: Outputs.
+        backbone: Returns a tuple whose last element is the map `(B, C, H, W)`.
+        classes: Number of outputs.
     """
 
     def __init__(self, backbone: nn.Module, classes: int = CLASSES) -> None:
@@ -55,19 +56,12 @@ class Classifier(nn.Module):
         self.head = nn.LazyLinear(classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """The scores of images.
-
-        Args:
-            images: `(B, 3, H, W)`.
-
-        Returns:
-            `(B, classes)`.
-        """
+        """Compute the scores `(B, classes)` of images `(B, 3, H, W)`."""
         return self.head(self.backbone(images)[-1].mean((2, 3)))
 
 
 def inference(model: nn.Module, images: Tensor) -> Callable[[], None]:
-    """A call that runs the model without gradients, in evaluation mode."""
+    """Return a function that runs the model in evaluation mode without gradients."""
 
     def call() -> None:
         model.eval()
@@ -78,7 +72,7 @@ def inference(model: nn.Module, images: Tensor) -> Callable[[], None]:
 
 
 def training_step(model: nn.Module, images: Tensor) -> Callable[[], None]:
-    """A call that runs the model forth and back, in training mode."""
+    """Return a function that runs forward and backward in training mode."""
     labels = torch.arange(len(images)) % CLASSES
 
     def call() -> None:
@@ -90,13 +84,13 @@ def training_step(model: nn.Module, images: Tensor) -> Callable[[], None]:
 
 
 def calls_of(name: str) -> dict[str, Callable[[], None]]:
-    """What is timed of a model, by name, each called once already.
+    """Build the functions to time for a model, and run each once as a warm-up.
 
     Args:
         name: One of `BACKBONES`.
 
     Returns:
-        Calls named `inference`, `step` and `detection`.
+        Functions by name: `inference`, `step` and `detection`.
     """
     images = torch.randn(BATCH, 3, SIDE, SIDE)
     classifier = Classifier(BACKBONES[name]((3,)))
@@ -112,15 +106,15 @@ def calls_of(name: str) -> dict[str, Callable[[], None]]:
 
 
 def measure(names: list[str], repeats: int) -> list[dict]:
-    """Time models in turn.
+    """Time models alternately.
 
     Args:
-        names: Of `BACKBONES`.
-        repeats: Rounds; the medians count.
+        names: Keys of `BACKBONES`.
+        repeats: Number of rounds; the result is the median over rounds.
 
     Returns:
-        For each model its numbers by name: seconds, images a second, and the
-        ratios to Swin-T's if that is among them.
+        For each model a dict of seconds, images per second and, if Swin-T is among
+        the models, ratios to Swin-T.
     """
     calls = {name: calls_of(name) for name in names}
     rounds = [
@@ -157,12 +151,11 @@ PARTS = {
 
 
 def part_of(operator: str, shapes: list[list[int]]) -> str:
-    """The part of `PARTS` that an operator belongs to; its own name if none.
+    """Return the part of `PARTS` that an operator belongs to, or its name if none.
 
     Args:
-        operator: Its name.
-        shapes: Its inputs' shapes: a convolution with a kernel of one pixel is
-            a matrix product.
+        operator: Name of the operator.
+        shapes: Shapes of its inputs; 1x1 convolutions count as GEMMs.
     """
     if 'conv' in operator and any(
         len(shape) == 4 and shape[2:] == [1, 1] for shape in shapes
@@ -175,14 +168,14 @@ def part_of(operator: str, shapes: list[list[int]]) -> str:
 
 
 def shares(call: Callable[[], None], repeats: int) -> dict[str, float]:
-    """The share of each part in a call's time.
+    """Profile a function and return the share of each part in its time.
 
     Args:
-        call: What to run.
-        repeats: How often, all added up.
+        call: Function to profile.
+        repeats: Number of calls, summed.
 
     Returns:
-        Shares by part, the largest first; those under a hundredth are one.
+        Share by part, largest first. Parts of 1 % or less are summed as 'the rest'.
     """
     with profile(
         activities=[ProfilerActivity.CPU], record_shapes=True, acc_events=True
@@ -201,15 +194,15 @@ def shares(call: Callable[[], None], repeats: int) -> dict[str, float]:
 
 
 def main() -> None:
-    """Print the table, or the profile."""
+    """Print the table or the profile."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--models', nargs='+', choices=BACKBONES, default=[*BACKBONES])
     parser.add_argument('--threads', type=int, default=2)
     parser.add_argument('--repeats', type=int, default=7)
     parser.add_argument(
-        '--profile', action='store_true', help='where the time of each model goes'
+        '--profile', action='store_true', help='print the time share of each part'
     )
-    parser.add_argument('--json', type=Path, help='write the numbers here')
+    parser.add_argument('--json', type=Path, help='save the results to this file')
     args = parser.parse_args()
     keep_memory()
     torch.set_num_threads(args.threads)

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Times the ops: `python -m benchmarks.ops [--device cuda] [--json FILE]`.
+"""Time the ops: `python -m benchmarks.ops [--device cuda] [--json FILE]`.
 
-E, the unit on a CPU, is one `torch.exp` over a tensor of delta's size. It is
-timed in turn with every row, so that what else the machine does hits both
-alike. On a GPU (`benchmarks/ops_cuda.py`) it is a copy of the bytes that a pass
-has to move at least.
+On a CPU, times are given in units of E, one `torch.exp` over a tensor of the size of
+delta. E is timed alternately with every row, so that other load on the machine
+affects both equally. On a GPU (`benchmarks/ops_cuda.py`), the unit is a copy of the
+minimum number of bytes that a pass has to move.
 
-Freed memory is kept by the process, unless `--trim` is given: by default glibc
-gives it back to the system, more or less often as chance lays out the heap, and
-a fresh page then costs more than the work on it (see selective_scan/README.md).
+The process keeps freed memory unless `--trim` is given. By default glibc returns it
+to the system; how often depends on the layout of the heap, which is a matter of
+chance. A fresh page then costs more than the work on it (see
+selective_scan/README.md).
 """
 
 import argparse
@@ -36,7 +37,7 @@ Inputs = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Row:
-    """One op at one shape: its call and what it is given."""
+    """One op at one shape, with its inputs and options."""
 
     op: str
     shape: str
@@ -53,15 +54,12 @@ _normal.generator = torch.Generator()
 
 
 def sequence_row(states: int, groups: int, channels_last: bool) -> Row:
-    """The 1-D scan at VMamba-T's stage 1.
+    """Return the row of the 1-D scan at the size of VMamba-T's stage 1.
 
     Args:
         states: N.
-        groups: G of `B` and `C`.
-        channels_last: Whether neighbouring channels are neighbours in memory.
-
-    Returns:
-        The row.
+        groups: Number of groups G of `B` and `C`.
+        channels_last: Whether channels are contiguous in memory.
     """
     _normal.generator.manual_seed(0)
     channels = DIRECTIONS * CHANNELS
@@ -91,16 +89,13 @@ def sequence_row(states: int, groups: int, channels_last: bool) -> Row:
 
 
 def map_row(name: str, call: Callable[..., Tensor], states: int, options: dict) -> Row:
-    """The 2-D scan at the same size.
+    """Return the row of the 2-D scan at the size of VMamba-T's stage 1.
 
     Args:
-        name: What the row is called.
-        call: The op, or its composition.
+        name: Name of the row.
+        call: The op or its baseline.
         states: N.
-        options: More arguments of the call.
-
-    Returns:
-        The row.
+        options: Further keyword arguments of `call`.
     """
     _normal.generator.manual_seed(0)
     pixels = (1, SIDE, SIDE)
@@ -119,7 +114,7 @@ def map_row(name: str, call: Callable[..., Tensor], states: int, options: dict) 
 
 
 def memory_row() -> Row:
-    """Adaptor-T's gather, two groups of channels and four points."""
+    """Return the row of Adaptor-T's gather, two groups of channels and four points."""
     _normal.generator.manual_seed(0)
     groups, points = 2, 4
     pixels = (1, SIDE, SIDE, DIRECTIONS)
@@ -140,14 +135,13 @@ def memory_row() -> Row:
 
 
 def readout_row(name: str, call: Callable[..., Tensor]) -> Row:
-    """Adaptor-T in one pass, for eight images, places as it has them.
+    """Return the row of Adaptor-T in one pass, for eight images.
+
+    The number of groups and places is that of Adaptor-T.
 
     Args:
-        name: What the row is called.
-        call: The op, or its composition.
-
-    Returns:
-        The row.
+        name: Name of the row.
+        call: The op or its baseline.
     """
     _normal.generator.manual_seed(0)
     groups, places = 2, 4
@@ -169,16 +163,13 @@ def readout_row(name: str, call: Callable[..., Tensor]) -> Row:
 def convolution_row(
     name: str, call: Callable[..., Tensor], side: int, channels: int
 ) -> Row:
-    """Adaptor-S's convolutions of eight images.
+    """Return the row of Adaptor-S's convolutions, for eight images.
 
     Args:
-        name: What the row is called.
-        call: The op, or its composition.
-        side: Rows and columns.
+        name: Name of the row.
+        call: The op or its baseline.
+        side: Height and width of the map.
         channels: D.
-
-    Returns:
-        The row.
     """
     _normal.generator.manual_seed(0)
     dilations = (1, 2, 3)
@@ -190,7 +181,7 @@ def convolution_row(
 
 
 def rows() -> list[Row]:
-    """Every row of the table."""
+    """Return every row of the table."""
     softplus = dict(delta_softplus=True)
     scans = [
         sequence_row(states, groups, last)
@@ -208,7 +199,7 @@ def rows() -> list[Row]:
     ]
     convolutions = [
         convolution_row(name, call, SIDE // scale, CHANNELS * scale)
-        for scale in (1, 2, 4, 8)  # of VMamba-T's stages
+        for scale in (1, 2, 4, 8)  # VMamba-T's stages
         for name, call in (
             ('dilated_depthwise', ops.dilated_depthwise),
             ('dilated by torch', dilated_depthwise),
@@ -222,7 +213,7 @@ def rows() -> list[Row]:
 
 
 def keep_memory() -> bool:
-    """Tell glibc to keep what is freed; return whether it is there and does."""
+    """Make glibc keep freed memory; return whether glibc is present and accepts it."""
     trim_threshold, most_mappings = -1, -4  # M_TRIM_THRESHOLD, M_MMAP_MAX
     try:
         set_option = ctypes.CDLL(None).mallopt
@@ -232,14 +223,14 @@ def keep_memory() -> bool:
 
 
 def elapsed(call: Callable[[], object]) -> float:
-    """Seconds that a call takes."""
+    """Return the duration of a call in seconds."""
     start = time.perf_counter()
     call()
     return time.perf_counter() - start
 
 
 def peak_bytes(call: Callable[[], object]) -> int:
-    """The most memory that torch's allocator held for a call at one time."""
+    """Return the peak memory in bytes that torch's allocator holds during a call."""
     with profile(
         activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True
     ) as profiler:
@@ -253,15 +244,15 @@ def peak_bytes(call: Callable[[], object]) -> int:
 
 
 def measure(row: Row, dtype: torch.dtype, repeats: int) -> dict:
-    """Time a row against E, and count its memory.
+    """Time a row in units of E, and measure its memory.
 
     Args:
         row: The row.
-        dtype: Of the maps; parameters stay float32.
-        repeats: Rounds; the medians count.
+        dtype: Dtype of the maps; parameters stay float32.
+        repeats: Number of rounds; the result is the median over rounds.
 
     Returns:
-        The row's numbers by name.
+        Results by column.
     """
     wide = ('A', 'D', 'delta_bias', 'kernels')
     inputs = {
@@ -313,12 +304,12 @@ COLUMNS = dict(
 
 
 def line(result: dict) -> str:
-    """A row of the table, as text."""
+    """Format a row of the table."""
     return ' '.join(f'{result[k]:{form}}' for k, form in COLUMNS.items())
 
 
 def processor() -> str:
-    """The processor's name."""
+    """Return the model name of the processor."""
     try:
         lines = Path('/proc/cpuinfo').read_text().splitlines()
     except OSError:
@@ -328,7 +319,7 @@ def processor() -> str:
 
 
 def commit() -> str:
-    """The commit that is measured, with a + if more was changed."""
+    """Return the current commit, with a + if there are uncommitted changes."""
     described = subprocess.run(
         ['git', 'describe', '--always', '--dirty=+'],
         capture_output=True,
@@ -350,10 +341,10 @@ def main() -> None:
     )
     parser.add_argument('--threads', type=int, default=2)
     parser.add_argument('--repeats', type=int, default=25)
-    parser.add_argument('--only', default='', help='rows whose op has this')
-    parser.add_argument('--json', type=Path, help='write the numbers here')
+    parser.add_argument('--only', default='', help='only ops whose name contains this')
+    parser.add_argument('--json', type=Path, help='save the results to this file')
     parser.add_argument(
-        '--trim', action='store_true', help='let freed memory go back to the system'
+        '--trim', action='store_true', help='return freed memory to the system'
     )
     args = parser.parse_args()
     if args.device == 'cuda':

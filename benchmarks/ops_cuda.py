@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Times the ops on a GPU against a copy of the bytes they have to move.
+"""Time the ops on a GPU relative to a copy of the bytes they have to move.
 
-The least traffic of a forward pass is each input read and each output written
-once; of the backward pass, that of all inputs, the gradients that come in and
-those that go out. A copy of n bytes reads and writes n/2 of them.
+The minimum traffic of a forward pass is to read each input and write each output
+once; that of a backward pass is to read all inputs and the incoming gradients and
+to write the outgoing ones. A copy with a traffic of n bytes reads n/2 and writes n/2.
 """
 
 import json
@@ -18,8 +18,8 @@ from torch import Tensor
 from mmadaptor import ops
 from mmadaptor.ops.dilated_depthwise.reference import dilated_depthwise
 
-# (batch, height, width, channels, states): VMamba-T's stages at batch 128, one
-# image at stage 1, and the detection backbone's.
+# (batch, height, width, channels, states): VMamba-T's stages at batch 128, one image
+# at stage 1, stage 1 of the detection backbone, and 16 states.
 SHAPES = (
     (128, 56, 56, 96, 1),
     (128, 28, 28, 192, 1),
@@ -34,14 +34,14 @@ WIDE = ('A', 'D', 'delta_bias', 'kernels')
 
 @dataclass
 class Row:
-    """An op and what it is called with.
+    """One op at one shape, with its inputs and options.
 
     Args:
-        op: What the row is called.
-        shape: Of the map that it is about.
-        call: The op, or its composition.
-        inputs: Its tensors by name; those that want gradients get them.
-        options: Its other arguments.
+        op: Name of the row.
+        shape: Batch, height, width, channels and states.
+        call: The op or its baseline.
+        inputs: Tensor arguments by name, all leaves that require gradients.
+        options: Other keyword arguments.
     """
 
     op: str
@@ -51,19 +51,19 @@ class Row:
     options: dict
 
     def run(self) -> Tensor:
-        """Calls it."""
+        """Call the op."""
         return self.call(**self.inputs, **self.options)
 
 
 def leaves(
     sizes: dict[str, tuple[int, ...]], dtype: torch.dtype, device: str
 ) -> dict[str, Tensor]:
-    """Tensors that want gradients.
+    """Create random tensors that require gradients.
 
     Args:
-        sizes: Their shapes by name.
-        dtype: Of all but those of `WIDE`, which are float32.
-        device: Where they are.
+        sizes: Shapes by name.
+        dtype: Dtype of all tensors except those in `WIDE`, which are float32.
+        device: Device of the tensors.
 
     Returns:
         The tensors by name.
@@ -87,12 +87,12 @@ def rows(
     device: str = 'cuda',
     shapes: tuple[tuple[int, ...], ...] = SHAPES,
 ) -> Iterator[Row]:
-    """Every row of the table, each made as it is asked for.
+    """Generate the rows of the table.
 
     Args:
-        dtype: Of the maps.
-        device: Where they are.
-        shapes: Batch, height, width, channels and states.
+        dtype: Dtype of the maps.
+        device: Device of the tensors.
+        shapes: Batch, height, width, channels and states of each row.
 
     Yields:
         The rows.
@@ -132,7 +132,7 @@ def rows(
                 dict(dilations=(1, 2, 3)),
             )
         if dtype != torch.float32:
-            continue  # the states are float32 whatever the maps are
+            continue  # states are float32 for any dtype of the maps
         sizes = dict(
             values=(*pixels, 4, channels),
             predicted=(*pixels, 4, 24),
@@ -148,7 +148,7 @@ def rows(
 
 
 def milliseconds(call: Callable[[], object], repeats: int) -> float:
-    """The median time of a call on the GPU."""
+    """Return the median time of a call on the GPU, in milliseconds."""
     for _ in range(3):
         call()
     times = []
@@ -163,21 +163,21 @@ def milliseconds(call: Callable[[], object], repeats: int) -> float:
 
 
 def copy_time(size: int, repeats: int) -> float:
-    """What a copy takes that moves so many bytes, read and written."""
+    """Return the time in ms of a copy that reads and writes `size` bytes in total."""
     source = torch.empty(max(size // 2, 1), dtype=torch.uint8, device='cuda')
     target = torch.empty_like(source)
     return milliseconds(lambda: target.copy_(source), repeats)
 
 
 def measure(row: Row, repeats: int) -> dict:
-    """Time a row.
+    """Time a row relative to a copy.
 
     Args:
         row: The row.
-        repeats: Rounds; the medians count.
+        repeats: Number of rounds; the result is the median over rounds.
 
     Returns:
-        The row's numbers by name.
+        Results by column.
     """
     weight = torch.randn_like(row.run())
 
@@ -210,13 +210,16 @@ def main(repeats: int, only: str, target: Path | None, commit: str) -> None:
     """Print the table.
 
     Args:
-        repeats: Rounds of each row.
-        only: Rows whose op has this in its name.
-        target: Where to write the numbers, if anywhere.
-        commit: Of the working tree, for the record.
+        repeats: Number of rounds of each row.
+        only: Measure only ops whose name contains this.
+        target: JSON file for the results, or None.
+        commit: Commit to record with the results.
+
+    Raises:
+        SystemExit: If torch finds no GPU.
     """
     if not torch.cuda.is_available():
-        raise SystemExit('--device cuda: torch finds no GPU here.')
+        raise SystemExit('--device cuda: torch found no GPU.')
     about = dict(
         gpu=torch.cuda.get_device_name(),
         repeats=repeats,

@@ -107,7 +107,7 @@ class Step:
 
 
 def check_machine() -> None:
-    """Raise if Python, its headers, the compiler or disk space do not suffice."""
+    """Raise if a supported Python, its headers, a compiler or disk space is missing."""
     if not (3, 10) <= sys.version_info[:2] <= (3, 12):
         raise SetupError(
             'mmadaptor needs Python 3.10, 3.11 or 3.12, got '

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is timed on a GPU can be called, with gradients to all of it."""
+"""Test that every row of the GPU benchmark runs and has gradients of all inputs."""
 
 import pytest
 import torch

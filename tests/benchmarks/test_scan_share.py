@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much of a scan's output comes through its states."""
+"""Test the share of a scan's output that passes through its states."""
 
 import pytest
 import torch

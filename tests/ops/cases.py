@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Inputs for the scan's tests: every form of every argument, seeded."""
+"""Seeded inputs for the tests of the scan, with every form of every argument."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ NAMES = ('u', 'delta', 'A', 'B', 'C', 'D', 'z', 'delta_bias')
 
 @dataclass(frozen=True)
 class Case:
-    """The shapes of one call; `B` and `C` are the ranks of their tensors."""
+    """Shapes and options of one call; `B` and `C` are the ranks of those tensors."""
 
     batch: int = 2
     channels: int = 6
@@ -27,7 +27,7 @@ class Case:
     channels_last: bool = False
 
     def inputs(self, dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
-        """The tensors by name, each a leaf that wants its gradient."""
+        """Create the tensors by name, all leaves that require gradients."""
         generator = torch.Generator().manual_seed(0)
         wide = torch.float64 if dtype == torch.float64 else torch.float32
 
@@ -50,7 +50,7 @@ class Case:
             )
 
         delta, bias = sequence(), normal(self.channels)
-        if not self.softplus:  # a step is positive
+        if not self.softplus:  # steps must be positive
             delta, bias = delta.abs() * 0.5, bias.abs() * 0.5
         tensors = dict(
             u=sequence().to(dtype),

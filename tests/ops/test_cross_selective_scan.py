@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The 2-D scan against its definition: explicit pixel orders."""
+"""Test the 2-D scan against its definition with explicit pixel orders."""
 
 import pytest
 import torch
@@ -34,7 +34,7 @@ TOLERANCE = {
 
 
 def make(batch, height, width, channels, states, dtype=torch.float64):
-    """Inputs by name, leaves: maps of the dtype, parameters float32 or wider."""
+    """Create leaf tensors by name: maps of `dtype`, parameters float32 or wider."""
     generator = torch.Generator().manual_seed(0)
     wide = torch.float64 if dtype == torch.float64 else torch.float32
 
@@ -69,7 +69,7 @@ def assert_near(name, actual, expected, dtype):
 
 
 def check(compiled, definition, inputs, **options):
-    """Outputs and every gradient, by name; the definition in float64."""
+    """Compare outputs and all gradients with the definition in float64."""
     dtype = next(iter(inputs.values())).dtype
     exact = {k: v.detach().double().requires_grad_() for k, v in inputs.items()}
     results, expected = compiled(**inputs, **options), definition(**exact, **options)
@@ -94,7 +94,7 @@ def check(compiled, definition, inputs, **options):
 
 
 def both(x, delta, A, B, C, D=None, delta_bias=None, delta_softplus=False):
-    """The definition of a call that returns the states too."""
+    """Compute output and states by the definition."""
     return (
         reference.cross_selective_scan(
             x, delta, A, B, C, D, delta_bias, delta_softplus
@@ -213,7 +213,7 @@ def run_all(inputs):
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16], ids=str)
 def test_threads_do_not_change_a_bit(dtype):
-    """Also where there are fewer blocks than threads (see PreparedScan)."""
+    """This also holds for fewer blocks than threads (see PreparedScan)."""
     inputs = make(1, 11, 9, 40, 2, dtype)
     threads = torch.get_num_threads()
     try:
@@ -269,7 +269,7 @@ def test_expanded_and_flipped_inputs():
 
 @pytest.mark.parametrize('height, width', [(3, 5), (8, 2)])
 def test_compiled_for_any_size(height, width):
-    """One graph serves every size, as the fake kernels say."""
+    """The fake kernels allow one graph for all sizes."""
 
     @torch.compile(fullgraph=True, dynamic=True, backend='aot_eager')
     def function(inputs):
@@ -298,7 +298,7 @@ def test_readout_of_the_states_is_the_scan(size):
 
 
 def test_a_hand_computed_map():
-    """With no decay and unit steps, a direction's state is a running sum."""
+    """Without decay and with unit steps, the state of a direction is a running sum."""
     x = torch.tensor([[1.0, 2.0], [3.0, 4.0]]).view(1, 2, 2, 1)
     one = torch.ones(1, 2, 2, 4, 1)
     states = cross_selective_scan_states(x, one, torch.zeros(4, 1, 1), one)
@@ -314,7 +314,7 @@ def test_a_hand_computed_map():
 
 
 def test_turning_the_map_turns_the_result():
-    """Transposing the map exchanges rows and columns, and nothing else."""
+    """Transposing the map only exchanges rows and columns."""
     inputs = make(1, 5, 8, 4, 2)
     swap = [1, 0, 3, 2]
     turned = {
@@ -403,7 +403,7 @@ def test_low_states_are_refused():
 
 
 def test_one_output_alone_has_its_gradient():
-    """Of y, the states and the readout; the other's gradient is absent."""
+    """Test a loss of `y` or of the states alone, without a gradient of the other."""
     inputs = make(1, 3, 4, 5, 2)
     y, states = cross_selective_scan(**inputs, return_states=True)
     exact_y, exact_states = both(**inputs)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ops on a GPU against the CPU: `make test-cuda`, where there is one.
+"""Test the ops on a GPU against the CPU: `make test-cuda`.
 
-Needs torch and pytest alone, like `mmadaptor.ops`.
+Requires only torch and pytest, like `mmadaptor.ops`.
 """
 
 import math
@@ -32,15 +32,16 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU'),
 ]
 DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
-# What no processor is without takes all directions in one block.
+# With at least one block per multiprocessor, each block takes all four directions.
 PROCESSORS = (
     torch.cuda.get_device_properties(0).multi_processor_count
     if torch.cuda.is_available()
     else 132
 )
 OF_192, OF_96 = math.ceil(PROCESSORS / 6), math.ceil(PROCESSORS / 3)
-# Enough of them; an image alone, in segments; enough whose sum is on the chip in
-# blocks of 16 channels, and whose sum does not fit there; many states.
+# In order: enough blocks for all multiprocessors; one image, in segments; enough
+# blocks, with the sum in shared memory in blocks of 16 channels; the same with a sum
+# too large for shared memory; many states.
 LARGE = [
     (OF_192, 28, 28, 192, 1),
     (1, 56, 56, 96, 1),
@@ -58,7 +59,7 @@ def on_gpu(inputs):
 
 
 def results_of(function, inputs):
-    """Outputs and every gradient."""
+    """Return outputs and all gradients."""
     results = function(**inputs)
     results = results if isinstance(results, tuple) else (results,)
     generator = torch.Generator().manual_seed(1)
@@ -166,7 +167,7 @@ def test_repeats_are_equal_bit_for_bit(size):
 
 @pytest.mark.parametrize('size', LARGE[:2], ids=str)
 def test_a_graph_captures_forward_and_backward(size):
-    # No graph of torch's from another stream may be alive in the capture.
+    # No autograd graph from another stream may be alive during the capture.
     inputs = on_gpu(make(*size, torch.bfloat16))
     weight = torch.randn_like(inputs['x'])
 
@@ -219,7 +220,8 @@ def test_wrong_input_says_the_same_as_on_the_cpu():
 )
 @pytest.mark.parametrize('tool', ['memcheck', 'racecheck', 'synccheck'])
 def test_compute_sanitizer(tool):
-    # torch's cache would hand out parts of allocations, beyond which nothing is seen.
+    # torch's caching allocator hands out parts of larger allocations, and the sanitizer
+    # does not see accesses beyond such a part.
     environment = {**os.environ, SANITIZED: '1', 'PYTORCH_NO_CUDA_MEMORY_CACHING': '1'}
     done = subprocess.run(
         [

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The CUDA kernels compiled for each kind of GPU, with none in sight."""
+"""Compile the CUDA kernels for each GPU architecture; needs nvcc but no GPU."""
 
 import pathlib
 import re
@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 CSRC = pathlib.Path(__file__).parents[2] / 'mmadaptor' / 'csrc' / 'cuda'
-ARCHITECTURES = (80, 90, 120)  # setup.py's
+ARCHITECTURES = (80, 90, 120)  # as in setup.py
 SOURCES = sorted(path.name for path in CSRC.glob('*.cu'))
 
 nvcc = shutil.which('nvcc')

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The CUDA kernels' own source, run by the ops' tests on an emulated device.
+"""Run the ops' tests with the CUDA kernels' source on an emulated device.
 
-AddressSanitizer has to be loaded first, so the tests run in a process of their
-own, where the kernels take the place of the CPU's.
+AddressSanitizer must be loaded first, so the tests run in a separate process, where
+the CUDA kernels replace the CPU kernels.
 """
 
 import os
@@ -15,11 +15,14 @@ from emulation import build
 
 HERE = pathlib.Path(__file__).parent
 WIDE = 'float32 or float64'
-# What the ops are compared in, and which, on: few processors, the directions one
-# after the other, their sum on the chip; in blocks of 16 channels if there is no
-# room for 32; or in memory. Bands of a few pixels: what is left beside the list of
-# hits. Many processors: a map of each direction, and paths in segments. And another
-# order of the threads.
+# For each emulated device: its settings, and the dtypes and ops that are compared.
+# - sum on the chip: few multiprocessors; the directions are processed one after the
+#   other, with their sum in shared memory.
+# - 16 channels: the same, in blocks of 16 channels, as 32 do not fit.
+# - sum in memory: the same, with the sum in global memory.
+# - narrow bands: the list of hits leaves shared memory for only a few pixels a band.
+# - segments: many multiprocessors; one map per direction, and paths in segments.
+# - last thread first: another order of the threads.
 DEVICES = {
     'sum on the chip': (
         {},
@@ -74,7 +77,7 @@ def library():
 
 
 def run_tests(library, ops, selected, environment):
-    """Run some tests of some ops with the kernels of a library."""
+    """Run the selected tests of `ops` with the kernels of `library`."""
     sanitizers = [build.sanitizer(f'lib{n}.so') for n in ('asan', 'ubsan')]
     environment = dict(
         os.environ,
@@ -111,10 +114,10 @@ def test_the_ops_are_their_definitions(library, device):
 
 
 def test_torch_finds_nothing_else(library):
-    """Strides, opcheck, autocast, wrong input.
+    """Run tests of strides, opcheck, autocast, wrong inputs and sums of half types.
 
-    And the sums of half types. Gradients are compared with the definition's above, to 1e-12, which gradcheck
-    would do to 1e-5 in a thousand launches.
+    gradcheck is left out: `test_the_ops_are_their_definitions` compares gradients with
+    the definition's to 1e-12; gradcheck compares to 1e-5, in a thousand launches.
     """
     run_tests(
         library,
@@ -131,7 +134,7 @@ def test_torch_finds_nothing_else(library):
 
 
 def test_what_has_no_kernels_of_its_own(library):
-    """memory_readout by memory_select's."""
+    """Test `memory_readout`, which uses the kernels of `memory_select`."""
     run_tests(
         library,
         ['memory_readout'],

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""memory_select and memory_readout on a GPU against the CPU; see test_cuda.py."""
+"""Test memory_select and memory_readout on a GPU against the CPU; see test_cuda.py."""
 
 import os
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Depthwise convolutions of several dilations, against torch's one by one."""
+"""Test the sum of dilated depthwise convolutions against separate torch calls."""
 
 import pytest
 import torch
@@ -11,12 +11,12 @@ from mmadaptor.ops.dilated_depthwise import reference
 SIZES = [
     ((2, 5, 7, 6), (1, 2, 3)),
     ((1, 9, 8, 16), (1,)),
-    ((2, 3, 4, 24), (2, 4)),  # beyond the map
+    ((2, 3, 4, 24), (2, 4)),  # taps beyond the map
     ((1, 1, 1, 3), (1, 2, 3)),
     ((1, 1, 6, 5), (3, 1)),
-    ((1, 33, 130, 17), (1, 2, 3)),  # several patches a map
+    ((1, 33, 130, 17), (1, 2, 3)),  # several patches per map
     ((3, 7, 7, 35), (2, 2)),
-    ((3, 43, 5, 35), (1, 2)),  # on a GPU the rows are added up in parts
+    ((3, 43, 5, 35), (1, 2)),  # on a GPU, rows are summed in parts
     ((1, 4, 5, 2), (1000, 2)),
     ((0, 4, 5, 6), (1, 2)),
 ]
@@ -29,7 +29,7 @@ TOLERANCE = {
 
 
 def make(size, dilations, dtype=torch.float64):
-    """y and kernels, leaves that want their gradients."""
+    """Create y and kernels, leaves that require gradients."""
     generator = torch.Generator().manual_seed(0)
     wide = torch.float64 if dtype == torch.float64 else torch.float32
 
@@ -42,11 +42,11 @@ def make(size, dilations, dtype=torch.float64):
 
 
 def results(function, y, kernels, dilations):
-    """The sum and both gradients, by name."""
+    """Return the sum and both gradients, by name."""
     out = function(y, kernels, dilations)
     generator = torch.Generator().manual_seed(1)
     weight = torch.randn(out.shape, generator=generator, dtype=torch.float64)
-    # Of the half types' own numbers, so that nothing is rounded away here.
+    # bfloat16 values, so that converting them to each dtype loses nothing.
     grads = torch.autograd.grad(out, [y, kernels], weight.bfloat16().to(out))
     return dict(zip(['out', 'y', 'kernels'], [out, *grads]))
 
@@ -76,7 +76,7 @@ def test_it_equals_its_definition(size, dilations, dtype):
 
 
 def test_half_types_are_summed_in_float32():
-    """One rounding, at the end; and none of the kernels' gradients."""
+    """Results are rounded once, at the end; the kernels' gradients are not rounded."""
     for dtype in (torch.bfloat16, torch.float16):
         y, kernels = make((2, 9, 7, 20), (1, 2, 3), dtype)
         wide = [t.detach().float().requires_grad_() for t in (y, kernels)]
@@ -166,7 +166,7 @@ def test_strides_do_not_matter():
         ),
         expected,
     )
-    # An incoming gradient that is one number, expanded.
+    # An incoming gradient that is one expanded number.
     out = dilated_depthwise(y, kernels, (1, 2))
     ones = torch.autograd.grad(out, [y, kernels], torch.ones_like(out))
     out = dilated_depthwise(y, kernels, (1, 2))
@@ -175,7 +175,7 @@ def test_strides_do_not_matter():
 
 
 def test_a_hand_computed_map():
-    """Around a single one, what the turned kernels are."""
+    """A map with a single one yields the flipped kernels around it."""
     y = torch.zeros(1, 5, 5, 1)
     y[0, 2, 2] = 1.0
     kernels = torch.stack([torch.arange(9.0), 10 * torch.arange(9.0)]).view(2, 1, 3, 3)
@@ -194,7 +194,7 @@ def test_a_hand_computed_map():
 
 
 def test_kernels_of_0_leave_the_map():
-    """Every number; a negative zero becomes a positive one, as in any sum."""
+    """The map is unchanged, except that -0.0 becomes 0.0, as in any sum."""
     y = torch.randn(2, 5, 7, 19)
     y[0, 1] = -0.0
     out = dilated_depthwise(y, torch.zeros(3, 19, 3, 3), (1, 2, 3))
@@ -203,7 +203,7 @@ def test_kernels_of_0_leave_the_map():
 
 
 def test_what_is_outside_counts_as_zero():
-    """A patch's border that is not the map's sees its neighbours' pixels."""
+    """Only pixels outside the map count as zero, not those outside a patch."""
     y = torch.ones(1, 40, 150, 1)
     kernels = torch.ones(1, 1, 3, 3)
     rows = 1 + (torch.arange(40) >= 2).int() + (torch.arange(40) < 38).int()
@@ -222,8 +222,8 @@ def test_autocast_takes_y_as_it_is():
         assert actual['out'].dtype == dtype
 
 
-# Of a map `(1, 3, 4, 6)` and dilations 1 and 2: the argument to change, and what
-# is said of it.
+# For a map `(1, 3, 4, 6)` and dilations 1 and 2: argument to change, wrong value, and
+# expected message.
 WRONG = {
     'rank of y': (
         'y',

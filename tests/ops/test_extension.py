@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is said of compiled ops that cannot be used."""
+"""Test the errors for missing, outdated or CPU-only compiled ops."""
 
 import pytest
 import torch

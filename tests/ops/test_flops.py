@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What torch's counter says of the ops; it has two for a multiply-add."""
+"""Test the ops in torch's FLOP counter, which counts a multiply-add as 2 FLOPs."""
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -46,7 +46,7 @@ def test_gather_and_readout():
     states = torch.randn(*TOKENS, CHANNELS, STATES)
     locations, weights = torch.ones(*TOKENS, 2, 3, 2), torch.ones(*TOKENS, 2, 3)
     gather = counted(memory_select, states, locations, weights)
-    assert gather == states.numel() * 3 * 4  # places, pixels around each
+    assert gather == states.numel() * 3 * 4  # 3 places, 4 pixels around each
     assert counted(cross_readout, states, torch.randn(*TOKENS, STATES)) == (
         states.numel()
     )
@@ -56,7 +56,7 @@ def test_convolutions_of_three_dilations():
     y, kernels = torch.randn(2, 3, 5, 6), torch.randn(3, 6, 3, 3)
     assert counted(dilated_depthwise, y, kernels, (1, 2, 3)) == (
         y.numel() * 3 * 9
-    )  # dilations, taps
+    )  # 3 dilations, 9 taps
 
 
 def test_a_backward_pass_counts_twice():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ops' tests again, where torch is told to use another instruction set."""
+"""Run the ops' tests with each instruction set that torch can be set to use."""
 
 import os
 import pathlib
@@ -10,7 +10,7 @@ import pytest
 import torch
 
 HERE = pathlib.Path(__file__).parent
-LEVELS = ['default', 'avx2', 'avx512']  # each has what is before it
+LEVELS = ['default', 'avx2', 'avx512']  # each includes those before it
 VECTORISED = [
     'cross_selective_scan',
     'dilated_depthwise',
@@ -26,7 +26,7 @@ def test_every_instruction_set(capability):
     here = torch.backends.cpu.get_cpu_capability().lower()
     if capability == here:
         pytest.skip('this process runs it already')
-    # torch would take the processor's word for it, and die.
+    # torch does not check for support and would crash with an illegal instruction.
     if capability not in LEVELS[: LEVELS.index(here) if here in LEVELS else 0]:
         pytest.skip(f'this processor has {here}')
     done = subprocess.run(

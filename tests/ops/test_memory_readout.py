@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Adaptor-T in one pass against the gather and the readout."""
+"""Test Adaptor-T in one pass against the gather and the readout."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ SIZES = [
     (1, 3, 2, 1, 64, 2, 40),
     (1, 2, 3, 2, 3, 1, 60),
     (1, 3, 3, 1, 267, 1, 3),
-]  # in several blocks
+]  # the last one spans several blocks
 
 
 def make(
@@ -47,7 +47,7 @@ def changed(inputs, change):
 
 
 def gradients(function, inputs):
-    """The result and the gradients of all tensors, by name."""
+    """Return the result and the gradients of all tensors, by name."""
     result = function(**inputs)
     generator = torch.Generator().manual_seed(1)
     weight = torch.randn(result.shape, generator=generator, dtype=torch.float64).to(
@@ -75,7 +75,7 @@ def test_it_equals_its_definition(size, dtype):
 
 
 def test_it_is_the_gather_and_the_readout():
-    """As Adaptor-T puts them together for more states than one."""
+    """Adaptor-T combines these two ops if there is more than one state."""
     inputs = changed(make(2, 4, 5, 4, 6, 2, 3), torch.Tensor.detach)
     offsets = inputs['predicted'][..., :12].unflatten(-1, (2, 3, 2))
     row, column = torch.meshgrid(torch.arange(4), torch.arange(5), indexing='ij')
@@ -93,10 +93,10 @@ def test_it_is_the_gather_and_the_readout():
 
 
 def test_a_hand_computed_readout():
-    """Two directions: a pixel to the left, and halfway to two on the right."""
+    """Two directions: one reads the left pixel, the other two places to the right."""
     values = torch.tensor([[1.0, 2.0, 4.0], [3.0, 5.0, 9.0]]).T.view(1, 1, 3, 2, 1)
     predicted = torch.zeros(1, 1, 3, 2, 6)
-    # Offsets (row, column) of both places, in pixels of 2; then their logits.
+    # Offsets (row, column) of both places, in units of 2 pixels; then their logits.
     predicted[0, 0, 1, 0] = torch.tensor([0.0, -0.5, 9.0, 9.0, 0.0, -1e4])
     predicted[0, 0, 1, 1] = torch.tensor(
         [0.0, 0.5, 0.0, 0.25, 0.0, torch.tensor(3.0).log()]
@@ -173,7 +173,7 @@ def test_strides_do_not_matter():
         gradients(memory_readout, changed(inputs, strided)),
         gradients(memory_readout, inputs),
     )
-    # An incoming gradient that is one number, expanded.
+    # An incoming gradient that is one expanded number.
     y = memory_readout(**inputs)
     ones = torch.autograd.grad(y, list(tensors(inputs).values()), torch.ones_like(y))
     y = memory_readout(**inputs)
@@ -203,7 +203,7 @@ def test_autocast_casts_to_the_values_dtype():
 def test_what_is_not_finite_gives_nan_to_its_group(value):
     size = (1, 3, 3, 1, 4, 2, 2)
     clean = gradients(memory_readout, make(*size))
-    # Of the second group's first place: its row, and its logit.
+    # The row and the logit of the second group's first place.
     for at in (4, 10):
         inputs = changed(make(*size), torch.Tensor.detach)
         inputs['predicted'][0, 1, 2, 0, at] = value
@@ -231,7 +231,7 @@ def test_places_outside_count_as_zero(value):
             assert (result == 0).all(), name
 
 
-# Of `(1, 3, 3, 1, 4, 2, 2)`: the argument to change, and what is said of it.
+# For size `(1, 3, 3, 1, 4, 2, 2)`: argument to change, wrong value, expected message.
 WRONG = {
     'rank of values': (
         'values',

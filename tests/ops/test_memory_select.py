@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Adaptor-T's gather against `grid_sample` at each place."""
+"""Test Adaptor-T's gather against `grid_sample` at each place."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ SIZES = [
     (1, 2, 3, 2, 64, 2, 2, 40),
     (1, 1, 2, 1, 3, 1, 1, 300),
     (1, 3, 3, 1, 267, 1, 1, 3),
-]  # rows in several blocks
+]  # the rows of the last one span several blocks
 TOLERANCE = {torch.float64: 1e-13, torch.float32: 1e-5}
 
 
@@ -41,7 +41,7 @@ def make(
 
     tokens = (batch, height, width, directions)
     size = torch.tensor([height, width], dtype=dtype)
-    places_ = normal(*tokens, groups, places, 2) * 0.4 + 0.5  # some outside
+    places_ = normal(*tokens, groups, places, 2) * 0.4 + 0.5  # some outside the map
     return dict(
         states=normal(*tokens, channels, states).requires_grad_(),
         locations=(places_ * size).requires_grad_(),
@@ -50,7 +50,7 @@ def make(
 
 
 def gradients(function, inputs):
-    """The result and the gradients of all arguments, by name."""
+    """Return the result and the gradients of all arguments, by name."""
     result = function(**inputs)
     generator = torch.Generator().manual_seed(1)
     weight = torch.randn(result.shape, generator=generator, dtype=torch.float64).to(
@@ -159,7 +159,7 @@ def test_strides_do_not_matter():
     memory = memory_select(**strided)
     strided['states'] = strided['states'].contiguous().requires_grad_()
     assert torch.equal(memory, memory_select(**strided))
-    # An incoming gradient that is one number, expanded.
+    # An incoming gradient that is one expanded number.
     memory = memory_select(**strided)
     ones = torch.autograd.grad(memory, list(strided.values()), torch.ones_like(memory))
     memory = memory_select(**strided)
@@ -191,7 +191,7 @@ def test_autocast_casts_to_the_states_dtype():
 
 
 def test_a_hand_computed_sum():
-    """Halfway between four pixels, on a pixel, and half outside the map."""
+    """The places are halfway between four pixels, on a pixel and half outside."""
     states = torch.tensor([[1.0, 2.0], [3.0, 4.0]]).view(1, 2, 2, 1, 1, 1)
     locations = torch.zeros(1, 2, 2, 1, 1, 3, 2)
     locations[0, 0, 0, 0, 0] = torch.tensor([[0.5, 0.5], [1.0, 0.0], [-0.5, 1.0]])
@@ -231,7 +231,7 @@ def test_a_location_that_is_not_finite_gives_nan_there(value, axis):
     assert nan('memory') == [[0, 1, 2, 0, 2, 0], [0, 1, 2, 0, 3, 0]]
     assert nan('locations') == [[0, 1, 2, 0, 1, 0, 0], [0, 1, 2, 0, 1, 0, 1]]
     assert nan('weights') == [[0, 1, 2, 0, 1, 0]]
-    assert not nan('states')  # the place is no pixel's
+    assert not nan('states')  # a NaN place has no pixels
     for name in ('locations', 'weights'):
         kept = ~results[name].isnan()
         assert torch.equal(results[name][kept], clean[name][kept])
@@ -253,7 +253,7 @@ def test_places_outside_count_as_zero(value):
 
 
 def test_what_lies_outside_is_not_read():
-    """A map whose border is NaN does not spoil a place beyond it."""
+    """A NaN map does not affect places outside it."""
     inputs = make(1, 3, 3, 1, 4, 1, 2, 2)
     inputs['states'] = torch.full_like(inputs['states'], float('nan'))
     outside = torch.full_like(inputs['locations'], 5.0)
@@ -261,7 +261,7 @@ def test_what_lies_outside_is_not_read():
     assert (memory == 0).all()
 
 
-# Of `(1, 3, 3, 1, 4, 1, 2, 2)`: the argument to change, and what is said of it.
+# For size `(1, 3, 3, 1, 4, 1, 2, 2)`: argument to change, wrong value, expected message.
 WRONG = {
     'rank of states': (
         'states',

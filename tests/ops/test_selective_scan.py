@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The compiled scan against its definition, and as a citizen of torch."""
+"""Test the compiled scan against its definition, and its integration into torch."""
 
 import subprocess
 import sys
@@ -21,7 +21,7 @@ TOLERANCE = {
 
 
 def assert_near(name, actual, expected, dtype):
-    # Of the largest element, or of the terms (of the order of 1) it is a sum of.
+    # Relative to the largest element, or to its summands, which are of the order of 1.
     scale = expected.abs().max().item() if expected.numel() else 1.0
     torch.testing.assert_close(
         actual,
@@ -44,7 +44,7 @@ def scan_states(function, case, inputs):
 
 
 def compare(call, compiled, definition, case, dtype):
-    """Outputs and every gradient, by name; the definition in float64."""
+    """Compare outputs and all gradients with the definition in float64."""
     inputs = case.inputs(dtype)
     exact = {k: v.detach().double().requires_grad_() for k, v in inputs.items()}
     results, expected = call(compiled, case, inputs), call(definition, case, exact)
@@ -316,6 +316,6 @@ def test_without_the_library_the_call_says_how_to_build_it():
 
 
 def test_memory_does_not_grow_with_the_states():
-    """y and a state a chunk; all the states alone would be 7 times the inputs."""
+    """Only y and one state per chunk are stored; all states would be 7x the inputs."""
     row = sequence_row(16, 4, False)
     assert measure(row, torch.float32, 1)['forward_memory_in_inputs'] < 1

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The cue of a disc is at one of its corners, and nothing covers it."""
+"""Test that the cue of a disc is the lamp at one corner, and is never covered."""
 
 import numpy as np
 import pytest
@@ -45,7 +45,7 @@ def test_training_and_validation_share_no_picture():
 
 
 def test_a_picture_in_a_file_is_read_as_it_was_drawn(tmp_path, monkeypatch):
-    """So that tools/visualize_memory.py can be given one."""
+    """`tools/visualize_memory.py` takes such a file."""
     monkeypatch.setattr('sys.argv', ['corners', '3', str(tmp_path / '3.png')])
     corners.main()
     drawn = corners.DrawCorners()(dict(number=3, decides=0))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The studies: that their runs can be built, and what is made of records."""
+"""Test that the runs of the studies build, and how records are reported."""
 
 import json
 import subprocess
@@ -50,7 +50,7 @@ def test_every_run_builds_from_what_it_writes(name, tmp_path):
     begins = [cfg.get('load_from'), *dict(find_pretrained(cfg.model)).values()]
     assert ('x.pth' in begins) == (one.after is not None)
     init_default_scope(cfg.default_scope)
-    drop_pretrained(cfg.model)  # which LoRAModel loads as it is built
+    drop_pretrained(cfg.model)  # LoRAModel would load it when built
     model = MODELS.build(cfg.model)
     trainable, total = count_trainable(model)
     assert (trainable < total) == any(
@@ -90,7 +90,7 @@ def test_variants_differ_by_what_they_are_called(tmp_path):
 
 @pytest.fixture
 def trained(monkeypatch):
-    """Records at once instead of trainings, in the order they are asked for."""
+    """Replace training by an immediate record; return the runs in order of launch."""
     names = []
 
     def launch(one, out, seed, threads, before):
@@ -114,7 +114,7 @@ def test_a_failed_run_names_its_log(tmp_path):
         'broken',
         'mamba_adaptor_b0_shapes',
         {
-            'embedded_dataset': None,  # which would be made first
+            'embedded_dataset': None,  # skips generating the dataset
             'train_dataloader.dataset.data_root': missing,
         },
     )
@@ -188,7 +188,7 @@ def test_table():
 
 @pytest.mark.parametrize('share', [True, False])
 def test_plot(share, tmp_path, monkeypatch):
-    """Each seed is a dot where its metric and its share say."""
+    """Each seed is a dot at its metric and its share."""
     dots = []
     plot = Axes.plot
 
