@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures of scenes, by arithmetic that is the same on every machine."""
+"""Rendering of scenes, by arithmetic that gives the same pixels on every machine."""
 
 from functools import lru_cache
 
@@ -17,8 +17,8 @@ from .scene import (
     outline,
 )
 
-BLOTCH = 16  # pixels between the nodes of the background's blotches
-GRAIN = 3  # half the spread of the grain, in grey levels
+BLOTCH = 16  # distance between the nodes of the blotches, in pixels
+GRAIN = 3  # maximum absolute value of the grain, in gray levels
 RIM = 1.5  # width of the dark rim of a shape, in pixels
 RIM_SHADE = 0.45
 SPOT_SHADE = 0.7
@@ -29,13 +29,9 @@ LAMP_CORE = {True: (255, 225, 60), False: (45, 45, 60)}
 
 
 def blotches(rng: np.random.Generator) -> np.ndarray:
-    """Soft random blotches.
+    """Return soft random blotches, from 0 to 1, `(SIZE, SIZE)`.
 
-    Args:
-        rng: The source.
-
-    Returns:
-        Shares from 0 to 1, `(SIZE, SIZE)`, exact in binary.
+    The values are exact in binary.
     """
     nodes = np.floor(rng.random((SIZE // BLOTCH + 1,) * 2) * 256) / 256
     at = np.arange(SIZE)
@@ -45,52 +41,42 @@ def blotches(rng: np.random.Generator) -> np.ndarray:
 
 
 def pattern(background: Background) -> np.ndarray:
-    """The background's regular part.
-
-    Args:
-        background: The background.
-
-    Returns:
-        Grey levels to add, `(SIZE, SIZE)`.
-    """
+    """Return the pattern of the background in gray levels to add, `(SIZE, SIZE)`."""
     y, x = np.mgrid[:SIZE, :SIZE]
     period, contrast = background.period, background.contrast
     if background.pattern == 'checks':
         return contrast * ((x // period + y // period) % 2 - 0.5)
     if background.pattern == 'waves':
-        # Triangle waves along a diagonal: rows and columns stay the shapes'.
+        # Diagonal triangle waves: only shapes have stripes along rows and columns.
         phase = (x + y + background.seed % period) % (2 * period)
         return contrast * (abs(phase - period) / period - 0.5)
     return np.zeros((SIZE, SIZE))
 
 
 def draw_background(background: Background) -> np.ndarray:
-    """What lies behind the pile.
-
-    Args:
-        background: The background.
+    """Draw the background.
 
     Returns:
-        Colours `(SIZE, SIZE, 3)`, float64, from about 0 to 255.
+        Colors `(SIZE, SIZE, 3)`, float64, from about 0 to 255.
     """
     rng = np.random.default_rng(background.seed)
     share = blotches(rng)[..., None]
-    one, other = (np.array(colour, float) for colour in background.colours)
+    one, other = (np.array(color, float) for color in background.colours)
     return one * (1 - share) + other * share + pattern(background)[..., None]
 
 
 def texture(layer: Layer, rows: slice, columns: slice) -> np.ndarray:
-    """The colours inside a shape.
+    """Compute the colors inside a shape.
 
     Args:
-        layer: The layer.
-        rows: The rows of the window that holds it.
-        columns: The window's columns.
+        layer: The shape.
+        rows: Rows of the window that contains it.
+        columns: Columns of the window.
 
     Returns:
-        Colours `(h, w, 3)`, or `(3,)` where there is only one; float64.
+        Colors `(h, w, 3)`, or `(3,)` if there is only one; float64.
     """
-    first, second = (np.array(colour, float) for colour in layer.colours)
+    first, second = (np.array(color, float) for color in layer.colours)
     if layer.texture == 'plain':
         return first
     is_striped = layer.texture == 'stripes'
@@ -108,38 +94,31 @@ def texture(layer: Layer, rows: slice, columns: slice) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def grain(seed: int) -> np.ndarray:
-    """The grain over a whole picture.
-
-    Args:
-        seed: Where it comes from.
-
-    Returns:
-        Whole grey levels to add, `(SIZE, SIZE, 1)`.
-    """
+    """Return the grain of an image in integer gray levels to add, `(SIZE, SIZE, 1)`."""
     levels = np.random.default_rng([seed, 1]).random((SIZE, SIZE, 1))
     return np.floor(levels * (2 * GRAIN + 1)) - GRAIN
 
 
 def paint_layer(picture: np.ndarray, layer: Layer) -> None:
-    """Draw a shape over what is there.
+    """Draw a shape over an image.
 
     Args:
-        picture: Colours `(SIZE, SIZE, 3)`, changed in place.
+        picture: Colors `(SIZE, SIZE, 3)`, changed in place.
         layer: The shape.
     """
     rows, columns, distance = outline(layer)
-    rim = geometry.cover(-RIM - distance)[..., None]  # 1 outside the inner part
-    colours = texture(layer, rows, columns) * (1 - (1 - RIM_SHADE) * rim)
+    rim = geometry.cover(-RIM - distance)[..., None]  # 1 in the rim and outside
+    colors = texture(layer, rows, columns) * (1 - (1 - RIM_SHADE) * rim)
     alpha = geometry.cover(distance)[..., None]
     window = picture[rows, columns]
-    picture[rows, columns] = window * (1 - alpha) + colours * alpha
+    picture[rows, columns] = window * (1 - alpha) + colors * alpha
 
 
 def paint_lamps(picture: np.ndarray, lamps: Lamps) -> None:
-    """Draw the lamps over what is there, each between two white lines.
+    """Draw the lamps over an image, each between two white lines.
 
     Args:
-        picture: Colours `(SIZE, SIZE, 3)`, changed in place.
+        picture: Colors `(SIZE, SIZE, 3)`, changed in place.
         lamps: The lamps.
     """
     column = picture[lamps_window(lamps)]
@@ -150,11 +129,11 @@ def paint_lamps(picture: np.ndarray, lamps: Lamps) -> None:
 
 
 def draw(scene: Scene, behind: np.ndarray) -> np.ndarray:
-    """The picture of a scene.
+    """Draw the image of a scene.
 
     Args:
         scene: The scene.
-        behind: What `draw_background` made of its background.
+        behind: The result of `draw_background` for its background.
 
     Returns:
         RGB `(SIZE, SIZE, 3)`, uint8.

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Signed distances of the dataset's outlines, in numpy and in float64.
+"""Signed distances to the outlines of the dataset, in numpy and float64.
 
-A distance is in pixels, negative inside. From it come a mask (negative) and an
-anti-aliased cover (`cover`), by our own arithmetic: the same on every machine,
-which no drawing library promises from one version to the next.
+Distances are in pixels, negative inside a shape. A mask is where the distance is
+negative, and `cover` gives anti-aliased coverage. The arithmetic is our own, because no
+drawing library guarantees the same pixels on every machine and in every version.
 """
 
 import math
@@ -15,14 +15,9 @@ Point = tuple[float, float]
 
 
 def turn(angle: float) -> Point:
-    """Cosine and sine of an angle in radians, alike with every C library.
+    """Return cosine and sine of an angle in radians.
 
-    Args:
-        angle: The angle, in radians.
-
-    Returns:
-        Both, rounded to 9 digits: where libraries differ, they do so in the
-        sixteenth.
+    They are rounded to 9 digits, because C libraries differ in the 16th digit.
     """
     return round(math.cos(angle), 9), round(math.sin(angle), 9)
 
@@ -30,16 +25,16 @@ def turn(angle: float) -> Point:
 def local_grid(
     centre: Point, angle: float, rows: slice, columns: slice
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Coordinates of a window's pixels in the frame of one shape.
+    """Compute the coordinates of the pixels of a window in the frame of a shape.
 
     Args:
-        centre: The shape's centre as (x, y), a pixel's centre being an integer.
-        angle: How far the shape is turned, in radians.
-        rows: The window's rows.
-        columns: The window's columns.
+        centre: Center of the shape as (x, y). Pixel centers are integers.
+        angle: Rotation of the shape, in radians.
+        rows: Rows of the window.
+        columns: Columns of the window.
 
     Returns:
-        Two arrays `(h, w)`: along the shape's own first and second axis.
+        Two arrays `(h, w)`: coordinates along the first and second axis of the shape.
     """
     x = np.arange(columns.start, columns.stop) - centre[0]
     y = (np.arange(rows.start, rows.stop) - centre[1])[:, None]
@@ -48,32 +43,23 @@ def local_grid(
 
 
 def disc(u: np.ndarray, v: np.ndarray, radius: float) -> np.ndarray:
-    """Signed distance to a circle around the origin.
-
-    Args:
-        u: First coordinate `(h, w)`.
-        v: Second coordinate `(h, w)`.
-        radius: The circle's radius.
-
-    Returns:
-        The distances `(h, w)`.
-    """
+    """Compute signed distances `(h, w)` to a circle around the origin."""
     return np.sqrt(u * u + v * v) - radius
 
 
 def polygon(u: np.ndarray, v: np.ndarray, corners: Sequence[Point]) -> np.ndarray:
-    """Signed distance to a simple polygon, convex or not.
+    """Compute signed distances to a simple polygon, convex or not.
 
-    The size is the distance to the nearest edge; the sign says whether a ray
+    The magnitude is the distance to the nearest edge. The sign is negative if a ray
     from the pixel crosses the outline an odd number of times.
 
     Args:
         u: First coordinate `(h, w)`.
         v: Second coordinate `(h, w)`.
-        corners: The corners, in order.
+        corners: Corners in order.
 
     Returns:
-        The distances `(h, w)`.
+        Distances `(h, w)`.
     """
     nearest = np.full(u.shape, np.inf)
     inside = np.zeros(u.shape, bool)
@@ -83,7 +69,8 @@ def polygon(u: np.ndarray, v: np.ndarray, corners: Sequence[Point]) -> np.ndarra
         along = np.clip((du * ex + dv * ey) / (ex * ex + ey * ey), 0, 1)
         ru, rv = du - ex * along, dv - ey * along
         nearest = np.minimum(nearest, ru * ru + rv * rv)
-        # Left of an upward edge or right of a downward one: a crossing.
+        # The ray crosses the edge if the pixel is left of an upward edge or right of
+        # a downward one.
         upward = (ay <= v) & (v < by)
         downward = (by <= v) & (v < ay)
         side = ex * dv - ey * du
@@ -93,15 +80,15 @@ def polygon(u: np.ndarray, v: np.ndarray, corners: Sequence[Point]) -> np.ndarra
 
 
 def star_corners(points: int, radius: float, inner: float) -> list[Point]:
-    """The corners of a star.
+    """Return the corners of a star around the origin.
 
     Args:
-        points: How many points it has.
-        radius: From the centre to a point.
-        inner: From the centre to a notch, as a share of `radius`.
+        points: Number of points.
+        radius: Distance of the points from the center.
+        inner: Distance of the notches from the center, relative to `radius`.
 
     Returns:
-        Points and notches in turn.
+        Points and notches alternately.
     """
     corners = []
     for k in range(2 * points):
@@ -112,15 +99,7 @@ def star_corners(points: int, radius: float, inner: float) -> list[Point]:
 
 
 def rectangle_corners(half_width: float, half_height: float) -> list[Point]:
-    """The corners of a rectangle around the origin.
-
-    Args:
-        half_width: Half its extent along the first axis.
-        half_height: Half its extent along the second.
-
-    Returns:
-        The four corners.
-    """
+    """Return the four corners of a rectangle around the origin."""
     return [
         (-half_width, -half_height),
         (half_width, -half_height),
@@ -130,14 +109,11 @@ def rectangle_corners(half_width: float, half_height: float) -> list[Point]:
 
 
 def cross_corners(radius: float, arm: float) -> list[Point]:
-    """The corners of a plus sign.
+    """Return the twelve corners of a plus sign around the origin.
 
     Args:
-        radius: From the centre to an arm's end.
-        arm: Half an arm's width.
-
-    Returns:
-        The twelve corners.
+        radius: Distance of the ends of the arms from the center.
+        arm: Half the width of an arm.
     """
     quarter = [(radius, -arm), (radius, arm), (arm, arm)]
     corners = []
@@ -148,12 +124,14 @@ def cross_corners(radius: float, arm: float) -> list[Point]:
 
 
 def cover(distance: np.ndarray) -> np.ndarray:
-    """How much of each pixel a shape covers, an edge being a pixel wide.
+    """Compute the coverage of each pixel by a shape.
+
+    An edge is one pixel wide.
 
     Args:
         distance: Signed distances `(h, w)`.
 
     Returns:
-        Shares from 0 to 1, `(h, w)`.
+        Coverage from 0 to 1, `(h, w)`.
     """
     return np.clip(0.5 - distance, 0, 1)

@@ -19,15 +19,12 @@ SEGMENTATION_PALETTE = [(0, 0, 0), *PALETTE]
 
 
 def annotate(visible: np.ndarray, image_id: int, category_id: int) -> dict:
-    """The COCO annotation of a shape, without its id.
+    """Return the COCO annotation of a shape, without its id.
 
     Args:
-        visible: Its visible pixels, boolean `(SIZE, SIZE)`.
-        image_id: The picture's id.
-        category_id: Its class's id.
-
-    Returns:
-        The annotation.
+        visible: Visible pixels of the shape, boolean `(SIZE, SIZE)`.
+        image_id: Id of the image.
+        category_id: Id of the class.
     """
     rows, columns = (np.flatnonzero(visible.any(axis)) for axis in (1, 0))
     box = [columns[0], rows[0], np.ptp(columns) + 1, np.ptp(rows) + 1]
@@ -42,14 +39,14 @@ def annotate(visible: np.ndarray, image_id: int, category_id: int) -> dict:
 
 
 def run_lengths(mask: np.ndarray) -> list[int]:
-    """COCO's uncompressed run lengths of a mask.
+    """Compute the uncompressed COCO run lengths of a mask.
 
     Args:
         mask: Boolean `(H, W)`.
 
     Returns:
-        Lengths of runs down the columns, of zeros and ones in turn, zeros
-        first.
+        Lengths of the runs of zeros and ones alternately, column by column, starting
+        with zeros.
     """
     pixels = np.concatenate([[False], mask.T.ravel()])  # (W * H + 1,)
     starts = np.flatnonzero(pixels[1:] != pixels[:-1])
@@ -57,15 +54,12 @@ def run_lengths(mask: np.ndarray) -> list[int]:
 
 
 def instances(description: str, version: int, labels: list[list[dict]]) -> dict:
-    """The content of a COCO instance file.
+    """Return the content of a COCO instance file.
 
     Args:
-        description: What the file is, in words.
-        version: The version of the pictures.
-        labels: The annotations of each picture, without ids.
-
-    Returns:
-        The content.
+        description: Description of the file.
+        version: Version of the images.
+        labels: Annotations of each image, without ids.
     """
     annotations = [label for picture in labels for label in picture]
     return dict(

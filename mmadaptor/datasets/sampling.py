@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Random scenes of the `shapes` dataset.
 
-Of numpy's generator only `random` is used: its stream is the one that stayed
-the same through numpy's versions, so a seed means the same pictures everywhere.
+Only `random` of the numpy generator is used. Its stream is the same in all versions of
+numpy, so that a seed gives the same images everywhere.
 """
 
 import colorsys
@@ -32,37 +32,20 @@ from .scene import (
 TARGETS_IN_PICTURE = (3, 6)
 CLUTTER_IN_PICTURE = (4, 8)
 RADIUS = (11.0, 26.0)
-DISC_RADIUS = (9.0, 15.0)  # a disc lies in the rows of one lamp
-STRIPE = (2.0, 3.0)  # a stripe's width, in pixels
-MIN_VISIBLE = 0.6  # the share of a labelled shape that stays in sight
-MIN_PIXELS = 150  # and its least area
+DISC_RADIUS = (9.0, 15.0)  # small enough for the rows of one lamp
+STRIPE = (2.0, 3.0)  # width of a stripe, in pixels
+MIN_VISIBLE = 0.6  # minimum visible fraction of a labeled shape
+MIN_PIXELS = 150  # minimum visible area of a labeled shape, in pixels
 TRIES = 60
 
 
 def between(rng: np.random.Generator, low: float, high: float) -> float:
-    """A uniform number.
-
-    Args:
-        rng: The source.
-        low: The least value.
-        high: The bound above.
-
-    Returns:
-        The number.
-    """
+    """Draw a uniform number from `low` (included) to `high` (excluded)."""
     return low + (high - low) * float(rng.random())
 
 
 def choose(rng: np.random.Generator, items: tuple) -> object:
-    """One of some items, each as likely.
-
-    Args:
-        rng: The source.
-        items: What to choose from.
-
-    Returns:
-        The item.
-    """
+    """Draw one of the items with equal probability."""
     return items[int(rng.random() * len(items))]
 
 
@@ -71,12 +54,12 @@ def sample_colour(
     saturation: tuple[float, float],
     value: tuple[float, float],
 ) -> Colour:
-    """A colour of any hue.
+    """Draw a color of any hue.
 
     Args:
-        rng: The source.
-        saturation: Its least and greatest saturation.
-        value: Its least and greatest brightness.
+        rng: The random generator.
+        saturation: Minimum and maximum of the saturation, from 0 to 1.
+        value: Minimum and maximum of the brightness, from 0 to 1.
 
     Returns:
         RGB, each from 0 to 255.
@@ -88,28 +71,14 @@ def sample_colour(
 
 
 def sample_colours(rng: np.random.Generator) -> tuple[Colour, Colour]:
-    """A bright and a dark colour, in either order, both strong.
-
-    Args:
-        rng: The source.
-
-    Returns:
-        The shape's colour and its second one.
-    """
+    """Draw a bright and a dark saturated color, in either order."""
     bright = sample_colour(rng, (0.35, 0.8), (0.85, 1.0))
     dark = sample_colour(rng, (0.6, 1.0), (0.3, 0.5))
     return (bright, dark) if rng.random() < 0.6 else (dark, bright)
 
 
 def sample_background(rng: np.random.Generator) -> Background:
-    """A dull background.
-
-    Args:
-        rng: The source.
-
-    Returns:
-        The background.
-    """
+    """Draw a background of low saturation."""
     return Background(
         colours=(
             sample_colour(rng, (0.05, 0.3), (0.35, 0.75)),
@@ -123,15 +92,9 @@ def sample_background(rng: np.random.Generator) -> Background:
 
 
 def sample_target(rng: np.random.Generator) -> Layer:
-    """A labelled shape, its place still open.
+    """Draw a labeled shape without its position.
 
-    Every other one is a disc: what they are is learned from many lamps.
-
-    Args:
-        rng: The source.
-
-    Returns:
-        The layer.
+    60 % of the draws are discs, because many lamps are needed to learn their classes.
     """
     kind = 'disc' if rng.random() < 0.5 else choose(rng, TARGETS)
     low, high = DISC_RADIUS if kind == 'disc' else RADIUS
@@ -152,14 +115,7 @@ def sample_target(rng: np.random.Generator) -> Layer:
 
 
 def sample_clutter(rng: np.random.Generator) -> Layer:
-    """A shape without a label, its place still open.
-
-    Args:
-        rng: The source.
-
-    Returns:
-        The layer.
-    """
+    """Draw an unlabeled shape without its position."""
     kind = choose(rng, CLUTTER)
     thickness = dict(triangle=(1.0, 1.0), bar=(0.12, 0.3), cross=(0.2, 0.35))[kind]
     return Layer(
@@ -177,14 +133,9 @@ def sample_clutter(rng: np.random.Generator) -> Layer:
 
 
 def may_lie(layer: Layer, lamps: Lamps) -> bool:
-    """Whether a labelled shape's place suits its lamps.
+    """Return whether the position of a labeled shape suits the lamps.
 
-    Args:
-        layer: The layer.
-        lamps: The lamps.
-
-    Returns:
-        Whether, if it is a disc, it has one lamp and keeps its distance.
+    A disc must be in the rows of one lamp, at `LAMP_DISTANCE` or more.
     """
     return layer.kind != 'disc' or (
         has_one_lamp(layer) and distance_to_lamps(layer, lamps) >= LAMP_DISTANCE
@@ -192,27 +143,26 @@ def may_lie(layer: Layer, lamps: Lamps) -> bool:
 
 
 class Pile:
-    """A scene in the making, which keeps every labelled shape in sight.
+    """A scene under construction, in which every labeled shape stays visible.
 
     Args:
-        scene: The scene, with no layers yet.
+        scene: The scene, without layers.
     """
 
     def __init__(self, scene: Scene) -> None:
         self.scene = scene
         self.lamps = np.zeros((SIZE, SIZE), bool)
         self.lamps[lamps_window(scene.lamps)] = True
-        self.seen: list[tuple[np.ndarray, int]] = []  # mask, least area
+        self.seen: list[tuple[np.ndarray, int]] = []  # mask, minimum area
 
     def fits(self, layer: Layer, mask: np.ndarray) -> bool:
-        """Whether a layer can go on top.
+        """Return whether a layer can be put on top.
+
+        It and the labeled shapes below it must stay visible.
 
         Args:
             layer: The layer.
-            mask: The pixels that it covers.
-
-        Returns:
-            Whether it and what lies under it stay in sight.
+            mask: The pixels that it covers, boolean `(SIZE, SIZE)`.
         """
         if layer.is_target and (
             not may_lie(layer, self.scene.lamps) or mask.sum() < MIN_PIXELS
@@ -221,14 +171,14 @@ class Pile:
         return all((below & ~mask).sum() >= least for below, least in self.seen)
 
     def add(self, rng: np.random.Generator, layer: Layer) -> bool:
-        """Put a layer on top, where a place is found for it.
+        """Put a layer on top at a random position.
 
         Args:
-            rng: The source of places.
-            layer: The layer, its place open.
+            rng: The random generator.
+            layer: The layer. Its position is ignored.
 
         Returns:
-            Whether there was a place.
+            Whether a position was found in `TRIES` attempts.
         """
         margin = 0.75 * layer.radius if layer.is_target else 0.0
         for _ in range(TRIES):
@@ -252,14 +202,7 @@ class Pile:
 
 
 def sample_scene(rng: np.random.Generator) -> Scene:
-    """A picture's content.
-
-    Args:
-        rng: The source.
-
-    Returns:
-        The scene, with three labelled shapes or more.
-    """
+    """Draw a scene with at least three labeled shapes."""
     lamps = Lamps(choose(rng, SIDES), tuple(rng.random() < 0.5 for _ in range(LAMPS)))
     pile = Pile(Scene(sample_background(rng), lamps))
     targets, clutter = (
@@ -268,7 +211,7 @@ def sample_scene(rng: np.random.Generator) -> Scene:
     )
     placed = 0
     while targets + clutter > 0 or placed < TARGETS_IN_PICTURE[0]:
-        # Any order is as likely, so clutter lies over shapes and under them.
+        # All orders are equally likely, so that clutter is above and below shapes.
         is_target = clutter == 0 or (rng.random() * (targets + clutter) < targets)
         layer = sample_target(rng) if is_target else sample_clutter(rng)
         done = pile.add(rng, layer)

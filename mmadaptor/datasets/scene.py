@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is in a picture of the `shapes` dataset, before anything is drawn.
+"""Content of an image of the `shapes` dataset.
 
-A scene is plain data: a background, a column of lamps and a pile of layers,
-those that carry a label and those that are clutter. `sampling.py` draws one at
-random, `draw.py` makes the picture and the masks of it.
+A scene is plain data: a background, a column of lamps and a pile of layers, which are
+labeled shapes and clutter. `sampling.py` draws random scenes, and `draw.py` renders
+them.
 
-The class of a disc is not in the disc. It is in the lamp of the disc's rows,
-at a side of the picture: see `LAMP_DISTANCE` and the table in `shapes.py`.
+The class of a disc is not visible in the disc. The lamp in its rows, at a side of the
+image, decides the class: see `LAMP_DISTANCE` and the table in `shapes.py`.
 """
 
 from dataclasses import dataclass, field
@@ -17,9 +17,9 @@ import numpy as np
 from . import geometry
 
 SIZE = 128
-LAMP_WIDTH, LAMP_HEIGHT = 8, 32  # in pixels; a column of lamps fills its side
+LAMP_WIDTH, LAMP_HEIGHT = 8, 32  # in pixels; the lamps fill one side of the image
 LAMPS = SIZE // LAMP_HEIGHT
-LAMP_DISTANCE = 16.0  # from a disc to its lamp, in pixels, or more
+LAMP_DISTANCE = 16.0  # minimum distance between a disc and its lamp, in pixels
 SIDES = ('left', 'right')
 
 TARGETS = ('columns', 'disc', 'rows', 'star5', 'star6')
@@ -34,15 +34,16 @@ class Layer:
 
     Args:
         kind: One of `TARGETS` or `CLUTTER`.
-        centre: Its centre as (x, y) in pixels.
-        radius: Its size, in pixels from the centre.
-        angle: How far it is turned, in radians.
-        colours: Its colour and the one of its stripes or spots, RGB.
-        proportion: The notch of a star, the thickness of a bar or cross.
+        centre: Center as (x, y) in pixels.
+        radius: Size, roughly the distance from the center to the outline, in pixels.
+        angle: Rotation in radians.
+        colours: Color of the shape, and of its stripes or spots, RGB.
+        proportion: Notch of a star, or thickness of a bar or cross, as a ratio to the
+            size.
         texture: 'plain', 'spots' or 'stripes'.
-        stripe: Width of a stripe and side of a spot, in pixels.
-        stripe_angle: How far the stripes are turned from rows, in radians.
-        seed: Where the spots come from.
+        stripe: Width of a stripe or side of a spot, in pixels.
+        stripe_angle: Rotation of the stripes relative to rows, in radians.
+        seed: Seed of the spots.
     """
 
     kind: str
@@ -58,16 +59,16 @@ class Layer:
 
     @property
     def is_target(self) -> bool:
-        """Whether the shape carries a label."""
+        """Whether the shape is labeled."""
         return self.kind in TARGETS
 
 
 @dataclass(frozen=True)
 class Lamps:
-    """The column of lamps that decides what the picture's discs are.
+    """The column of lamps that decides the classes of the discs.
 
     Args:
-        side: The side of the picture that it fills, one of `SIDES`.
+        side: Side of the image that the lamps fill, one of `SIDES`.
         lit: Whether each of the `LAMPS` is lit, from the top.
     """
 
@@ -77,14 +78,14 @@ class Lamps:
 
 @dataclass(frozen=True)
 class Background:
-    """What lies behind the pile.
+    """The background behind the pile.
 
     Args:
-        colours: The two colours that it blends, RGB.
+        colours: The two colors of the blotches, RGB.
         pattern: 'none', 'checks' or 'waves'.
-        period: The pattern's, in pixels.
-        contrast: The pattern's, in grey levels.
-        seed: Where the blotches and the grain come from.
+        period: Period of the pattern, in pixels.
+        contrast: Contrast of the pattern, in gray levels.
+        seed: Seed of the blotches and the grain.
     """
 
     colours: tuple[Colour, Colour]
@@ -96,12 +97,12 @@ class Background:
 
 @dataclass
 class Scene:
-    """A picture's content.
+    """The content of an image.
 
     Args:
-        background: What lies behind.
+        background: The background.
         lamps: The column of lamps, in front of everything.
-        layers: The pile, the lowest first.
+        layers: The pile, from bottom to top.
     """
 
     background: Background
@@ -109,14 +110,10 @@ class Scene:
     layers: list[Layer] = field(default_factory=list)
 
     def label(self, layer: Layer) -> str:
-        """The class of one of the labelled layers.
+        """Return the class of a labeled layer.
 
-        Args:
-            layer: A layer for which `is_target` holds.
-
-        Returns:
-            The class: its kind, but of a disc what the lamp in its rows makes
-            of it.
+        The class of a disc depends on the lamp in its rows. The class of another shape
+        is its kind.
         """
         if layer.kind == 'disc':
             lit = self.lamps.lit[int(layer.centre[1] // LAMP_HEIGHT)]
@@ -124,27 +121,20 @@ class Scene:
         return layer.kind
 
     def alone(self, layer: Layer) -> 'Scene':
-        """The scene with nothing but one shape and the lamps.
-
-        Args:
-            layer: The shape that stays.
-
-        Returns:
-            A new scene.
-        """
+        """Return a scene with only one shape and the lamps."""
         return Scene(self.background, self.lamps, [layer])
 
 
 def shape_distance(layer: Layer, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Signed distance to a layer's outline.
+    """Compute signed distances to the outline of a layer.
 
     Args:
         layer: The layer.
-        u: Coordinates along its first axis `(h, w)`.
-        v: Coordinates along its second axis `(h, w)`.
+        u: Coordinates along its first axis, `(h, w)`.
+        v: Coordinates along its second axis, `(h, w)`.
 
     Returns:
-        The distances `(h, w)`.
+        Distances `(h, w)` in pixels.
     """
     radius, proportion = layer.radius, layer.proportion
     if layer.kind == 'disc':
@@ -161,15 +151,12 @@ def shape_distance(layer: Layer, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     return geometry.polygon(u, v, corners[layer.kind]())
 
 
-@lru_cache(maxsize=32)  # the layers of one picture, asked for again and again
+@lru_cache(maxsize=32)  # enough for the layers of one image
 def outline(layer: Layer) -> tuple[slice, slice, np.ndarray]:
-    """A layer's signed distance in the window of the picture that holds it.
-
-    Args:
-        layer: The layer.
+    """Compute signed distances in the window of the image that contains a layer.
 
     Returns:
-        The window's rows and columns, and the distances `(h, w)` in it.
+        Rows and columns of the window, and the distances `(h, w)` in it.
     """
     reach = 1.15 * layer.radius + 2
     window = [
@@ -183,13 +170,10 @@ def outline(layer: Layer) -> tuple[slice, slice, np.ndarray]:
 
 
 def layer_mask(layer: Layer) -> np.ndarray:
-    """The pixels that a layer covers where nothing lies over it.
-
-    Args:
-        layer: The layer.
+    """Return the pixels that a layer covers if nothing is above it.
 
     Returns:
-        A boolean picture `(SIZE, SIZE)`.
+        Boolean `(SIZE, SIZE)`.
     """
     mask = np.zeros((SIZE, SIZE), bool)
     rows, columns, distance = outline(layer)
@@ -198,56 +182,31 @@ def layer_mask(layer: Layer) -> np.ndarray:
 
 
 def lamps_window(lamps: Lamps) -> tuple[slice, slice]:
-    """The rows and the columns of the picture that the lamps fill.
-
-    Args:
-        lamps: The lamps.
-
-    Returns:
-        Both slices.
-    """
+    """Return the rows and the columns of the image that the lamps fill."""
     columns = dict(left=slice(0, LAMP_WIDTH), right=slice(SIZE - LAMP_WIDTH, SIZE))
     return slice(0, SIZE), columns[lamps.side]
 
 
 def distance_to_lamps(layer: Layer, lamps: Lamps) -> float:
-    """How far a disc is from the lamps' column.
-
-    Args:
-        layer: The disc.
-        lamps: The lamps.
-
-    Returns:
-        The pixels between them.
-    """
+    """Return the distance between a disc and the column of lamps, in pixels."""
     x = layer.centre[0]
     depth = x if lamps.side == 'left' else SIZE - 1 - x
     return depth - layer.radius - LAMP_WIDTH
 
 
 def has_one_lamp(layer: Layer) -> bool:
-    """Whether a disc lies in the rows of one lamp.
-
-    Args:
-        layer: The disc.
-
-    Returns:
-        Whether no row of it is another lamp's.
-    """
+    """Return whether all rows of a disc belong to one lamp."""
     y, radius = layer.centre[1], layer.radius
     top, bottom = (y - radius) // LAMP_HEIGHT, (y + radius) // LAMP_HEIGHT
     return top == bottom
 
 
 def visible_masks(scene: Scene) -> list[np.ndarray]:
-    """The pixels of each layer that nothing above it hides.
-
-    Args:
-        scene: The scene.
+    """Compute the visible pixels of each layer.
 
     Returns:
-        A boolean picture `(SIZE, SIZE)` for each layer, in the layers' order;
-        no two share a pixel.
+        Boolean `(SIZE, SIZE)` for each layer, in the order of the layers. They do not
+        overlap.
     """
     free = np.ones((SIZE, SIZE), bool)
     free[lamps_window(scene.lamps)] = False

@@ -1,43 +1,41 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The embedded dataset `shapes`: made on the spot, read as COCO files are.
+"""The embedded dataset `shapes`, generated locally in the COCO format.
 
-Pictures of 128 x 128 pixels with three to six labelled shapes, 17 to 57 pixels
-wide as a rule, over blotched and patterned backgrounds, among triangles, bars
-and crosses that carry no label and lie over them and under them. The classes
-come in three pairs, and each pair is told apart by a cue of its own kind:
+Each image has 128 x 128 pixels and three to six labeled shapes, usually 17 to 57 pixels
+wide, on a background with blotches and patterns. Unlabeled triangles, bars and crosses
+lie above and below them. The classes form three pairs. Each pair differs in one kind of
+cue:
 
-| classes           | told apart by              | the cue is found           |
-|-------------------|----------------------------|----------------------------|
-| disc_on, disc_off | the lamp in the disc's     | 16 pixels or more from the |
-|                   | rows, lit or not; the      | disc, at a side of the     |
-|                   | discs are alike            | picture                    |
-| rows, columns     | the way of stripes 2 to 3  | in any 10 pixels of the    |
-|                   | pixels wide                | shape; not in its outline  |
-| star5, star6      | the number of points       | along the whole outline,   |
-|                   |                            | some of it often hidden    |
+| classes           | difference                   | position of the cue          |
+|-------------------|------------------------------|------------------------------|
+| disc_on, disc_off | whether the lamp in the rows | 16 pixels or more from the   |
+|                   | of the disc is lit; the      | disc, at a side of the image |
+|                   | discs look alike             |                              |
+| rows, columns     | the orientation of stripes   | in any 10 pixels of the      |
+|                   | 2 to 3 pixels wide           | shape, not in its outline    |
+| star5, star6      | the number of points         | along the whole outline,     |
+|                   |                              | which is often partly hidden |
 
-Four lamps, each 8 pixels wide and 32 high, fill the left or the right side of
-every picture, in front of everything, yellow when lit and nearly black when
-not, each by chance of its own. They carry no label. Every disc lies in the rows
-of one lamp. Colours, sizes, places and turns of the shapes say nothing of their
-class. Each cue survives a flip, scaling, and a change of colours short of
-inverting them; a crop keeps a disc's class only if it keeps the disc's lamp.
+Four lamps, each 8 pixels wide and 32 pixels high, fill the left or the right side of
+every image, in front of everything. A lit lamp is yellow, an unlit one nearly black.
+Each is lit independently at random. Lamps have no label. Every disc lies in the rows of
+one lamp. Colors, sizes, positions and rotations of the shapes are independent of their
+class. Each cue survives flips, scaling, and color changes except inversion. A crop
+keeps the class of a disc only if it keeps the lamp of the disc.
 
-One set of pictures has three forms of labels, in the layout of COCO's own:
+One set of images has labels in three forms, in the folder layout of COCO:
 
-    annotations/instances_{train,val}.json    instances: run lengths of the
-                                              visible pixels, and their box
-    images/{train,val}/000000.png             the pictures
-    masks/{train,val}/000000.png              classes by pixel: 0 background,
-                                              else the category's id
-    classes/{train,val}/CLASS/000000_0.png    a class a picture: each labelled
-                                              shape once, over its background
-                                              with its lamps, all others left
-                                              out
-    shapes.json                               the stamp: how it was made
+    annotations/instances_{train,val}.json    instances: run lengths and boxes of the
+                                              visible pixels
+    images/{train,val}/000000.png             the images
+    masks/{train,val}/000000.png              class of each pixel: 0 for background, or
+                                              the category id
+    classes/{train,val}/CLASS/000000_0.png    one class per image: each labeled shape
+                                              alone, on its background with its lamps
+    shapes.json                               the stamp: arguments of the generation
 
-`CLASSES` is in alphabetical order, which is how class folders are
-numbered, so a class has the same index in all three forms.
+`CLASSES` is in alphabetical order, because class folders are numbered in that order. A
+class has the same index in all three forms.
 """
 
 import fcntl
@@ -60,7 +58,7 @@ from .labels import CLASSES, annotate, instances
 from .sampling import sample_scene
 from .scene import SIZE, Scene, visible_masks
 
-VERSION = 4  # raise it with any change of the pictures or of the files
+VERSION = 4  # increase it with every change of the images or the files
 STAMP = 'shapes.json'
 SPLITS = ('train', 'val')
 
@@ -72,29 +70,29 @@ def make_shapes(
     seed: int = 0,
     workers: int | None = None,
 ) -> Path:
-    """Make the dataset, unless it is there already.
+    """Make the dataset if it does not exist yet.
 
-    What is made depends on the three numbers alone, and picture i of a split on
-    the seed and i alone. The folder appears at once when all is written: one
-    that is there is whole. A dataset made with other numbers is replaced; a
-    folder that holds anything else is left alone. Processes that call this at
-    once wait for the first of them.
+    The content depends on `train`, `val` and `seed` only, and image i of a split on the
+    seed and i only. The folder is created atomically after all files are written, so
+    that an existing folder is complete. A dataset made with other arguments is
+    replaced. A folder with other content is never changed. Concurrent calls wait for
+    the first one.
 
     Args:
-        root: The dataset's folder.
-        train: How many pictures to train on.
-        val: How many to validate on.
-        seed: Chooses the pictures.
-        workers: Processes that draw; all cores if not given, no extra process
-            for 1.
+        root: Folder of the dataset.
+        train: Number of training images.
+        val: Number of validation images.
+        seed: Random seed.
+        workers: Number of processes. Default: one per available core. 1 uses no extra
+            process.
 
     Returns:
-        The dataset's folder.
+        The resolved folder of the dataset.
 
     Raises:
-        ValueError: If a number is not a whole one, or too small.
-        NotADirectoryError: If `root` is a file.
-        FileExistsError: If `root` holds something else than this dataset.
+        ValueError: A number is not an integer, or is too small.
+        NotADirectoryError: `root` is a file.
+        FileExistsError: `root` has other content than this dataset.
     """
     for name, value, least in (
         ('train', train, 1),
@@ -104,13 +102,13 @@ def make_shapes(
     ):
         if type(value) is not int or value < least:
             raise ValueError(
-                f'make_shapes: `{name}` must be a whole number of '
+                f'make_shapes: `{name}` must be an integer of '
                 f'{least} or more, got {value!r}'
             )
     wanted = dict(version=VERSION, train=train, val=val, seed=seed, size=SIZE)
     root = check_root(root)
     if is_whole(root, wanted):
-        return root  # also where nothing can be written
+        return root  # without the lock, which needs write access
     with locked(root):
         if not is_whole(root, wanted):
             build(root, wanted, workers or len(os.sched_getaffinity(0)))
@@ -118,19 +116,20 @@ def make_shapes(
 
 
 def prepare(root: str | Path = 'data/shapes') -> Path:
-    """See that a dataset is there to train on.
+    """Make the dataset unless a complete one exists.
 
     Args:
-        root: The dataset's folder. A whole dataset in it stays as it is, also
-            one that was made with other numbers than `make_shapes`' defaults;
-            otherwise the default one is made.
+        root: Folder of the dataset. A complete dataset is kept, even if it was made
+            with other arguments than the defaults of `make_shapes`. If files are
+            missing, it is made again with its own arguments. If there is no dataset
+            of this version, the default one is made.
 
     Returns:
-        The dataset's folder.
+        The resolved folder of the dataset.
 
     Raises:
-        NotADirectoryError: If `root` is a file.
-        FileExistsError: If `root` holds something else than this dataset.
+        NotADirectoryError: `root` is a file.
+        FileExistsError: `root` has other content than this dataset.
     """
     stamp = read_stamp(check_root(root))
     if stamp is None or stamp['version'] != VERSION:
@@ -139,17 +138,11 @@ def prepare(root: str | Path = 'data/shapes') -> Path:
 
 
 def check_root(root: str | Path) -> Path:
-    """The folder's full path.
-
-    Args:
-        root: The dataset's folder, which need not exist.
-
-    Returns:
-        Its path, without symbolic links.
+    """Return the folder without symbolic links; it need not exist.
 
     Raises:
-        NotADirectoryError: If it is a file.
-        FileExistsError: If it holds something else than this dataset.
+        NotADirectoryError: It is a file.
+        FileExistsError: It has other content than this dataset.
     """
     root = Path(root).resolve()
     if root.exists() and not root.is_dir():
@@ -158,22 +151,15 @@ def check_root(root: str | Path) -> Path:
         )
     if root.is_dir() and read_stamp(root) is None and any(root.iterdir()):
         raise FileExistsError(
-            f'make_shapes: `root` must be a new or empty folder, or hold the '
-            f'dataset already; {root} holds other files (no valid {STAMP}). '
-            'Name another folder, or empty this one'
+            'make_shapes: `root` must be a new or empty folder, or contain this '
+            f'dataset; {root} contains other files (no valid {STAMP}). '
+            'Choose another folder, or empty this one'
         )
     return root
 
 
 def read_stamp(root: Path) -> dict | None:
-    """How a dataset was made.
-
-    Args:
-        root: The dataset's folder.
-
-    Returns:
-        The stamp, or None where there is none, or none of ours.
-    """
+    """Return the stamp of a dataset, or None if there is no valid one."""
     try:
         stamp = json.loads((root / STAMP).read_text())
         return stamp if stamp['name'] == 'shapes' else None
@@ -182,27 +168,17 @@ def read_stamp(root: Path) -> dict | None:
 
 
 def count_files(root: Path) -> int:
-    """How many files a folder holds.
-
-    Args:
-        root: The folder.
-
-    Returns:
-        The number of files in it and in all its folders, the stamp left out.
-    """
+    """Count the files in a folder and its subfolders, without the stamp."""
     total = sum(len(files) for _, _, files in os.walk(root))
     return total - (root / STAMP).exists()
 
 
 def is_whole(root: Path, wanted: dict) -> bool:
-    """Whether a folder is the dataset that is wanted, with no file missing.
+    """Return whether a folder contains the complete dataset.
 
     Args:
-        root: The dataset's folder.
-        wanted: What its stamp has to say.
-
-    Returns:
-        Whether nothing is left to do.
+        root: Folder of the dataset.
+        wanted: Expected entries of its stamp.
     """
     stamp = read_stamp(root)
     return (
@@ -214,13 +190,10 @@ def is_whole(root: Path, wanted: dict) -> bool:
 
 @contextmanager
 def locked(root: Path) -> Iterator[None]:
-    """Hold the lock beside a folder; it goes with the process, if killed.
+    """Hold the lock file next to a folder; the kernel releases it if the process dies.
 
     Args:
-        root: The dataset's folder.
-
-    Yields:
-        When no other process is at work on it.
+        root: Folder of the dataset.
     """
     root.parent.mkdir(parents=True, exist_ok=True)
     with open(root.parent / f'.{root.name}.lock', 'w') as lock:
@@ -229,12 +202,12 @@ def locked(root: Path) -> Iterator[None]:
 
 
 def build(root: Path, wanted: dict, workers: int) -> None:
-    """Write the dataset beside its place, then put it there.
+    """Write the dataset to a temporary folder, then rename it to its final path.
 
     Args:
-        root: The dataset's folder.
-        wanted: The numbers it is made with.
-        workers: Processes that draw.
+        root: Folder of the dataset.
+        wanted: Entries of the stamp.
+        workers: Number of processes.
     """
     fresh = root.parent / f'.{root.name}.partial'
     stale = root.parent / f'.{root.name}.old'
@@ -242,7 +215,7 @@ def build(root: Path, wanted: dict, workers: int) -> None:
         if leftover.exists():
             shutil.rmtree(leftover)
     print_log(
-        f'Making the dataset of {wanted["train"]} + {wanted["val"]} pictures in {root}',
+        f'Making the dataset of {wanted["train"]} + {wanted["val"]} images in {root}',
         'current',
     )
     for split in SPLITS:
@@ -256,14 +229,14 @@ def build(root: Path, wanted: dict, workers: int) -> None:
 
 
 def write_split(root: Path, split: str, count: int, seed: int, workers: int) -> None:
-    """Write the pictures and labels of one split.
+    """Write the images and labels of one split.
 
     Args:
-        root: The folder to write to.
+        root: Folder to write to.
         split: 'train' or 'val'.
-        count: How many pictures.
-        seed: The dataset's seed.
-        workers: Processes that draw.
+        count: Number of images.
+        seed: Seed of the dataset.
+        workers: Number of processes.
     """
     for folder in (
         f'images/{split}',
@@ -284,31 +257,28 @@ def write_split(root: Path, split: str, count: int, seed: int, workers: int) -> 
 
 
 def make_scene(seed: int, split: str, index: int) -> Scene:
-    """The content of one picture.
+    """Make the scene of one image.
 
     Args:
-        seed: The dataset's seed.
+        seed: Seed of the dataset.
         split: 'train' or 'val'.
-        index: The picture's number in its split.
-
-    Returns:
-        The scene.
+        index: Index of the image in its split.
     """
     rng = np.random.default_rng([seed, SPLITS.index(split), index])
     return sample_scene(rng)
 
 
 def write_picture(root: Path, split: str, seed: int, index: int) -> list[dict]:
-    """Draw a picture and write it, its mask and its single-label pictures.
+    """Draw and write an image, its mask and its single-label images.
 
     Args:
-        root: The folder to write to.
+        root: Folder to write to.
         split: 'train' or 'val'.
-        seed: The dataset's seed.
-        index: The picture's number in its split.
+        seed: Seed of the dataset.
+        index: Index of the image in its split.
 
     Returns:
-        The annotations of its labelled shapes, without ids.
+        The annotations of its labeled shapes, without ids.
     """
     scene = make_scene(seed, split, index)
     behind = draw_background(scene.background)
@@ -329,7 +299,7 @@ def write_picture(root: Path, split: str, seed: int, index: int) -> list[dict]:
 
 
 def write_png(path: Path, picture: np.ndarray) -> None:
-    """Write a picture; a full disk raises, which `cv2.imwrite` does not.
+    """Write an image; unlike `cv2.imwrite`, raise an error if the disk is full.
 
     Args:
         path: The file.

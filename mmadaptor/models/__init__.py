@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The backbones, the necks, and what they are made of."""
+"""Backbones, necks and their layers."""
 
 from .backbones import MambaAdaptor, Vim, VMamba
 from .necks import SimpleFeaturePyramid

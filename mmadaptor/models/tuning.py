@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tuning a pretrained backbone: what of it trains, and what is shared."""
+"""Tuning of a pretrained backbone: trainable and shared parameters."""
 
 from collections.abc import Collection, Sequence
 
@@ -14,36 +14,39 @@ PARTS = ('adaptors', 'norms', 'biases')
 
 
 def train_only(backbone: nn.Module, parts: Sequence[str]) -> None:
-    """Freeze a backbone but for some parts.
+    """Freeze a backbone except some parts.
 
     Args:
-        backbone: Is frozen.
-        parts: Any of `'adaptors'`, `'norms'` (their weights and biases) and
-            `'biases'` (every parameter named so, the scan's step's too). None
-            of them: a linear probe.
+        backbone: The backbone, changed in place.
+        parts: Any of `'adaptors'`, `'norms'` (weights and biases) and `'biases'` (all
+            parameters of that name, including the step size of the scan). An empty
+            list is a linear probe.
 
     Raises:
-        ValueError: For an unknown part, or one that the backbone has not.
+        ValueError: A part is unknown, or the backbone does not have it.
     """
     if (
         isinstance(parts, str)
         or not isinstance(parts, Collection)
         or not set(parts) <= set(PARTS)
     ):
-        raise ValueError(f'`trainable` must be a list of {list(PARTS)}, got {parts!r}')
+        raise ValueError(
+            f'`trainable` must be a list of values from {list(PARTS)}, got {parts!r}'
+        )
     backbone.requires_grad_(False)
     for part in parts:
         chosen = _parameters_of(backbone, part)
         if not chosen:
             raise ValueError(
-                f'`trainable` asks for the {part} of '
-                f'{type(backbone).__name__}, which has none'
+                f'`trainable` contains {part!r}, but '
+                f'{type(backbone).__name__} has no {part}'
             )
         for parameter in chosen:
             parameter.requires_grad_(True)
 
 
 def _parameters_of(backbone: nn.Module, part: str) -> list[nn.Parameter]:
+    """Return the parameters of one of `PARTS`."""
     if part == 'biases':
         return [p for n, p in backbone.named_parameters() if n.endswith('bias')]
     kind = ADAPTORS if part == 'adaptors' else NORMS
@@ -56,12 +59,9 @@ def _parameters_of(backbone: nn.Module, part: str) -> list[nn.Parameter]:
 
 
 def keep_frozen_in_eval(backbone: nn.Module) -> None:
-    """Put everything without a trainable parameter into evaluation mode.
+    """Set all modules without trainable parameters to evaluation mode.
 
-    So drop path and the statistics of norms rest where nothing learns.
-
-    Args:
-        backbone: Its modules that train keep their mode.
+    This turns off their drop path and stops updates of their norm statistics.
     """
     for module in backbone.modules():
         if not any(p.requires_grad for p in module.parameters()):
@@ -69,16 +69,15 @@ def keep_frozen_in_eval(backbone: nn.Module) -> None:
 
 
 def share_adaptors(backbone: nn.Module, share: bool | str) -> None:
-    """Let blocks of a backbone use the same adaptors.
+    """Let several blocks of a backbone use the same adaptors.
 
     Args:
-        backbone: Its adaptors are replaced by the first of their kind.
-        share: True: one adaptor of a kind for all blocks of equal width.
-            `'all'`: one for all blocks, which must have equal width. False:
-            nothing is shared.
+        backbone: Its adaptors are replaced by the first of each kind.
+        share: True: one adaptor of each kind for all blocks of equal width. `'all'`:
+            one for all blocks, which must have equal width. False: no sharing.
 
     Raises:
-        ValueError: For another value, or where `'all'` meets another width.
+        ValueError: `share` has another value, or `'all'` meets different widths.
 
     Source:
         Mamba-Adaptor (arXiv 2505.12685), which shares adaptors in tuning.
@@ -101,9 +100,8 @@ def share_adaptors(backbone: nn.Module, share: bool | str) -> None:
         shown, shared = first.setdefault(key, (path, adaptor))
         if shared.channels != adaptor.channels:
             raise ValueError(
-                f"`share='all'` needs blocks of equal width: {path}: expected "
-                f'{shared.channels} channels, those of {shown}, got '
-                f'{adaptor.channels}'
+                f"`share='all'` requires blocks of equal width: {path}: expected "
+                f'{shared.channels} channels as in {shown}, got {adaptor.channels}'
             )
         parent, _, name = path.rpartition('.')
         setattr(backbone.get_submodule(parent), name, shared)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures of what models and their adaptors do; none is needed to train."""
+"""Figures of models and their adaptors. Training does not need this package."""
 
 from .decay import decay_maps
 from .draw import Scene, draw_fields, draw_memory

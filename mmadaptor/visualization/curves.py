@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Losses and validation metrics of a run as a figure."""
+"""Figure of the losses and validation metrics of a run."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -13,11 +13,11 @@ def draw_curves(message_hub: MessageHub) -> Figure | None:
     """Draw the losses on the left and the validation metrics on the right.
 
     Args:
-        message_hub: Holds their history. Of the metrics, those that end in one of
-            `METRICS` are drawn, or all if none does.
+        message_hub: Message hub with the history of the run. Metrics whose names end in
+            one of `METRICS` are drawn, or all metrics if there is no such metric.
 
     Returns:
-        The figure. None if there is no loss yet.
+        The figure, or None if there is no loss yet.
     """
     losses, metrics = {}, {}
     for name, buffer in message_hub.log_scalars.items():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much of each state is left where a token is scanned."""
+"""Decay of the hidden states between a pixel and a token."""
 
 import torch
 import torch.nn.functional as F
@@ -15,29 +15,22 @@ NAMES = ('rows', 'columns', 'rows reversed', 'columns reversed')
 
 
 def directions(record: Record) -> list[str]:
-    """What the directions of a block's scan are called.
-
-    Args:
-        record: The block's.
-
-    Returns:
-        A name for each.
-    """
-    # Vim has two, both along rows.
+    """Return the names of the scan directions of a block."""
+    # Vim has two directions, both along rows.
     return list(NAMES if isinstance(record.mixer, SS2D) else NAMES[::2])
 
 
 def decay_maps(record: Record, token: Pixel) -> Tensor:
-    """What the plain scan has left of each pixel's state at a token.
+    """Compute how much of the state of each pixel the plain scan keeps at a token.
 
     Args:
-        record: The block's, of a batch whose first image is taken.
+        record: Record of the block. The first image of its batch is used.
         token: Row and column on the map.
 
     Returns:
-        `(K, H, W)`: for each direction the product of the decays from a pixel
-        to the token, averaged over channels and states; 1 at the token, 0 at
-        pixels that are scanned after it.
+        `(K, H, W)`: for each direction the product of the decays from a pixel to the
+        token, averaged over channels and states. 1 at the token, 0 at pixels that are
+        scanned after it.
     """
     height, width = record.locations.shape[1:3]
     maps = torch.zeros(len(directions(record)), height, width)
@@ -54,7 +47,7 @@ def decay_maps(record: Record, token: Pixel) -> Tensor:
 def _walks(
     record: Record, height: int, width: int
 ) -> list[tuple[Tensor, list[Pixel | None]]]:
-    """Each direction's log-decays, `(L, D, N)`, and its pixels, as scanned."""
+    """Return log-decays `(L, D, N)` and pixels of each direction, in scan order."""
     arguments = record.arguments
     delta, bias, A = (
         arguments[name].detach().double() for name in ('delta', 'delta_bias', 'A')
@@ -66,7 +59,7 @@ def _walks(
             for k, order in enumerate(pixel_orders(height, width))
         ]
     step = F.softplus(delta[0] + bias[:, None])  # (2 D, L)
-    forth, back = (step.T[..., None] * A).chunk(2, dim=1)  # (L, D, N)
+    forward, backward = (step.T[..., None] * A).chunk(2, dim=1)  # (L, D, N)
     order = pixel_orders(height, width)[0]
     order.insert(len(order) // 2, None)  # the class token
-    return [(forth, order), (back, order[::-1])]
+    return [(forward, order), (backward, order[::-1])]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pictures, by matplotlib."""
+"""Figures of the memory and the receptive field of a token, by matplotlib."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,23 +17,23 @@ from .record import Lattice, Record
 
 INCHES, DOT = 3.2, 300
 COLOR = '#d1495b'
-# Fields are shown down to this share of their largest value.
+# Smaller values of a field, relative to the largest one, are clipped.
 FLOOR = 1e-6
-# At least so many tokens of the map are shown around a token.
+# Minimum number of tokens drawn on each side of a token.
 AROUND = 3
-# Places of a smaller weight may lie outside.
+# Places with a smaller weight may be outside the drawn square.
 LEAST = 0.05
 
 
 @dataclass
 class Scene:
-    """A token of a block's map, on the image.
+    """A token of the map of a block, and its position on the image.
 
     Args:
-        record: The block's.
-        image: As the network sees it, before it is padded, `(H, W, 3)`, RGB.
-        lattice: Where the tokens of the block's map lie on it.
-        token: Row and column on the block's map.
+        record: Record of the block.
+        image: Image as resized for the network, before padding, `(H, W, 3)`, RGB.
+        lattice: Positions of the tokens of the map on the image.
+        token: Row and column on the map of the block.
     """
 
     record: Record
@@ -42,30 +42,34 @@ class Scene:
     token: tuple[int, int]
 
     def on_image(self, places: np.ndarray) -> np.ndarray:
-        """Where places of the map are on the image.
+        """Convert positions on the map to positions on the image.
 
         Args:
-            places: `(..., 2)`, whole numbers being tokens.
+            places: `(..., 2)`, (row, column) in tokens.
 
         Returns:
-            The same in pixels of the image.
+            `(..., 2)`, (row, column) in pixels of the image.
         """
         return places * self.lattice.stride + self.lattice.first
 
     @property
     def here(self) -> np.ndarray:
-        """The token's row and column on the image."""
+        """The row and column of the token on the image."""
         return self.on_image(np.array(self.token))
 
     @property
     def places(self) -> np.ndarray:
-        """Where it looks, `(K, S, P, 2)`."""
+        """The places of the token on the image, `(K, S, P, 2)`."""
         locations = self.record.locations[(0, *self.token)]
         return self.on_image(locations.cpu().numpy())
 
     @property
     def reach(self) -> float:
-        """Half the side of a square around the token with all that matter."""
+        """Half the side of the square that is drawn around the token, in pixels.
+
+        The square holds `AROUND` tokens on each side, and all places whose weight is at
+        least `LEAST`, or 1 / P if that is less.
+        """
         weights = self.record.weights[(0, *self.token)].cpu().numpy()
         matter = weights >= min(LEAST, 1 / weights.shape[-1])
         farthest = np.abs(self.places - self.here)[matter].max()
@@ -73,16 +77,17 @@ class Scene:
 
 
 def draw_memory(scene: Scene, title: str) -> Figure:
-    """Where a token looks, by sequence and direction, over what decays.
+    """Draw the places of a token and the decay of the states that it reads.
 
     Args:
         scene: The token.
-        title: Of the picture.
+        title: Title of the figure.
 
     Returns:
-        A row of pictures for each sequence, around the token, with a dot for
-        each place whose area is its weight; then the whole image under the
-        plain scan's decay, with a frame where the rows above are.
+        A figure with one column per direction. There is one row per sequence, which
+        shows the area around the token with a dot for each place; the area of a dot is
+        proportional to its weight. The last row shows the whole image under the
+        decay of the plain scan, with a frame around the area of the other rows.
     """
     names = directions(scene.record)
     sequences = scene.places.shape[1]
@@ -98,18 +103,20 @@ def draw_memory(scene: Scene, title: str) -> Figure:
     for s in range(sequences):
         grid[s, 0].set_ylabel(f'sequence {s}')
     _draw_decay(grid[-1], scene)
-    grid[-1, 0].set_ylabel('left by the plain scan')
+    grid[-1, 0].set_ylabel('kept by the plain scan')
     figure.suptitle(title)
     return figure
 
 
 def _bare(axes: Axes, image: np.ndarray, **how: float) -> None:
+    """Draw an image without ticks."""
     axes.imshow(image, **how)
     axes.set_xticks([])
     axes.set_yticks([])
 
 
 def _mark(axes: Axes, place: np.ndarray) -> None:
+    """Draw a cross at a position."""
     for color, width in (('white', 4), ('black', 2)):
         axes.plot(
             place[1],
@@ -123,7 +130,7 @@ def _mark(axes: Axes, place: np.ndarray) -> None:
 
 
 def _draw_places(axes: Axes, scene: Scene, k: int, s: int) -> None:
-    """One direction and sequence."""
+    """Draw the places of direction `k` and sequence `s`."""
     places, here, reach = scene.places[k, s], scene.here, scene.reach
     weights = scene.record.weights[(0, *scene.token, k, s)].cpu().numpy()
     _bare(axes, scene.image, alpha=0.6)
@@ -155,6 +162,7 @@ def _draw_places(axes: Axes, scene: Scene, k: int, s: int) -> None:
 
 
 def _draw_decay(row: np.ndarray, scene: Scene) -> None:
+    """Draw the decay of each direction over the image."""
     here, reach = scene.here, scene.reach
     maps = decay_maps(scene.record, scene.token).numpy()
     size = np.array(maps.shape[1:])
@@ -178,16 +186,16 @@ def _draw_decay(row: np.ndarray, scene: Scene) -> None:
 
 
 def draw_fields(fields: Mapping[str, Tensor], image: np.ndarray, title: str) -> Figure:
-    """Effective receptive fields side by side, on one logarithmic scale.
+    """Draw effective receptive fields side by side, on one logarithmic scale.
 
     Args:
-        fields: `(H, W)` by the name to show; each sums to 1.
-        image: As :class:`Scene` takes it.
-        title: Of the picture.
+        fields: Fields `(H, W)` by title. Each sums to 1.
+        image: As in :class:`Scene`.
+        title: Title of the figure.
 
     Returns:
-        The image and the fields, each with the radius of the disc as large as
-        the pixels that hold half of it.
+        The image and the fields. The title of each field has its radius, see
+        :func:`~mmadaptor.visualization.receptive_field.radius_of`.
     """
     figure = Figure(
         figsize=(INCHES * (len(fields) + 1) + 0.8, INCHES + 0.9), layout='constrained'

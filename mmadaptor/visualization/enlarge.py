@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small pictures are drawn larger, or names would hide what they name."""
+"""Enlarges small images, so that drawn labels do not cover their objects."""
 
 from functools import wraps
 from typing import Any
@@ -10,13 +10,13 @@ from mmengine.visualization import Visualizer
 from torch import Tensor
 
 SIDE = 512
-"""Up to which length of their longer side pictures are enlarged, in pixels."""
+"""Maximum longer side of an enlarged image, in pixels."""
 
 
 def draw_large(visualizer: Visualizer) -> None:
-    """Has a visualizer of mmdet enlarge pictures up to `SIDE`.
+    """Make a visualizer of mmdet enlarge images, up to a longer side of `SIDE` pixels.
 
-    By whole numbers, so that a pixel becomes a square.
+    The factor is an integer, so that each pixel becomes a square.
 
     Args:
         visualizer: Its `add_datasample` is replaced.
@@ -42,15 +42,7 @@ def draw_large(visualizer: Visualizer) -> None:
 
 
 def enlarged(sample: BaseDataElement, factor: int) -> BaseDataElement:
-    """What is known of a picture, for the enlarged one.
-
-    Args:
-        sample: Its instances.
-        factor: How many times larger.
-
-    Returns:
-        A new sample, on the CPU.
-    """
+    """Return a copy of a sample on the CPU, with boxes and masks scaled by `factor`."""
     sample = sample.cpu().clone()
     for part in sample.values():
         if isinstance(part, InstanceData):
@@ -64,7 +56,7 @@ def enlarged(sample: BaseDataElement, factor: int) -> BaseDataElement:
 def _scale(boxes: Any, factor: int) -> Any:
     if isinstance(boxes, Tensor):
         return boxes * factor
-    boxes = boxes.clone()  # mmdet's, which the sample's clone shares
+    boxes = boxes.clone()  # cloning a sample does not clone the boxes of mmdet
     boxes.rescale_((factor, factor))
     return boxes
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The effective receptive field: which pixels a token depends on, how much."""
+"""Effective receptive field: how much a token depends on each pixel."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +14,9 @@ DRAWS = 8
 
 @contextmanager
 def without_adaptors(backbone: nn.Module) -> Iterator[None]:
-    """Set the adaptors' scales to zero for a while: the plain network.
+    """Set the scales of all adaptors to zero inside the context.
+
+    The network then equals the plain network.
 
     Args:
         backbone: A backbone, or a model with one.
@@ -23,7 +25,7 @@ def without_adaptors(backbone: nn.Module) -> Iterator[None]:
     spatial = [m for m in modules if isinstance(m, AdaptorS)]
     scales = [m.gamma for m in modules if isinstance(m, AdaptorT)]
     scales += [m.alpha for m in spatial]
-    # Deployed, Adaptor-S does not ask its scale.
+    # After switch_to_deploy, Adaptor-S uses its merged kernel instead of its scale.
     merged = [m.merged for m in spatial]
     for module in spatial:
         module.merged = None
@@ -48,22 +50,23 @@ def receptive_field(
     token: tuple[int, int],
     size: tuple[int, int],
 ) -> Tensor:
-    """How a token after a block changes with each pixel of the images.
+    """Compute how much a token depends on each pixel of the images.
 
     Args:
         backbone: The backbone, in evaluation mode.
         images: `(B, in_channels, H, W)`.
-        block: Path of the block in the backbone.
-        token: Row and column on the block's map.
+        block: Path of the block in the backbone. The token is taken from its output.
+        token: Row and column on the map of the block.
         size: Rows and columns of that map.
 
     Returns:
-        `(H, W)`: the absolute gradients of random sums of the token's
-        channels, averaged over the sums, colours and images; they sum to 1.
+        `(H, W)`: absolute gradients of random sums over the channels of the token,
+        averaged over 8 sums, the image channels and the images, and normalized to sum
+        to 1.
 
     Source:
-        Effective receptive field (arXiv 1701.04128). Random sums are our
-        choice: the plain sum is constant behind a LayerNorm.
+        Effective receptive field (arXiv 1701.04128). Random sums are our choice,
+        because the plain sum is constant after a LayerNorm.
     """
     images = images.detach().clone().requires_grad_()
     outputs = []
@@ -87,22 +90,23 @@ def receptive_field(
 
 
 def _token_of(output: Tensor, token: tuple[int, int], size: tuple[int, int]) -> Tensor:
+    """Return the features of a token, `(B, C)`, from the output of a block."""
     if output.dim() == 4:
         return output[:, token[0], token[1]]
-    # A sequence of patches with the class token in its middle.
+    # A sequence of patches with the class token in the middle.
     index = token[0] * size[1] + token[1]
     return output[:, index + (index >= size[0] * size[1] // 2)]
 
 
 def radius_of(field: Tensor, share: float = 0.5) -> float:
-    """The size of a field: the disc as large as the pixels that matter most.
+    """Compute the radius of the disc with the area of the most important pixels.
 
     Args:
-        field: `(H, W)`, summing to 1.
-        share: Of the sum that those pixels hold.
+        field: `(H, W)`. Sums to 1.
+        share: Share of the sum that these pixels hold. Default: 0.5.
 
     Returns:
-        The radius of that disc, in pixels.
+        The radius in pixels.
     """
     most = field.flatten().sort(descending=True).values.cumsum(dim=0)
     pixels = int((most < share).sum()) + 1

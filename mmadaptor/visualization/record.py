@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a backbone's scans and Adaptor-Ts do with an image."""
+"""Records of the scans and the Adaptor-Ts of a backbone for given images."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,11 +15,11 @@ from mmadaptor.models.layers import SS2D, AdaptorT, BiMamba
 
 @dataclass(frozen=True)
 class Lattice:
-    """Where the tokens of a map lie on the image.
+    """Positions of the tokens of a map on the image.
 
     Args:
-        stride: From one token to the next, in pixels.
-        first: Row and column of the first token's centre, in pixels.
+        stride: Distance between neighboring tokens, in pixels.
+        first: Row and column of the center of the first token, in pixels.
     """
 
     stride: int
@@ -27,15 +27,15 @@ class Lattice:
 
 
 def lattice_of(backbone: nn.Module, block: str) -> Lattice:
-    """Where the tokens of a block lie on the image.
+    """Return the positions of the tokens of a block on the image.
 
     Args:
-        backbone: A VMamba or a Vim, or a module around one.
+        backbone: A VMamba or a Vim, or a module that contains one.
         block: Path of the block in it.
 
     Returns:
-        The lattice. VMamba's convolutions of stride 2 are centred at every
-        second pixel from the first one; Vim's patches lie side by side.
+        The lattice. The stride-2 convolutions of VMamba are centered at every second
+        pixel, starting with the first. The patches of Vim do not overlap.
     """
     for module in backbone.modules():
         if isinstance(module, Vim):
@@ -47,14 +47,14 @@ def lattice_of(backbone: nn.Module, block: str) -> Lattice:
 
 @dataclass
 class Record:
-    """What one block did.
+    """Record of one block.
 
     Args:
-        mixer: The block's token mixer.
-        arguments: Its scan's arguments.
-        locations: Where each token looked, `(B, H, W, K, S, P, 2)`, (row,
-            column) in pixels of the map.
-        weights: With which weights, `(B, H, W, K, S, P)`.
+        mixer: Token mixer of the block.
+        arguments: Arguments of its scan.
+        locations: Places of each token, `(B, H, W, K, S, P, 2)`, (row, column) in
+            pixels of the map.
+        weights: Weights of the places, `(B, H, W, K, S, P)`.
     """
 
     mixer: SS2D | BiMamba
@@ -64,13 +64,13 @@ class Record:
 
 
 def remembering_mixers(backbone: nn.Module) -> dict[str, SS2D | BiMamba]:
-    """The token mixers with an Adaptor-T.
+    """Return the token mixers with an Adaptor-T.
 
     Args:
         backbone: A backbone, or a model with one.
 
     Returns:
-        By their path, in the order of the network.
+        The mixers by path, in the order of the network.
     """
     return {
         path: module
@@ -83,7 +83,7 @@ def remembering_mixers(backbone: nn.Module) -> dict[str, SS2D | BiMamba]:
 def _listening(
     owner: nn.Module, name: str, tell: Callable[[Any], None]
 ) -> Iterator[None]:
-    """Tell what a method returns, each time it is called."""
+    """Pass each result of a method to `tell` inside the context."""
     method = getattr(owner, name)
 
     def listened(*args: Any, **kwargs: Any) -> Any:
@@ -100,14 +100,14 @@ def _listening(
 
 @torch.no_grad()
 def record_memory(backbone: nn.Module, images: Tensor) -> dict[str, Record]:
-    """Run a backbone and note what its Adaptor-Ts look up.
+    """Run a backbone and record the places of its Adaptor-Ts.
 
     Args:
         backbone: The backbone.
         images: `(B, in_channels, H, W)`.
 
     Returns:
-        A record by the path of each mixer with an Adaptor-T.
+        The records by path of each mixer with an Adaptor-T.
     """
     records = {}
 
@@ -115,7 +115,7 @@ def record_memory(backbone: nn.Module, images: Tensor) -> dict[str, Record]:
         records[path] = Record(mixer, arguments)
 
     def note_places(adaptor: AdaptorT, predicted: Tensor) -> None:
-        # A shared adaptor belongs to the block whose scan came last.
+        # Blocks may share an adaptor. This call belongs to the last scan.
         last = list(records.values())[-1]
         last.locations, last.weights = adaptor.locate(predicted)
 

@@ -54,6 +54,6 @@ def test_stripes_run_along_rows_and_along_columns():
 
 
 def test_known_pixels():
-    """Pictures are the same on every machine and with every version."""
+    """Images are the same on every machine and with every version."""
     found = [int(picture(scene).astype(np.int64).sum()) for scene in scenes(4)]
     assert found == KNOWN_SUMS

@@ -14,7 +14,7 @@ from mmadaptor.datasets.geometry import (
 
 
 def at(*points):
-    """Coordinates of points as the outlines take them."""
+    """Return the coordinates of points as the distance functions take them."""
     u, v = np.array(points, float).T
     return u[None], v[None]
 

@@ -35,7 +35,7 @@ def test_an_annotation_by_hand():
     )
 
 
-def test_ids_count_over_pictures():
+def test_ids_count_over_images():
     content = instances('', 1, [[dict(image_id=0)], [], [dict(image_id=2)] * 2])
     assert [image['id'] for image in content['images']] == [0, 1, 2]
     assert [(label['id'], label['image_id']) for label in content['annotations']] == [
@@ -46,7 +46,7 @@ def test_ids_count_over_pictures():
     assert [c['name'] for c in content['categories']] == list(CLASSES)
 
 
-def test_names_and_colours_fit():
+def test_names_and_colors_fit():
     assert list(CLASSES) == sorted(CLASSES)
     assert len(set(PALETTE)) == len(CLASSES) == 6
     assert ('background', *CLASSES) == SEGMENTATION_CLASSES

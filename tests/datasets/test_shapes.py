@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The dataset's files, and how they are made."""
+"""The files of the dataset, and how they are made."""
 
 import filecmp
 import json
@@ -39,7 +39,7 @@ def same(one, other):
 # The files
 
 
-def test_pictures_depend_on_the_seed_alone(root, tmp_path):
+def test_images_depend_on_the_seed_only(root, tmp_path):
     again = make_shapes(tmp_path / 'again', TRAIN, VAL, workers=2)
     other = make_shapes(tmp_path / 'other', TRAIN, VAL, seed=1, workers=1)
     assert same(root, again)
@@ -48,7 +48,7 @@ def test_pictures_depend_on_the_seed_alone(root, tmp_path):
         assert not filecmp.cmp(root / name, other / name, shallow=False)
 
 
-def test_a_picture_does_not_depend_on_how_many_there_are(root, tmp_path):
+def test_an_image_does_not_depend_on_their_number(root, tmp_path):
     fewer = make_shapes(tmp_path / 'fewer', 2, 1, workers=1)
     for split, count in (('train', 2), ('val', 1)):
         for index in range(count):
@@ -99,7 +99,7 @@ def test_class_folders(root):
             assert len(list((folder / name).iterdir())) == len(labels)
 
 
-def test_single_label_picture_keeps_its_lamps_alone(root):
+def test_a_single_label_image_keeps_only_its_lamps(root):
     scene = shapes.make_scene(0, 'train', 1)
     target = next(layer for layer in scene.layers if layer.is_target)
     alone = scene.alone(target)
@@ -122,8 +122,8 @@ def test_second_call_does_nothing(root):
     assert times(root) == before
 
 
-def test_a_whole_dataset_needs_no_lock(tmp_path, monkeypatch):
-    """It may lie where nothing can be written."""
+def test_a_complete_dataset_needs_no_lock(tmp_path, monkeypatch):
+    """The dataset may be on a read-only disk."""
     whole = make_shapes(tmp_path / 'set', 1, 1, workers=1)
     monkeypatch.setattr(
         'mmadaptor.datasets.shapes.locked', lambda root: pytest.fail('it was locked')
@@ -131,7 +131,7 @@ def test_a_whole_dataset_needs_no_lock(tmp_path, monkeypatch):
     assert prepare(whole) == whole
 
 
-def test_lost_file_and_other_numbers_make_it_anew(tmp_path):
+def test_a_missing_file_and_other_arguments_make_it_again(tmp_path):
     root = make_shapes(tmp_path / 'set', 2, 1, workers=1)
     lost = root / 'images/train/000001.png'
     content = lost.read_bytes()
@@ -143,7 +143,7 @@ def test_lost_file_and_other_numbers_make_it_anew(tmp_path):
     assert [p.name for p in tmp_path.iterdir() if p.is_dir()] == ['set']
 
 
-def test_killed_in_the_middle_leaves_nothing_that_looks_whole(tmp_path):
+def test_a_killed_process_leaves_no_folder_that_looks_complete(tmp_path):
     root = tmp_path / 'set'
     child = multiprocessing.get_context('fork').Process(
         target=make_shapes, args=(root, 500, 1, 0, 1)
@@ -203,6 +203,6 @@ def test_wrong_folders(tmp_path):
     precious.parent.mkdir()
     precious.write_text('words')
     for make in (make_shapes, prepare):
-        with pytest.raises(FileExistsError, match='holds other files'):
+        with pytest.raises(FileExistsError, match='contains other files'):
             make(precious.parent)
     assert precious.read_text() == 'words'

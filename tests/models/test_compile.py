@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""torch.compile and torch.export of the whole backbone, against eager."""
+"""torch.compile and torch.export of the whole backbone, compared with eager mode."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ def forget_what_was_compiled():
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """With more, eager linear layers are convolutions, compiled ones are not."""
+    """With more threads, eager linear layers are convolutions, compiled ones are not."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -28,7 +28,7 @@ def one_thread():
 
 
 def step(function, model, images):
-    """The maps, and the gradients of image and parameters by name."""
+    """Return the maps, and the gradients of images and parameters by name."""
     images = images.clone().requires_grad_()
     maps = function(images)
     generator = torch.Generator().manual_seed(1)
@@ -39,8 +39,8 @@ def step(function, model, images):
 
 
 def test_compiled_equals_eager(monkeypatch, tmp_path):
-    """By inductor, in one graph: forward and every gradient."""
-    # Not the user's cache, where a killed test would leave half a library.
+    """Inductor compiles one graph; the maps and every gradient are equal."""
+    # A killed test would leave a truncated library in the cache of the user.
     monkeypatch.setenv('TORCHINDUCTOR_CACHE_DIR', str(tmp_path))
     model = perturbed(MambaAdaptor(TINY)).train()
     images = torch.randn(2, 3, 50, 64)
@@ -58,8 +58,8 @@ def test_compiled_equals_eager(monkeypatch, tmp_path):
         )
 
 
-# A model's floats are constants: taken for symbols, they make torch trace and
-# compile everything a second time.
+# The floats of a model are constants. As symbols, they make torch trace and compile
+# everything a second time.
 @torch._dynamo.config.patch(specialize_float=True)
 def test_one_graph_serves_every_size():
     model = perturbed(MambaAdaptor(TINY)).train()
@@ -79,7 +79,7 @@ def test_one_graph_serves_every_size():
 
 @pytest.mark.parametrize('backbone', ['b0', dict(TINY, d_state=2)], ids=str)
 def test_exported_with_sizes_that_change(backbone):
-    """From 33 pixels on: below, the last map has one row or column."""
+    """From 33 pixels on; with fewer, the last map has one row or column."""
     model = perturbed(MambaAdaptor(backbone))
     sides = {
         2: torch.export.Dim('height', min=33),

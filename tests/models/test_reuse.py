@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The backbone in stock detectors, as the README shows it."""
+"""The backbone in stock detectors, as in the README."""
 
 import pytest
 import torch
@@ -66,7 +66,7 @@ def test_stock_detector(name):
         )
     )
     model = MODELS.build(cfg.model)
-    model.init_weights()  # before it DETR has memory that nobody wrote
+    model.init_weights()  # without it DETR reads uninitialized memory
     images = torch.randn(1, 3, 64, 64)
     losses = model.loss(images, [sample()])
     loss, _ = model.parse_losses(losses)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What trains, what rests in evaluation mode, what is shared."""
+"""Trainable, frozen and shared parameters."""
 
 import pytest
 import torch
@@ -88,7 +88,7 @@ def test_sharing_across_unequal_widths_is_named():
     with pytest.raises(
         ValueError,
         match=(
-            r'stages.1.0.mixer.temporal: expected 16 channels, those of '
+            r'stages.1.0.mixer.temporal: expected 16 channels as in '
             r'stages.0.0.mixer.temporal, got 32'
         ),
     ):
@@ -112,16 +112,19 @@ def test_shared_with_a_frozen_block_adaptors_train():
 @pytest.mark.parametrize(
     'arguments, message',
     [
-        (dict(trainable=['heads']), r"list of \['adaptors'.*got \['heads'\]"),
+        (
+            dict(trainable=['heads']),
+            r"list of values from \['adaptors'.*got \['heads'\]",
+        ),
         (dict(trainable='norms'), r"must be a list.*got 'norms'"),
         (dict(trainable=True), '`trainable` must be a list.*got True'),
         (
             dict(trainable=['adaptors'], adaptors=BOTH, frozen_stages=4),
-            r"\['adaptors'\], of which `frozen_stages` and `out_indices` leave nothing",
+            r"`trainable` is \['adaptors'\], but `frozen_stages` and `out_indices` freeze",
         ),
         (
             dict(trainable=['adaptors']),
-            'asks for the adaptors of VMamba, which has none',
+            "contains 'adaptors', but VMamba has no adaptors",
         ),
         (dict(adaptors={**BOTH, 'share': 'some'}), r"`share`.*got 'some'"),
     ],

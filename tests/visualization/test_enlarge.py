@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small pictures are drawn larger, and what is known of them with them."""
+"""Small images are enlarged, together with their boxes and masks."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from mmadaptor.visualization import draw_large
 
 
 class Visualizer:
-    """Keeps what it is asked to draw."""
+    """Keeps the arguments of the last call."""
 
     def add_datasample(self, name, image, data_sample=None, **kwargs):
         self.seen = image, data_sample, kwargs
@@ -38,7 +38,7 @@ def test_pixels_become_squares(draw):
 
 
 @pytest.mark.parametrize('shape', [(512, 3, 3), (300, 400, 3)])
-def test_large_pictures_stay(draw, shape):
+def test_large_images_are_unchanged(draw, shape):
     image, sample = np.zeros(shape, np.uint8), object()
     large, same, _ = draw(image, sample)
     assert large is image and same is sample

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the pictures show, as numbers."""
+"""The numbers behind the figures."""
 
 import copy
 import math
@@ -44,7 +44,7 @@ def images():
 
 
 def test_every_block_has_its_record(vmamba, images):
-    """Those that share an adaptor too."""
+    """Including blocks that share an adaptor."""
     records = record_memory(vmamba, images)
     assert list(records) == [
         'stages.0.0.mixer',
@@ -78,7 +78,7 @@ def test_decay_of_a_map_by_loops(vmamba, images):
 
 
 def test_decay_of_a_sequence_by_its_states(vim, images):
-    """A state put in at one patch, and nothing after, decays by the map's value."""
+    """The map at a patch is the product of the decays from the patch to the token."""
     record = record_memory(vim, images)['layers.1.mixer']
     maps = decay_maps(record, (1, 2))
     assert maps.shape == (2, 3, 4)
@@ -123,7 +123,7 @@ def test_receptive_field_of_a_convolution():
 
 
 def test_receptive_field_of_a_patch(vim, images):
-    """In the first block's input a patch depends on its own pixels alone."""
+    """In the input of the first block, a patch depends on its own pixels only."""
     with torch.no_grad():
         vim.layers[0].mixer.out_proj.weight, kept = (
             torch.nn.Parameter(torch.zeros(16, 32)),
@@ -154,7 +154,7 @@ def test_without_adaptors(vmamba, images):
         assert torch.equal(a, b)
 
 
-def test_without_adaptors_that_are_deployed(vmamba, images):
+def test_without_adaptors_after_switch_to_deploy(vmamba, images):
     deployed = copy.deepcopy(vmamba)
     deployed.switch_to_deploy()
     before = deployed(images)
@@ -179,7 +179,7 @@ def test_places_on_the_image(vim, images):
     assert scene.here.tolist() == [23.5, 39.5]
     record.locations[:] = torch.tensor([1.0, 3.0])
     assert scene.places[1, 0, 2].tolist() == [23.5, 55.5]
-    assert scene.reach == 48  # three patches, for the places are nearer
+    assert scene.reach == 48  # three patches, because the places are nearer
     record.locations[0, 1, 2, 0, 0, :2] = torch.tensor([[1.0, 9.0], [1.0, 99.0]])
     record.weights[0, 1, 2, 0, 0] = torch.tensor([0.06, 0.04, 0.9, 0.0])
     assert scene.reach == pytest.approx(1.3 * 7 * 16)  # not the one at 99
@@ -190,7 +190,7 @@ def test_places_on_the_image(vim, images):
     [('vmamba', 'stages.0.0'), ('vmamba', 'stages.3.0'), ('vim', 'layers.0')],
 )
 def test_a_token_is_drawn_where_it_looks(name, block, request):
-    """A field without mixing of tokens is centred at the token."""
+    """A field without mixing of tokens is centered at the token."""
     backbone = copy.deepcopy(request.getfixturevalue(name))
     for module in backbone.modules():
         if hasattr(module, 'out_proj'):
@@ -207,7 +207,7 @@ def test_a_token_is_drawn_where_it_looks(name, block, request):
 
 
 @pytest.mark.parametrize('name', ['vmamba', 'vim'])
-def test_pictures(name, images, request, tmp_path):
+def test_figures(name, images, request, tmp_path):
     backbone = request.getfixturevalue(name)
     records = record_memory(backbone, images)
     path, record = next(iter(records.items()))

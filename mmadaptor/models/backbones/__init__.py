@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The registered backbones."""
+"""Registered backbones."""
 
 from .mamba_adaptor import MambaAdaptor
 from .vim import Vim

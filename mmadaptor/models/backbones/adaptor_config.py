@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which blocks of a backbone carry which adaptors."""
+"""The `adaptors` argument of a backbone."""
 
 from collections.abc import Collection, Sequence
 
@@ -9,23 +9,23 @@ KEYS = ('temporal', 'spatial', 'blocks', 'share')
 def adaptors_of_blocks(
     adaptors: dict | None, depths: Sequence[int]
 ) -> list[list[dict]]:
-    """Spread a backbone's `adaptors` argument over its blocks.
+    """Distribute the `adaptors` argument of a backbone over its blocks.
 
     Args:
         adaptors: None, or a dict of `temporal` (arguments of
-            :class:`~mmadaptor.models.layers.AdaptorT`) and `spatial` (those of
-            :class:`~mmadaptor.models.layers.AdaptorS`), None or absent where
-            there is to be none, of `blocks`: for each stage the indices of the
-            blocks that carry them (default: all), and of `share`, which
-            :func:`~mmadaptor.models.tuning.share_adaptors` takes.
-        depths: The number of blocks of each stage.
+            :class:`~mmadaptor.models.layers.AdaptorT`), `spatial` (arguments of
+            :class:`~mmadaptor.models.layers.AdaptorS`), `blocks` (for each stage the
+            indices of the blocks with adaptors; default: all), and `share` (see
+            :func:`~mmadaptor.models.tuning.share_adaptors`). A missing or None
+            adaptor is not used.
+        depths: Number of blocks of each stage.
 
     Returns:
         For each stage and block a dict of `temporal` and `spatial`.
 
     Raises:
-        ValueError: For an unknown key, a dict that asks for no adaptor or no
-            block, or a block that does not exist.
+        ValueError: A key is unknown, there is no adaptor or no block, or a block does
+            not exist.
     """
     if not isinstance(adaptors, dict | None):
         raise ValueError(f'`adaptors` must be a dict or None, got {adaptors!r}')
@@ -34,7 +34,7 @@ def adaptors_of_blocks(
     unknown = set(adaptors) - set(KEYS)
     if unknown:
         raise ValueError(
-            f'`adaptors` must have keys of {list(KEYS)}, got {sorted(unknown)}'
+            f'`adaptors` may only have the keys {list(KEYS)}, got {sorted(unknown)}'
         )
     temporal, spatial = adaptors.get('temporal'), adaptors.get('spatial')
     for name, value in (('temporal', temporal), ('spatial', spatial)):
@@ -44,8 +44,8 @@ def adaptors_of_blocks(
             )
     if asked and temporal is None and spatial is None:
         raise ValueError(
-            '`adaptors` asks for none: give `temporal`, `spatial` '
-            'or both a dict (an empty one for the defaults)'
+            '`adaptors` must have a dict as `temporal`, `spatial` or both '
+            f'(an empty dict for the defaults), got {adaptors}'
         )
     blocks = adaptors.get('blocks')
     if blocks is None:
@@ -60,16 +60,18 @@ def adaptors_of_blocks(
     ):
         raise ValueError(
             f'`blocks` of `adaptors` must be {len(depths)} lists '
-            f'of block indices, one a stage, got {blocks}'
+            f'of block indices, one per stage, got {blocks}'
         )
     for stage, (chosen, depth) in enumerate(zip(blocks, depths, strict=True)):
         if not set(chosen) <= set(range(depth)):
             raise ValueError(
-                f'stage {stage} has the blocks 0 to {depth - 1}, '
-                f'and `blocks` of `adaptors` asks for {chosen}'
+                f'`blocks` of `adaptors` must have block indices from 0 to '
+                f'{depth - 1} for stage {stage}, got {chosen}'
             )
     if asked and not any(blocks):
-        raise ValueError('`blocks` of `adaptors` asks for no block at all')
+        raise ValueError(
+            f'`blocks` of `adaptors` must name at least one block, got {blocks}'
+        )
     both, none = dict(temporal=temporal, spatial=spatial), {}
     return [
         [both if i in chosen else none for i in range(depth)]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the backbones have in common: strict starts, tuning, deployment."""
+"""Common parts of the backbones: strict initialization, tuning, deployment."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 
@@ -15,18 +15,10 @@ from ..tuning import keep_frozen_in_eval, share_adaptors, train_only
 def checked_indices(
     out_indices: Sequence[int], there: range, repeated: bool = True
 ) -> tuple[int, ...]:
-    """A backbone's `out_indices`.
-
-    Args:
-        out_indices: What was asked for.
-        there: What may be asked for.
-        repeated: Whether one may stand several times.
-
-    Returns:
-        The indices.
+    """Return the `out_indices` of a backbone as a tuple.
 
     Raises:
-        ValueError: None, others, or one twice.
+        ValueError: They are empty, not in `there`, or repeated without `repeated`.
     """
     if (
         not isinstance(out_indices, Sequence)
@@ -34,31 +26,31 @@ def checked_indices(
         or not set(out_indices) <= set(there)
         or (not repeated and len(set(out_indices)) < len(out_indices))
     ):
-        once = '' if repeated else ', each once'
+        once = '' if repeated else 'different '
         raise ValueError(
-            f'`out_indices` must be some of {there[0]} to '
-            f'{there[-1]}{once}, got {out_indices}'
+            f'`out_indices` must be one or more {once}indices from {there[0]} to '
+            f'{there[-1]}, got {out_indices}'
         )
     return tuple(out_indices)
 
 
 class AdaptableBackbone(BaseModule):
-    """A backbone whose blocks may carry adaptors.
+    """A backbone whose blocks may have adaptors.
 
-    A subclass builds its layers and then calls `apply_tuning`.
+    A subclass builds its layers and calls `apply_tuning` at the end.
 
     Args:
-        drop_path_rate: Probability of dropping the last block's branches.
-        trainable: What trains: None for everything, or a list of
-            `'adaptors'`, `'norms'` and `'biases'`, and the rest is frozen and
-            stays in evaluation mode; an empty list is a linear probe.
-        init_cfg: mmengine's initialisation config. `Pretrained` is strict.
+        drop_path_rate: Drop path rate of the last block.
+        trainable: None: everything trains. A list of `'adaptors'`, `'norms'` and
+            `'biases'`: only these train, and the rest is frozen in evaluation mode.
+            An empty list is a linear probe.
+        init_cfg: mmengine's initialization config. `Pretrained` is strict.
     """
 
     optional_keys: Sequence[str] = ()
-    """Patterns of what a pretrained file may lack."""
+    """Patterns of names that a pretrained file may lack."""
     surplus_keys: Sequence[str] = ()
-    """Patterns of what it may have beside what the backbone has."""
+    """Patterns of names that only the file may have."""
     arch_settings: Mapping[str, dict] = {}
     """Architectures by name."""
 
@@ -71,13 +63,13 @@ class AdaptableBackbone(BaseModule):
         super().__init__(init_cfg)
         if not 0 <= drop_path_rate < 1:
             raise ValueError(
-                '`drop_path_rate` must be 0 or more and less than '
-                f'1, got {drop_path_rate}'
+                '`drop_path_rate` must be 0 or more and less than 1, '
+                f'got {drop_path_rate}'
             )
         self.trainable = trainable
 
     def _settings(self, arch: str | dict, keys: Collection[str]) -> dict:
-        """The settings of an architecture by name, or of a complete dict."""
+        """Return the settings of an architecture, given by name or as a dict."""
         if isinstance(arch, str):
             if arch not in self.arch_settings:
                 raise ValueError(
@@ -96,19 +88,21 @@ class AdaptableBackbone(BaseModule):
         return arch
 
     def _check_frozen_stages(self, most: int) -> None:
+        """Check that `frozen_stages` is from -1 to `most`."""
         if self.frozen_stages not in range(-1, most + 1):
             raise ValueError(
-                f'`frozen_stages` must be -1 to {most}, got {self.frozen_stages}'
+                f'`frozen_stages` must be an integer from -1 to {most}, '
+                f'got {self.frozen_stages}'
             )
 
     def apply_tuning(self, adaptors: dict | None) -> None:
-        """Share adaptors where that is asked for, and freeze what is frozen.
+        """Share adaptors and freeze parameters as the arguments say.
 
         Args:
-            adaptors: The backbone's argument of that name.
+            adaptors: The `adaptors` argument of the backbone.
 
         Raises:
-            ValueError: For what is not there to be shared or trained.
+            ValueError: There is nothing to share or to train.
         """
         share_adaptors(self, (adaptors or {}).get('share', False))
         if self.trainable is not None:
@@ -116,16 +110,16 @@ class AdaptableBackbone(BaseModule):
         self._freeze_stages()
         if self.trainable and not any(p.requires_grad for p in self.parameters()):
             raise ValueError(
-                f'`trainable` asks for {list(self.trainable)}, of which '
-                '`frozen_stages` and `out_indices` leave nothing to train'
+                f'`trainable` is {list(self.trainable)}, but `frozen_stages` and '
+                '`out_indices` freeze all of these parameters'
             )
 
     def _freeze_stages(self) -> None:
-        """Fix the parameters that `frozen_stages` names."""
+        """Freeze the parameters that `frozen_stages` names."""
         raise NotImplementedError
 
     def train(self, mode: bool = True) -> 'AdaptableBackbone':
-        """Set the training mode; what is frozen stays in evaluation mode.
+        """Set the training mode; frozen modules stay in evaluation mode.
 
         Args:
             mode: Whether to train.
@@ -140,9 +134,9 @@ class AdaptableBackbone(BaseModule):
         return self
 
     def init_weights(self) -> None:
-        """Load the pretrained file if `init_cfg` names one, strictly.
+        """Load the pretrained file of `init_cfg`, strictly.
 
-        Without one, parameters keep what they were constructed with.
+        Without a file, parameters keep the values from construction.
         """
         if self.is_init:
             return
@@ -156,12 +150,16 @@ class AdaptableBackbone(BaseModule):
             load_backbone(self, config, self.optional_keys, self.surplus_keys)
 
     def _of_adaptor_s(self, change: Callable[[AdaptorS], None]) -> None:
+        """Apply `change` to every :class:`AdaptorS`."""
         for module in self.modules():
             if isinstance(module, AdaptorS):
                 change(module)
 
     def switch_to_deploy(self) -> None:
-        """Merge each Adaptor-S's kernels for inference; see there."""
+        """Merge the kernels of each Adaptor-S for inference.
+
+        See :meth:`AdaptorS.switch_to_deploy <mmadaptor.models.layers.AdaptorS>`.
+        """
         self._of_adaptor_s(AdaptorS.switch_to_deploy)
 
     def switch_to_train(self) -> None:

@@ -14,20 +14,19 @@ class MambaAdaptor(VMamba):
     """The Mamba-Adaptor backbone.
 
     Args:
-        arch: `'b0'`, `'b1'`, `'b2'`, or a dict as :class:`VMamba` takes it.
-        adaptors: As :class:`VMamba` takes it; the default is both adaptors
-            with their default arguments in every block. A dict stands for the
-            whole of it: the adaptor that it does not name is not there.
+        arch: `'b0'`, `'b1'`, `'b2'`, or a dict as for :class:`VMamba`.
+        adaptors: As for :class:`VMamba`. Default: both adaptors with their default
+            arguments in every block. A dict replaces the default as a whole: an
+            adaptor that it does not name is absent.
         kwargs: The other arguments of :class:`VMamba`.
 
     Raises:
-        ValueError: As :class:`VMamba`.
-        TypeError: For an unknown keyword.
+        ValueError: As in :class:`VMamba`.
+        TypeError: A keyword is unknown.
 
     Source:
-        Mamba-Adaptor (arXiv 2505.12685). The paper gives parameters and
-        multiply-adds of b1 and b2; the dims and depths are our choice to meet
-        them. b0 is ours.
+        Mamba-Adaptor (arXiv 2505.12685). The paper gives parameters and multiply-adds
+        of b1 and b2; dims and depths that meet them are our choice. b0 is ours.
     """
 
     arch_settings: Mapping[str, dict] = {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Vim: equal blocks that scan a sequence of patches forth and back."""
+"""Vim: equal blocks that scan a sequence of patches in both directions."""
 
 from collections.abc import Mapping, Sequence
 
@@ -26,33 +26,33 @@ OUT_TYPES = ('cls_token', 'featmap')
 class Vim(AdaptableBackbone):
     """The Vim backbone, with the class token in the middle of the sequence.
 
-    Adaptors see the map of patches; the class token, which has no place on it,
-    gains the mean of what the patches gain.
+    The adaptors work on the map of patches, which does not include the class token. The
+    class token gets the mean of the terms that they add to the patches.
 
     Args:
         arch: `'tiny'`, `'small'`, or a dict of `embed_dims` and `depth`.
-        img_size: Of the images that the position embedding is for, a side or
-            `(height, width)`. Other images, of any size, resize it.
+        img_size: Image size of the position embedding, a side or `(height, width)`.
+            For images of another size it is resized.
         patch_size: Side of a patch.
         in_channels: Channels of the image.
-        out_type: `'cls_token'`: vectors; `'featmap'`: maps of the patches.
-        out_indices: The blocks whose output is returned; negative ones count
-            from the end, and one may stand several times, for a pyramid made
-            of one map. The final norm is applied after the last block alone;
-            blocks after the last of them are not run, and frozen.
-        frozen_stages: -1: none; 0: the embeddings; n: them and n blocks.
-        drop_path_rate: Of the last block; it grows from 0 block by block.
-        with_cp: Whether to recompute blocks in the backward pass, which saves
-            memory.
-        adaptors: As :class:`~mmadaptor.models.VMamba` takes it; `blocks` is
-            one list of block indices in a list, for there is one stage.
-        trainable: As :class:`~mmadaptor.models.VMamba` takes it.
-        init_cfg: mmengine's initialisation config. `Pretrained` is strict:
-            its file holds every parameter and nothing else, or loading fails;
-            but it may lack adaptors.
+        out_type: `'cls_token'` to return the class token of each output block, or
+            `'featmap'` to return the map of its patches.
+        out_indices: Indices of the blocks whose outputs are returned. Negative
+            indices count from the end. An index may occur several times, for a
+            pyramid of one map. The final norm is applied after the last block only.
+            Later blocks are frozen and not run.
+        frozen_stages: -1: none; 0: the embeddings; n: the embeddings and n blocks.
+        drop_path_rate: Drop path rate of the last block. Rates grow linearly from 0.
+        with_cp: Whether to recompute blocks in the backward pass to save memory.
+        adaptors: As in :class:`~mmadaptor.models.VMamba`. `blocks` is a list with one
+            list of block indices, because there is one stage.
+        trainable: As in :class:`~mmadaptor.models.VMamba`.
+        init_cfg: mmengine's initialization config. `Pretrained` is strict: loading
+            fails unless the file holds every parameter and nothing else. Adaptors
+            may be missing.
 
     Raises:
-        ValueError: For an unknown `arch`, `out_type`, block or adaptor key.
+        ValueError: An argument is out of range or unknown.
 
     Source:
         Vision Mamba (arXiv 2401.09417), with the class token in the middle.
@@ -97,7 +97,7 @@ class Vim(AdaptableBackbone):
                 '`img_size` and `patch_size` must be 1 or more, '
                 f'got {img_size} and {patch_size}'
             )
-        # Images that the patches do not divide are padded below and right.
+        # Pads bottom and right if the sides are not multiples of `patch_size`.
         self.patch_embed = PatchEmbed(
             in_channels,
             dims,
@@ -122,8 +122,8 @@ class Vim(AdaptableBackbone):
         self.apply_tuning(adaptors)
 
     def _freeze_stages(self) -> None:
-        # A distributed job would wait for the gradients of what no output
-        # needs. Adaptors may be shared with what one does.
+        # A distributed job would wait for the gradients of unused blocks. They may
+        # share adaptors with used ones.
         last = max(self.out_indices) + 1
         needed = set(self.layers[:last].parameters())
         unneeded = self.layers[last:]
@@ -152,8 +152,8 @@ class Vim(AdaptableBackbone):
             prefix: The prefix of the backbone's names.
 
         Returns:
-            The depth, 0 for the embeddings and 1 for the first block, and the
-            number of depths.
+            The depth (0 for the embeddings, 1 for the first block) and the number of
+            depths.
         """
         name, depths = param_name.removeprefix(prefix), len(self.layers) + 2
         if name.startswith('layers.'):
@@ -162,7 +162,7 @@ class Vim(AdaptableBackbone):
         return 0 if first else depths - 1, depths
 
     def embed(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        """Patches and class token, with their positions.
+        """Embed patches and class token, with their positions.
 
         Args:
             images: `(B, in_channels, H, W)`.
@@ -176,15 +176,15 @@ class Vim(AdaptableBackbone):
         return x + resize_positions(self.pos_embed, self.grid, size), size
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Compute the outputs of the blocks asked for.
+        """Compute the outputs of `out_indices`.
 
         Args:
             images: `(B, in_channels, H, W)`, of any size.
 
         Returns:
-            For each of `out_indices` `(B, C)`, or a contiguous map, `(B, C,
-            H_i, W_i)`, whose sides are those of the image over `patch_size`,
-            rounded up.
+            For each of `out_indices` `(B, C)`, or a contiguous map
+            `(B, C, H_i, W_i)`. Its sides are those of the image divided by
+            `patch_size`, rounded up.
         """
         x, size = self.embed(images)
         outputs = {}
@@ -198,6 +198,7 @@ class Vim(AdaptableBackbone):
         return tuple(outputs[i] for i in self.out_indices)
 
     def _output(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+        """Return the class token or the map of patches."""
         patches, class_token = split_class_token(x)
         if self.out_type == 'cls_token':
             return class_token.squeeze(1)
@@ -207,15 +208,15 @@ class Vim(AdaptableBackbone):
 def resize_positions(
     positions: Tensor, grid: tuple[int, int], size: tuple[int, int]
 ) -> Tensor:
-    """Fit a position embedding with a class token in its middle to a map.
+    """Resize a position embedding with a class token in its middle.
 
     Args:
         positions: `(1, M + 1, C)`.
-        grid: Rows and columns of the M patches that it is for.
-        size: Rows and columns of patches that it is to fit.
+        grid: Rows and columns of its M patches.
+        size: Rows and columns of the patches to fit.
 
     Returns:
-        `(1, size[0] * size[1] + 1, C)`, the same where the sizes are.
+        `(1, size[0] * size[1] + 1, C)`. Unchanged if the sizes are equal.
     """
     if tuple(grid) == tuple(size):
         return positions

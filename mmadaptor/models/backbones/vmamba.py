@@ -20,44 +20,44 @@ ARCH_KEYS = {'embed_dims', 'depths', 'd_state', 'ssm_ratio'}
 
 @BACKBONES.register_module()
 class VMamba(AdaptableBackbone):
-    """The VMamba backbone (v2, one state, no gate), with adaptors if asked.
+    """The VMamba backbone (v2, one state, no gate), with optional adaptors.
 
     Args:
-        arch: `'tiny'`, `'small'`, `'base'`, or a dict of `embed_dims` (of the
-            first stage; each further one doubles it), `depths` (blocks of each
-            stage, four by name), `d_state` and `ssm_ratio`.
+        arch: `'tiny'`, `'small'`, `'base'`, or a dict of `embed_dims` (channels of
+            the first stage; each further stage doubles them), `depths` (blocks per
+            stage; the named architectures have four stages), `d_state` and
+            `ssm_ratio`.
         in_channels: Channels of the image.
-        mlp_ratio: Hidden channels of each perceptron per channel.
-        out_indices: The stages whose maps are returned, from 0. Those after
-            the last of them are not run, and frozen.
-        frozen_stages: -1: none; 0: the stem; n: the stem and stages 1 to n.
-        drop_path_rate: Of the last block; it grows from 0 block by block.
-        with_cp: Whether to recompute blocks in the backward pass, which saves
-            memory.
-        norm_cfg: The normalisation, over the channels of each pixel; the
-            default is LayerNorm.
+        mlp_ratio: Ratio of hidden channels of each perceptron to its input.
+        out_indices: Indices of the stages whose maps are returned, from 0. Later
+            stages are frozen and not run.
+        frozen_stages: -1: none; 0: the stem; n: the stem and the first n stages.
+        drop_path_rate: Drop path rate of the last block. Rates grow linearly from 0.
+        with_cp: Whether to recompute blocks in the backward pass to save memory.
+        norm_cfg: Config of the normalization over the channels of each pixel.
+            Default: LayerNorm.
         adaptors: None, or a dict of `temporal` (arguments of
-            :class:`~mmadaptor.models.layers.AdaptorT`), `spatial` (those of
-            :class:`~mmadaptor.models.layers.AdaptorS`), `blocks` (for each
-            stage the indices of the blocks that carry them; default: all), and
-            `share` (True: blocks of equal width share theirs).
-        trainable: What trains: None for everything, or a list of
-            `'adaptors'`, `'norms'` and `'biases'`, and the rest is frozen and
-            stays in evaluation mode; an empty list is a linear probe.
-        scan_init: `'vmamba'`, as published, or `'balanced'`, for trainings
-            from scratch too short for the scan to grow from its small start
-            (:class:`~mmadaptor.models.layers.SS2D`).
-        init_cfg: mmengine's initialisation config. `Pretrained` is strict: its
-            file holds every parameter and nothing else, or loading fails; but
-            it may lack adaptors, and have other output norms.
+            :class:`~mmadaptor.models.layers.AdaptorT`), `spatial` (arguments of
+            :class:`~mmadaptor.models.layers.AdaptorS`), `blocks` (for each stage the
+            indices of the blocks with adaptors; default: all), and `share` (True:
+            blocks of equal width share their adaptors).
+        trainable: None: everything trains. A list of `'adaptors'`, `'norms'` and
+            `'biases'`: only these train, and the rest is frozen in evaluation mode.
+            An empty list is a linear probe.
+        scan_init: `'vmamba'`, as published, or `'balanced'`, for trainings from
+            scratch that are too short for the scan to grow from its small initial
+            output (:class:`~mmadaptor.models.layers.SS2D`).
+        init_cfg: mmengine's initialization config. `Pretrained` is strict: loading
+            fails unless the file holds every parameter and nothing else. Adaptors
+            may be missing, and output norms may differ.
 
     Raises:
-        ValueError: For an unknown `arch`, stage, block, adaptor key or
-            `scan_init`, or a norm of other dimensions.
+        ValueError: An argument is out of range or unknown, or `norm_cfg` is not a norm
+            over the last dimension.
 
     Source:
-        VMamba (arXiv 2401.10166); a norm for each output as in its detection
-        and segmentation models.
+        VMamba (arXiv 2401.10166). One norm per output as in its detection and
+        segmentation models.
     """
 
     arch_settings: Mapping[str, dict] = {
@@ -92,7 +92,8 @@ class VMamba(AdaptableBackbone):
             or not all(isinstance(n, int) and n > 0 for n in depths)
         ):
             raise ValueError(
-                f'`depths` must be a number for each stage, 1 or more, got {depths}'
+                '`depths` must be a sequence of integers of 1 or more, '
+                f'one per stage, got {depths}'
             )
         self.out_indices = checked_indices(
             out_indices, range(len(depths)), repeated=False
@@ -109,7 +110,7 @@ class VMamba(AdaptableBackbone):
         last = max(sum(depths) - 1, 1)
         rates = (drop_path_rate * i / last for i in itertools.count())
 
-        # A stage is its blocks; before it comes what makes its map.
+        # A stage holds its blocks; its downsampling layer is separate.
         half = dims[0] // 2
         stem = Sequential(
             Downsample(in_channels, half),
@@ -147,10 +148,10 @@ class VMamba(AdaptableBackbone):
         self.apply_tuning(adaptors)
 
     def _freeze_stages(self) -> None:
-        """Fix the first stages' parameters; dropout and the like go off.
+        """Freeze the first stages, and set them to evaluation mode.
 
-        And those of stages that no output needs: a distributed job would wait
-        for their gradients.
+        Stages that no output needs are frozen too: a distributed job would wait for
+        their gradients.
         """
         frozen = [self.downsample_layers[0]] if self.frozen_stages >= 0 else []
         for i in range(self.frozen_stages):
@@ -169,8 +170,8 @@ class VMamba(AdaptableBackbone):
             prefix: The prefix of the backbone's names.
 
         Returns:
-            The depth, 0 for the stem, 1 for the first block, that of the last
-            block before it for a downsampling layer, and the number of depths.
+            The depth (0 for the stem, 1 for the first block, that of the previous
+            block for a downsampling layer) and the number of depths.
         """
         counts = [len(stage) for stage in self.stages]
         depths = sum(counts) + 2
@@ -182,14 +183,14 @@ class VMamba(AdaptableBackbone):
         return depths - 1, depths
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Compute the maps of the stages asked for.
+        """Compute the maps of `out_indices`.
 
         Args:
-            images: `(B, in_channels, H, W)`, of any size.
+            images: `(B, in_channels, H, W)` of any size.
 
         Returns:
-            For each of `out_indices` a contiguous map, `(B, C_i, H_i, W_i)`,
-            whose sides are those of the image over 4 * 2^i, rounded up.
+            For each of `out_indices` a contiguous map `(B, C_i, H_i, W_i)`. Its sides
+            are those of the image divided by 4 * 2^i, rounded up.
         """
         x = images.permute(0, 2, 3, 1)  # (B, H, W, in_channels)
         maps = []
@@ -199,17 +200,16 @@ class VMamba(AdaptableBackbone):
             x = stage(self.downsample_layers[i](x))
             if i in self.out_indices:
                 out = getattr(self, f'norm{i}')(x)
-                # (B, C, H, W), and laid out so: mmcv's RoIAlign reads memory
-                # without asking for strides.
+                # (B, C, H, W), contiguous: mmcv's RoIAlign ignores strides.
                 maps.append(out.permute(0, 3, 1, 2).contiguous())
         return tuple(maps)
 
 
 def _check_norm(norm_cfg: dict, channels: int) -> None:
+    """Raise ValueError unless `norm_cfg` is a norm over the last dimension."""
     norm = build_norm_layer(norm_cfg, channels)[1]
     if isinstance(norm, _NormBase | nn.GroupNorm):
         raise ValueError(
-            '`norm_cfg` must name a norm over the last dimension, '
-            f'such as LN, for maps are channels last, got '
-            f'{norm_cfg}'
+            '`norm_cfg` must be a norm over the last dimension, such as LN, '
+            f'because maps are channels last, got {norm_cfg}'
         )

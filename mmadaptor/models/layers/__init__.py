@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The layers: one idea a file."""
+"""Layers of the backbones, one per file."""
 
 from .adaptor_s import AdaptorS
 from .adaptor_t import AdaptorT

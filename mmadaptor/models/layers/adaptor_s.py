@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Adaptor-S: 2-D locality for the scan's output, at several scales."""
+"""Adaptor-S: 2-D locality for the output of a scan, at several scales."""
 
 import math
 from collections.abc import Sequence
@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from mmadaptor.ops import dilated_depthwise
 
-MOST_DILATIONS = 16  # of the op
+MOST_DILATIONS = 16  # limit of the op
 
 
 class AdaptorS(BaseModule):
-    """Depthwise convolutions of several dilations, added to their input.
+    """Adds depthwise convolutions with several dilations to a map.
 
     .. code-block:: text
 
@@ -24,14 +24,14 @@ class AdaptorS(BaseModule):
 
     Args:
         channels: Channels of the map, D.
-        dilations: The dilations r; one of them is the single-scale ablation.
-        alpha_init: What `alpha` starts at, for each dilation and channel. 0,
-            the default, leaves the model around it as it is, bit for bit.
-        init_cfg: mmengine's initialisation config.
+        dilations: Dilations r. A single one is the single-scale ablation.
+        alpha_init: Initial value of `alpha`, for each dilation and channel. With 0,
+            the default, the model is unchanged bit for bit.
+        init_cfg: mmengine's initialization config.
 
     Raises:
-        ValueError: If there is no dilation or more than 16, one is not
-            positive, or `alpha_init` is not finite.
+        ValueError: There is no dilation or more than 16, one is not positive, or
+            `alpha_init` is not finite.
 
     Source:
         Mamba-Adaptor (arXiv 2505.12685), Adaptor-S. The kernel size, the
@@ -55,12 +55,11 @@ class AdaptorS(BaseModule):
             or not all(isinstance(r, int) and r > 0 for r in dilations)
         ):
             raise ValueError(
-                '`dilations` must be 1 to '
-                f'{MOST_DILATIONS} positive whole numbers, got '
-                f'{dilations}'
+                f'`dilations` must be 1 to {MOST_DILATIONS} positive integers, '
+                f'got {dilations}'
             )
         if not math.isfinite(alpha_init):
-            raise ValueError(f'`alpha_init` must be a number, got {alpha_init}')
+            raise ValueError(f'`alpha_init` must be finite, got {alpha_init}')
         self.channels = channels
         self.dilations = tuple(dilations)
         self.alpha_init = float(alpha_init)
@@ -82,41 +81,41 @@ class AdaptorS(BaseModule):
         self.register_buffer('merged', None, persistent=False)
 
     def reset_parameters(self) -> None:
-        """Start the scales; the kernels keep torch's own initialisation."""
+        """Initialize the scales; the kernels keep torch's initialization."""
         nn.init.constant_(self.alpha, self.alpha_init)
 
     def forward(self, y: Tensor) -> Tensor:
-        """Add what the convolutions see.
+        """Apply the layer.
 
         Args:
-            y: A map, channels last, `(B, H, W, D)`.
+            y: Map, channels last, `(B, H, W, D)`.
 
         Returns:
             `(B, H, W, D)`.
 
         Raises:
-            RuntimeError: In training mode after `switch_to_deploy`.
+            RuntimeError: The layer is in training mode after `switch_to_deploy`.
         """
         if self.merged is not None:
             if self.training:
                 raise RuntimeError(
-                    'AdaptorS is switched to deploy and cannot '
-                    'be trained: call switch_to_train() first'
+                    'AdaptorS cannot be trained after switch_to_deploy(): '
+                    'call switch_to_train() first'
                 )
             maps = y.permute(0, 3, 1, 2)  # (B, D, H, W), a channels_last view
             return F.conv2d(
                 maps, self.merged, padding=max(self.dilations), groups=len(self.merged)
             ).permute(0, 2, 3, 1)
-        # The scale goes into the small kernels rather than onto the large maps.
+        # Scaling the small kernels is cheaper than scaling the large maps.
         kernels = torch.stack([conv.weight for conv in self.convs]).squeeze(2)
         kernels = kernels * self.alpha[..., None, None]  # (R, D, 3, 3)
-        # As wide as the op's sums, also in a model cast to half precision.
+        # The op accumulates in this precision, also in a model cast to half.
         kernels = kernels.to(torch.promote_types(y.dtype, torch.float32))
         return dilated_depthwise(y, kernels, self.dilations)
 
     @torch.no_grad()
     def merged_kernel(self) -> Tensor:
-        """The one depthwise kernel that does the same.
+        """Merge the convolutions and the input into one depthwise kernel.
 
         Returns:
             `(D, 1, 2 r + 1, 2 r + 1)` for the largest dilation r.
@@ -131,25 +130,26 @@ class AdaptorS(BaseModule):
         return kernel
 
     def switch_to_deploy(self) -> None:
-        """Convolve with the merged kernel from now on, for inference alone.
+        """Use the merged kernel from now on, for inference only.
 
-        The kernel is made here, once, and is not saved. So that it never
-        differs from the weights, training and loading weights are refused
-        until `switch_to_train`.
+        The kernel is made once, here, and is not saved. Until `switch_to_train`,
+        training and loading weights are errors, so that the kernel never differs from
+        the weights.
         """
         self.merged = self.merged_kernel()
 
     def switch_to_train(self) -> None:
-        """Convolve with the separate kernels again."""
+        """Use the separate kernels again."""
         self.merged = None
 
     def _load_from_state_dict(
         self, state_dict: dict, prefix: str, *args: Any, **kwargs: Any
     ) -> None:
+        """Load weights; an error after `switch_to_deploy`."""
         if self.merged is not None:
             raise RuntimeError(
-                f'{prefix.rstrip(".") or "AdaptorS"} is switched to deploy, '
-                'where new weights would not reach its merged kernel: call '
-                'switch_to_train(), load, and switch_to_deploy() again'
+                f'{prefix.rstrip(".") or "AdaptorS"} cannot load weights after '
+                'switch_to_deploy(), because its merged kernel would not change: '
+                'call switch_to_train(), load, and call switch_to_deploy() again'
             )
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Adaptor-T: each hidden state of the scan looks up a few learned places."""
+"""Adaptor-T: memory over the hidden states of a scan, at a few learned places."""
 
 import math
 from collections.abc import Sequence
@@ -16,27 +16,17 @@ from .channels_last_linear import channels_last_linear
 
 
 def ring(places: int) -> Tensor:
-    """Points at equal angles on the unit circle, as (row, column).
-
-    Args:
-        places: How many.
+    """Return points at equal angles on the unit circle.
 
     Returns:
-        `(places, 2)`.
+        `(places, 2)`, as (row, column).
     """
     angles = torch.arange(places) * (2 * math.pi / places)
     return torch.stack([angles.sin(), angles.cos()], dim=1)
 
 
 def full_precision(device: torch.device) -> AbstractContextManager:
-    """Autocast off, where there is one: the meta device has none.
-
-    Args:
-        device: The device of the tensors inside.
-
-    Returns:
-        A context manager.
-    """
+    """Return a context without autocast; the meta device has no autocast."""
     if device.type == 'meta':
         return nullcontext()
     return torch.autocast(device.type, enabled=False)
@@ -45,11 +35,10 @@ def full_precision(device: torch.device) -> AbstractContextManager:
 class AdaptorT(BaseModule):
     """Memory over the hidden states of a scan.
 
-    A state that lies far back has decayed, and one that lies ahead is not
-    known to a causal scan. From its own state each token predicts `places`
-    places of the whole map for each of `sequences` sequences, and their
-    weights; the weighted sum of the states there is its memory, which is read
-    out by the token's own C:
+    The scan forgets states that are far back, and a causal scan does not know those
+    ahead. Each token predicts from its own state `places` places of the whole map
+    for each of `sequences` sequences, and a weight for each place. Its memory is the
+    weighted sum of the states there, read out by the token's own C:
 
     .. code-block:: text
 
@@ -58,34 +47,33 @@ class AdaptorT(BaseModule):
         m_i = sum_p c_{i,p} h(p_{i,p})       memory
         y_i = y_i + gamma sum_k C_{k,i} . m_{k,i}
 
-    The sequences are groups of neighbouring channels; each has a granularity,
-    the scale `r_s` of its places, that grows with s. The directions k of the
-    scan share the predictors.
+    The sequences are groups of consecutive channels. Each has a granularity, the scale
+    `r_s` of its offsets, which grows with s. The directions k of the scan share the
+    predictors.
 
     Args:
         channels: Channels of the scan, D.
-        sequences: Sequences, S, which divide `channels`.
-        places: Places a token looks at in each sequence, P.
+        sequences: Number of sequences, S. Must divide `channels`.
+        places: Number of places per token and sequence, P.
         granularities: `r_s` in pixels of the map, S numbers. Default: 2^s, so
             1 and 2 for two sequences.
-        static: Whether the places are the ring itself for every token, as in
-            the paper's ablation, rather than predicted.
-        gamma_init: What `gamma` starts at. 0, the default, leaves the model
-            around it as it is, bit for bit.
-        init_cfg: mmengine's initialisation config.
+        static: Whether every token uses the ring itself instead of predicted
+            places, as in the ablation of the paper.
+        gamma_init: Initial value of `gamma`. With 0, the default, the model is
+            unchanged bit for bit.
+        init_cfg: mmengine's initialization config.
 
     Raises:
-        ValueError: If there is no sequence or no place, the sequences do not
-            divide the channels, there are not as many granularities as
-            sequences, or `gamma_init` is not finite.
+        ValueError: An argument is out of range, `sequences` does not divide the
+            channels, or the number of granularities is not `sequences`.
 
     Source:
-        Mamba-Adaptor (arXiv 2505.12685), Adaptor-T. The paper does not say how
-        places are written, sampled and initialised, nor how the sequences
-        differ: bilinear places in pixels, the ring of biases around a zero
-        weight, the channel groups and the granularities are our choice, as is
-        that with more than one state a channel the predictors read the token's
-        readout `C_i . h_i` (with one, its state).
+        Mamba-Adaptor (arXiv 2505.12685), Adaptor-T. The paper does not give the
+        coordinates, sampling and initialization of the places, or how the sequences
+        differ. Our choice: bilinear sampling at places in pixels, zero weights with
+        a ring of biases, channel groups, and the granularities. Also our choice: with
+        more than one state per channel, the predictors read the output `C_i . h_i` of
+        the token instead of its state.
     """
 
     # Decay would move the places to the token itself.
@@ -106,7 +94,7 @@ class AdaptorT(BaseModule):
         for name, count in (('sequences', sequences), ('places', places)):
             if not isinstance(count, int) or count < 1:
                 raise ValueError(
-                    f'`{name}` must be a whole number of 1 or more, got {count!r}'
+                    f'`{name}` must be an integer of 1 or more, got {count!r}'
                 )
         if channels % sequences:
             raise ValueError(
@@ -121,14 +109,14 @@ class AdaptorT(BaseModule):
             or not all(map(math.isfinite, granularities))
         ):
             raise ValueError(
-                f'`granularities` must be {sequences} numbers, '
-                f'one a sequence, got {granularities}'
+                f'`granularities` must be {sequences} finite numbers, '
+                f'one per sequence, got {granularities}'
             )
         self.channels = channels
         self.sequences, self.places = sequences, places
         self.gamma_init, self.static = float(gamma_init), static
         if not math.isfinite(self.gamma_init):
-            raise ValueError(f'`gamma_init` must be a number, got {gamma_init}')
+            raise ValueError(f'`gamma_init` must be finite, got {gamma_init}')
         points = sequences * places
         if static:
             self.offsets = None
@@ -141,7 +129,7 @@ class AdaptorT(BaseModule):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Places on the ring with equal weights, whatever the state."""
+        """Initialize: places on the ring with equal weights for every state."""
         nn.init.constant_(self.gamma, self.gamma_init)
         nn.init.zeros_(self.coefficients.weight)
         nn.init.zeros_(self.coefficients.bias)
@@ -151,19 +139,19 @@ class AdaptorT(BaseModule):
             self.offsets.bias.data.copy_(bias)
 
     def predict(self, tokens: Tensor) -> Tensor:
-        """What each token says of its places, by one product for all.
+        """Predict offsets and logits of the places, by one matrix product.
 
         Args:
-            tokens: What the predictors read, `(B, H, W, K, D)`.
+            tokens: Inputs of the predictors, `(B, H, W, K, D)`.
 
         Returns:
-            Offsets from the token, `(S, P, 2)` in units of the granularity, and
-            logits, `(S, P)`, side by side: `(B, H, W, K, 3 S P)`.
+            Offsets from the token, `(S, P, 2)` in units of the granularity, followed
+            by logits, `(S, P)`: `(B, H, W, K, 3 S P)`.
         """
         layers = [
             layer for layer in (self.offsets, self.coefficients) if layer is not None
         ]
-        # In the tokens' precision, also in a model cast to half precision.
+        # In the precision of the tokens, also in a model cast to half precision.
         predicted = channels_last_linear(
             tokens,
             torch.cat([layer.weight for layer in layers]).to(tokens.dtype),
@@ -176,29 +164,29 @@ class AdaptorT(BaseModule):
         return predicted
 
     def locate(self, predicted: Tensor) -> tuple[Tensor, Tensor]:
-        """The places each token looks at, and their weights.
+        """Compute places and weights from predictions.
 
         Args:
-            predicted: As `predict` returns it, `(B, H, W, K, 3 S P)`.
+            predicted: The result of `predict`, `(B, H, W, K, 3 S P)`.
 
         Returns:
-            Locations, `(B, H, W, K, S, P, 2)` as (row, column) in pixels, and
-            weights that sum to 1 over P, `(B, H, W, K, S, P)`.
+            Locations `(B, H, W, K, S, P, 2)` as (row, column) in pixels, and weights
+            `(B, H, W, K, S, P)` that sum to 1 over P.
         """
         return find_places(predicted, self.granularities)
 
     def forward(self, states: Tensor, C: Tensor | None = None) -> Tensor:
-        """What the memory adds to the scan's output.
+        """Compute the term that the memory adds to the output of the scan.
 
         Args:
-            states: Every state, in image order, `(B, H, W, K, D, N)`.
-            C: The readout's coefficients, `(B, H, W, K, N)`. None: `states`
-                are readouts already, N = 1, and so is the memory.
+            states: All states in image order, `(B, H, W, K, D, N)`.
+            C: Output coefficients `(B, H, W, K, N)`. None: `states` are outputs
+                already, with N = 1, and so is the memory.
 
         Returns:
-            `(B, H, W, D)` in C's dtype, or that of the readouts.
+            `(B, H, W, D)` in the dtype of C, or of the outputs.
         """
-        # Half precision would round places to a quarter of a pixel or worse.
+        # Half precision rounds places to a quarter of a pixel or worse.
         with full_precision(states.device):
             if C is None:
                 coefficients = states.new_ones(*states.shape[:4], 1)
@@ -213,7 +201,7 @@ class AdaptorT(BaseModule):
                     coefficients.squeeze(-1),
                 )
             else:
-                # What the token itself reads out, `(B H W, K, D, 1)`.
+                # The output of the token itself, `(B H W, K, D, 1)`.
                 tokens = states.flatten(0, 2) @ (
                     coefficients.flatten(0, 2).unsqueeze(-1)
                 )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""BiMamba: the token mixer of Vim, with room for the two adaptors."""
+"""BiMamba: the token mixer of Vim, with optional adaptors."""
 
 import math
 
@@ -19,30 +19,31 @@ DIRECTIONS = 2
 
 
 class BiMamba(BaseModule):
-    """A selective scan of a sequence, forth and back, between two projections.
+    """A selective scan of a sequence in both directions, between two projections.
 
-    The sequence is the patches of a map, row by row, with the class token in
-    its middle. Project to scanned channels and a gate, convolve causally,
-    predict the scan's step and coefficients from each token, scan, and average
-    the directions, each with weights of its own.
+    The sequence holds the patches of a map, row by row, with the class token in the
+    middle. Projects to scanned channels and a gate, convolves causally, predicts step
+    size and coefficients of the scan from each token, scans, and averages the two
+    directions, which have their own weights.
 
-    Adaptors see the map of patches, where the class token has no place: neither
-    is it looked up, nor convolved. It gains the mean of what the patches gain.
+    The adaptors work on the map of patches, which does not include the class token.
+    The class token gets the mean of the terms that they add to the patches.
 
     Args:
         channels: Channels of input and output, C.
-        d_state: States of each scanned channel, N.
-        expand: Scanned channels per channel: D = expand C.
+        d_state: States per scanned channel, N.
+        expand: Ratio of scanned channels D to C.
         d_conv: Width of the causal convolution.
-        dt_rank: Rank of the step's projection, R. Default: C / 16, rounded up.
-        temporal: :class:`AdaptorT`'s arguments. None: no Adaptor-T.
-        spatial: :class:`AdaptorS`'s arguments. None: no Adaptor-S.
-        init_cfg: mmengine's initialisation config.
+        dt_rank: Rank of the projection of the step size, R. Default: C / 16,
+            rounded up.
+        temporal: Arguments of :class:`AdaptorT`. Default: no Adaptor-T.
+        spatial: Arguments of :class:`AdaptorS`. Default: no Adaptor-S.
+        init_cfg: mmengine's initialization config.
 
     Source:
-        Vision Mamba (arXiv 2401.09417), bidirectional block. The adaptors in
-        it are our choice, as is that Adaptor-T looks up the readouts C . h of
-        other tokens and not their N states: N times less to gather.
+        Vision Mamba (arXiv 2401.09417), bidirectional block. The adaptors in it are
+        our choice. Adaptor-T gathers the outputs C . h of other tokens instead of
+        their N states, which is N times less data.
     """
 
     undecayed = ('dt_weight', 'dt_bias', 'A_log', 'D')
@@ -64,8 +65,8 @@ class BiMamba(BaseModule):
         self.d_state = d_state
         self.dt_rank = dt_rank or math.ceil(channels / 16)
         self.in_proj = nn.Linear(channels, 2 * inner, bias=False)
-        # The backward direction's channels follow the forward one's. Of a
-        # sequence as a map of one row, for 1-D convolutions are slower.
+        # The channels of the backward direction follow those of the forward direction.
+        # The sequence is a map of one row, because 1-D convolutions are slower.
         self.conv = nn.Conv2d(
             DIRECTIONS * inner,
             DIRECTIONS * inner,
@@ -89,21 +90,21 @@ class BiMamba(BaseModule):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Vim's initialisation."""
+        """Initialize all parameters as Vim does."""
         for projection in (self.in_proj, self.out_proj):
             trunc_normal_init(projection, std=0.02)
         nn.init.trunc_normal_(self.x_weight, std=0.02)
         init_scan_parameters(self)
 
     def scan_arguments(self, u: Tensor) -> dict[str, Tensor]:
-        """What the scan needs, predicted from the sequence.
+        """Predict the arguments of the scan from the sequence.
 
         Args:
             u: The sequence and its reverse, `(B, L, 2 D)`.
 
         Returns:
             The arguments of :func:`mmadaptor.ops.selective_scan`, with two
-            groups of channels, one a direction.
+            groups of channels, one for each direction.
         """
         predicted = torch.stack(
             [
@@ -128,7 +129,7 @@ class BiMamba(BaseModule):
         )
 
     def both_ways(self, x: Tensor) -> Tensor:
-        """The sequence and its reverse, convolved.
+        """Convolve the sequence and its reverse.
 
         Args:
             x: The sequence, `(B, L, D)`.
@@ -158,14 +159,14 @@ class BiMamba(BaseModule):
         if self.temporal is None:
             scanned = selective_scan(**arguments)
         else:
-            # What the states say is what the output has beside its skip, which
-            # rounded to half precision is the rounding's noise.
+            # The memory reads the output minus the skip connection; in half
+            # precision that difference would be rounding noise.
             for name in ('u', 'delta', 'B', 'C'):
                 arguments[name] = at_least_float32(arguments[name])
             with full_precision(x.device):
                 scanned = selective_scan(**arguments)
-        forth, back = in_order(scanned.to(gate.dtype))
-        y = forth + back
+        forward, backward = in_order(scanned.to(gate.dtype))
+        y = forward + backward
         if self.temporal is not None or self.spatial is not None:
             y = self.adapt(y, scanned, arguments, height, width)
         return self.out_proj(y / DIRECTIONS * F.silu(gate))
@@ -178,12 +179,12 @@ class BiMamba(BaseModule):
         height: int,
         width: int,
     ) -> Tensor:
-        """Add what the adaptors see on the map of patches.
+        """Apply the adaptors to the map of patches.
 
         Args:
             y: The sum over the directions, `(B, L, D)`.
-            scanned: The scan's output, `(B, 2 D, L)`.
-            arguments: The scan's.
+            scanned: Output of the scan, `(B, 2 D, L)`.
+            arguments: Arguments of the scan.
             height: Rows of patches.
             width: Columns of patches.
 
@@ -204,11 +205,11 @@ class BiMamba(BaseModule):
     def readouts(
         self, scanned: Tensor, arguments: dict[str, Tensor], height: int, width: int
     ) -> Tensor:
-        """What the patches' states say: the scan's output without its skip.
+        """Return the output of the scan for the patches, without the skip connection.
 
         Args:
-            scanned: The scan's output, `(B, 2 D, L)`.
-            arguments: The scan's.
+            scanned: Output of the scan, `(B, 2 D, L)`.
+            arguments: Arguments of the scan.
             height: Rows of patches.
             width: Columns of patches.
 
@@ -222,7 +223,7 @@ class BiMamba(BaseModule):
 
 
 def in_order(directions: Tensor) -> tuple[Tensor, Tensor]:
-    """Both directions in the order of the sequence.
+    """Return both directions in the order of the sequence.
 
     Args:
         directions: `(B, 2 D, L)`, the second half reversed.
@@ -230,5 +231,5 @@ def in_order(directions: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         The forward and the backward direction, `(B, L, D)` each.
     """
-    forth, back = directions.transpose(1, 2).chunk(2, dim=-1)
-    return forth, back.flip(1)
+    forward, backward = directions.transpose(1, 2).chunk(2, dim=-1)
+    return forward, backward.flip(1)

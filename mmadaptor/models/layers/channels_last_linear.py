@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The linear layers of channels-last maps."""
+"""Linear layers on channels-last maps."""
 
 import torch
 import torch.nn.functional as F
@@ -7,12 +7,13 @@ from torch import Tensor, nn
 
 
 def channels_last_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """A linear layer at every pixel of a map.
+    """Apply a linear layer at every pixel of a map.
 
-    On a CPU it is a 1x1 convolution, which torch gives to oneDNN where a matrix
-    product goes to MKL: on an AMD processor that saves an eighth of b2's time,
-    forward and backward. With one thread torch convolves by itself, slower, and
-    what is compiled or exported is best left a product.
+    On a CPU this is a 1x1 convolution: torch computes convolutions by oneDNN and matrix
+    products by MKL. On an AMD processor, that saves an eighth of the time of b2,
+    forward and backward. With one thread, where torch does not use oneDNN for
+    convolutions and is slower, and in compiled or exported graphs, it is a matrix
+    product.
 
     Args:
         x: `(B, H, W, ..., C)`.
@@ -29,8 +30,8 @@ def channels_last_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tens
         or torch.get_num_threads() == 1
         or not torch.backends.mkldnn.is_available()
     ):
-        # Pixels in one dimension: that W divides W K is more than torch.export
-        # can tell of a width that it does not know.
+        # One dimension for the pixels: torch.export cannot prove that W divides W K
+        # for a dynamic width.
         return F.linear(x.flatten(0, 2), weight, bias).unflatten(0, x.shape[:3])
     maps = x.flatten(2, -2).permute(0, 3, 1, 2)  # a channels_last view
     y = F.conv2d(maps, weight[..., None, None], bias).permute(0, 2, 3, 1)

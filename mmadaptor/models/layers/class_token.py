@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The class token's place: in the middle of the sequence."""
+"""The class token in the middle of the sequence."""
 
 import torch
 from torch import Tensor
 
 
 def insert_class_token(patches: Tensor, class_token: Tensor) -> Tensor:
-    """Put the class token between two halves of the patches.
+    """Insert the class token between the two halves of the patches.
 
     Args:
         patches: `(B, M, C)`.

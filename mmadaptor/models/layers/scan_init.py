@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Initial values of a scan's parameters."""
+"""Initialization of the parameters of a scan."""
 
 import math
 
@@ -11,36 +11,25 @@ DIRECTIONS = 4
 
 
 def inverse_softplus(value: Tensor) -> Tensor:
-    """The number whose softplus is `value`.
-
-    Args:
-        value: Positive numbers.
-
-    Returns:
-        A tensor of the same shape.
-    """
+    """Return the inverse of softplus for positive numbers."""
     return value + torch.log(-torch.expm1(-value))
 
 
 def at_least_float32(parameter: Tensor) -> Tensor:
-    """The scan's own parameters stay wide in a model cast to half precision.
+    """Return a tensor in float32, or in float64 if it is float64.
 
-    Args:
-        parameter: Any floating tensor.
-
-    Returns:
-        The same in float64 if it is float64, else in float32.
+    The parameters of a scan keep this precision in a model cast to half.
     """
     return parameter if parameter.dtype == torch.float64 else parameter.float()
 
 
 @torch.no_grad()
 def init_scan_parameters(mixer: nn.Module) -> None:
-    """Initialise a scan's own parameters: steps log-uniform from 0.001 to 0.1.
+    """Initialize the parameters of a scan, with steps log-uniform in [0.001, 0.1].
 
     Args:
-        mixer: Its `dt_weight` is `(K, D, R)`, `dt_bias` and `D` are `(K, D)`,
-            `A_log` is `(K, D, N)`, for K directions.
+        mixer: Module with `dt_weight` `(K, D, R)`, `dt_bias` and `D` `(K, D)` and
+            `A_log` `(K, D, N)` for K directions.
 
     Source:
         Mamba (arXiv 2312.00752), as VMamba and Vim use it.
@@ -57,22 +46,17 @@ def init_scan_parameters(mixer: nn.Module) -> None:
 
 @torch.no_grad()
 def init_balanced(mixer: nn.Module) -> None:
-    """Draw a mixer's layers so that its scan takes part at once.
+    """Initialize a mixer so that the scan contributes from the first step.
 
-    The scan's part of the output is a product of B, C and the input, which are
-    all small under VMamba's initialisation: one 10000th of what `D` lets pass,
-    and after 750 steps of a small segmentor's training still less than a 100th,
-    so that a short training from scratch never uses the scan. Here the
-    projections and the convolution keep the variance of what they read, and B
-    and C are three times their input (root mean square): both parts are then
-    of one size.
-
-    Args:
-        mixer: The mixer.
+    The output of the scan is a product of B, C and the input, which are all small
+    with the initialization of VMamba: 1/10000 of the skip connection `D`, and after
+    750 steps of a small segmentor still less than 1/100. So a short training from
+    scratch never uses the scan. Here the projections and the convolution keep the
+    variance of their input, and B and C are three times their input (root mean
+    square), so that both terms have the same size.
 
     Source:
-        Our choice. What it gives: `python -m studies ablation`, in
-        docs/studies.md.
+        Our choice. Measured by `python -m studies ablation`, see docs/studies.md.
     """
     for projection in (mixer.in_proj, mixer.out_proj):
         trunc_normal_init(projection, std=projection.in_features**-0.5)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SS2D: the token mixer of VMamba, with room for the two adaptors."""
+"""SS2D: the token mixer of VMamba, with optional adaptors."""
 
 import math
 
@@ -22,29 +22,30 @@ SCAN_INITS = ('vmamba', 'balanced')
 class SS2D(BaseModule):
     """A selective scan of a map in four directions, between two projections.
 
-    Project, convolve depthwise, predict the scan's step and coefficients from
-    each pixel, scan along rows and columns forth and back, normalise, project.
-    Maps are channels last throughout.
+    Projects, convolves depthwise, predicts step size and coefficients of the scan
+    from each pixel, scans rows and columns in both directions, normalizes and
+    projects. All maps are channels last.
 
     Args:
         channels: Channels of input and output, C.
-        d_state: States of each scanned channel, N.
-        ssm_ratio: Scanned channels per channel: D = ratio C.
-        dt_rank: Rank of the step's projection, R. Default: C / 16, rounded up.
-        norm_cfg: The normalisation of the scan's output, over channels.
-        temporal: :class:`AdaptorT`'s arguments. None: no Adaptor-T.
-        spatial: :class:`AdaptorS`'s arguments. None: no Adaptor-S.
-        scan_init: `'vmamba'`, or `'balanced'`, with which the scan's part of
-            the output is as large as the skip's from the first step on.
-        init_cfg: mmengine's initialisation config.
+        d_state: States per scanned channel, N.
+        ssm_ratio: Ratio of scanned channels D to C.
+        dt_rank: Rank of the projection of the step size, R. Default: C / 16,
+            rounded up.
+        norm_cfg: Config of the normalization of the output of the scan.
+        temporal: Arguments of :class:`AdaptorT`. Default: no Adaptor-T.
+        spatial: Arguments of :class:`AdaptorS`. Default: no Adaptor-S.
+        scan_init: `'vmamba'`, or `'balanced'`, with which the output of the scan is
+            as large as the skip connection from the first step.
+        init_cfg: mmengine's initialization config.
 
     Raises:
-        ValueError: For an unknown `scan_init`.
+        ValueError: `scan_init` is unknown.
 
     Source:
-        VMamba (arXiv 2401.10166), SS2D without gate; the places of the
-        adaptors: Mamba-Adaptor (arXiv 2505.12685). The balanced start is our
-        choice: see `init_balanced`.
+        VMamba (arXiv 2401.10166), SS2D without gate. Positions of the adaptors:
+        Mamba-Adaptor (arXiv 2505.12685). `'balanced'` is our choice, see
+        `init_balanced`.
     """
 
     undecayed = ('dt_weight', 'dt_bias', 'A_log', 'D')
@@ -90,23 +91,20 @@ class SS2D(BaseModule):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Initialise as `scan_init` says."""
+        """Initialize all parameters according to `scan_init`."""
         for projection in (self.in_proj, self.out_proj):
             trunc_normal_init(projection, std=0.02)
-        # Each pixel's step, B and C: torch's own default for a linear layer.
+        # The projection to step size, B and C keeps torch's default for linear layers.
         self.x_proj.reset_parameters()
         init_scan_parameters(self)
         if self.scan_init == 'balanced':
             init_balanced(self)
 
     def scan_arguments(self, x: Tensor) -> dict[str, Tensor]:
-        """What the scan of a map needs, predicted from the map.
-
-        Args:
-            x: The map, `(B, H, W, D)`.
+        """Predict the arguments of the scan from a map `(B, H, W, D)`.
 
         Returns:
-            The arguments of :func:`mmadaptor.ops.cross_selective_scan` but D.
+            The arguments of :func:`mmadaptor.ops.cross_selective_scan` except D.
         """
         predicted = self.x_proj(x).unflatten(-1, (DIRECTIONS, -1))
         step, B, C = predicted.split([self.dt_rank, self.d_state, self.d_state], dim=-1)
@@ -124,14 +122,7 @@ class SS2D(BaseModule):
         )
 
     def scan(self, x: Tensor) -> Tensor:
-        """Scan a map, with memory if there is an Adaptor-T.
-
-        Args:
-            x: The map, `(B, H, W, D)`.
-
-        Returns:
-            `(B, H, W, D)`.
-        """
+        """Scan a map `(B, H, W, D)`, with memory if there is an Adaptor-T."""
         arguments = self.scan_arguments(x)
         D = at_least_float32(self.D)
         if self.temporal is None:
@@ -143,7 +134,7 @@ class SS2D(BaseModule):
         """Mix the pixels of a map.
 
         Args:
-            x: The map, channels last, `(B, H, W, C)`.
+            x: Map, channels last, `(B, H, W, C)`.
 
         Returns:
             `(B, H, W, C)`.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Vim's block."""
+"""The block of Vim."""
 
 from mmcv.cnn.bricks import DropPath
 from mmengine.model import BaseModule
@@ -12,7 +12,7 @@ EPSILON = 1e-5
 
 
 class VimBlock(BaseModule):
-    """A scan on a normalised residual; there is no perceptron.
+    """A token mixer on a normalized residual branch, without a perceptron.
 
     Args:
         channels: Channels of the tokens, C.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""VMamba's block, and the convolution between its stages."""
+"""The block of VMamba, and the convolution between its stages."""
 
 from mmcv.cnn import build_norm_layer
 from mmcv.cnn.bricks import DropPath
@@ -12,7 +12,7 @@ from .ss2d import SS2D
 
 
 class Downsample(nn.Conv2d):
-    """A 3x3 convolution of stride 2 between channels-last maps.
+    """A 3x3 convolution with stride 2 on channels-last maps.
 
     Args:
         in_channels: Channels of the input.
@@ -26,7 +26,7 @@ class Downsample(nn.Conv2d):
         super().__init__(in_channels, out_channels, 3, stride=2, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Halve a map, rounding up.
+        """Halve the sides of a map, rounded up.
 
         Args:
             x: `(B, H, W, in_channels)`.
@@ -38,14 +38,14 @@ class Downsample(nn.Conv2d):
 
 
 class VMambaBlock(BaseModule):
-    """Scan, then a two-layer perceptron, each on a normalised residual.
+    """A token mixer and a two-layer perceptron, each on a normalized residual branch.
 
     Args:
         channels: Channels of the map, C.
-        mlp_ratio: Hidden channels of the perceptron per channel.
+        mlp_ratio: Ratio of hidden channels of the perceptron to `channels`.
         drop_path_rate: Probability of dropping a residual branch.
         with_cp: Whether to recompute the block in the backward pass.
-        norm_cfg: The normalisation, over channels.
+        norm_cfg: Config of the normalization over channels.
         mixer: Further arguments of :class:`~mmadaptor.models.layers.SS2D`.
 
     Source:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The registered necks."""
+"""Registered necks."""
 
 from .simple_feature_pyramid import SimpleFeaturePyramid
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A feature pyramid from the one map of a plain backbone, for mmdet."""
+"""A feature pyramid from a single map of a plain backbone, for mmdet."""
 
 from collections.abc import Sequence
 
@@ -14,33 +14,25 @@ class PixelNorm(nn.LayerNorm):
     """LayerNorm over the channels of a `(B, C, H, W)` map."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise each pixel.
-
-        Args:
-            x: `(B, C, H, W)`.
-
-        Returns:
-            `(B, C, H, W)`.
-        """
+        """Normalize each pixel of a map `(B, C, H, W)`."""
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 @MODELS.register_module()
 class SimpleFeaturePyramid(BaseModule):
-    """Maps at four times, twice, once and half the resolution, and below.
+    """Feature maps at 4, 2, 1 and 1/2 times the input resolution, and smaller.
 
-    Each comes from the last map by transposed convolutions or pooling, then a
-    1x1 and a 3x3 convolution. For mmseg there is `Feature2Pyramid`.
+    Each map is computed from the last map of the backbone by transposed convolutions
+    or pooling, followed by a 1x1 and a 3x3 convolution. mmseg has `Feature2Pyramid`.
 
     Args:
-        in_channels: Channels of the backbone's map.
+        in_channels: Channels of the map of the backbone.
         out_channels: Channels of the pyramid.
-        num_outs: Maps to return; those beyond four halve the one before.
-        init_cfg: mmengine's initialisation config.
+        num_outs: Number of maps. Each beyond four halves the previous one.
+        init_cfg: mmengine's initialization config.
 
     Raises:
-        ValueError: If `in_channels` cannot be quartered, or `num_outs` is less
-            than 4.
+        ValueError: `in_channels` is not a multiple of 4, or `num_outs` is less than 4.
 
     Source:
         ViTDet (arXiv 2203.16527), simple feature pyramid.
@@ -72,7 +64,7 @@ class SimpleFeaturePyramid(BaseModule):
                 ),
                 nn.ConvTranspose2d(in_channels, half, 2, stride=2),
                 nn.Identity(),
-                # An odd map's last row and column have a window of their own.
+                # ceil_mode: the last row and column of an odd map get their own window.
                 nn.MaxPool2d(2, ceil_mode=True),
             ]
         )
@@ -90,11 +82,12 @@ class SimpleFeaturePyramid(BaseModule):
         """Build the pyramid.
 
         Args:
-            inputs: The backbone's maps, of which the last one is taken,
+            inputs: Maps of the backbone. The last one is used,
                 `(B, in_channels, H, W)`.
 
         Returns:
-            `num_outs` contiguous maps of `out_channels`, sides `4 H` first.
+            `num_outs` contiguous maps of `out_channels`, the largest `(4 H, 4 W)`
+            first.
         """
         maps = [
             conv(scale(inputs[-1])).contiguous()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which blocks carry adaptors."""
+"""The `adaptors` argument: which blocks have adaptors."""
 
 import pytest
 
@@ -23,8 +23,8 @@ def test_chosen_blocks():
 @pytest.mark.parametrize(
     'change, message',
     [
-        (dict(place=3), r"keys of \['temporal', .*got \['place'\]"),
-        (dict(temporal=None), 'asks for none'),
+        (dict(place=3), r"only have the keys \['temporal', .*got \['place'\]"),
+        (dict(temporal=None), '`adaptors` must have a dict as `temporal`, `spatial`'),
         (
             dict(temporal=True),
             '`temporal` of `adaptors` must be a dict or None, got True',
@@ -32,7 +32,7 @@ def test_chosen_blocks():
         (dict(blocks=3), '`blocks` of `adaptors` must be 2 lists.*got 3'),
         (dict(blocks=[0, 1]), r'`blocks` of `adaptors` must be 2 lists.*got \[0, 1\]'),
         (dict(blocks=[[0]]), '`blocks` of `adaptors` must be 2 lists'),
-        (dict(blocks=[[0], [2]]), r'stage 1 has the blocks 0 to 1.*asks for \[2\]'),
+        (dict(blocks=[[0], [2]]), r'block indices from 0 to 1 for stage 1, got \[2\]'),
     ],
 )
 def test_wrong_adaptors_are_named(change, message):

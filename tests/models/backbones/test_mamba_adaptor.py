@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Mamba-Adaptor: VMamba plus adaptors, at the paper's sizes."""
+"""Mamba-Adaptor: VMamba with adaptors, at the sizes of the paper."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from mmadaptor.models import MambaAdaptor, VMamba
 
 
 def perturbed(model, seed=0):
-    """Random numbers in every parameter, as if it had been trained."""
+    """Add noise to every parameter, to imitate a trained model."""
     torch.manual_seed(seed)
     with torch.no_grad():
         for p in model.parameters():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Multiply-adds at 224 px against the published ones, head included."""
+"""Multiply-adds at 224 px, including the head, compared with the published ones."""
 
 import pytest
 import torch

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`Pretrained` is strict, but for adaptors and output norms."""
+"""`Pretrained` is strict, except for adaptors and output norms."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from mmadaptor.models import MambaAdaptor, VMamba
 
 @pytest.fixture
 def checkpoint(tmp_path):
-    """A classifier's checkpoint: one output norm, no adaptors, a head."""
+    """Save a checkpoint of a classifier: one output norm, no adaptors, a head."""
     torch.manual_seed(1)
     backbone = VMamba(SMALL, out_indices=(3,))
     state = {f'backbone.{k}': v for k, v in backbone.state_dict().items()}

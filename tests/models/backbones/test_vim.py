@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Vim: sizes, outputs, any image, and how adaptors start."""
+"""Vim: sizes, outputs, images of any size, and the initial adaptors."""
 
 import pytest
 import torch
@@ -26,7 +26,7 @@ def test_parameters():
 
 
 def test_adaptors_parameters_and_sharing():
-    """Sharing over 24 equal blocks saves 23 / 24, 95.8 %."""
+    """Sharing over 24 equal blocks saves 23 / 24 of the parameters, 95.8 %."""
     with torch.device('meta'):
         plain, apart, shared = (
             numbers(Vim('tiny', adaptors=a))
@@ -45,7 +45,7 @@ def test_any_size(size):
     assert Vim(**SMALL)(torch.randn(2, 3, *size))[-1].shape == (2, 16)
 
 
-def test_images_of_a_batch_do_not_meet():
+def test_images_of_a_batch_are_independent():
     model = perturbed(Vim(**SMALL, adaptors=BOTH))
     images = torch.randn(2, 3, 48, 64)
     for image, whole in zip(images, model(images)[-1]):
@@ -179,13 +179,16 @@ def test_autocast_trains_without_nan():
         (dict(out_type='map'), r"`out_type` must be one of .*got 'map'"),
         (dict(arch=3), '`arch` as a dict must have the keys .*got 3'),
         (dict(img_size=0), '`img_size` and `patch_size` must be 1 or more, got 0'),
-        (dict(out_indices=3), '`out_indices` must be some of .*got 3'),
+        (dict(out_indices=3), '`out_indices` must be one or more indices.*got 3'),
         (
             dict(out_indices=(24,)),
-            r'`out_indices` must be some of -24 to 23, got \(24,\)',
+            r'`out_indices` must be one or more indices from -24 to 23, got \(24,\)',
         ),
-        (dict(frozen_stages=25), '`frozen_stages` must be -1 to 24, got 25'),
-        (dict(adaptors=dict(spatial={}, blocks=[[24]])), 'has the blocks 0 to 23'),
+        (
+            dict(frozen_stages=25),
+            '`frozen_stages` must be an integer from -1 to 24, got 25',
+        ),
+        (dict(adaptors=dict(spatial={}, blocks=[[24]])), 'block indices from 0 to 23'),
     ],
 )
 def test_wrong_arguments_are_named(arguments, message):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""VMamba: sizes as published, stages, and how it starts."""
+"""VMamba: published sizes, stages and arguments."""
 
 import json
 import math
@@ -21,12 +21,12 @@ def numbers(model):
 
 
 def with_head(model, classes=1000):
-    """Parameters together with a linear classifier on the last map."""
+    """Count the parameters, including a linear classifier on the last map."""
     return numbers(model) + (model.norm3.weight.numel() + 1) * classes
 
 
 def test_tiny_has_the_published_parameters():
-    """Every tensor of the published file, up to a reshape, and no other."""
+    """The tensors are those of the published file, up to a reshape."""
     model = VMamba('tiny', out_indices=(3,))
     assert with_head(model) == 30_249_064
     published = {
@@ -60,7 +60,7 @@ def test_any_number_of_stages():
     assert [m.shape for m in maps] == [(1, 32, 2, 2)]
 
 
-def test_images_of_a_batch_do_not_meet():
+def test_images_of_a_batch_are_independent():
     model, images = VMamba(SMALL).eval(), torch.randn(3, 3, 32, 40)
     for i, image in enumerate(images):
         for whole, alone in zip(model(images), model(image[None])):
@@ -156,26 +156,29 @@ def test_it_is_found_from_mmdet_by_scope():
         (dict(arch=dict(embed_dims=8)), r"`arch` as a dict must have.*got \['embed"),
         (
             dict(arch={**SMALL, 'depths': (1, 0)}),
-            r'`depths` must be a number for each stage, 1 or more, got \(1, 0\)',
+            r'`depths` must be a .* integers of 1 or more, one per stage, got \(1, 0\)',
         ),
         (dict(arch={**SMALL, 'depths': ()}), r'`depths` must be.*got \(\)'),
         (
             dict(arch={**SMALL, 'depths': (1, 1)}),
-            r'`out_indices` must be some of 0 to 1, each once, got \(0, 1, 2, 3\)',
+            r'`out_indices` must be .* different indices from 0 to 1, got \(0, 1, 2, 3\)',
         ),
         (dict(scan_init='even'), r"`scan_init` must be one of .*got 'even'"),
         (
             dict(out_indices=(4,)),
-            r'`out_indices` must be some of 0 to 3, each once, got \(4,\)',
+            r'`out_indices` must be .* different indices from 0 to 3, got \(4,\)',
         ),
-        (dict(out_indices=()), '`out_indices` must be some'),
-        (dict(out_indices=3), '`out_indices` must be some of 0 to 3, .*got 3'),
-        (dict(out_indices=(1, 1)), r'each once, got \(1, 1\)'),
+        (dict(out_indices=()), r'`out_indices` must be one or more .*got \(\)'),
+        (dict(out_indices=3), '`out_indices` must be .* from 0 to 3, got 3'),
+        (dict(out_indices=(1, 1)), r'different indices from 0 to 3, got \(1, 1\)'),
         (dict(arch=None), '`arch` as a dict must have the keys .*got None'),
-        (dict(arch={**SMALL, 'depths': 2}), '`depths` must be a number .*got 2'),
+        (dict(arch={**SMALL, 'depths': 2}), '`depths` must be a sequence .*got 2'),
         (dict(arch={**SMALL, 'd_state': 0}), '`d_state` of `arch` must be pos.*got 0'),
-        (dict(adaptors={}), '`adaptors` asks for none'),
-        (dict(adaptors=dict(spatial={}, blocks=[[], [], [], []])), 'asks for no block'),
+        (dict(adaptors={}), '`adaptors` must have a dict as .*got {}'),
+        (
+            dict(adaptors=dict(spatial={}, blocks=[[], [], [], []])),
+            'must name at least one block',
+        ),
         (
             dict(adaptors=dict(spatial={}, blocks=[None, [], [], []])),
             '`blocks` of `adaptors` must be 4 lists',
@@ -183,22 +186,25 @@ def test_it_is_found_from_mmdet_by_scope():
         (dict(adaptors=dict(spatial=dict(dilations=3))), '`dilations` must .*got 3'),
         (
             dict(adaptors=dict(spatial=dict(alpha_init=float('nan')))),
-            '`alpha_init` must be a number, got nan',
+            '`alpha_init` must be finite, got nan',
         ),
         (
             dict(adaptors=dict(temporal=dict(granularities=2))),
-            '`granularities` must be 2 numbers.*got 2',
+            '`granularities` must be 2 finite numbers.*got 2',
         ),
         (
             dict(adaptors=dict(temporal=dict(gamma_init=float('inf')))),
-            '`gamma_init` must be a number, got inf',
+            '`gamma_init` must be finite, got inf',
         ),
-        (dict(frozen_stages=5), '`frozen_stages` must be -1 to 4, got 5'),
+        (
+            dict(frozen_stages=5),
+            '`frozen_stages` must be an integer from -1 to 4, got 5',
+        ),
         (
             dict(norm_cfg=dict(type='BN')),
-            "`norm_cfg` must name a norm over the last .*'BN'",
+            "`norm_cfg` must be a norm over the last .*'BN'",
         ),
-        (dict(adaptors=dict(memory={})), '`adaptors` must have keys'),
+        (dict(adaptors=dict(memory={})), '`adaptors` may only have the keys'),
     ],
 )
 def test_wrong_arguments_are_named(arguments, message):

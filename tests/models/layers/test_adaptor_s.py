@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Adaptor-S: by hand, merged and separate."""
+"""Adaptor-S: a hand-computed map, merged and separate kernels."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ def trained(channels=6, dilations=(1, 2, 3)):
 
 
 def test_a_hand_computed_map():
-    """Kernels of ones, alpha 10 and 100, around a single one."""
+    """The kernels are ones, alpha is 10 and 100, and one pixel is 1."""
     adaptor = AdaptorS(1, (1, 2))
     with torch.no_grad():
         for conv in adaptor.convs:
@@ -66,7 +66,7 @@ def test_a_merged_kernel_cannot_go_stale():
 
 
 def poison():
-    """Leaves NaNs in the memory that the next tensors get."""
+    """Leave NaNs in the memory that the next tensors get."""
     for size in (10**3, 10**4, 10**5, 10**6):
         torch.full((size,), float('nan'))
         torch.full((size,), float('nan'), dtype=torch.bfloat16)
@@ -74,7 +74,7 @@ def poison():
 
 @pytest.mark.parametrize('autocast', [True, False])
 def test_gradients_in_bfloat16(autocast):
-    """Maps of 40 pixels, where oneDNN's gradient reads unwritten memory."""
+    """On maps of 40 pixels, the gradient of oneDNN reads uninitialized memory."""
     torch.manual_seed(0)
     y, direction = torch.randn(2, 2, 40, 40, 32)
     exact = trained(32)

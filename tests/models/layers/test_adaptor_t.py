@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Adaptor-T: where it looks, by hand, and its start."""
+"""Adaptor-T: hand-computed places, and the initial state."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from mmadaptor.ops.memory_select import reference
 
 
 def states_and_readout(rows):
-    """One channel and one state; only the first direction is read out."""
+    """Return one channel with one state; C reads only the first direction."""
     height, width = len(rows), len(rows[0])
     states = torch.zeros(1, height, width, 4, 1, 1)
     states[..., 0, 0, 0] = torch.tensor(rows)
@@ -45,7 +45,7 @@ def test_a_hand_computed_map():
 
 
 def test_weights_of_two_places():
-    """softmax of (0, log 3) is (1/4, 3/4): left and right neighbours."""
+    """softmax of (0, log 3) is (1/4, 3/4), for the left and right neighbors."""
     states, C = states_and_readout([[1.0, 2.0, 4.0]])
     adaptor = AdaptorT(1, sequences=1, places=2, gamma_init=1.0)
     with torch.no_grad():
@@ -113,11 +113,11 @@ def test_autocast_keeps_places_in_float32():
     'arguments, message',
     [
         (dict(sequences=3), '`sequences` must divide the 4 channels.*got 3'),
-        (dict(sequences=0), '`sequences` must be a whole number of 1 or more, got 0'),
-        (dict(places=0), '`places` must be a whole number of 1 or more, got 0'),
-        (dict(places=2.5), '`places` must be a whole number.*got 2.5'),
+        (dict(sequences=0), '`sequences` must be an integer of 1 or more, got 0'),
+        (dict(places=0), '`places` must be an integer of 1 or more, got 0'),
+        (dict(places=2.5), '`places` must be an integer.*got 2.5'),
         (dict(granularities=[float('inf'), 1.0]), '`granularities` must be.*inf'),
-        (dict(granularities=[1.0]), '`granularities` must be 2 numbers.*got'),
+        (dict(granularities=[1.0]), '`granularities` must be 2 finite numbers.*got'),
     ],
 )
 def test_wrong_arguments_are_named(arguments, message):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""BiMamba: where the adaptors are, and what becomes of the class token."""
+"""BiMamba: positions of the adaptors, and the class token."""
 
 import pytest
 import torch
@@ -41,7 +41,7 @@ def test_class_token_in_and_out():
 
 
 def readouts_of(arguments):
-    """By definition: C . h, in image order, without class token."""
+    """Compute C . h by definition, in image order, without the class token."""
     said = selective_scan(**{**arguments, 'D': None}).unflatten(1, (2, -1))
     sequence = torch.stack([said[:, 0], said[:, 1].flip(-1)], 1)  # (1, 2, D, L)
     patches, _ = split_class_token(sequence.permute(0, 3, 1, 2))
@@ -91,7 +91,7 @@ def test_zero_adaptors_add_nothing_bit_for_bit():
 
 @pytest.mark.parametrize('autocast', [False, True])
 def test_what_the_memory_reads_is_not_rounded(autocast):
-    """The skip, which bfloat16 rounds to a 256th, is a thousand times as large."""
+    """The skip connection is 1000 times as large, and bfloat16 rounds it to 1/256."""
     mixer = perturbed(temporal=dict(gamma_init=1.0), spatial={}).float()
     with torch.no_grad():
         mixer.D.fill_(10.0)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The linear layer of maps is torch's, by whatever product."""
+"""The linear layer on maps equals that of torch for every implementation."""
 
 import pytest
 import torch

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SS2D against its definition, written with the ops' references."""
+"""SS2D compared with its definition, written with the reference ops."""
 
 import pytest
 import torch
@@ -31,7 +31,7 @@ def test_it_equals_its_definition(d_state, ssm_ratio):
     torch.testing.assert_close(mixer(x), expected)
 
 
-def test_initialisation():
+def test_initialization():
     torch.manual_seed(0)
     mixer = SS2D(64, d_state=3)
     assert mixer.dt_rank == 4
@@ -72,7 +72,7 @@ def test_the_scans_parameters_stay_wide_in_a_half_precision_model():
 
 
 def test_adaptors_are_where_they_belong():
-    """Memory joins the scan's sum; locality is of that sum."""
+    """The memory is added to the scan, and Adaptor-S is applied to the sum."""
     torch.manual_seed(0)
     mixer = SS2D(16, temporal=dict(gamma_init=1.0), spatial=dict(alpha_init=1.0))
     x, seen = torch.randn(1, 4, 4, 16), {}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""VMamba's block: residuals, and recomputing them."""
+"""The block of VMamba: residuals and recomputation."""
 
 import pytest
 import torch

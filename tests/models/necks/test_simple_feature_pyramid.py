@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The neck: sizes, and that each map is the same picture."""
+"""The neck: sizes, normalization and locality of the maps."""
 
 import pytest
 import torch
@@ -26,7 +26,7 @@ def test_sizes():
     assert all(m.is_contiguous() for m in maps)
 
 
-def test_pixels_are_normalised():
+def test_pixels_are_normalized():
     maps = SimpleFeaturePyramid(16, 8)([torch.randn(1, 16, 4, 4) * 9])
     for m in maps[:4]:
         torch.testing.assert_close(
