@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# The embedded run of a classifier: from scratch, in minutes on a CPU.
+# A small classifier on the embedded dataset: from scratch, in minutes on a CPU.
 _base_ = [
     '_base_/models/classifier.py',
     '_base_/datasets/shapes_class.py',

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# The embedded run: a small Mask R-CNN, from scratch, in minutes on a CPU.
+# A small Mask R-CNN on the embedded dataset: from scratch, in minutes on a CPU.
 _base_ = [
     '_base_/models/mask_rcnn_shapes.py',
     '_base_/datasets/shapes_instance.py',

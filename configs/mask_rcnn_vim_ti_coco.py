@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# A plain backbone: its one map becomes a pyramid.
+# The neck computes a pyramid from the single map of the plain backbone.
 _base_ = ['_base_/models/mask_rcnn.py', '_base_/recipes/coco_1x.py']
 
 model = dict(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# Adaptors learn at ten times the rate of the pretrained base: our choice.
+# Adaptors have ten times the learning rate of the pretrained base: our choice.
 _base_ = 'mask_rcnn_vmamba_t_coco.py'
 
 model = dict(backbone=dict(adaptors=dict(temporal=dict(), spatial=dict())))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# A plain backbone: its last map, four times, becomes a pyramid.
+# The neck computes a pyramid from the last map of the plain backbone, given four times.
 _base_ = ['_base_/models/upernet.py', '_base_/recipes/ade20k_160k.py']
 
 model = dict(

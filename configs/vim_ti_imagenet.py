@@ -1,3 +1,3 @@
 # SPDX-License-Identifier: Apache-2.0
-# The recipe is VMamba's, not the one that Vim was published with.
+# The recipe is that of VMamba, not the published one of Vim.
 _base_ = ['_base_/models/classifier_vim_ti.py', '_base_/recipes/imagenet_300e.py']

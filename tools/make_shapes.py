@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes the embedded dataset: `python tools/make_shapes.py [data/shapes]`."""
+"""Make the embedded dataset: `python tools/make_shapes.py [data/shapes]`."""
 
 import argparse
 
@@ -10,10 +10,10 @@ def main() -> None:
     """Read the command line and make the dataset."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('root', nargs='?', default='data/shapes')
-    parser.add_argument('--train', type=int, default=2000, help='pictures')
-    parser.add_argument('--val', type=int, default=300, help='pictures')
+    parser.add_argument('--train', type=int, default=2000, help='training images')
+    parser.add_argument('--val', type=int, default=300, help='validation images')
     parser.add_argument('--seed', type=int, default=0)
-    parser.add_argument('--workers', type=int, help='all cores if not given')
+    parser.add_argument('--workers', type=int, help='processes (default: one per core)')
     args = parser.parse_args()
     try:
         root = make_shapes(**vars(args))

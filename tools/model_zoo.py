@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write the model zoo anew: configs/metafile.yml and the tables beside it.
+"""Regenerate the model zoo: configs/metafile.yml and the tables in configs/README.md.
 
-Parameters and multiply-adds are counted, a config that the metafile does not
-have is added, and one that is gone is dropped. Results are nobody's to compute:
-they stay as configs/metafile.yml has them.
+Parameters and multiply-adds are counted. Configs missing in the metafile are added, and
+entries without a config are removed. Results cannot be computed here and are kept as
+configs/metafile.yml has them.
 """
 
 from pathlib import Path
@@ -36,27 +36,17 @@ METRICS = dict(
 
 
 def table_of(cfg: Config) -> str:
-    """The table that a config stands in.
-
-    Args:
-        cfg: The config.
-
-    Returns:
-        A key of `METRICS`.
-    """
+    """Return the key of `METRICS` whose table lists a config."""
     return 'shapes' if cfg.get('embedded_dataset') else TABLES[cfg.default_scope]
 
 
 def describe(cfg: Config, name: str, known: dict) -> dict:
-    """A config's entry in the metafile.
+    """Compute the metafile entry of a config.
 
     Args:
         cfg: The config.
-        name: Its file's name, without ending.
-        known: Its entry so far, or an empty dict.
-
-    Returns:
-        The entry, counted anew.
+        name: Name of its file, without extension.
+        known: Its current entry, or an empty dict.
     """
     init_default_scope(cfg.default_scope)
     shape = input_size(cfg)
@@ -83,14 +73,11 @@ def describe(cfg: Config, name: str, known: dict) -> dict:
 
 
 def row(entry: dict, metrics: dict[str, str]) -> str:
-    """A config's row of its table.
+    """Format the Markdown table row of a config.
 
     Args:
-        entry: Its entry in the metafile.
-        metrics: The metafile's name of each column's metric.
-
-    Returns:
-        The row, in markdown.
+        entry: Its metafile entry.
+        metrics: Name of the metric of each column in the metafile.
     """
     values = {}
     for result in entry.get('Results', ()):
@@ -110,14 +97,11 @@ def row(entry: dict, metrics: dict[str, str]) -> str:
 
 
 def table(entries: list[dict], metrics: dict[str, str]) -> str:
-    """A table of configs.
+    """Format a Markdown table of configs.
 
     Args:
-        entries: Their entries in the metafile.
-        metrics: The metafile's name of each column's metric.
-
-    Returns:
-        The table, in markdown.
+        entries: Their metafile entries.
+        metrics: Name of the metric of each column in the metafile.
     """
     columns = ['config', 'parameters', 'multiply-adds', *metrics]
     columns += ['result from'] * bool(metrics)
@@ -126,18 +110,15 @@ def table(entries: list[dict], metrics: dict[str, str]) -> str:
 
 
 def put(text: str, name: str, content: str) -> str:
-    """Replaces what stands between two marks of a text.
+    """Replace the text between two markers.
 
     Args:
         text: The text, with lines `<!-- NAME -->` and `<!-- /NAME -->`.
-        name: The marks' name.
-        content: What is to stand there.
-
-    Returns:
-        The text.
+        name: Name of the markers.
+        content: The new text between them.
 
     Raises:
-        InputError: The marks are not there.
+        InputError: There is no such pair of markers, or more than one.
     """
     start, end = f'<!-- {name} -->\n', f'\n<!-- /{name} -->'
     if text.count(start) != 1 or text.count(end) != 1:
@@ -149,13 +130,13 @@ def put(text: str, name: str, content: str) -> str:
 
 
 def generate(root: Path) -> dict[Path, str]:
-    """What the model zoo's files have to hold.
+    """Generate the files of the model zoo.
 
     Args:
-        root: The repository, with configs and what there is of the files.
+        root: The repository, with the configs and the current files.
 
     Returns:
-        Their contents by path, relative to the root.
+        The contents by path relative to `root`.
     """
     meta = yaml.safe_load((root / METAFILE).read_text())
     known = {entry['Name']: entry for entry in meta['Models']}

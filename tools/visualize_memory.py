@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Draws where Adaptor-T looks, what the scan forgets, and receptive fields.
+"""Draw the places of Adaptor-T, the decay of the scan, and receptive fields.
 
 Usage: python tools/visualize_memory.py IMAGE CONFIG CHECKPOINT
 """
@@ -33,7 +33,7 @@ LABEL_LOADERS = ('Annotation', 'Label')
 
 
 def parse_args() -> argparse.Namespace:
-    """Reads the command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('image', help='image file')
     parser.add_argument('config', help='config file')
@@ -43,26 +43,23 @@ def parse_args() -> argparse.Namespace:
         nargs='+',
         default=['0.5,0.5'],
         metavar='ROW,COLUMN',
-        help='the tokens to draw, as fractions of the height and the width',
+        help='tokens to draw, as fractions of height and width (default: 0.5,0.5)',
     )
     parser.add_argument(
         '--block',
         help='path of the block in the backbone, such as stages.2.0 (default: '
-        'the last one of the largest map with an Adaptor-T)',
+        'the last block with an Adaptor-T on the largest map)',
     )
-    parser.add_argument('--out-dir', default='memory', help='folder for the pictures')
+    parser.add_argument('--out-dir', default='memory', help='folder for the figures')
     add_common_arguments(parser)
     return parser.parse_args()
 
 
 def parse_token(text: str) -> tuple[float, float]:
-    """Reads a token of the command line.
-
-    Args:
-        text: `ROW,COLUMN`.
+    """Parse a token `ROW,COLUMN` of the command line.
 
     Returns:
-        Both, from 0 to 1.
+        Row and column, from 0 to 1.
 
     Raises:
         InputError: It is no such pair.
@@ -80,24 +77,24 @@ def parse_token(text: str) -> tuple[float, float]:
 
 
 def read_image(path: str, cfg: Config) -> dict:
-    """Runs an image through a config's test pipeline.
+    """Run an image through the test pipeline of a config.
 
     Args:
-        path: The image.
-        cfg: The config; what loads labels is taken out of its pipeline.
+        path: Path of the image.
+        cfg: The config. Transforms that load labels are removed from its pipeline.
 
     Returns:
-        A sample.
+        The sample.
 
     Raises:
-        InputError: There is no such file, it is no image, or the config says
-            not how to read one.
+        InputError: The file does not exist or is not an image, or the config has no
+            test pipeline.
     """
     if not os.path.isfile(path):
         raise InputError(f'{path}: no such image file.')
     if not cfg.get('test_dataloader'):
         raise InputError(
-            f'{cfg.filename} has no test_dataloader, whose pipeline reads the image.'
+            f'{cfg.filename} has no test_dataloader, which is needed to read the image.'
         )
     steps = [
         step
@@ -109,21 +106,21 @@ def read_image(path: str, cfg: Config) -> dict:
 
 
 def choose_block(records: dict, asked: str | None) -> str:
-    """The path of the mixer to draw.
+    """Return the path of the mixer to draw.
 
     Args:
-        records: Of all blocks with an Adaptor-T.
-        asked: The block asked for, if any.
+        records: Records of all blocks with an Adaptor-T.
+        asked: Path of the block. Default: the last one of the largest map.
 
     Returns:
         A key of `records`.
 
     Raises:
-        InputError: There is no such block, or none at all.
+        InputError: There is no such block, or no block with an Adaptor-T.
     """
     if not records:
         raise InputError(
-            "The config's backbone has no Adaptor-T: give it "
+            'The backbone of the config has no Adaptor-T: set '
             'adaptors=dict(temporal=dict(...)).'
         )
     if asked is None:
@@ -148,12 +145,12 @@ def nearest(
     lattice: Lattice,
     size: Sequence[int],
 ) -> tuple[int, int]:
-    """The token at a place of the image.
+    """Return the token at a position on the image.
 
     Args:
-        fractions: Of the image's height and width.
-        image: Height, width, and more, of the image.
-        lattice: Where the map's tokens lie on it.
+        fractions: Position as fractions of the height and the width of the image.
+        image: Shape of the image, `(H, W, ...)`.
+        lattice: Positions of the tokens of the map on the image.
         size: Rows and columns of the map.
 
     Returns:
@@ -172,17 +169,17 @@ def both_fields(
     token: tuple[int, int],
     size: tuple[int, int],
 ) -> dict:
-    """Receptive fields without and with the adaptors.
+    """Compute the receptive fields without and with the adaptors.
 
     Args:
         backbone: The backbone.
         inputs: `(1, 3, H, W)`.
-        block: The block's path.
+        block: Path of the block.
         token: Row and column on its map.
         size: Rows and columns of its map.
 
     Returns:
-        `(H, W)` by the name to show.
+        Fields `(H, W)` by title.
     """
     with without_adaptors(backbone):
         plain = receptive_field(backbone, inputs, block, token, size)
@@ -191,7 +188,7 @@ def both_fields(
 
 
 def main() -> None:
-    """Draws."""
+    """Draw the figures of each token."""
     args = parse_args()
     tokens = [parse_token(text) for text in args.tokens]
     cfg = load_config(args)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# mmpretrain's runtime, run by mmadaptor's runner.
+# The default runtime of mmpretrain, with the runner of mmadaptor.
 _base_ = 'mmpretrain::_base_/default_runtime.py'
 
 custom_imports = dict(imports=['mmadaptor', 'mmadaptor.engine'])
@@ -10,8 +10,8 @@ default_hooks = dict(
     strict_load=dict(type='mmadaptor.StrictLoadHook'),
     curves=dict(type='mmadaptor.CurvesHook'),
 )
-# Without the scope that mmengine adds to inherited parts, which mmpretrain's own
-# tools pass to the class.
+# Repeated, because mmengine adds `_scope_` to inherited parts, and the tools of
+# mmpretrain pass that key to the class.
 visualizer = dict(
     _delete_=True,
     type='UniversalVisualizer',

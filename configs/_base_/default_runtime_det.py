@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# mmdet's runtime, run by mmadaptor's runner.
+# The default runtime of mmdet, with the runner of mmadaptor.
 _base_ = 'mmdet::_base_/default_runtime.py'
 
 custom_imports = dict(imports=['mmadaptor', 'mmadaptor.engine'])

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# mmseg's runtime, run by mmadaptor's runner. mmengine does not find mmseg's own
-# bases in the onedl-* distribution.
+# The default runtime of mmseg, with the runner of mmadaptor. It is copied here, because
+# mmengine does not find the base configs of mmseg in the onedl-* distribution.
 custom_imports = dict(imports=['mmadaptor', 'mmadaptor.engine'])
 runner_type = 'mmadaptor.Runner'
 default_scope = 'mmseg'

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# Adaptors and head train; blocks of equal width share their adaptors.
+# Adaptors and head are trained. Blocks of equal width share their adaptors.
 _base_ = '../_base_/recipes/tuning_cub.py'
 
 model = dict(

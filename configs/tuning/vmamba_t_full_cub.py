@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# Everything trains.
+# All parameters are trained.
 _base_ = '../_base_/recipes/tuning_cub.py'
 
 model = dict(backbone=dict(drop_path_rate=0.2))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# The head alone trains.
+# Only the head is trained.
 _base_ = '../_base_/recipes/tuning_cub.py'
 
 model = dict(backbone=dict(trainable=[]))

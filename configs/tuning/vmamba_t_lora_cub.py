@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# Low-rank changes of the scan's projections, and the head, train.
+# Low-rank updates (LoRA) of the projections of SS2D and the head are trained.
 _base_ = '../_base_/recipes/tuning_cub.py'
 
 model = dict(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# ADE20K in crops of 512 px; a test sees whole images, the short side 512.
+# ADE20K: training on crops of 512 px, test on whole images with a short side of 512 px.
 dataset_type = 'ADE20KDataset'
 data_root = 'data/ade/ADEChallengeData2016'
 scale = (2048, 512)
@@ -17,7 +17,7 @@ train_pipeline = [
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=scale, keep_ratio=True),
-    # After Resize: masks are compared at the image's own size.
+    # After Resize, because masks are compared at the original size of the image.
     dict(type='LoadAnnotations', reduce_zero_label=True),
     dict(type='PackSegInputs'),
 ]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# The embedded dataset with a class a picture, made where it is not there yet.
+# The embedded dataset with one class per image. It is made if it does not exist.
 dataset_type = 'CustomDataset'
 data_root = embedded_dataset = 'data/shapes/'
 classes = ('columns', 'disc_off', 'disc_on', 'rows', 'star5', 'star6')
@@ -20,7 +20,7 @@ train_dataloader = dict(
     batch_size=16,
     num_workers=2,
     persistent_workers=False,
-    collate_fn=dict(type='default_collate'),  # as mmpretrain's own tools set it
+    collate_fn=dict(type='default_collate'),  # as in the tools of mmpretrain
     sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
         type=dataset_type,
@@ -34,7 +34,7 @@ val_dataloader = dict(
     batch_size=16,
     num_workers=2,
     persistent_workers=False,
-    collate_fn=dict(type='default_collate'),  # as mmpretrain's own tools set it
+    collate_fn=dict(type='default_collate'),  # as in the tools of mmpretrain
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type=dataset_type,

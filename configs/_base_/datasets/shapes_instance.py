@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# The embedded dataset with boxes and masks, made where it is not there yet.
+# The embedded dataset with boxes and masks. It is made if it does not exist.
 dataset_type = 'CocoDataset'
 data_root = embedded_dataset = 'data/shapes/'
 metainfo = dict(classes=('columns', 'disc_off', 'disc_on', 'rows', 'star5', 'star6'))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# The embedded dataset with a class a pixel, made where it is not there yet.
+# The embedded dataset with one class per pixel. It is made if it does not exist.
 dataset_type = 'BaseSegDataset'
 data_root = embedded_dataset = 'data/shapes/'
 metainfo = dict(

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# Leaf configs give the backbone's arch and the head's in_channels. The base's
-# own init_cfg would draw the backbone's linear layers anew.
+# Leaf configs set `arch` of the backbone and `in_channels` of the head. The `init_cfg`
+# of the base config would initialize the linear layers of the backbone again.
 _base_ = 'mmpretrain::_base_/models/swin_transformer/tiny_224.py'
 
 model = dict(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# The head reads the class token. Drop path is our choice.
+# The head reads the class token. The drop path rate is our choice.
 _base_ = 'classifier.py'
 
 model = dict(

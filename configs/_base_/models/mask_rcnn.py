@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# Leaf configs give the backbone's arch and the neck's in_channels.
+# Leaf configs set `arch` of the backbone and `in_channels` of the neck.
 _base_ = 'mmdet::_base_/models/mask-rcnn_r50_fpn.py'
 
 model = dict(

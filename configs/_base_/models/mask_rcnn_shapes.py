@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-# Mask R-CNN for pictures of 128 px: anchors of 16 to 128 px, 64 channels. RoIs
-# up to 112 px are read at stride 4, where stripes of 2 px are still apart. A
-# class is told without the two layers between features and classes that Mask
-# R-CNN has: with them four epochs were too few for the backbone to learn what a
-# lamp in a disc's rows says. Half of the RoIs are of shapes.
+# Mask R-CNN for images of 128 px: anchors of 16 to 128 px, 64 channels. RoIs up to
+# 112 px are read at stride 4, where stripes of 2 px are still separate. The two shared
+# fully connected layers of Mask R-CNN are removed: with them, four epochs were too few
+# for the backbone to learn the class of a disc from its lamp. Half of the sampled RoIs
+# are positive.
 _base_ = 'mask_rcnn.py'
 
 model = dict(

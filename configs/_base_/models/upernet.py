@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-# UperNet with an auxiliary head on the third stage. Leaf configs give the
-# backbone's arch and the heads' in_channels. Its norms become SyncBN where
-# several processes train.
+# UperNet with an auxiliary head on the third stage. Leaf configs set `arch` of the
+# backbone and `in_channels` of the heads. `sync_bn` converts its norms to SyncBN in
+# distributed training.
 norm_cfg = dict(type='BN', requires_grad=True)
 sync_bn = 'torch'
 model = dict(

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# ADE20K: 160k iterations at 8 x 2 crops of 512 px, 1500 of warm-up, then a line
-# to zero.
+# ADE20K: 160k iterations with 8 x 2 crops of 512 px; 1500 iterations of warm-up, then
+# linear decay to zero.
 _base_ = ['../datasets/ade20k.py', '../schedules/adamw.py', '../default_runtime_seg.py']
 
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=160000, val_interval=16000)

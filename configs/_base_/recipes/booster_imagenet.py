@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-# A pretrained classifier, converted by tools/convert_checkpoint.py, with
-# adaptors: 30 epochs, the adaptors at the rate of a training from scratch, the
-# base at a tenth of it. The schedule is our choice.
+# A pretrained classifier, converted by tools/convert_checkpoint.py, with adaptors:
+# 30 epochs. Adaptors have the learning rate of training from scratch, the base a tenth
+# of it. The schedule is our choice.
 _base_ = 'imagenet_300e.py'
 
 train_cfg = dict(max_epochs=30)

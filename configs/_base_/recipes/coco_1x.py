@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-# COCO with instance masks, 1x: 12 epochs at 8 x 2 images, steps after 8 and 11.
+# COCO with instance masks, 1x: 12 epochs with 8 x 2 images, steps after epochs 8
+# and 11.
 _base_ = [
     'mmdet::_base_/datasets/coco_instance.py',
     '../schedules/adamw.py',
     '../default_runtime_det.py',
 ]
 
-# The seed of each epoch must reach the workers.
+# Workers restart in every epoch to get its seed.
 train_dataloader = dict(persistent_workers=False)
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=12)
 val_cfg = dict(type='ValLoop')

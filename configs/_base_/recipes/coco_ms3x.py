@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# Multi-scale 3x: 36 epochs, steps after 27 and 33; the image's short side as
-# DETR draws it, half the time after a crop.
+# Multi-scale 3x: 36 epochs, steps after epochs 27 and 33. The short side of the image
+# is random as in DETR, with probability 0.5 after a crop.
 _base_ = 'coco_1x.py'
 
 sides = [(side, 1333) for side in range(480, 801, 32)]

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# VMamba-T on CUB-200, by any way of tuning: 100 epochs at 8 x 8 images. Leaf
-# configs say what trains and at which rate; the recipe is our choice.
+# Tuning of VMamba-T on CUB-200: 100 epochs with 8 x 8 images. Leaf configs set the
+# trainable parameters and the learning rate. The recipe is our choice.
 _base_ = [
     '../models/classifier.py',
     'mmpretrain::_base_/datasets/cub_bs8_384.py',
@@ -22,7 +22,7 @@ model = dict(
     head=dict(in_channels=768, num_classes=200),
     train_cfg=None,
 )
-collate = dict(type='default_collate')  # as mmpretrain's own tools set it
+collate = dict(type='default_collate')  # as in the tools of mmpretrain
 train_dataloader = val_dataloader = test_dataloader = dict(collate_fn=collate)
 train_cfg = dict(by_epoch=True, max_epochs=100, val_interval=1)
 val_cfg = dict()

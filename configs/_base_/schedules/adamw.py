@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# The layers declare which of their parameters are not decayed. The published VMamba
-# runs decayed the scan's; to do the same, set custom_keys as in
+# Layers declare their parameters without weight decay. The published VMamba runs
+# decayed the parameters of the scan. To do the same, set `custom_keys` as in
 # mmadaptor/engine/optim.py.
 optim_wrapper = dict(
     type='OptimWrapper',
