@@ -1,124 +1,89 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Converts published VMamba and Vim checkpoints to ours, and back.
+"""Convert published VMamba and Vim checkpoints to mmadaptor's, and back.
 
 Usage: python tools/convert_checkpoint.py --from vmamba|vim SRC DST
        python tools/convert_checkpoint.py --to vmamba|vim SRC DST
+
+Published tensors differ from ours in name and shape only: their elements have
+the same order. The arguments of the backbone are inferred from the shapes, the
+model is built, and every name and shape of SRC is compared with it.
 """
 
 import argparse
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
 
 import torch
+from torch import Tensor, nn
 
 import mmadaptor
-from mmadaptor.checkpoints.loading import peek
-from mmadaptor.checkpoints.published import FAMILIES, Converter
+from mmadaptor.checkpoints.loading import meta_of, peek
+from mmadaptor.checkpoints.strict import Mismatch
 from mmadaptor.checkpoints.writing import save
 from mmadaptor.engine.command_line import refuse_to_overwrite, run
-from mmadaptor.errors import InputError
-from mmadaptor.registry import MODELS
+from mmadaptor.errors import CheckpointMismatchError, InputError, UnsafeCheckpointError
+from mmadaptor.models import Vim, VMamba
 
+State = Mapping[str, Tensor]
+KEYS = ('model', 'state_dict', 'model_ema', 'state_dict_ema')
+BACKBONE = 'backbone.'
+# Detectors and segmentors are mmdet's and mmseg's, here and as published.
+DENSE_HEADS = (
+    *('neck.', 'rpn_head.', 'roi_head.', 'bbox_head.', 'mask_head.'),
+    *('decode_head.', 'auxiliary_head.'),
+)
 
-def parse_args() -> argparse.Namespace:
-    """Reads the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    way = parser.add_mutually_exclusive_group(required=True)
-    way.add_argument(
-        '--from',
-        dest='source_family',
-        choices=FAMILIES,
-        help='SRC is as published, a classifier, detector or segmentor',
-    )
-    way.add_argument(
-        '--to',
-        dest='target_family',
-        choices=FAMILIES,
-        help='DST will be as published; SRC is ours, without adaptors',
-    )
-    parser.add_argument('src', help='checkpoint, which is read weights-only')
-    parser.add_argument('dst', help='checkpoint to write')
-    return parser.parse_args()
-
-
-def read_state(path: str) -> tuple[dict[str, torch.Tensor], dict]:
-    """Reads a state dict, bare or as `model` or `state_dict` of a file.
-
-    Args:
-        path: The file.
-
-    Returns:
-        Its tensors by name, and what the file says of its classes:
-        `dataset_meta`, or nothing.
-
-    Raises:
-        InputError: It holds none.
-    """
-    content = peek(path)
-    key = next((k for k in ('model', 'state_dict') if k in content), None)
-    state = content if key is None else content[key]
-    if (
-        not isinstance(state, dict)
-        or not state
-        or not all(
-            isinstance(name, str) and isinstance(value, torch.Tensor)
-            for name, value in state.items()
-        )
-    ):
-        raise InputError(
-            f'{path}: expected tensors by name, as they are or under `model` '
-            f'or `state_dict`, got {", ".join(map(str, list(content)[:5]))}'
-        )
-    meta = content.get('meta') if key else None
-    classes = meta.get('dataset_meta') if isinstance(meta, dict) else None
-    kept = {key} if classes is None else {key, 'meta'}
-    others = [str(k) for k in content if k not in kept] if key else []
-    if others:
-        print(f'{path}: taking `{key}`, leaving out {", ".join(others)}.')
-    return state, {} if classes is None else dict(dataset_meta=classes)
-
-
-def named(arguments: dict, family: str) -> dict:
-    """The backbone's arguments, its `arch` by name if it has one.
-
-    Args:
-        arguments: As inferred.
-        family: The family.
-
-    Returns:
-        The arguments.
-    """
-    settings = MODELS.get(FAMILIES[family].backbone).arch_settings
-    names = [n for n, arch in settings.items() if arch == arguments['arch']]
-    return {**arguments, 'arch': names[0] if names else arguments['arch']}
-
-
-def main() -> None:
-    """Converts."""
-    args = parse_args()
-    family = args.source_family or args.target_family
-    published = args.source_family is not None
-    refuse_to_overwrite(args.dst, args.src)
-    state, classes = read_state(args.src)
-    try:
-        converter = Converter(family, state, published)
-        converted = converter.to_ours() if published else converter.to_published()
-    except InputError as error:
-        raise InputError(f'{args.src}: {error}') from error
-    arguments = named(converter.arguments, family)
-    meta = dict(
-        mmadaptor_version=mmadaptor.__version__,
-        converted_from=args.src,
-        backbone=FAMILIES[family].backbone,
-        arguments=arguments,
-        **classes,
-    )
-    key = 'state_dict' if published or not converter.classifier else 'model'
-    save({key: converted, 'meta': meta}, args.dst)
-    kind = 'classifier' if converter.classifier else 'detector or segmentor'
-    print(
-        f'{args.dst}: a {kind}, {FAMILIES[family].backbone} with {arguments};'
-        f' {len(state)} tensors read, {len(converted)} written.'
-    )
-
-
-if __name__ == '__main__':
-    run(main)
+# Our names (without `backbone.`) and the published ones, in order of direction if
+# there are several. Each * stands for a part of the name, the same in both.
+VMAMBA = {
+    'downsample_layers.0.0.*': 'patch_embed.0.*',
+    'downsample_layers.0.1.*': 'patch_embed.2.*',
+    'downsample_layers.0.3.*': 'patch_embed.5.*',
+    'downsample_layers.0.4.*': 'patch_embed.7.*',
+    'downsample_layers.1.0.*': 'layers.0.downsample.1.*',
+    'downsample_layers.1.1.*': 'layers.0.downsample.3.*',
+    'downsample_layers.2.0.*': 'layers.1.downsample.1.*',
+    'downsample_layers.2.1.*': 'layers.1.downsample.3.*',
+    'downsample_layers.3.0.*': 'layers.2.downsample.1.*',
+    'downsample_layers.3.1.*': 'layers.2.downsample.3.*',
+    'stages.*.*.norm1.*': 'layers.*.blocks.*.norm.*',
+    'stages.*.*.norm2.*': 'layers.*.blocks.*.norm2.*',
+    'stages.*.*.mlp.0.*': 'layers.*.blocks.*.mlp.fc1.*',
+    'stages.*.*.mlp.2.*': 'layers.*.blocks.*.mlp.fc2.*',
+    'stages.*.*.mixer.in_proj.*': 'layers.*.blocks.*.op.in_proj.*',
+    'stages.*.*.mixer.out_proj.*': 'layers.*.blocks.*.op.out_proj.*',
+    'stages.*.*.mixer.conv.*': 'layers.*.blocks.*.op.conv2d.*',
+    'stages.*.*.mixer.norm.*': 'layers.*.blocks.*.op.out_norm.*',
+    'stages.*.*.mixer.x_proj.weight': 'layers.*.blocks.*.op.x_proj_weight',
+    'stages.*.*.mixer.dt_*': 'layers.*.blocks.*.op.dt_projs_*',
+    'stages.*.*.mixer.A_log': 'layers.*.blocks.*.op.A_logs',
+    'stages.*.*.mixer.D': 'layers.*.blocks.*.op.Ds',
+}
+VMAMBA_CLASSIFIER = {'norm3.*': 'classifier.norm.*', 'head.fc.*': 'classifier.head.*'}
+VMAMBA_DENSE = {'norm*.*': 'outnorm*.*'}
+VIM = {
+    'cls_token': 'cls_token',
+    'pos_embed': 'pos_embed',
+    'patch_embed.projection.*': 'patch_embed.proj.*',
+    'layers.*.norm.*': 'layers.*.norm.*',
+    'layers.*.mixer.in_proj.*': 'layers.*.mixer.in_proj.*',
+    'layers.*.mixer.out_proj.*': 'layers.*.mixer.out_proj.*',
+    'layers.*.mixer.conv.*': 'layers.*.mixer.conv1d.* layers.*.mixer.conv1d_b.*',
+    'layers.*.mixer.x_*': 'layers.*.mixer.x_proj.* layers.*.mixer.x_proj_b.*',
+    'layers.*.mixer.dt_*': 'layers.*.mixer.dt_proj.* layers.*.mixer.dt_proj_b.*',
+    'layers.*.mixer.A_log': 'layers.*.mixer.A_log layers.*.mixer.A_b_log',
+    'layers.*.mixer.D': 'layers.*.mixer.D layers.*.mixer.D_b',
+    'norm.*': 'norm_f.*',
+    'head.fc.*': 'head.*',
+}
+# How a tensor of ours is viewed as published: first as many dimensions as ours has
+# directions, if the published ones are apart. Without an entry: as it is.
+VIEWS: dict[str, Callable[[Tensor], Tensor]] = {
+    'stages.*.*.mixer.x_proj.weight': lambda t: t.unflatten(0, (4, -1)),
+    'stages.*.*.mixer.A_log': lambda t: t.flatten(0, 1),
+    'stages.*.*.mixer.D': lambda t: t.flatten(0, 1),
+    'layers.*.mixer.conv.weight': lambda t: t.unflatten(0, (2, -1)).squeeze(2),
+    'layers.*.mixer.conv.bias': lambda t: t.unflatten(0, (2, -1)),
+}
