@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checkpoints: read safely, loaded strictly, converted, completed."""
+"""Checkpoints: read safely, loaded strictly, completed, written atomically."""
