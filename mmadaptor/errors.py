@@ -31,6 +31,11 @@ class CheckpointWriteError(InputError):
     """A checkpoint could not be written; earlier checkpoints are unchanged."""
 
 
+def message_of(error: Exception) -> str:
+    """Return the message of an error, without the traceback of a data worker."""
+    return str(error).rpartition(f'{type(error).__name__}: ')[-1]
+
+
 def how_to_install(toolbox: str | None) -> str:
     """Return how to install a toolbox that is missing.
 

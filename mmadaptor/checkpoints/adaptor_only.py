@@ -11,7 +11,7 @@ from mmadaptor.errors import CheckpointMismatchError, DamagedFileError
 
 from .loading import meta_of, weights_of
 
-ADAPTORS = {'temporal', 'spatial'}
+ADAPTOR_NAMES = {'temporal', 'spatial'}
 NOTE = 'tuning'  # the key in the meta of such a checkpoint
 
 
@@ -44,7 +44,7 @@ def base_state(model: nn.Module) -> dict[str, Tensor]:
     """
     state = {}
     for prefix, module in model.named_modules():
-        if not ADAPTORS.isdisjoint(prefix.split('.')):
+        if not ADAPTOR_NAMES.isdisjoint(prefix.split('.')):
             continue
         own = dict(module.named_parameters(recurse=False))
         state.update(

@@ -11,7 +11,7 @@ from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from mmadaptor.errors import InputError, how_to_install
+from mmadaptor.errors import InputError, how_to_install, message_of
 
 from .cfg_options import merge_options
 from .distributed import check_launcher, join_on_cpu, leave_processes
@@ -92,8 +92,9 @@ def load_config(args: argparse.Namespace) -> Config:
         name = os.path.splitext(os.path.basename(args.config))[0]
         cfg.work_dir = os.path.join('work_dirs', name)
     cfg.setdefault('runner_type', RUNNER_TYPE)
-    hooks = cfg.setdefault('default_hooks', {})  # which other runners need too
-    hooks.setdefault('strict_load', dict(type='mmadaptor.StrictLoadHook'))
+    # Other runners than ours need it too.
+    hook = dict(type='mmadaptor.StrictLoadHook')
+    cfg.default_hooks = {'strict_load': hook, **(cfg.get('default_hooks') or {})}
     return cfg
 
 
@@ -132,7 +133,5 @@ def run(main: Callable[[], None]) -> None:
     except USER_ERRORS as error:
         if os.environ.get(TRACEBACK):
             traceback.print_exc()
-        # The error of a data worker has the worker's traceback before it.
-        text = str(error).rpartition(f'{type(error).__name__}: ')[-1]
         more = f'\n({TRACEBACK}=1 shows where it happened.)' if error.__cause__ else ''
-        sys.exit(f'\nerror: {text}{more}')
+        sys.exit(f'\nerror: {message_of(error)}{more}')

@@ -38,7 +38,14 @@ DEFAULT_HOOKS = dict(
     strict_load=dict(type='mmadaptor.StrictLoadHook'),
 )
 
-MMENGINE_HOOKS = 'runtime_info timer sampler_seed logger param_scheduler checkpoint'
+MMENGINE_HOOKS = {
+    'runtime_info',
+    'timer',
+    'sampler_seed',
+    'logger',
+    'param_scheduler',
+    'checkpoint',
+}
 
 
 @RUNNERS.register_module()

@@ -145,6 +145,13 @@ def test_every_config_gets_our_runner_unless_it_names_one(tmp_path):
     assert load_config(arguments(own)).runner_type == 'FlexibleRunner'
 
 
+@pytest.mark.parametrize('hooks', ['None', '{}', 'dict(timer=None)'])
+def test_every_config_loads_strictly(hooks, tmp_path):
+    path = write_config(tmp_path, f'default_hooks = {hooks}')
+    default_hooks = load_config(arguments(path)).default_hooks
+    assert default_hooks['strict_load'] == dict(type='mmadaptor.StrictLoadHook')
+
+
 def test_a_file_is_not_written_over_its_source(tmp_path):
     (tmp_path / 'a.pth').touch()
     (tmp_path / 'b.pth').symlink_to(tmp_path / 'a.pth')

@@ -235,7 +235,7 @@ def test_default_hooks_of_ours_and_none(tmp_path):
     assert 'IterTimerHook' not in names_of(runner)
     runner = Runner.from_cfg(
         training(
-            tmp_path / 'b', default_hooks=dict(exact_resume=None, curves=None, x=None)
+            tmp_path / 'b', default_hooks=dict(exact_resume=None, curves=None, log=None)
         )
     )
     assert 'ExactResumeHook' not in names_of(runner)

@@ -19,7 +19,6 @@ test_pipeline = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]
 train_dataloader = dict(
     batch_size=16,
     num_workers=2,
-    persistent_workers=False,
     collate_fn=dict(type='default_collate'),  # as in the tools of mmpretrain
     sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
@@ -33,7 +32,6 @@ train_dataloader = dict(
 val_dataloader = dict(
     batch_size=16,
     num_workers=2,
-    persistent_workers=False,
     collate_fn=dict(type='default_collate'),  # as in the tools of mmpretrain
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(

@@ -7,8 +7,6 @@ _base_ = [
     '../default_runtime_det.py',
 ]
 
-# Workers restart in every epoch to get its seed.
-train_dataloader = dict(persistent_workers=False)
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=12)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')

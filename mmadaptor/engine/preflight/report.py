@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from mmadaptor.errors import InputError
+from mmadaptor.errors import InputError, message_of
 
 
 class Report:
@@ -43,7 +43,7 @@ class Report:
             if error.filename is None or self.require(key, error.filename):
                 self.problem(f'{what}: {error}', key)
         except InputError as error:
-            self.problem(_last_line(error), key)
+            self.problem(message_of(error), key)
         except Exception as error:
             self.problem(f'{what} cannot be read: {type(error).__name__}: {error}', key)
 
@@ -80,8 +80,3 @@ class Report:
         if hints:
             lines += ['How to continue:', *(f'  - {hint}' for hint in hints)]
         return '\n'.join(lines)
-
-
-def _last_line(error: InputError) -> str:
-    """Return the message without the traceback of a data worker."""
-    return str(error).rpartition(f'{type(error).__name__}: ')[-1]
