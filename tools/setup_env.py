@@ -4,7 +4,8 @@
 `make env` runs this script with any Python from 3.10 to 3.12; it needs a C++
 compiler and a pip that can reach its package index. It installs the packages pinned
 in requirements/lock.txt, compiles the ops of mmcv and mmadaptor, and checks that
-both load. Later runs redo only outdated steps, and take a second if there are none.
+both load. pip refuses any download whose hash is not in the lock file. Later runs redo
+only outdated steps, and take a second if there are none.
 """
 
 import hashlib
@@ -30,10 +31,16 @@ class SetupError(Exception):
     """A failed step; the message tells the user how to fix it."""
 
 
+def locked() -> dict[str, str]:
+    """Return the hash options of each of the lock file's requirements."""
+    lines = LOCK.read_text().replace('\\\n', ' ').splitlines()
+    parts = [line.partition('--hash') for line in lines if not line.startswith('#')]
+    return {name.strip(): option + hashes for name, option, hashes in parts}
+
+
 def pinned(*names: str) -> list[str]:
     """Return the lock file's requirements with these names, or all if none is given."""
-    lines = [line.split('#')[0].strip() for line in LOCK.open()]
-    found = [line for line in lines if line]
+    found = list(locked())
     if names:
         found = [r for r in found if re.split(r'[=<> ;]', r)[0] in names]
     return found
@@ -137,9 +144,28 @@ def pip(*arguments: str) -> list[str]:
     return [str(PYTHON), '-m', 'pip', '--disable-pip-version-check', *arguments]
 
 
-def install(*requirements: str) -> list[str]:
-    """Return a pip command that installs without dependencies; the lock lists all."""
-    return pip('install', '--no-deps', '--no-build-isolation', *requirements)
+def install(key: str, requirements: list[str], *options: str) -> list[str]:
+    """Return a pip command that installs requirements of the lock file.
+
+    pip checks the hash of each download, of wheels as well as of sources. Dependencies
+    are left out, because the lock file lists all packages.
+
+    Args:
+        key: Key of the step; names the requirements file, which pip's hashes need.
+        requirements: Some of those that `pinned` returns.
+        options: More options of `pip install`.
+    """
+    hashes = locked()
+    file = VENV / f'setup-{key}.txt'
+    file.write_text(''.join(f'{r} {hashes[r]}\n' for r in requirements))
+    return pip(
+        'install',
+        '--require-hashes',
+        '--no-deps',
+        '--no-build-isolation',
+        *options,
+        f'--requirement={file}',
+    )
 
 
 def fingerprint(*parts: str | pathlib.Path) -> str:
@@ -230,11 +256,11 @@ def install_packages() -> None:
     Step(
         'Build tools',
         'tools',
-        install(*pinned('setuptools', 'wheel', 'ninja', 'psutil')),
+        install('tools', pinned('setuptools', 'wheel', 'ninja', 'psutil')),
     ).wait()
     torch = torch_packages()
     Step(
-        'torch (0.5 GB, and its CUDA libraries, 2 GB)', 'torch', install(*torch)
+        'torch (0.5 GB, and its CUDA libraries, 2 GB)', 'torch', install('torch', torch)
     ).wait()
     compiled = Stamp('mmcv', fingerprint(*torch, *pinned('onedl-mmcv')))
     # Without these flags pip would reuse a cached wheel that was compiled for another
@@ -245,14 +271,12 @@ def install_packages() -> None:
         else Step(
             "Compiling mmcv's ops",
             'mmcv',
-            pip(
-                'install',
+            install(
+                'mmcv',
+                pinned('onedl-mmcv'),
                 '--verbose',
-                '--no-deps',
                 '--no-cache-dir',
                 '--force-reinstall',
-                '--no-build-isolation',
-                *pinned('onedl-mmcv'),
             ),
             env=precompile_torch_header(),
             progress=True,
@@ -260,7 +284,8 @@ def install_packages() -> None:
     )
     rest = set(pinned()) - set(torch) - set(pinned('onedl-mmcv'))
     try:
-        Step('Other packages', 'packages', install(*sorted(rest))).wait()
+        packages = install('packages', sorted(rest))
+        Step('Other packages', 'packages', packages).wait()
     finally:
         if mmcv:
             mmcv.wait()
@@ -317,6 +342,7 @@ def set_up() -> None:
             pip(
                 'install',
                 '--verbose',
+                '--no-index',  # nothing to download, so nothing to check
                 '--no-deps',
                 '--no-build-isolation',
                 '--editable',

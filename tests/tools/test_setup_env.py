@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Test that the set-up installs nothing whose hash is not in the lock file."""
+
+import hashlib
+import pathlib
+import re
+import subprocess
+import sys
+import zipfile
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+REQUIREMENTS = ROOT / 'requirements'
+HASHES = re.compile(r'(--hash=sha256:[0-9a-f]{64}\s*)+')
+
+
+@pytest.fixture
+def setup_env(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / 'tools')
+    import setup_env
+
+    return setup_env
+
+
+@pytest.fixture
+def empty(setup_env, monkeypatch, tmp_path):
+    """The set-up of an empty environment, which starts no process."""
+    steps = {}
+
+    class Step:
+        def __init__(self, title, key, command, **kwargs):
+            steps[key] = command
+
+        def wait(self):
+            pass
+
+    monkeypatch.setattr(setup_env, 'VENV', tmp_path)
+    monkeypatch.setattr(setup_env, 'Step', Step)
+    monkeypatch.setattr(setup_env.subprocess, 'run', lambda *args, **kwargs: None)
+    monkeypatch.setattr(setup_env, 'precompile_torch_header', dict)
+    monkeypatch.setattr(setup_env, 'check_installation', lambda: None)
+    setup_env.set_up()
+    return steps
+
+
+def file_of(command):
+    return pathlib.Path(command[-1].removeprefix('--requirement='))
+
+
+def test_every_pin_has_hashes(setup_env):
+    locked = setup_env.locked()
+    assert len(locked) > 90
+    for requirement, hashes in locked.items():
+        assert re.match(r'[a-z0-9-]+==[0-9.]+( ; python_full_version|$)', requirement)
+        assert HASHES.fullmatch(hashes), requirement
+
+
+def test_the_lock_file_has_the_pins_of_its_input(setup_env):
+    lines = (REQUIREMENTS / 'lock.in').read_text().splitlines()
+    pins = [
+        line.replace('python_version', 'python_full_version')
+        for line in lines
+        if line and not line.startswith('#')
+    ]
+    assert sorted(pins) == sorted(setup_env.locked())
+
+
+def test_no_file_names_an_index():
+    for path in REQUIREMENTS.iterdir():
+        assert not re.search(r'://|--(extra-)?index-url|--find-links', path.read_text())
+
+
+def test_every_download_is_checked(setup_env, empty):
+    own = empty.pop('mmadaptor')
+    assert {'--no-index', '--no-deps', '--no-build-isolation'} <= set(own)
+    installed = []
+    for command in empty.values():
+        assert {'--require-hashes', '--no-deps', '--no-build-isolation'} <= set(command)
+        lines = file_of(command).read_text().splitlines()
+        assert all(HASHES.search(line) for line in lines)
+        installed += [line.partition(' --hash')[0] for line in lines]
+    assert set(installed) == set(setup_env.pinned())
+    assert file_of(empty['mmcv']).read_text().startswith('onedl-mmcv==')
+
+
+def write_wheel(folder):
+    """Write a wheel of one module; return its SHA-256."""
+    info = 'parcel-1.0.dist-info'
+    files = {
+        'parcel.py': '',
+        f'{info}/METADATA': 'Metadata-Version: 2.1\nName: parcel\nVersion: 1.0\n',
+        f'{info}/WHEEL': 'Wheel-Version: 1.0\nTag: py3-none-any\n',
+        f'{info}/RECORD': '',
+    }
+    path = folder / 'parcel-1.0-py3-none-any.whl'
+    with zipfile.ZipFile(path, 'w') as wheel:
+        for name, text in files.items():
+            wheel.writestr(name, text)
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize('wrong', [False, True])
+def test_pip_refuses_a_wrong_hash(setup_env, monkeypatch, tmp_path, wrong):
+    digest = write_wheel(tmp_path)
+    lock = tmp_path / 'lock.txt'
+    lock.write_text(
+        f'parcel==1.0 \\\n    --hash=sha256:{"0" * 64 if wrong else digest}'
+    )
+    monkeypatch.setattr(setup_env, 'LOCK', lock)
+    monkeypatch.setattr(setup_env, 'VENV', tmp_path)
+    monkeypatch.setattr(setup_env, 'PYTHON', sys.executable)
+    offline = ('--dry-run', '--no-index', f'--find-links={tmp_path}')
+    done = subprocess.run(
+        setup_env.install('test', ['parcel==1.0'], *offline),
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode != 0) == wrong, done.stderr
+    sentence = 'THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE'
+    assert (sentence in done.stderr) == wrong
