@@ -14,8 +14,14 @@ SANITIZED := build/sanitized
 # A process a core; each file in one of them, whose fixtures are made once.
 PARALLEL := -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 SANITIZERS := -fsanitize=address,undefined -fno-sanitize=vptr -fno-sanitize-recover=undefined
+# In the folder of the sanitized package, so that it is the one imported.
+SANITIZED_PYTHON = cd $(SANITIZED)/lib && PYTHONPATH='$(CURDIR)/$(SANITIZED)/lib:$(CURDIR)' \
+	ASAN_OPTIONS=detect_leaks=0 OMP_WAIT_POLICY=passive \
+	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
+	'$(CURDIR)/$(BIN)/python'
+SECONDS := 600
 
-.PHONY: help env demo transfer test test-cuda lint sanitize clean
+.PHONY: help env demo transfer test test-cuda lint sanitize sanitized fuzz clean
 
 help:
 	@echo 'make demo   set up .venv, train a detector on the embedded dataset, test'
@@ -25,6 +31,8 @@ help:
 	@echo 'make test-cuda   pass the tests of the ops that need a GPU'
 	@echo 'make lint   check the sources'
 	@echo 'make sanitize   pass the tests of the CPU ops under AddressSanitizer and UBSan'
+	@echo 'make fuzz   random calls of the CPU ops under the same, for SECONDS=600;'
+	@echo '            CASE=n runs one call again'
 	@echo 'make env    set up .venv alone (PYTHON=python3.x to choose the Python)'
 	@echo 'make clean  remove what was built; .venv stays'
 
@@ -53,15 +61,18 @@ lint: env
 	$(BIN)/lint-imports --no-logo --no-cache
 	$(BIN)/clang-format --dry-run --Werror $(CXX_SOURCES)
 
-# In the folder of the sanitized package, so that it is the one imported.
-sanitize: env
+sanitized: env
 	FORCE_CUDA=0 MMADAPTOR_CXX_ARGS='$(SANITIZERS) -O1 -fno-omit-frame-pointer' \
 		LDFLAGS='$(SANITIZERS)' $(BIN)/python setup.py --quiet build \
 		--build-base $(SANITIZED) --build-lib $(SANITIZED)/lib
-	cd $(SANITIZED)/lib && PYTHONPATH='$(CURDIR)' ASAN_OPTIONS=detect_leaks=0 \
-		LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
-		'$(CURDIR)/$(BIN)/python' -m pytest $(PARALLEL) \
-		$(OPS:%='$(CURDIR)/tests/ops/test_%.py')
+
+sanitize: sanitized
+	$(SANITIZED_PYTHON) -m pytest $(PARALLEL) $(OPS:%='$(CURDIR)/tests/ops/test_%.py')
+
+fuzz: sanitized
+	$(if $(CASE),,MEMORY_CALLS=10000 $(BIN)/python -m pytest tests/ops/test_memory_flat.py)
+	$(SANITIZED_PYTHON) '$(CURDIR)/tests/ops/fuzz.py' \
+		$(if $(CASE),--case $(CASE),--seconds $(SECONDS))
 
 clean:
 	rm -rf build dist *.egg-info mmadaptor/_ext*.so
