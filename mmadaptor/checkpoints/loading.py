@@ -5,16 +5,15 @@ mmengine first reads weights only and then falls back to full unpickling, which
 runs any code that a file carries. Its http loader unpickles at once.
 """
 
-import argparse
 import contextlib
 import errno
-import functools
 import os
 import pickle
 import re
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
+from urllib.parse import urlparse
 
 import torch
 from mmengine.runner import checkpoint as mmengine_checkpoint
@@ -22,54 +21,31 @@ from mmengine.runner.checkpoint import CheckpointLoader
 
 from mmadaptor.errors import DamagedFileError, InputError, UnsafeCheckpointError
 
-# Makes torch read weights only even where a caller asks for full unpickling.
-FORCE_WEIGHTS_ONLY = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
-# If a user sets this one, torch refuses to load at all beside the first.
-FORCE_UNPICKLING = 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'
-# Parts of torch's messages on truncated files and on other zip files.
-DAMAGED = ('PytorchStreamReader', 'unexpected EOF', 'inline_container')
+from .allowed import allowed_objects
+from .integrity import verify
+
+# The functions of mmengine that all of its loaders call to read a file.
+READERS = ('_safe_torch_load', 'load_url')
 
 
 @contextlib.contextmanager
-def weights_only(name: str) -> Iterator[None]:
-    """Make every `torch.load` in the context read weights only.
-
-    Tensors, plain containers, numpy arrays, mmengine's log history and
-    `argparse.Namespace` are read. Everything else is refused.
-
-    Args:
-        name: Path or address of the checkpoint, for error messages.
-
-    Raises:
-        UnsafeCheckpointError: The file holds another object.
-        DamagedFileError: The file is truncated or not a checkpoint.
-        InputError: The file cannot be read.
-    """
-    allowed = [*mmengine_checkpoint.get_torch_safe_globals(), argparse.Namespace]
-    before = {
-        name: os.environ.pop(name, None)
-        for name in (FORCE_WEIGHTS_ONLY, FORCE_UNPICKLING)
-    }
-    os.environ[FORCE_WEIGHTS_ONLY] = '1'
+def _errors_of(name: str) -> Iterator[None]:
+    """Name the file in all that its content makes torch raise."""
     try:
-        with torch.serialization.safe_globals(allowed):
-            yield
+        yield
+    except InputError:
+        raise
     except pickle.UnpicklingError as error:
         raise _refusal(name, error) from error
-    except (EOFError, zipfile.BadZipFile, LookupError) as error:
-        raise _damage(name, error) from error
-    except RuntimeError as error:
-        if not any(part in str(error) for part in DAMAGED):
-            raise
-        raise _damage(name, error) from error
     except OSError as error:
         # torch's reader, if the file's directory points outside the file.
         if error.errno == errno.EINVAL:
             raise _damage(name, error) from error
         raise InputError(f'{name} cannot be read: {error}') from error
-    finally:
-        del os.environ[FORCE_WEIGHTS_ONLY]
-        os.environ.update({k: v for k, v in before.items() if v is not None})
+    except torch.OutOfMemoryError:  # of the device
+        raise
+    except Exception as error:  # whatever damaged bytes lead to
+        raise _damage(name, error) from error
 
 
 def _refusal(name: str, error: Exception) -> InputError:
@@ -84,30 +60,94 @@ def _refusal(name: str, error: Exception) -> InputError:
 
 
 def _damage(name: str, error: Exception) -> DamagedFileError:
-    reason = re.split(r'\n|\. ', str(error).strip())[0] or type(error).__name__
+    text = str(error).strip().partition('WeightsUnpickler error: ')
+    reason = re.split(r'\n|\. ', text[2] or text[0])[0] or type(error).__name__
     return DamagedFileError(
         f'{name} is truncated or not a checkpoint ({reason[:200]}). Copy or '
         'download it again, or use another file.'
     )
 
 
-def load_from_local(filename: str, map_location: Any = None) -> Any:
-    """Read a checkpoint from the file system, weights only.
+def read_file(
+    file: Any,
+    map_location: Any = None,
+    weights_only: bool = True,
+    name: str | None = None,
+    mmap: bool = False,
+) -> Any:
+    """Read a checkpoint: check it for damage, then take weights only.
+
+    Tensors, plain containers and the objects of :mod:`.allowed` are read.
+    Everything else is refused.
 
     Args:
-        filename: Path of the file; `~` is expanded.
+        file: A path, or an open binary file, which is not checked for damage.
         map_location: As in `torch.load`.
+        weights_only: Unused: nothing else is read.
+        name: The name for error messages. Default: `file`.
+        mmap: Whether the tensors of a zip file stay on the disk.
 
     Returns:
-        The content of the checkpoint.
+        The content.
 
     Raises:
-        InputError: The file does not exist.
+        UnsafeCheckpointError: The file holds another object.
+        DamagedFileError: The file is damaged or not a checkpoint.
+        InputError: The file does not exist, is not a regular file, or cannot
+            be read.
     """
-    path = os.path.expanduser(filename)
-    if not os.path.isfile(path):
-        raise InputError(f'{path}: no such checkpoint file.')
-    return torch.load(path, map_location=map_location, weights_only=True)
+    is_path = isinstance(file, str | os.PathLike)
+    name = name or (os.fspath(file) if is_path else 'The checkpoint')
+    if is_path and not os.path.isfile(file):
+        kind = (
+            'not a regular file' if os.path.exists(file) else 'no such checkpoint file'
+        )
+        raise InputError(f'{name}: {kind}.')
+    sparse = torch.sparse.check_sparse_tensor_invariants(True)
+    with _errors_of(name), allowed_objects(), sparse:
+        if is_path:
+            verify(file)
+        return torch.load(
+            file,
+            map_location=map_location,
+            weights_only=True,
+            # Files of torch before 1.6 are not zip files and cannot be mapped.
+            mmap=mmap and zipfile.is_zipfile(file),
+        )
+
+
+def load_from_local(filename: str, map_location: Any = None) -> Any:
+    """Read a checkpoint from the file system; `~` is expanded."""
+    return read_file(os.path.expanduser(filename), map_location)
+
+
+def load_from_url(
+    url: str,
+    model_dir: str | None = None,
+    map_location: Any = None,
+    progress: bool = True,
+) -> Any:
+    """Download a checkpoint as `torch.hub` does, then read it as a file.
+
+    Args:
+        url: Its address.
+        model_dir: The folder of downloads. Default: torch's.
+        map_location: As in `torch.load`.
+        progress: Whether to show the progress of the download.
+
+    Returns:
+        The content.
+
+    Raises:
+        InputError: It cannot be downloaded or read.
+    """
+    folder = model_dir or os.path.join(torch.hub.get_dir(), 'checkpoints')
+    path = os.path.join(folder, os.path.basename(urlparse(url).path))
+    if not os.path.exists(path):
+        os.makedirs(folder, exist_ok=True)
+        with _errors_of(url):
+            torch.hub.download_url_to_file(url, path, progress=progress)
+    return read_file(path, map_location, name=f'{url} ({path})')
 
 
 def read_checkpoint(source: str, map_location: Any = 'cpu') -> dict:
@@ -123,11 +163,11 @@ def read_checkpoint(source: str, map_location: Any = 'cpu') -> dict:
     Raises:
         InputError: The file is missing, damaged, or holds other objects.
     """
-    with weights_only(source):
-        if '://' in source:
-            content = CheckpointLoader.load_checkpoint(source, map_location)
-        else:
-            content = load_from_local(source, map_location)
+    if '://' in source:
+        register_safe_loaders()
+        content = CheckpointLoader.load_checkpoint(source, map_location)
+    else:
+        content = load_from_local(source, map_location)
     return _as_dict(content, source)
 
 
@@ -141,15 +181,9 @@ def peek(path: str) -> dict:
         The content of the checkpoint; its tensors stay on the disk.
 
     Raises:
-        UnsafeCheckpointError: The file holds objects other than weights.
-        DamagedFileError: The file is truncated or not a checkpoint.
+        InputError: As :func:`read_file`.
     """
-    with weights_only(path):
-        # Files of torch before 1.6 are not zip files and cannot be mapped.
-        content = torch.load(
-            path, map_location='cpu', weights_only=True, mmap=zipfile.is_zipfile(path)
-        )
-    return _as_dict(content, path)
+    return _as_dict(read_file(path, 'cpu', mmap=True), path)
 
 
 def _as_dict(content: Any, source: str) -> dict:
@@ -157,6 +191,13 @@ def _as_dict(content: Any, source: str) -> dict:
         raise DamagedFileError(
             f'{source}: expected a dict of weights, got {type(content).__name__}.'
         )
+    # A file can give an OrderedDict attributes that hide its methods.
+    if (
+        hidden := vars(content).keys() - {'_metadata'}
+        if hasattr(content, '__dict__')
+        else ()
+    ):
+        raise DamagedFileError(f'{source}: its dict has the attribute {min(hidden)!r}.')
     return content
 
 
@@ -178,33 +219,32 @@ def weights_of(checkpoint: Any, source: str) -> Mapping[str, torch.Tensor]:
         The weights by name.
 
     Raises:
-        DamagedFileError: There is no state dict.
+        DamagedFileError: There is no state dict, or it holds something else
+            than tensors.
     """
     if isinstance(checkpoint, Mapping):
         checkpoint = checkpoint.get('state_dict', checkpoint)
-    return _as_dict(checkpoint, source)
+    for name, value in _as_dict(checkpoint, source).items():
+        extra = isinstance(name, str) and name.endswith('_extra_state')
+        if not isinstance(name, str) or not (extra or isinstance(value, torch.Tensor)):
+            raise DamagedFileError(
+                f'{source}: expected tensors by name in its state dict, got '
+                f'{type(value).__name__} by {name!r}.'
+            )
+    return checkpoint
 
 
 def register_safe_loaders() -> None:
-    """Replace mmengine's checkpoint loaders by loaders that read weights only."""
-    schemes = {
-        ('',): load_from_local,
-        ('http://', 'https://'): mmengine_checkpoint.load_from_http,
-        ('pavi://',): mmengine_checkpoint.load_from_pavi,
-        (r'(\S+\:)?s3://', r'(\S+\:)?petrel://'): mmengine_checkpoint.load_from_ceph,
-        ('modelzoo://', 'torchvision://'): mmengine_checkpoint.load_from_torchvision,
-        ('open-mmlab://', 'openmmlab://'): mmengine_checkpoint.load_from_openmmlab,
-        ('mmcls://',): mmengine_checkpoint.load_from_mmcls,
-    }
-    for prefixes, loader in schemes.items():
-        CheckpointLoader.register_scheme(prefixes, _guarded(loader), force=True)
+    """Make all of mmengine's checkpoint loaders read files by :func:`read_file`.
 
-
-def _guarded(loader: Callable) -> Callable:
-
-    @functools.wraps(loader)
-    def load(filename: str, map_location: Any = None) -> Any:
-        with weights_only(filename):
-            return loader(filename, map_location)
-
-    return load
+    Raises:
+        ImportError: This mmengine reads its files otherwise.
+    """
+    if lacking := [name for name in READERS if not hasattr(mmengine_checkpoint, name)]:
+        raise ImportError(
+            f'mmengine.runner.checkpoint has no {lacking[0]}: expected '
+            'onedl-mmengine 0.10.12 or a later one that reads checkpoints by it.'
+        )
+    mmengine_checkpoint._safe_torch_load = read_file
+    mmengine_checkpoint.load_url = load_from_url
+    CheckpointLoader.register_scheme('', load_from_local, force=True)

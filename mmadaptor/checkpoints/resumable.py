@@ -4,6 +4,7 @@
 import logging
 import os
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 
 from mmengine.logging import print_log
@@ -34,10 +35,24 @@ def open_resumable(path: str) -> dict:
     content = peek(path)
     lacking = [key for key in RESUMED if key not in content]
     if lacking:
-        raise DamagedFileError(
-            f'{path} cannot be resumed from: it has no {" and no ".join(lacking)}.'
-        )
+        problem = f'it has no {" and no ".join(lacking)}'
+    else:
+        problem = _problem_of(content)
+    if problem:
+        raise DamagedFileError(f'{path} cannot be resumed from: {problem}.')
     return content
+
+
+def _problem_of(content: Mapping) -> str:
+    """Return what of a checkpoint has another type than mmengine's."""
+    for key in RESUMED:
+        if not isinstance(content[key], Mapping):
+            return f'its {key} is not a dict'
+    for key in ('epoch', 'iter'):
+        number = content['meta'].get(key)
+        if not isinstance(number, int) or number < 0:
+            return f'meta[{key!r}] is {number!r}, expected a number from 0'
+    return ''
 
 
 def find_resumable(work_dir: str) -> str | None:

@@ -10,6 +10,8 @@ import torch
 
 from mmadaptor.errors import CheckpointWriteError
 
+from .integrity import seal
+
 
 @contextmanager
 def replace_when_written(path: str | Path) -> Iterator[str]:
@@ -42,6 +44,13 @@ def replace_when_written(path: str | Path) -> Iterator[str]:
         ) from error
 
 
+def remove_parts(folder: str | Path) -> None:
+    """Remove what a killed process had written of a checkpoint."""
+    for part in Path(folder).glob('*.pth.part'):
+        with suppress(OSError):
+            part.unlink()
+
+
 def _sync(path: Path) -> None:
     """Have the system write a file or folder to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
@@ -64,5 +73,6 @@ def save(content: dict, path: str | Path) -> None:
     with replace_when_written(path) as part:
         try:
             torch.save(content, part)
+            seal(part)
         except RuntimeError as error:  # torch's writer, on a full disk
             raise OSError(str(error)) from error

@@ -13,6 +13,8 @@ from .hooks import (
     ConfusionMatrixHook,
     CurvesHook,
     ExactResumeHook,
+    MissingValidationHook,
+    NonFiniteHook,
     StrictLoadHook,
 )
 from .optim import OptimWrapperConstructor
@@ -26,6 +28,8 @@ __all__ = [
     'ConfusionMatrixHook',
     'CurvesHook',
     'ExactResumeHook',
+    'MissingValidationHook',
+    'NonFiniteHook',
     'OptimWrapperConstructor',
     'Runner',
     'StrictLoadHook',

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from mmengine.config import ConfigDict
 from mmengine.device import get_device
 from mmengine.dist import broadcast_object_list, master_only
@@ -19,12 +20,13 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from mmadaptor.checkpoints.adaptor_only import holds_adaptors_only
+from mmadaptor.checkpoints.integrity import seal
 from mmadaptor.checkpoints.loading import meta_of, read_checkpoint
 from mmadaptor.checkpoints.pretrained import drop_pretrained
 from mmadaptor.checkpoints.resumable import find_resumable, open_resumable
 from mmadaptor.checkpoints.strict import load_model, prepare, unwrapped
-from mmadaptor.checkpoints.writing import replace_when_written
-from mmadaptor.errors import InputError, how_to_install
+from mmadaptor.checkpoints.writing import remove_parts, replace_when_written
+from mmadaptor.errors import DamagedFileError, InputError, how_to_install
 from mmadaptor.registry import RUNNERS
 
 from .amp import lower_on_cpu
@@ -32,10 +34,20 @@ from .distributed import join_on_cpu, wrapper_for_cpu
 from .hooks import AdaptorCheckpointHook, StrictLoadHook
 from .lock import locked
 from .preflight import preflight
+from .resumed_settings import SAVED, report, settings_of
 
 DEFAULT_HOOKS = dict(
     exact_resume=dict(type='mmadaptor.ExactResumeHook'),
+    missing_validation=dict(type='mmadaptor.MissingValidationHook'),
+    non_finite=dict(type='mmadaptor.NonFiniteHook'),
     strict_load=dict(type='mmadaptor.StrictLoadHook'),
+)
+
+# The sentence of torch's data loader.
+WORKER_KILLED = re.compile(r'DataLoader worker \(pid.*?(is killed|exited)[^.\n]*')
+HOW_TO_SPARE = (
+    'If memory ran out, lower num_workers or batch_size of `train_dataloader`. '
+    'Then resume.'
 )
 
 MMENGINE_HOOKS = {
@@ -59,10 +71,14 @@ class Runner(MMEngineRunner):
       not fit: checkpoints, files, labels, heads, ops (:mod:`.preflight`).
     - Checkpoints are read weights-only and loaded strictly. One of adaptors
       only is completed with its base.
-    - A checkpoint replaces its file when it is written as a whole.
+    - A checkpoint replaces its file when it is written as a whole. It ends with
+      its SHA-256, which is checked when it is read.
     - `resume` takes the newest checkpoint that opens, and its seed. Random
       numbers are those of an unbroken run
-      (:class:`~mmadaptor.engine.hooks.ExactResumeHook`).
+      (:class:`~mmadaptor.engine.hooks.ExactResumeHook`). A validation that is
+      missing is done first, and the log names settings that have changed.
+    - Steps with non-finite gradients are skipped, and non-finite weights are
+      never saved (:class:`~mmadaptor.engine.hooks.NonFiniteHook`).
     - Distributed jobs and mixed precision also work on a CPU.
     - One training at a time uses a work folder.
 
@@ -216,9 +232,35 @@ class Runner(MMEngineRunner):
         return any(isinstance(h, AdaptorCheckpointHook) for h in self.hooks)
 
     def train(self) -> nn.Module:
-        """Train, alone in the work folder, and return the model."""
+        """Train, alone in the work folder, and return the model.
+
+        Raises:
+            InputError: Another training uses the folder, or a data worker was
+                killed.
+        """
         with locked(self.work_dir):
-            return super().train()
+            remove_parts(self.work_dir)
+            try:
+                return super().train()
+            except RuntimeError as error:
+                if found := WORKER_KILLED.search(str(error)):
+                    raise InputError(f'{found[0]}. {HOW_TO_SPARE}') from error
+                raise
+
+    def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
+        """Resume a training; the log names settings that have changed.
+
+        Raises:
+            DamagedFileError: The checkpoint holds no state of such a training.
+        """
+        try:
+            super().resume(filename, *args, **kwargs)
+        except (InputError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            raise DamagedFileError(
+                f'{filename} cannot be resumed from: {type(error).__name__}: {error}'
+            ) from error
 
     def load_or_resume(self) -> None:
         """Load or resume; a validation or test by itself only loads.
@@ -271,6 +313,8 @@ class Runner(MMEngineRunner):
                 re.sub(pattern, replacement, name): value
                 for name, value in checkpoint['state_dict'].items()
             }
+        if self._resume and isinstance(self._train_loop, BaseLoop):
+            report(meta_of(checkpoint), checkpoint, self, filename)
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
         load_model(model, checkpoint, filename, skip, optional, starts)
         self._has_loaded = True
@@ -289,12 +333,16 @@ class Runner(MMEngineRunner):
         Raises:
             CheckpointWriteError: The disk is full or cannot be written.
         """
+        meta = kwargs.get('meta')
+        if isinstance(meta, dict):
+            meta[SAVED] = settings_of(self)
         if '://' in str(out_dir) or kwargs.get('backend_args'):
             super().save_checkpoint(out_dir, filename, *args, **kwargs)
             return
         path = os.path.join(out_dir, filename)
         with replace_when_written(path) as part:
             super().save_checkpoint(out_dir, os.path.basename(part), *args, **kwargs)
+            seal(part)
 
 
 @contextmanager

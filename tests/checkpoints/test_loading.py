@@ -10,12 +10,15 @@ import zipfile
 import numpy as np
 import pytest
 import torch
+from mmengine.fileio import LocalBackend
 from mmengine.logging.history_buffer import HistoryBuffer
 from mmengine.model import PretrainedInit
+from mmengine.runner import checkpoint as mmengine_checkpoint
 from mmengine.runner import load_checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader
 
-from mmadaptor.checkpoints.loading import FORCE_WEIGHTS_ONLY, peek
+import mmadaptor.engine  # noqa: F401, mmengine's loaders become ours
+from mmadaptor.checkpoints.loading import peek, register_safe_loaders
 from mmadaptor.errors import DamagedFileError, InputError, UnsafeCheckpointError
 
 
@@ -80,22 +83,47 @@ def test_the_planted_object_does_run_without_us(planted, tmp_path):
     assert (tmp_path / 'ran').exists()
 
 
-def test_http_has_no_fallback_either(planted, tmp_path, monkeypatch):
+def test_http_has_no_fallback_either(
+    planted, tmp_path, monkeypatch, address='https://example.org/planted.pth'
+):
     """The download is there already, as in torch's cache."""
     monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path / 'hub'))
     cache = tmp_path / 'hub' / 'checkpoints'
     cache.mkdir(parents=True)
     planted.rename(cache / 'planted.pth')
-    address = 'https://example.org/planted.pth'
-    with pytest.raises(UnsafeCheckpointError, match=address):
+    with pytest.raises(UnsafeCheckpointError, match='https://example.org/planted.pth'):
         read_by_loader(address)
     assert not (tmp_path / 'ran').exists()
 
 
-def test_every_scheme_of_mmengine_is_guarded():
-    loaders = CheckpointLoader._schemes.values()
-    assert len(loaders) >= 11
-    assert all(hasattr(loader, '__wrapped__') for loader in loaders)
+def test_another_mmengine_is_refused(monkeypatch):
+    monkeypatch.delattr(mmengine_checkpoint, '_safe_torch_load')
+    with pytest.raises(ImportError, match=r'has no _safe_torch_load: expected onedl-'):
+        register_safe_loaders()
+
+
+@pytest.mark.parametrize(
+    'address', ['torchvision://planted', 'open-mmlab://planted', 'mmcls://planted']
+)
+def test_catalogues_have_no_fallback_either(address, planted, tmp_path, monkeypatch):
+    for table in ('torchvision_models', 'external_models', 'mmcls_models'):
+        monkeypatch.setattr(
+            mmengine_checkpoint,
+            f'get_{table}',
+            lambda: dict(planted='https://example.org/planted.pth'),
+        )
+    test_http_has_no_fallback_either(planted, tmp_path, monkeypatch, address)
+
+
+def test_file_backends_have_no_fallback_either(planted, tmp_path, monkeypatch):
+    """mmengine reads bytes of a store by the same function."""
+    monkeypatch.setattr(
+        mmengine_checkpoint, 'get_file_backend', lambda *_, **__: LocalBackend()
+    )
+    monkeypatch.setattr(LocalBackend, 'get', lambda *_: planted.read_bytes())
+    with pytest.raises(UnsafeCheckpointError, match=r'object \(pathlib\.Path\)'):
+        read_by_loader('s3://bucket/planted.pth')
+    assert not (tmp_path / 'ran').exists()
 
 
 @pytest.mark.usefixtures('whatever_torch_is_told')
@@ -112,7 +140,6 @@ def test_what_mmengine_saves_is_read(tmp_path):
     assert got['args'].lr == 0.1
     assert got['message_hub']['log_scalars']['loss'].mean() == 1.5
     torch.testing.assert_close(got['state_dict'], content['state_dict'])
-    assert FORCE_WEIGHTS_ONLY not in os.environ
 
 
 @pytest.mark.parametrize('read', READERS)

@@ -13,7 +13,7 @@ from mmadaptor.errors import DamagedFileError, InputError
 def save_run(folder, numbers, stem='epoch_', last=None):
     for number in numbers:
         torch.save(
-            dict(meta=dict(epoch=number), message_hub={}, state_dict={}),
+            dict(meta=dict(epoch=number, iter=number), message_hub={}, state_dict={}),
             folder / f'{stem}{number}.pth',
         )
     (folder / 'last_checkpoint').write_text(

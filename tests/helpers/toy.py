@@ -16,6 +16,13 @@ from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, HOOKS, METRICS, MODELS
 
 
+class Sample:
+    """What a toolbox packs beside an image."""
+
+    def __init__(self, img_path):
+        self.img_path = img_path
+
+
 @DATASETS.register_module()
 class ToyDataset(BaseDataset):
     """Random inputs; each call draws from all three generators."""
@@ -38,7 +45,7 @@ class ToyModel(BaseModel):
         self.ballast = torch.nn.Parameter(torch.zeros(width))
         self.dropout = torch.nn.Dropout(0.5)
 
-    def forward(self, inputs, mode='tensor'):
+    def forward(self, inputs, data_samples=None, mode='tensor'):
         x = self.dropout(self.layer(torch.stack(list(inputs))))
         return dict(loss=x.square().mean()) if mode == 'loss' else [x]
 

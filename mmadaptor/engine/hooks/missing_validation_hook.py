@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Validation that a stopped run had not finished."""
+
+from mmengine.hooks import Hook
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
+
+from mmadaptor.registry import HOOKS
+
+VALIDATED = 'validated'  # the key in the message hub
+
+
+@HOOKS.register_module()
+class MissingValidationHook(Hook):
+    """Validates first if a run is resumed that was stopped in its validation.
+
+    mmengine saves a checkpoint and then validates. A run that is stopped in
+    between and resumed would have no result of that epoch, and `save_best`
+    would not know it.
+    """
+
+    # After CheckpointHook has read the best result so far.
+    priority = 'LOWEST'
+
+    def before_train(self, runner: Runner) -> None:
+        """Validate if that is due and not recorded in the checkpoint."""
+        loop = runner.train_loop
+        by_epoch = isinstance(loop, EpochBasedTrainLoop)
+        done, end = (
+            (loop.epoch, loop.max_epochs) if by_epoch else (loop.iter, loop.max_iters)
+        )
+        recorded = runner.message_hub.runtime_info.get(VALIDATED)
+        if (
+            not done
+            or not runner._resume
+            or runner.val_loop is None
+            or recorded == done
+        ):
+            return
+        loop._decide_current_val_interval()
+        if done >= loop.val_begin and (done % loop.val_interval == 0 or done == end):
+            unit = 'epoch' if by_epoch else 'iteration'
+            runner.logger.info(
+                f'The validation of {unit} {done} is missing: validating.'
+            )
+            runner.val_loop.run()
+            runner.model.train()
+
+    def before_val(self, runner: Runner) -> None:
+        """Record the validation for checkpoints that are saved after it."""
+        loop = runner._train_loop
+        if isinstance(loop, BaseLoop):
+            by_epoch = isinstance(loop, EpochBasedTrainLoop)
+            runner.message_hub.update_info(
+                VALIDATED, loop.epoch if by_epoch else loop.iter
+            )

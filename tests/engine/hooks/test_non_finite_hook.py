@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One bad batch costs a step, not the run."""
+
+import re
+
+import pytest
+import torch
+from helpers import toy
+from helpers.jobs import TOY, write_config
+from mmengine.config import Config
+from mmengine.registry import DATASETS, MODELS
+
+from mmadaptor.engine import NonFiniteHook, Runner
+from mmadaptor.errors import InputError
+
+
+@DATASETS.register_module()
+class BadDataset(toy.ToyDataset):
+    """Samples of which some have another value than a number."""
+
+    def __init__(self, bad, value=float('nan')):
+        self.bad, self.value = set(bad), value
+        super().__init__()
+
+    def prepare_data(self, idx):
+        inputs = torch.full((4,), self.value if idx in self.bad else 1.0)
+        return dict(inputs=inputs, data_samples=toy.Sample(f'image_{idx}.png'))
+
+
+@MODELS.register_module()
+class NormModel(toy.ToyModel):
+    """A model whose buffers take part in a bad batch."""
+
+    def __init__(self, width=1):
+        super().__init__(width)
+        self.norm = torch.nn.BatchNorm1d(4)
+        self.register_buffer('mask', torch.full((2,), float('-inf')))
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        return super().forward(list(self.norm(torch.stack(list(inputs)))), mode=mode)
+
+
+@MODELS.register_module()
+class RootModel(toy.ToyModel):
+    """A finite loss whose gradient is not."""
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        x = torch.stack(list(inputs)) * self.layer.weight.sum()
+        bad = (torch.stack(list(inputs)) > 100).any()
+        x = torch.sqrt((x * 0).abs().sum()) if bad else x.square().mean()
+        return dict(loss=x) if mode == 'loss' else [x]
+
+
+def runner_of(folder, bad, value=float('nan'), options=(), **hook):
+    """Builds a runner of two epochs of 8 batches."""
+    cfg = Config.fromfile(write_config(folder, TOY, work_dir=str(folder / 'run')))
+    cfg.merge_from_dict(
+        {
+            'model': dict(type='ToyModel', width=5),
+            'train_dataloader.dataset': dict(type='BadDataset', bad=bad, value=value),
+            'train_dataloader.batch_size': 1,
+            'train_dataloader.num_workers': 0,
+            'train_dataloader.sampler.shuffle': False,
+            'train_cfg.max_epochs': 2,
+            'custom_hooks': [],
+            'default_hooks.non_finite': dict(type='mmadaptor.NonFiniteHook', **hook),
+            **dict(options),
+        }
+    )
+    return Runner.from_cfg(cfg)
+
+
+def log_of(folder):
+    (log,) = (folder / 'run').glob('*/*.log')
+    return log.read_text()
+
+
+def weights(path):
+    return torch.load(path, weights_only=False)['state_dict']
+
+
+def test_a_bad_batch_is_skipped_and_named(tmp_path):
+    runner_of(tmp_path, [2, 5]).train()
+    saved = weights(tmp_path / 'run' / 'epoch_2.pth')
+    assert all(value.isfinite().all() for value in saved.values())
+    assert not torch.equal(saved['layer.weight'], torch.zeros(4, 4))
+    log = log_of(tmp_path)
+    assert 'Iteration 3: loss = nan not finite; the step was skipped.' in log
+    assert 'Its batch: image_2.png' in log and 'Its batch: image_5.png' in log
+    assert len(re.findall('the step was skipped', log)) == 4  # twice an epoch
+
+
+def test_without_bad_batches_nothing_changes(tmp_path):
+    for name, hook in dict(on=dict(), off=None).items():
+        (tmp_path / name).mkdir()
+        options = {} if hook is not None else {'default_hooks.non_finite': None}
+        runner_of(tmp_path / name, [], options=options).train()
+    on, off = (weights(tmp_path / n / 'run' / 'epoch_2.pth') for n in ('on', 'off'))
+    torch.testing.assert_close(on, off, rtol=0, atol=0)
+
+
+def test_a_finite_loss_with_a_bad_gradient_is_skipped(tmp_path):
+    options = {'model': dict(type='RootModel', width=5)}
+    runner_of(tmp_path, [3], value=1000.0, options=options).train()
+    saved = weights(tmp_path / 'run' / 'epoch_2.pth')
+    assert all(value.isfinite().all() for value in saved.values())
+    log = log_of(tmp_path)
+    assert 'Iteration 4: the gradients not finite; the step was skipped. ' in log
+    assert 'image_3.png' in log
+
+
+def test_clipped_gradients_are_skipped_too(tmp_path):
+    options = {'optim_wrapper.clip_grad': dict(max_norm=1.0)}
+    runner_of(tmp_path, [2], options=options).train()
+    saved = weights(tmp_path / 'run' / 'epoch_2.pth')
+    assert all(value.isfinite().all() for value in saved.values())
+
+
+@pytest.mark.parametrize('allowed', [0, 2])
+def test_too_many_in_a_row_stop_the_training(tmp_path, allowed):
+    runner = runner_of(tmp_path, range(3, 8), max_skipped=allowed)
+    pattern = (
+        rf'Iteration {4 + allowed}: loss = nan.*image_{3 + allowed}\.png'
+        rf'(?s:.*){allowed + 1} iterations in a row.*There is no checkpoint'
+    )
+    with pytest.raises(InputError, match=pattern):
+        runner.train()
+    assert all(p.isfinite().all() for p in runner.model.parameters())
+
+
+def test_good_iterations_in_between_start_the_count_anew(tmp_path):
+    runner_of(tmp_path, [0, 1, 3, 4, 6, 7], max_skipped=4).train()
+    assert (tmp_path / 'run' / 'epoch_2.pth').exists()
+
+
+def test_the_last_checkpoint_is_named_and_kept(tmp_path):
+    """From the second epoch on, all is bad: weights were set by someone else."""
+    runner = runner_of(tmp_path, [])
+
+    def spoil(runner):
+        if runner.epoch == 1:
+            with torch.no_grad():
+                runner.model.ballast[0] = float('inf')
+
+    runner.hooks[0].before_train_epoch = spoil
+    pattern = r'state_dict\.ballast\. Nothing was saved\..*run/epoch_1\.pth'
+    with pytest.raises(InputError, match=pattern):
+        runner.train()
+    assert sorted(p.name for p in (tmp_path / 'run').glob('*.pth*')) == ['epoch_1.pth']
+    assert all(v.isfinite().all() for v in weights(tmp_path / 'run/epoch_1.pth').values())
+
+
+def test_bad_buffers_stop_at_once_and_masks_do_not(tmp_path):
+    """A batch norm takes the NaN into its running mean; `-inf` masks are meant."""
+    options = {'model': dict(type='NormModel'), 'train_dataloader.batch_size': 2}
+    runner_of(tmp_path, [], options=options).train()
+    assert 'mask' in weights(tmp_path / 'run' / 'epoch_2.pth')
+    (tmp_path / 'bad').mkdir()
+    runner = runner_of(tmp_path / 'bad', [5], options=options)
+    with pytest.raises(InputError, match=r'Iteration 3: (?s:.*)norm\.running_mean'):
+        runner.train()
+
+
+def test_its_argument_is_checked():
+    with pytest.raises(InputError, match='max_skipped.*expected 0 or more, got -1'):
+        NonFiniteHook(max_skipped=-1)

@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: Apache-2.0
+"""No checkpoint runs code, ends the interpreter, or is read without end."""
+
+import json
+import os
+import pathlib
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from helpers import hostile
+from helpers.jobs import ROOT, TOY, write_config
+
+from mmadaptor.checkpoints.integrity import _verify, seal
+from mmadaptor.checkpoints.loading import peek, read_checkpoint
+from mmadaptor.errors import DamagedFileError, InputError
+
+HERE = pathlib.Path(__file__).parent
+# Files that hold nothing wrong where the readers look.
+READ = {
+    'executed_config',
+    'deep',
+    'doubled',
+    'cyclic',
+    'hidden_items',
+    'meta_is_text',
+    'meta_lacks',
+    'epoch_is_text',
+    'hub_is_text',
+    'hub_of_numbers',
+    'optimizer_is_text',
+    'weights_are_a_list',
+    'weights_are_text',
+    'names_are_numbers',
+    'arguments',
+}
+
+
+def use(tool, mark, files, *arguments, folder=None):
+    """Uses a tool on each file in a process of its own; returns what came of each."""
+    path = os.pathsep.join(map(str, (ROOT, ROOT / 'tests')))
+    command = [HERE / 'read_all.py', tool, mark, *files, '--', *arguments]
+    process = subprocess.run(
+        [sys.executable, *map(str, command)],
+        cwd=folder,
+        text=True,
+        capture_output=True,
+        timeout=300,
+        env={**os.environ, 'PYTHONPATH': path, 'OMP_NUM_THREADS': '1'},
+    )
+    lines = [line for line in process.stdout.splitlines() if line.startswith('{"file"')]
+    results = {
+        pathlib.Path(result['file']).stem: result for result in map(json.loads, lines)
+    }
+    assert process.returncode == 0, (
+        process.returncode,
+        process.stderr[-2000:],
+        lines[-1:],
+    )
+    assert len(results) == len(files)
+    return results
+
+
+def assert_harmless(results, read):
+    """Nothing ran; each file was named in a sentence, or is one of `read`."""
+    assert not [stem for stem, result in results.items() if result['ran']]
+    for stem, result in results.items():
+        assert result['kind'] in ('InputError', 'done'), (stem, result)
+        if result['kind'] == 'InputError':
+            assert stem in result['message'], result
+    assert {stem for stem, r in results.items() if r['kind'] == 'done'} <= read
+
+
+def test_readers(tmp_path):
+    files = hostile.write_all(tmp_path / 'files', tmp_path / 'ran')
+    assert len(files) > 70
+    results = use('read', tmp_path / 'ran', files)
+    assert_harmless(results, READ)
+    planted = hostile.planted(tmp_path / 'ran').keys() - READ
+    assert all(results[stem]['kind'] == 'InputError' for stem in planted)
+
+
+@pytest.mark.parametrize('stem', ['reduce', 'evaluated', 'in_meta', 'object_array'])
+def test_the_planted_code_runs_without_us(stem, tmp_path):
+    path = tmp_path / 'planted.pth'
+    path.write_bytes(hostile.planted(tmp_path / 'ran')[stem])
+    torch.load(path, weights_only=False)
+    assert (tmp_path / 'ran').exists()
+
+
+def test_mmengines_list_reaches_any_function(tmp_path):
+    """The reason for a list of our own: `getattr` on a module's globals."""
+    from mmengine.runner.checkpoint import get_torch_safe_globals
+
+    path = tmp_path / 'planted.pth'
+    path.write_bytes(hostile.planted(tmp_path / 'ran')['getattr_globals'])
+    with torch.serialization.safe_globals(get_torch_safe_globals()):
+        assert 'HistoryBuffer' in torch.load(path, weights_only=True)['x']
+    with pytest.raises(InputError, match=r'holds a pickled object \(getattr\)'):
+        read_checkpoint(str(path))
+
+
+@pytest.mark.parametrize('seed', [0, 1])
+def test_everything_that_a_file_may_name_is_called(seed):
+    """A fuzzer over torch's list and ours, with arguments of every kind."""
+    path = os.pathsep.join(map(str, (ROOT, ROOT / 'tests')))
+    output = subprocess.run(
+        [
+            sys.executable,
+            '-W',
+            'ignore',
+            str(HERE / 'fuzz_allowed.py'),
+            '2000',
+            str(seed),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, 'PYTHONPATH': path, 'OMP_NUM_THREADS': '1'},
+    )
+    assert output.returncode == 0, output.stderr[-2000:]
+    assert ' 0 events []' in output.stdout
+
+
+@pytest.fixture
+def small(tmp_path):
+    path = tmp_path / 'small.pth'
+    torch.save(
+        dict(meta=dict(epoch=1), state_dict=dict(weight=torch.arange(4.0))), path
+    )
+    return path
+
+
+def flips(path):
+    """Yields each bit of a file, when it is flipped."""
+    whole = path.read_bytes()
+    for bit in range(8 * len(whole)):
+        damaged = bytearray(whole)
+        damaged[bit // 8] ^= 1 << (bit % 8)
+        path.write_bytes(damaged)
+        _verify.cache_clear()  # the time of a file may be too coarse
+        yield bit
+
+
+def test_every_flipped_bit_of_a_sealed_file_is_detected(small):
+    seal(small)
+    torch.testing.assert_close(
+        torch.load(small)['state_dict']['weight'], torch.arange(4.0)
+    )
+    for bit in flips(small):
+        with pytest.raises(DamagedFileError, match=r'small\.pth is truncated or'):
+            peek(str(small))
+            pytest.fail(f'bit {bit} was not detected')
+
+
+def test_no_flipped_bit_of_another_file_changes_what_is_read(small):
+    """Checksums cover the records; of the rest, nothing is read but names."""
+    whole, undetected = peek(str(small)), 0
+    for bit in flips(small):
+        try:
+            content = read_checkpoint(str(small))
+        except InputError:
+            continue
+        undetected += 1
+        assert pickle.dumps(content['meta']) == pickle.dumps(whole['meta']), bit
+        torch.testing.assert_close(
+            content['state_dict'], whole['state_dict'], rtol=0, atol=0
+        )
+    assert undetected < 8 * small.stat().st_size / 2
+
+
+def test_what_it_reads_is_saved_as_mmengine_does(tmp_path):
+    """A file that went through our reader names no class of ours."""
+    from mmengine.logging.history_buffer import HistoryBuffer
+
+    content = dict(
+        hub=HistoryBuffer([1.0, 2.0], [1, 1]),
+        array=np.arange(6, dtype='i4').reshape(2, 3).T,
+        text=np.array(['a', 'bc']),
+        number=np.float32(0.5),
+        empty=np.zeros((0, 3)),
+    )
+    torch.save(content, tmp_path / 'a.pth')
+    read = read_checkpoint(str(tmp_path / 'a.pth'))
+    for key in ('array', 'text', 'empty'):
+        np.testing.assert_array_equal(read[key], content[key])
+        assert read[key].dtype == content[key].dtype
+    assert type(read['number']) is np.float32 and read['number'] == 0.5
+    assert type(read['hub']) is HistoryBuffer and read['hub'].mean() == 1.5
+    torch.save(read, tmp_path / 'b.pth')
+    assert b'mmadaptor' not in (tmp_path / 'b.pth').read_bytes()
+    torch.save({k: read[k] for k in ('array', 'text')}, tmp_path / 'c.pth')
+    np.testing.assert_array_equal(
+        torch.load(tmp_path / 'c.pth', weights_only=False)['array'], content['array']
+    )
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+    """A training of one epoch: its folder, config and checkpoint."""
+    folder = tmp_path_factory.mktemp('trained')
+    text = TOY.replace('num_workers=2', 'num_workers=0')
+    config = write_config(folder, text, work_dir=str(folder / 'run'))
+    use(
+        str(ROOT / 'tools' / 'train.py'),
+        folder / 'ran',
+        [config],
+        '{}',
+        '--cfg-options',
+        'train_cfg.max_epochs=1',
+        folder=folder,
+    )
+    return folder, config, folder / 'run' / 'epoch_1.pth'
+
+
+@pytest.mark.parametrize('tool', ['test', 'train'])
+def test_tools(tool, trained, tmp_path):
+    folder, config, checkpoint = trained
+    base = torch.load(checkpoint, weights_only=False)
+    files = hostile.write_all(tmp_path / 'files', tmp_path / 'ran', base)
+    arguments = ['--resume', '{}'] if tool == 'train' else ['{}']
+    results = use(
+        str(ROOT / 'tools' / f'{tool}.py'),
+        tmp_path / 'ran',
+        files,
+        config,
+        *arguments,
+        '--work-dir',
+        tmp_path / 'run',
+        folder=folder,
+    )
+    assert_harmless(results, READ)
