@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tiny jobs: configs, a COCO-format dataset, and the tools as a user runs them."""
+"""Small configs, a small COCO dataset, and functions that run the tools."""
 
 import json
 import os
@@ -176,14 +176,14 @@ visualizer = dict(
 
 
 def write_config(folder, text, name='config.py', **values):
-    """Writes a config and returns its path."""
+    """Write a config and return its path."""
     path = pathlib.Path(folder, name)
     path.write_text(text.format(**values) if values else text)
     return str(path)
 
 
 def write_coco(root, images=4):
-    """Writes a dataset of one box an image, in COCO's format."""
+    """Write a COCO dataset with one box per image."""
     root = pathlib.Path(root)
     random = np.random.default_rng(0)
     for split in ('train', 'val'):
@@ -217,7 +217,7 @@ def write_coco(root, images=4):
 
 
 def write_labels(root, images=4):
-    """Adds masks, and a folder a class, to what `write_coco` wrote."""
+    """Add masks, and a folder for each class, to the dataset of `write_coco`."""
     root = pathlib.Path(root)
     (root / 'masks').mkdir()
     mask = np.zeros((48, 64), np.uint8)
@@ -230,24 +230,29 @@ def write_labels(root, images=4):
 
 
 def refusal(monkeypatch, name, *arguments):
-    """Runs a tool in this process, where it ends with an error of its user.
+    """Run a tool in this process and expect it to exit with an error message.
 
-    Returns the message that it ends with.
+    Returns:
+        The message.
     """
-    monkeypatch.setattr(Runner, '_log_env', lambda *_: None)  # it asks compilers
+    monkeypatch.setattr(Runner, '_log_env', lambda *_: None)  # slow: it runs compilers
     path = ROOT / 'tools' / f'{name}.py'
     monkeypatch.setattr(sys, 'argv', [str(path), *map(str, arguments)])
     with pytest.raises(SystemExit) as ended:
         runpy.run_path(str(path), run_name='__main__')
-    assert isinstance(ended.value.code, str)  # printed, and exit code 1
+    assert isinstance(ended.value.code, str)  # Python prints it and exits with code 1
     return ended.value.code
 
 
 def tool(name, *arguments, cwd=None, prelude=''):
-    """Runs tools/NAME.py as a user does.
+    """Run tools/NAME.py in a new process, as a user does.
 
-    `prelude` runs in the shell before, to set limits. A name that ends in .sh
-    is that script, whose `python` is the one that runs the tests.
+    Args:
+        name: Name of the tool, or of a script that ends in .sh. Scripts find the
+            Python that runs the tests.
+        arguments: Command-line arguments.
+        cwd: Working directory.
+        prelude: Shell command that runs before the tool, for example to set limits.
     """
     folder = pathlib.Path(sys.executable).parent
     environment = dict(

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""VMamba and Vim as published, in plain torch: published state dict in, logits out.
+"""Reference VMamba and Vim in plain torch, for published state dicts.
 
-Written from the models' definition, independently of mmadaptor.models: loops
-over pixels, one image layout, tensors by their published names.
+Written from the definitions of the models, independently of mmadaptor.models, with
+loops over pixels, maps `(C, H, W)` and the published names of the tensors.
 """
 
 import math
@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 
 def vmamba_shapes(dims, depths, states=1, ratio=1, classes=1000, dense=False):
-    """Names and shapes of a published VMamba."""
+    """Return the names and shapes of the tensors of a published VMamba."""
     half = dims // 2
     shapes = {
         'patch_embed.0.weight': (half, 3, 3, 3),
@@ -70,7 +70,7 @@ def vmamba_shapes(dims, depths, states=1, ratio=1, classes=1000, dense=False):
 
 
 def vim_shapes(dims, depth, tokens=196, patch=16, states=16, classes=1000):
-    """Names and shapes of a published Vim."""
+    """Return the names and shapes of the tensors of a published Vim."""
     d, r = 2 * dims, math.ceil(dims / 16)
     shapes = {
         'cls_token': (1, 1, dims),
@@ -103,7 +103,7 @@ def vim_shapes(dims, depth, tokens=196, patch=16, states=16, classes=1000):
 
 
 def weights(shapes, seed=0):
-    """Random weights of a plausible size, in float64."""
+    """Return random float64 weights, scaled by the fan-in."""
     generator = torch.Generator().manual_seed(seed)
     state = {}
     for name, shape in shapes.items():
@@ -114,7 +114,7 @@ def weights(shapes, seed=0):
 
 
 def scan(u, delta, A, B, C, D):
-    """u, delta (L, D); A (D, N); B, C (L, N)."""
+    """Scan a sequence: `u`, `delta` `(L, D)`; `A` `(D, N)`; `B`, `C` `(L, N)`."""
     h, outputs = torch.zeros_like(A), []
     for t in range(len(u)):
         h = (delta[t, :, None] * A).exp() * h + (delta[t] * u[t])[:, None] * B[t]
@@ -123,7 +123,7 @@ def scan(u, delta, A, B, C, D):
 
 
 def layer_norm(x, state, name):
-    """Over the channels of (C, H, W)."""
+    """Normalize a map `(C, H, W)` over its channels."""
     y = F.layer_norm(
         x.movedim(0, -1),
         x.shape[:1],
@@ -135,7 +135,7 @@ def layer_norm(x, state, name):
 
 
 def linear(x, weight, bias=None):
-    """Of the channels of (C, H, W)."""
+    """Apply a linear layer to the channels of a map `(C, H, W)`."""
     return F.linear(x.movedim(0, -1), weight, bias).movedim(-1, 0)
 
 
@@ -161,7 +161,7 @@ def ss2d(x, state, prefix):
 
 
 def vmamba(state, image):
-    """The stages' maps of one image, (3, H, W), before any output norm."""
+    """Return the map of each stage for an image `(3, H, W)`, before output norms."""
 
     def conv(x, name):
         return F.conv2d(
@@ -207,7 +207,7 @@ def rms_norm(x, weight):
 
 
 def mamba(x, z, p, b):
-    """One direction of Vim's mixer: x, z (L, D)."""
+    """Compute one direction of the mixer of Vim: `x`, `z` `(L, D)`."""
     padded = F.pad(x.T, (3, 0))  # causal
     u = F.silu(
         F.conv1d(
@@ -225,7 +225,7 @@ def mamba(x, z, p, b):
 
 
 def vim(state, image):
-    """The class token and the patches, (L, C), after the final norm."""
+    """Return class token `(C,)` and patches `(L, C)` after the final norm."""
     weight = state['patch_embed.proj.weight']
     patches = (
         F.conv2d(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `mmadaptor.Runner` says of a config before anything long starts."""
+"""The report of `mmadaptor.Runner` on a config, before the training starts."""
 
 import copy
 import json
@@ -13,11 +13,11 @@ from mmadaptor.errors import InputError
 
 
 def build(cfg, job='train'):
-    """Builds the runner and its loop, after the preflight checks of the job."""
+    """Run the preflight checks of a job, and build the runner and its loop."""
     cfg = Config(copy.deepcopy(cfg.to_dict()), filename=cfg.filename)
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        cfg.work_dir = cfg.experiment_name = folder  # a name of its own
-        patch.setattr(Runner, '_log_env', lambda *_: None)  # it asks compilers
+        cfg.work_dir = cfg.experiment_name = folder  # a unique name
+        patch.setattr(Runner, '_log_env', lambda *_: None)  # slow: it runs compilers
         runner = Runner.from_cfg(cfg)
         runner.notes = []
         patch.setattr(
@@ -32,14 +32,14 @@ def build(cfg, job='train'):
 
 
 def problems(cfg, job='train'):
-    """Returns the report of what prevents the job."""
+    """Return the error message of the preflight checks."""
     with pytest.raises(InputError) as error:
         build(cfg, job)
     return str(error.value)
 
 
 def edit(path, change):
-    """Changes the content of a JSON file."""
+    """Change the content of a JSON file in place."""
     content = json.loads(path.read_text())
     change(content)
     path.write_text(json.dumps(content))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scenes of the dataset, and what is in them."""
+"""Scenes of the embedded dataset, and parts of them."""
 
 from dataclasses import replace
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The toolboxes' own tools on the embedded configs, on a handful of images."""
+"""Run the tools of the toolboxes with the embedded configs, on a few images."""
 
 import importlib.util
 import os
@@ -17,7 +17,7 @@ CONFIGS = dict(
     mmseg='upernet_mamba_adaptor_b0_shapes',
     mmpretrain='mamba_adaptor_b0_shapes',
 )
-# A pass over 16 images is 4 iterations; a checkpoint after each pass.
+# 16 images are 4 iterations per epoch. A checkpoint is saved after each epoch.
 SHORT = """
 _base_ = {base!r}
 custom_imports = dict(
@@ -29,7 +29,7 @@ BY_EPOCH = """
 train_cfg = dict(max_epochs=3, val_interval=3)
 param_scheduler = [dict(type='LinearLR', start_factor=.1, by_epoch=False, end=12)]
 """
-# As ADE20K: a loop over iterations, on an endless sampler.
+# As in the configs of ADE20K: iteration-based, with an infinite sampler.
 BY_ITERATION = """
 train_cfg = dict(
     _delete_=True, type='IterBasedTrainLoop', max_iters=12, val_interval=12)
@@ -43,7 +43,7 @@ log_processor = dict(by_epoch=False)
 
 
 def write_config(folder, toolbox, name, *lines, loop=BY_EPOCH):
-    """Writes a config on an embedded one; returns its path."""
+    """Write a config that inherits from an embedded one, and return its path."""
     base = str(ROOT / 'configs' / f'{CONFIGS[toolbox]}.py')
     path = pathlib.Path(folder, f'{name}.py')
     text = SHORT.format(base=base)
@@ -55,7 +55,7 @@ def write_config(folder, toolbox, name, *lines, loop=BY_EPOCH):
 
 
 def tools_of(toolbox):
-    """Returns the folder that pip put a toolbox's own tools in."""
+    """Return the folder of the tools that a toolbox installs."""
     spec = importlib.util.find_spec(toolbox)
     if spec is None:
         pytest.skip(f'{toolbox} is not installed')
@@ -63,7 +63,7 @@ def tools_of(toolbox):
 
 
 def start(command, folder, prelude=''):
-    """Starts a command in a process group of its own."""
+    """Start a command in a new process group."""
     command = list(map(str, command))
     if prelude:
         command = ['bash', '-c', f'{prelude}; exec "$@"', 'bash', *command]
@@ -80,9 +80,15 @@ def start(command, folder, prelude=''):
 
 
 def run(toolbox, tool, folder, *arguments, fails=False, **settings):
-    """Runs a toolbox's own tool; returns what it printed.
+    """Run a tool of a toolbox and return its output.
 
-    `fails` is False, True, or the exit code that it has to end with.
+    Args:
+        toolbox: Name of the toolbox.
+        tool: Name of the tool.
+        folder: Working directory.
+        arguments: Command-line arguments.
+        fails: Whether the tool must fail, or the exit code that it must have.
+        settings: Further arguments of `start`.
     """
     process = start(
         [sys.executable, tools_of(toolbox) / f'{tool}.py', *arguments],
@@ -100,12 +106,12 @@ def run(toolbox, tool, folder, *arguments, fails=False, **settings):
 
 
 def load(path):
-    """Returns the content of a checkpoint that a test trusts."""
+    """Load a trusted checkpoint, with all of its objects."""
     return torch.load(path, weights_only=False)
 
 
 def assert_same_state(got, expected):
-    """Two checkpoints hold the same weights and optimizer, bit for bit."""
+    """Assert that two checkpoints have bit-equal weights and optimizer states."""
     got, expected = load(got), load(expected)
     assert got['meta']['iter'] == expected['meta']['iter']
     torch.testing.assert_close(
@@ -117,7 +123,7 @@ def assert_same_state(got, expected):
 
 
 class Planted:
-    """Makes a folder when it is unpickled."""
+    """An object that creates a folder when it is unpickled."""
 
     def __init__(self, mark):
         self.mark = str(mark)

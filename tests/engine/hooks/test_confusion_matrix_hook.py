@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The confusion matrix that a test of a classifier leaves."""
+"""The confusion matrix is drawn after the test of a classifier."""
 
 from types import SimpleNamespace
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The curves that a training leaves."""
+"""The curves of a training are drawn."""
 
 from types import SimpleNamespace
 

@@ -24,7 +24,7 @@ def draw():
 
 
 class Draws(BaseDataset):
-    """Each sample draws from all three generators."""
+    """A dataset whose samples draw from all three random number generators."""
 
     def load_data_list(self):
         return [dict(number=i) for i in range(IMAGES)]
@@ -34,7 +34,7 @@ class Draws(BaseDataset):
 
 
 def by_epoch(epochs=EPOCHS, start=0, seed=3, rank=0, validates=False, **loader):
-    """What a loop over epochs draws: by each batch and by the model."""
+    """Return the random numbers of each batch and of the model, epoch-based loop."""
     hook, drawn = ExactResumeHook(), []
     loader = Runner.build_dataloader(
         dict(
@@ -77,7 +77,7 @@ def expected():
         dict(num_workers=3),
         dict(num_workers=2, persistent_workers=True),
         dict(num_workers=3, persistent_workers=True, prefetch_factor=1),
-        dict(num_workers=7, persistent_workers=True),  # more than batches
+        dict(num_workers=7, persistent_workers=True),  # more workers than batches
     ],
     ids=str,
 )
@@ -114,7 +114,7 @@ def test_seed_and_rank_change_all(expected, monkeypatch):
 
 
 def by_iteration(sampler, iterations=12, start=0, workers=0, **loader):
-    """What mmengine's loop over iterations draws, on its own iterator."""
+    """Return the same numbers as `by_epoch`, for mmengine's iteration-based loop."""
     hook, drawn = ExactResumeHook(), []
     loader = Runner.build_dataloader(
         dict(
@@ -139,13 +139,13 @@ def by_iteration(sampler, iterations=12, start=0, workers=0, **loader):
         hook.before_train_iter(runner)
         drawn.append((batch, draw()))
         hook.after_train_iter(runner)
-    runner.train_loop = None  # a cycle, which would keep the workers
+    runner.train_loop = None  # this reference cycle would keep the workers alive
     return drawn
 
 
 @pytest.mark.parametrize('sampler', [InfiniteSampler, DefaultSampler])
 def test_loops_over_iterations_draw_the_same(sampler, monkeypatch):
-    """Resumed in the first pass or in a later one, with other workers."""
+    """Resume in the first or a later epoch, with another number of workers."""
     monkeypatch.setattr('mmengine.runner.loops.time.sleep', lambda _: None)
     expected = by_iteration(sampler)
     assert len({m for _, m in expected}) == 12
@@ -158,7 +158,7 @@ def test_loops_over_iterations_draw_the_same(sampler, monkeypatch):
 
 
 def test_a_spawned_worker_keeps_its_rank(monkeypatch):
-    """It does not join the process group."""
+    """Spawned workers are not in the process group."""
     loader = DataLoader(Draws())
     monkeypatch.setattr(exact_resume_hook, 'get_rank', lambda: 1)
     content = pickle.dumps(exact_resume_hook.BatchSeeds(loader, 3, by_epoch=True))
@@ -197,7 +197,7 @@ def test_a_start_function_of_the_user_is_left_alone():
 
 
 def test_loaders_of_other_kinds_are_left_alone():
-    """As toolboxes' tools for schedules have them."""
+    """The schedule tools of the toolboxes use such loaders."""
     hook = ExactResumeHook()
     for loader in ([1, 2], None):
         runner = SimpleNamespace(seed=1, epoch=0, iter=0, train_dataloader=loader)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A checkpoint of another model is an error, but for what is named."""
+"""Loading a checkpoint of another model fails, except for named parameters."""
 
 from types import SimpleNamespace
 
@@ -13,7 +13,10 @@ from mmadaptor.errors import CheckpointMismatchError
 
 
 def runner_of(model, source='a.pth', trains=True, resumes=False):
-    """A runner as far as the hook asks; a test's has no loop for training yet."""
+    """Return the parts of a runner that the hook reads.
+
+    The training loop of a runner that tests is still a config.
+    """
     loop = object.__new__(EpochBasedTrainLoop) if trains else dict(max_epochs=1)
     return SimpleNamespace(
         model=model, cfg=dict(load_from=source), _train_loop=loop, _resume=resumes
@@ -96,13 +99,13 @@ def test_skipped_weights_leave_the_averages_too():
 
 @pytest.mark.parametrize('job', [dict(trains=False), dict(resumes=True), {}], ids=str)
 def test_a_test_and_a_resumed_training_need_every_weight(job):
-    """A tested head is the trained one, and a booster is not its base."""
+    """`skip` and `optional` apply to the start of a training only."""
     model = torch.nn.ModuleDict(
         dict(head=torch.nn.Linear(2, 2), temporal=torch.nn.Linear(2, 2))
     )
     hook = StrictLoadHook(skip=[r'^head\.'], optional=[r'^temporal\.'])
     if not job:
-        hook.before_train(None)  # what comes after it is no start
+        hook.before_train(None)  # loading after this is not a start
     full = {k: torch.full_like(v, 3) for k, v in model.state_dict().items()}
     hook.after_load_checkpoint(runner_of(model, **job), dict(state_dict=dict(full)))
     assert (model['head'].bias == 3).all()
