@@ -9,7 +9,8 @@ the mean absolute values of Adaptor-T's `gamma` and Adaptor-S's `alpha` follow.
 """
 
 import argparse
-from dataclasses import dataclass
+from contextlib import ExitStack
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -32,50 +33,50 @@ def root_mean_square(x: Tensor) -> float:
     return x.square().mean().sqrt().item()
 
 
-@dataclass
-class Listener:
-    """Wraps the `scan` of a mixer and records the share through the states.
-
-    Args:
-        mixer: The mixer; the output of a memory counts as part of the states.
-    """
-
-    mixer: SS2D
-
-    def __post_init__(self) -> None:
-        self.scan, self.mixer.scan = self.mixer.scan, self
-        self.share = float('nan')
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Scan a map `(B, H, W, D)` and record the share."""
-        y = self.scan(x)
-        through_states = y - x * self.mixer.D.sum(dim=0)
-        self.share = root_mean_square(through_states) / root_mean_square(y)
-        return y
-
-
 @torch.no_grad()
 def shares(backbone: nn.Module, images: Tensor) -> dict[str, float]:
     """Compute the share of each scan's output that passes through its states.
 
     Args:
-        backbone: The backbone.
+        backbone: The backbone. The output of an Adaptor-T counts as part of the
+            states.
         images: Preprocessed images `(B, 3, H, W)`.
 
     Returns:
         Share (ratio of root mean squares) by module path of the mixer.
     """
-    listeners = {
-        path: Listener(module)
+    mixers = {
+        path: module
         for path, module in backbone.named_modules()
         if isinstance(module, SS2D)
     }
-    try:
+    outputs, skipped = {}, {}
+
+    def note_scan(
+        path: str, _: nn.Module, args: tuple, arguments: dict, output: Tensor | tuple
+    ) -> None:
+        outputs[path] = output[0] if isinstance(output, tuple) else output
+        skipped[path] = arguments['x'] * arguments['D'].sum(dim=0)
+
+    def note_memory(_: nn.Module, args: tuple, added: Tensor) -> None:
+        # Blocks may share an adaptor. This call belongs to the last scan.
+        path = next(reversed(outputs))
+        outputs[path] = outputs[path] + added
+
+    with ExitStack() as hooks:
+        for path, mixer in mixers.items():
+            hooks.enter_context(
+                mixer.scan.register_forward_hook(
+                    partial(note_scan, path), with_kwargs=True
+                )
+            )
+        for adaptor in {mixer.temporal for mixer in mixers.values()} - {None}:
+            hooks.enter_context(adaptor.register_forward_hook(note_memory))
         backbone(images)
-    finally:
-        for listener in listeners.values():
-            del listener.mixer.scan
-    return {path: listener.share for path, listener in listeners.items()}
+    return {
+        path: root_mean_square(y - skipped[path]) / root_mean_square(y)
+        for path, y in outputs.items()
+    }
 
 
 def main() -> None:

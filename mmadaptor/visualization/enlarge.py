@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Enlarges small images, so that drawn labels do not cover their objects."""
 
-from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -13,32 +12,46 @@ SIDE = 512
 """Maximum longer side of an enlarged image, in pixels."""
 
 
-def draw_large(visualizer: Visualizer) -> None:
-    """Make a visualizer of mmdet enlarge images, up to a longer side of `SIDE` pixels.
+class Enlarging:
+    """Mixin for visualizers: enlarges images, up to a longer side of `SIDE` pixels.
 
     The factor is an integer, so that each pixel becomes a square.
-
-    Args:
-        visualizer: Its `add_datasample` is replaced.
     """
-    draw = visualizer.add_datasample
 
-    @wraps(draw)
     def add_datasample(
+        self,
         name: str,
         image: np.ndarray,
         data_sample: BaseDataElement | None = None,
         *args: Any,
         **kwargs: Any,
     ) -> None:
+        """Draw a sample as the visualizer does, enlarged.
+
+        Args:
+            name: Name of the figure.
+            image: `(H, W, 3)`.
+            data_sample: Annotations and predictions.
+            args: Further arguments of the visualizer.
+            kwargs: Further arguments of the visualizer.
+        """
         factor = SIDE // max(image.shape[:2])
         if factor > 1:
             image = image.repeat(factor, axis=0).repeat(factor, axis=1)
             if data_sample is not None:
                 data_sample = enlarged(data_sample, factor)
-        draw(name, image, data_sample, *args, **kwargs)
+        super().add_datasample(name, image, data_sample, *args, **kwargs)
 
-    visualizer.add_datasample = add_datasample
+
+def draw_large(visualizer: Visualizer) -> None:
+    """Make a visualizer of mmdet enlarge images, see :class:`Enlarging`.
+
+    Args:
+        visualizer: Its class becomes a subclass, because hooks and inferencers already
+            hold the object.
+    """
+    kind = type(visualizer)
+    visualizer.__class__ = type(f'Large{kind.__name__}', (Enlarging, kind), {})
 
 
 def enlarged(sample: BaseDataElement, factor: int) -> BaseDataElement:

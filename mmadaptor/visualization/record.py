@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Records of the scans and the Adaptor-Ts of a backbone for given images."""
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -79,25 +78,6 @@ def remembering_mixers(backbone: nn.Module) -> dict[str, SS2D | BiMamba]:
     }
 
 
-@contextmanager
-def _listening(
-    owner: nn.Module, name: str, tell: Callable[[Any], None]
-) -> Iterator[None]:
-    """Pass each result of a method to `tell` inside the context."""
-    method = getattr(owner, name)
-
-    def listened(*args: Any, **kwargs: Any) -> Any:
-        result = method(*args, **kwargs)
-        tell(result)
-        return result
-
-    setattr(owner, name, listened)
-    try:
-        yield
-    finally:
-        delattr(owner, name)
-
-
 @torch.no_grad()
 def record_memory(backbone: nn.Module, images: Tensor) -> dict[str, Record]:
     """Run a backbone and record the places of its Adaptor-Ts.
@@ -110,34 +90,26 @@ def record_memory(backbone: nn.Module, images: Tensor) -> dict[str, Record]:
         The records by path of each mixer with an Adaptor-T.
     """
     records = {}
-
-    def note_scan(path: str, mixer: nn.Module, arguments: dict) -> None:
-        records[path] = Record(mixer, arguments)
-
-    def note_places(adaptor: AdaptorT, predicted: Tensor) -> None:
-        # Blocks may share an adaptor. This call belongs to the last scan.
-        last = list(records.values())[-1]
-        last.locations, last.weights = adaptor.locate(predicted)
-
     mixers = remembering_mixers(backbone)
-    with ExitStack() as stack:
+
+    def note_scan(path: str, _: nn.Module, args: tuple, arguments: dict) -> None:
+        records[path] = Record(mixers[path], arguments)
+
+    def note_places(adaptor: AdaptorT, _: nn.Module, args: tuple) -> None:
+        # Blocks may share an adaptor. This call belongs to the last scan.
+        last = records[next(reversed(records))]
+        last.locations, last.weights = adaptor.locate(args[1])
+
+    with ExitStack() as hooks:
         for path, mixer in mixers.items():
-            stack.enter_context(
-                _listening(
-                    mixer,
-                    'scan_arguments',
-                    lambda result, path=path, mixer=mixer: note_scan(
-                        path, mixer, result
-                    ),
+            hooks.enter_context(
+                mixer.scan.register_forward_pre_hook(
+                    partial(note_scan, path), with_kwargs=True
                 )
             )
         for adaptor in {mixer.temporal for mixer in mixers.values()}:
-            stack.enter_context(
-                _listening(
-                    adaptor,
-                    'predict',
-                    lambda result, adaptor=adaptor: note_places(adaptor, result),
-                )
+            hooks.enter_context(
+                adaptor.memory.register_forward_pre_hook(partial(note_places, adaptor))
             )
         backbone(images)
     return records

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from mmadaptor.ops import dilated_depthwise
 
+from .plain_layer import is_plain
+
 MOST_DILATIONS = 16  # limit of the op
 
 
@@ -94,7 +96,8 @@ class AdaptorS(BaseModule):
             `(B, H, W, D)`.
 
         Raises:
-            RuntimeError: The layer is in training mode after `switch_to_deploy`.
+            RuntimeError: After `switch_to_deploy`, the layer is in training mode, or a
+                convolution was replaced, was parametrized or got hooks.
         """
         if self.merged is not None:
             if self.training:
@@ -102,10 +105,13 @@ class AdaptorS(BaseModule):
                     'AdaptorS cannot be trained after switch_to_deploy(): '
                     'call switch_to_train() first'
                 )
+            self._check_mergeable()
             maps = y.permute(0, 3, 1, 2)  # (B, D, H, W), a channels_last view
             return F.conv2d(
                 maps, self.merged, padding=max(self.dilations), groups=len(self.merged)
             ).permute(0, 2, 3, 1)
+        if not all(is_plain(conv, nn.Conv2d) for conv in self.convs):
+            return self._call_convs(y)
         # Scaling the small kernels is cheaper than scaling the large maps.
         kernels = torch.stack([conv.weight for conv in self.convs]).squeeze(2)
         kernels = kernels * self.alpha[..., None, None]  # (R, D, 3, 3)
@@ -113,13 +119,35 @@ class AdaptorS(BaseModule):
         kernels = kernels.to(torch.promote_types(y.dtype, torch.float32))
         return dilated_depthwise(y, kernels, self.dilations)
 
+    def _call_convs(self, y: Tensor) -> Tensor:
+        """Apply the layer by calls of its convolutions."""
+        maps = y.permute(0, 3, 1, 2)  # (B, D, H, W), a channels_last view
+        for conv, alpha in zip(self.convs, self.alpha, strict=True):
+            y = y + (alpha * conv(maps).permute(0, 2, 3, 1)).to(y.dtype)
+        return y
+
+    def _check_mergeable(self) -> None:
+        """Raise RuntimeError if a merged kernel would ignore part of a convolution."""
+        for i, conv in enumerate(self.convs):
+            if not is_plain(conv, nn.Conv2d):
+                raise RuntimeError(
+                    f'`convs.{i}` of AdaptorS must be a plain Conv2d after '
+                    'switch_to_deploy(), because the merged kernel ignores hooks, '
+                    f'parametrizations and other modules, got {type(conv).__name__}: '
+                    'remove them, or do not call switch_to_deploy()'
+                )
+
     @torch.no_grad()
     def merged_kernel(self) -> Tensor:
         """Merge the convolutions and the input into one depthwise kernel.
 
         Returns:
             `(D, 1, 2 r + 1, 2 r + 1)` for the largest dilation r.
+
+        Raises:
+            RuntimeError: A convolution was replaced, is parametrized or has hooks.
         """
+        self._check_mergeable()
         reach = max(self.dilations)
         weight = self.convs[0].weight
         kernel = weight.new_zeros(len(weight), 1, 2 * reach + 1, 2 * reach + 1)

@@ -13,6 +13,8 @@ from mmadaptor.ops import cross_readout, memory_readout, memory_select
 from mmadaptor.ops.memory_readout import find_places
 
 from .channels_last_linear import channels_last_linear
+from .op import Op
+from .plain_layer import is_plain
 
 
 def ring(places: int) -> Tensor:
@@ -30,6 +32,31 @@ def full_precision(device: torch.device) -> AbstractContextManager:
     if device.type == 'meta':
         return nullcontext()
     return torch.autocast(device.type, enabled=False)
+
+
+def read_memory(
+    states: Tensor,
+    predicted: Tensor,
+    granularities: Sequence[float],
+    coefficients: Tensor,
+) -> Tensor:
+    """Gather states at the predicted places and read them out.
+
+    Args:
+        states: All states in image order, `(B, H, W, K, D, N)`.
+        predicted: The result of :meth:`AdaptorT.predict`, `(B, H, W, K, 3 S P)`.
+        granularities: Unit of the offsets of each sequence in pixels, S numbers.
+        coefficients: Output coefficients, `(B, H, W, K, N)`.
+
+    Returns:
+        The sum over the directions, `(B, H, W, D)`.
+    """
+    if states.shape[-1] == 1:
+        return memory_readout(
+            states.squeeze(-1), predicted, granularities, coefficients.squeeze(-1)
+        )
+    memory = memory_select(states, *find_places(predicted, granularities))
+    return cross_readout(memory, coefficients)
 
 
 class AdaptorT(BaseModule):
@@ -126,6 +153,7 @@ class AdaptorT(BaseModule):
         self.gamma = nn.Parameter(torch.full((channels,), self.gamma_init))
         self.granularities = [float(r) for r in granularities]
         self.register_buffer('ring', ring(places), persistent=False)
+        self.memory = Op(read_memory)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -139,7 +167,9 @@ class AdaptorT(BaseModule):
             self.offsets.bias.data.copy_(bias)
 
     def predict(self, tokens: Tensor) -> Tensor:
-        """Predict offsets and logits of the places, by one matrix product.
+        """Predict offsets and logits of the places.
+
+        Plain layers are computed by one matrix product; others are called.
 
         Args:
             tokens: Inputs of the predictors, `(B, H, W, K, D)`.
@@ -151,12 +181,18 @@ class AdaptorT(BaseModule):
         layers = [
             layer for layer in (self.offsets, self.coefficients) if layer is not None
         ]
-        # In the precision of the tokens, also in a model cast to half precision.
-        predicted = channels_last_linear(
-            tokens,
-            torch.cat([layer.weight for layer in layers]).to(tokens.dtype),
-            torch.cat([layer.bias for layer in layers]).to(tokens.dtype),
-        )
+        if all(is_plain(layer, nn.Linear) for layer in layers):
+            # In the precision of the tokens, also in a model cast to half precision.
+            predicted = channels_last_linear(
+                tokens,
+                torch.cat([layer.weight for layer in layers]).to(tokens.dtype),
+                torch.cat([layer.bias for layer in layers]).to(tokens.dtype),
+            )
+        else:
+            x = tokens.to(self.gamma.dtype)  # that of the model
+            predicted = torch.cat([layer(x) for layer in layers], dim=-1).to(
+                tokens.dtype
+            )
         if self.offsets is None:
             places = self.ring.to(tokens.dtype).repeat(self.sequences, 1)
             places = places.flatten().expand(*tokens.shape[:-1], -1)
@@ -193,19 +229,14 @@ class AdaptorT(BaseModule):
             else:
                 coefficients = C.to(states.dtype)
             if states.shape[-1] == 1:
-                values = states.squeeze(-1)
-                y = memory_readout(
-                    values,
-                    self.predict(values),
-                    self.granularities,
-                    coefficients.squeeze(-1),
-                )
+                tokens = states.squeeze(-1)
             else:
                 # The output of the token itself, `(B H W, K, D, 1)`.
                 tokens = states.flatten(0, 2) @ (
                     coefficients.flatten(0, 2).unsqueeze(-1)
                 )
                 tokens = tokens.squeeze(-1).unflatten(0, states.shape[:3])
-                memory = memory_select(states, *self.locate(self.predict(tokens)))
-                y = cross_readout(memory, coefficients)
+            y = self.memory(
+                states, self.predict(tokens), self.granularities, coefficients
+            )
         return (self.gamma * y).to(states.dtype if C is None else C.dtype)

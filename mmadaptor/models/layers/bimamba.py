@@ -13,6 +13,7 @@ from mmadaptor.ops import selective_scan
 from .adaptor_s import AdaptorS
 from .adaptor_t import AdaptorT, full_precision
 from .class_token import insert_class_token, split_class_token
+from .op import Op
 from .scan_init import at_least_float32, init_scan_parameters
 
 DIRECTIONS = 2
@@ -25,6 +26,9 @@ class BiMamba(BaseModule):
     middle. Projects to scanned channels and a gate, convolves causally, predicts step
     size and coefficients of the scan from each token, scans, and averages the two
     directions, which have their own weights.
+
+    The projections `x_weight` and `dt_weight` are parameters with one entry per
+    direction. To change them, parametrize them (`torch.nn.utils.parametrize`).
 
     The adaptors work on the map of patches, which does not include the class token.
     The class token gets the mean of the terms that they add to the patches.
@@ -81,6 +85,7 @@ class BiMamba(BaseModule):
         self.dt_bias = nn.Parameter(torch.empty(DIRECTIONS, inner))
         self.A_log = nn.Parameter(torch.empty(DIRECTIONS, inner, d_state))
         self.D = nn.Parameter(torch.empty(DIRECTIONS, inner))
+        self.scan = Op(selective_scan)
         self.temporal = self.spatial = None
         if temporal is not None:
             self.temporal = AdaptorT(inner, **temporal)
@@ -157,14 +162,14 @@ class BiMamba(BaseModule):
         x, gate = self.in_proj(x).chunk(2, dim=-1)  # (B, L, D) each
         arguments = self.scan_arguments(self.both_ways(x))
         if self.temporal is None:
-            scanned = selective_scan(**arguments)
+            scanned = self.scan(**arguments)
         else:
             # The memory reads the output minus the skip connection; in half
             # precision that difference would be rounding noise.
             for name in ('u', 'delta', 'B', 'C'):
                 arguments[name] = at_least_float32(arguments[name])
             with full_precision(x.device):
-                scanned = selective_scan(**arguments)
+                scanned = self.scan(**arguments)
         forward, backward = in_order(scanned.to(gate.dtype))
         y = forward + backward
         if self.temporal is not None or self.spatial is not None:

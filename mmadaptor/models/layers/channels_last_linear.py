@@ -4,6 +4,9 @@
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.module import _has_any_global_hook
+
+from .plain_layer import is_plain
 
 
 def channels_last_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -38,16 +41,18 @@ def channels_last_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tens
     return y.unflatten(2, x.shape[2:-1])
 
 
-class ChannelsLastLinear(nn.Linear):
-    """:func:`channels_last_linear` as a layer."""
+def apply_linear(layer: nn.Module, x: Tensor) -> Tensor:
+    """Apply a linear layer of a backbone at every pixel of a map.
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Apply the layer.
+    Args:
+        layer: An `nn.Linear`, which :func:`channels_last_linear` computes if the layer
+            is plain and there are no global module hooks; otherwise it is called. Or a
+            module that replaced it, which is called.
+        x: A map, channels last, `(B, H, W, in_features)`.
 
-        Args:
-            x: A map, channels last, `(B, H, W, in_features)`.
-
-        Returns:
-            `(B, H, W, out_features)`.
-        """
-        return channels_last_linear(x, self.weight, self.bias)
+    Returns:
+        `(B, H, W, out_features)`.
+    """
+    if is_plain(layer, nn.Linear) and not _has_any_global_hook():
+        return channels_last_linear(x, layer.weight, layer.bias)
+    return layer(x)

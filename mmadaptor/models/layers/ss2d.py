@@ -13,7 +13,8 @@ from mmadaptor.ops import cross_selective_scan
 
 from .adaptor_s import AdaptorS
 from .adaptor_t import AdaptorT
-from .channels_last_linear import ChannelsLastLinear
+from .channels_last_linear import apply_linear
+from .op import Op
 from .scan_init import DIRECTIONS, at_least_float32, init_balanced, init_scan_parameters
 
 SCAN_INITS = ('vmamba', 'balanced')
@@ -25,6 +26,9 @@ class SS2D(BaseModule):
     Projects, convolves depthwise, predicts step size and coefficients of the scan
     from each pixel, scans rows and columns in both directions, normalizes and
     projects. All maps are channels last.
+
+    The projection to the step size, `dt_weight`, is a parameter with one entry per
+    direction. To change it, parametrize it (`torch.nn.utils.parametrize`).
 
     Args:
         channels: Channels of input and output, C.
@@ -73,13 +77,14 @@ class SS2D(BaseModule):
         self.d_state = d_state
         self.dt_rank = dt_rank or math.ceil(channels / 16)
         per_direction = self.dt_rank + 2 * d_state
-        self.in_proj = ChannelsLastLinear(channels, inner, bias=False)
+        self.in_proj = nn.Linear(channels, inner, bias=False)
         self.conv = nn.Conv2d(inner, inner, 3, padding=1, groups=inner, bias=False)
-        self.x_proj = ChannelsLastLinear(inner, DIRECTIONS * per_direction, bias=False)
+        self.x_proj = nn.Linear(inner, DIRECTIONS * per_direction, bias=False)
         self.dt_weight = nn.Parameter(torch.empty(DIRECTIONS, inner, self.dt_rank))
         self.dt_bias = nn.Parameter(torch.empty(DIRECTIONS, inner))
         self.A_log = nn.Parameter(torch.empty(DIRECTIONS, inner, d_state))
         self.D = nn.Parameter(torch.empty(DIRECTIONS, inner))
+        self.scan = Op(cross_selective_scan)
         self.temporal = self.spatial = None
         if temporal is not None:
             self.temporal = AdaptorT(inner, **temporal)
@@ -87,7 +92,7 @@ class SS2D(BaseModule):
             self.spatial = AdaptorS(inner, **spatial)
         norm_cfg = norm_cfg or dict(type='LN')
         self.norm = build_norm_layer(norm_cfg, inner)[1]
-        self.out_proj = ChannelsLastLinear(inner, channels, bias=False)
+        self.out_proj = nn.Linear(inner, channels, bias=False)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -104,9 +109,9 @@ class SS2D(BaseModule):
         """Predict the arguments of the scan from a map `(B, H, W, D)`.
 
         Returns:
-            The arguments of :func:`mmadaptor.ops.cross_selective_scan` except D.
+            The arguments of :func:`mmadaptor.ops.cross_selective_scan`.
         """
-        predicted = self.x_proj(x).unflatten(-1, (DIRECTIONS, -1))
+        predicted = apply_linear(self.x_proj, x).unflatten(-1, (DIRECTIONS, -1))
         step, B, C = predicted.split([self.dt_rank, self.d_state, self.d_state], dim=-1)
         step = step.flatten(0, 2).transpose(0, 1)  # (4, B H W, R)
         delta = torch.bmm(step, self.dt_weight.transpose(1, 2))
@@ -117,17 +122,17 @@ class SS2D(BaseModule):
             A=-at_least_float32(self.A_log).exp(),
             B=B,
             C=C,
+            D=at_least_float32(self.D),
             delta_bias=at_least_float32(self.dt_bias),
             delta_softplus=True,
         )
 
-    def scan(self, x: Tensor) -> Tensor:
+    def scan_map(self, x: Tensor) -> Tensor:
         """Scan a map `(B, H, W, D)`, with memory if there is an Adaptor-T."""
         arguments = self.scan_arguments(x)
-        D = at_least_float32(self.D)
         if self.temporal is None:
-            return cross_selective_scan(**arguments, D=D)
-        y, states = cross_selective_scan(**arguments, D=D, return_states=True)
+            return self.scan(**arguments)
+        y, states = self.scan(**arguments, return_states=True)
         return y + self.temporal(states, arguments['C'])
 
     def forward(self, x: Tensor) -> Tensor:
@@ -139,10 +144,10 @@ class SS2D(BaseModule):
         Returns:
             `(B, H, W, C)`.
         """
-        x = self.in_proj(x)
+        x = apply_linear(self.in_proj, x)
         maps = x.permute(0, 3, 1, 2)  # (B, D, H, W), a channels_last view
         x = F.silu(self.conv(maps)).permute(0, 2, 3, 1)
-        y = self.scan(x)
+        y = self.scan_map(x)
         if self.spatial is not None:
             y = self.spatial(y)
-        return self.out_proj(self.norm(y))
+        return apply_linear(self.out_proj, self.norm(y))

@@ -7,7 +7,7 @@ from mmengine.model import BaseModule, Sequential, trunc_normal_init
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .channels_last_linear import ChannelsLastLinear
+from .channels_last_linear import apply_linear
 from .ss2d import SS2D
 
 
@@ -35,6 +35,22 @@ class Downsample(nn.Conv2d):
             `(B, ceil(H / 2), ceil(W / 2), out_channels)`.
         """
         return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
+class Perceptron(Sequential):
+    """Two linear layers with an activation between them, on channels-last maps."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the layers.
+
+        Args:
+            x: `(B, H, W, C)`.
+
+        Returns:
+            `(B, H, W, C)`.
+        """
+        first, activation, second = self
+        return apply_linear(second, activation(apply_linear(first, x)))
 
 
 class VMambaBlock(BaseModule):
@@ -67,10 +83,8 @@ class VMambaBlock(BaseModule):
         self.mixer = SS2D(channels, norm_cfg=norm_cfg, **mixer)
         self.norm2 = build_norm_layer(norm_cfg, channels)[1]
         hidden = int(channels * mlp_ratio)
-        self.mlp = Sequential(
-            ChannelsLastLinear(channels, hidden),
-            nn.GELU(),
-            ChannelsLastLinear(hidden, channels),
+        self.mlp = Perceptron(
+            nn.Linear(channels, hidden), nn.GELU(), nn.Linear(hidden, channels)
         )
         self.drop_path = DropPath(drop_path_rate)
         for layer in (self.mlp[0], self.mlp[2]):

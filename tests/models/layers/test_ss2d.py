@@ -55,7 +55,7 @@ def test_the_scans_part_of_the_output(scan_init, low, high, channels):
     maps = mixer.in_proj(torch.randn(2, 28, 28, channels)).permute(0, 3, 1, 2)
     x = F.silu(mixer.conv(maps)).permute(0, 2, 3, 1)
     skipped = x * mixer.D.sum(dim=0)
-    scanned = mixer.scan(x) - skipped
+    scanned = mixer.scan_map(x) - skipped
     assert low < scanned.std() / skipped.std() < high
 
 
@@ -86,6 +86,6 @@ def test_adaptors_are_where_they_belong():
     plain = SS2D(16)
     plain.load_state_dict(mixer.state_dict(), strict=False)
     u = F.silu(plain.conv(plain.in_proj(x).permute(0, 3, 1, 2)))
-    y = plain.scan(u.permute(0, 2, 3, 1))
+    y = plain.scan_map(u.permute(0, 2, 3, 1))
     assert seen['states'].shape == (1, 4, 4, 4, 16, 1)
     torch.testing.assert_close(seen['sum'], y + seen['added'])
