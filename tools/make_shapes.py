@@ -2,6 +2,7 @@
 """Make the embedded dataset: `python tools/make_shapes.py [data/shapes]`."""
 
 import argparse
+import sys
 
 from mmadaptor.datasets import make_shapes
 
@@ -17,8 +18,10 @@ def main() -> None:
     args = parser.parse_args()
     try:
         root = make_shapes(**vars(args))
-    except (ValueError, OSError) as error:
+    except ValueError as error:
         parser.error(str(error))
+    except OSError as error:
+        sys.exit(f'error: {error}')
     print(f'The dataset is in {root}')
 
 

@@ -32,19 +32,22 @@ One set of images has labels in three forms, in the folder layout of COCO:
                                               the category id
     classes/{train,val}/CLASS/000000_0.png    one class per image: each labeled shape
                                               alone, on its background with its lamps
-    shapes.json                               the stamp: arguments of the generation
+    shapes.json                               the stamp: arguments of the generation,
+                                              number of files and their digest
 
 `CLASSES` is in alphabetical order, because class folders are numbered in that order. A
 class has the same index in all three forms.
 """
 
 import fcntl
+import hashlib
 import json
 import multiprocessing
 import os
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -70,7 +73,7 @@ def make_shapes(
     seed: int = 0,
     workers: int | None = None,
 ) -> Path:
-    """Make the dataset if it does not exist yet.
+    """Make the dataset, unless it exists and all its files are as they were written.
 
     The content depends on `train`, `val` and `seed` only, and image i of a split on the
     seed and i only. The folder is created atomically after all files are written, so
@@ -93,6 +96,7 @@ def make_shapes(
         ValueError: A number is not an integer, or is too small.
         NotADirectoryError: `root` is a file.
         FileExistsError: `root` has other content than this dataset.
+        ChildProcessError: A worker process died.
     """
     for name, value, least in (
         ('train', train, 1),
@@ -107,10 +111,14 @@ def make_shapes(
             )
     wanted = dict(version=VERSION, train=train, val=val, seed=seed, size=SIZE)
     root = check_root(root)
-    if is_whole(root, wanted):
+    if not damage(root, wanted):
         return root  # without the lock, which needs write access
     with locked(root):
-        if not is_whole(root, wanted):
+        if reason := damage(root, wanted):
+            print_log(
+                f'{root}: {reason}. Making the dataset of {train} + {val} images',
+                'current',
+            )
             build(root, wanted, workers or len(os.sched_getaffinity(0)))
     return root
 
@@ -121,8 +129,8 @@ def prepare(root: str | Path = 'data/shapes') -> Path:
     Args:
         root: Folder of the dataset. A complete dataset is kept, even if it was made
             with other arguments than the defaults of `make_shapes`. If files are
-            missing, it is made again with its own arguments. If there is no dataset
-            of this version, the default one is made.
+            missing or damaged, it is made again with its own arguments. If there is no
+            dataset of this version, the default one is made.
 
     Returns:
         The resolved folder of the dataset.
@@ -130,11 +138,17 @@ def prepare(root: str | Path = 'data/shapes') -> Path:
     Raises:
         NotADirectoryError: `root` is a file.
         FileExistsError: `root` has other content than this dataset.
+        ChildProcessError: A worker process died.
     """
-    stamp = read_stamp(check_root(root))
-    if stamp is None or stamp['version'] != VERSION:
+    stamp = read_stamp(check_root(root)) or {}
+    if stamp.get('version') != VERSION:
         return make_shapes(root)
-    return make_shapes(root, stamp['train'], stamp['val'], stamp['seed'])
+    try:
+        return make_shapes(
+            root, *(stamp.get(name) for name in ('train', 'val', 'seed'))
+        )
+    except ValueError:  # a stamp without an argument, or with a wrong one
+        return make_shapes(root)
 
 
 def check_root(root: str | Path) -> Path:
@@ -160,10 +174,12 @@ def check_root(root: str | Path) -> Path:
 
 def read_stamp(root: Path) -> dict | None:
     """Return the stamp of a dataset, or None if there is no valid one."""
+    if not (root / STAMP).is_file():
+        return None
     try:
         stamp = json.loads((root / STAMP).read_text())
         return stamp if stamp['name'] == 'shapes' else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
@@ -173,19 +189,48 @@ def count_files(root: Path) -> int:
     return total - (root / STAMP).exists()
 
 
-def is_whole(root: Path, wanted: dict) -> bool:
-    """Return whether a folder contains the complete dataset.
+def digest_files(root: Path) -> str:
+    """Return a digest of the names and contents of all files, without the stamp.
+
+    Raises:
+        OSError: A file cannot be read.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for folder, subfolders, names in os.walk(root):
+        subfolders.sort()
+        digest.update(os.fsencode(os.path.relpath(folder, root)))
+        for name in sorted(names):
+            path = os.path.join(folder, name)
+            if path == str(root / STAMP):
+                continue
+            content = b''
+            if os.path.isfile(path):  # reading a pipe does not end
+                with open(path, 'rb', buffering=0) as file:
+                    content = file.read()
+            digest.update(os.fsencode(f'/{name}/{len(content)}/'))
+            digest.update(content)
+    return digest.hexdigest()
+
+
+def damage(root: Path, wanted: dict) -> str:
+    """Return why a folder is not the complete dataset; empty if it is.
 
     Args:
         root: Folder of the dataset.
         wanted: Expected entries of its stamp.
     """
     stamp = read_stamp(root)
-    return (
-        stamp is not None
-        and stamp.items() >= wanted.items()
-        and stamp['files'] == count_files(root)
-    )
+    if stamp is None:
+        return 'there is no dataset yet'
+    if {name: stamp.get(name) for name in wanted} != wanted:
+        return 'the dataset was made with other arguments'
+    if (count := count_files(root)) != stamp.get('files'):
+        return f'the dataset has {count} files instead of {stamp.get("files")}'
+    try:
+        whole = digest_files(root) == stamp.get('digest')
+    except OSError as error:
+        return f'the dataset cannot be read ({error})'
+    return '' if whole else 'files of the dataset are damaged or were changed'
 
 
 @contextmanager
@@ -196,7 +241,7 @@ def locked(root: Path) -> Iterator[None]:
         root: Folder of the dataset.
     """
     root.parent.mkdir(parents=True, exist_ok=True)
-    with open(root.parent / f'.{root.name}.lock', 'w') as lock:
+    with open(root.parent / f'.{root.name}.lock', 'a') as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -214,18 +259,41 @@ def build(root: Path, wanted: dict, workers: int) -> None:
     for leftover in (fresh, stale):
         if leftover.exists():
             shutil.rmtree(leftover)
-    print_log(
-        f'Making the dataset of {wanted["train"]} + {wanted["val"]} images in {root}',
-        'current',
-    )
-    for split in SPLITS:
-        write_split(fresh, split, wanted[split], wanted['seed'], workers)
-    stamp = dict(name='shapes', **wanted, files=count_files(fresh))
-    (fresh / STAMP).write_text(json.dumps(stamp, indent=1) + '\n')
+    try:
+        for split in SPLITS:
+            write_split(fresh, split, wanted[split], wanted['seed'], workers)
+        write_stamp(fresh, wanted)
+    except BrokenProcessPool as error:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise ChildProcessError(
+            'make_shapes: a worker process died, perhaps for lack of memory. '
+            f'{root} is unchanged. Try again, or with fewer workers (--workers 1)'
+        ) from error
+    except BaseException:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
     if read_stamp(root) is not None:
         root.rename(stale)
     fresh.rename(root)
     shutil.rmtree(stale, ignore_errors=True)
+
+
+def write_stamp(root: Path, wanted: dict) -> None:
+    """Write the stamp, to the disk itself: without it a dataset is never replaced.
+
+    Files that a power cut damages do not fit its digest.
+
+    Args:
+        root: Folder of the dataset.
+        wanted: Entries of the stamp.
+    """
+    stamp = dict(
+        name='shapes', **wanted, files=count_files(root), digest=digest_files(root)
+    )
+    with open(root / STAMP, 'w') as file:
+        file.write(json.dumps(stamp, indent=1) + '\n')
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def write_split(root: Path, split: str, count: int, seed: int, workers: int) -> None:

@@ -5,6 +5,7 @@ import filecmp
 import json
 import multiprocessing
 import os
+import runpy
 import signal
 import time
 from pathlib import Path
@@ -12,9 +13,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from helpers.jobs import ROOT
 from helpers.scenes import picture
+from mmengine.config import Config
 
 from mmadaptor.datasets import CLASSES, make_shapes, prepare, shapes
+from mmadaptor.engine.preflight import make_embedded_dataset
+from mmadaptor.errors import InputError
 
 TRAIN, VAL = 6, 3
 
@@ -141,6 +146,103 @@ def test_a_missing_file_and_other_arguments_make_it_again(tmp_path):
     make_shapes(root, 1, 1, workers=1)
     assert not lost.exists()
     assert [p.name for p in tmp_path.iterdir() if p.is_dir()] == ['set']
+
+
+def emptied(path):
+    path.write_bytes(b'')
+
+
+def truncated(path):
+    path.write_bytes(path.read_bytes()[:-40])
+
+
+def flipped(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def piped(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize('damage', [emptied, truncated, flipped, piped])
+@pytest.mark.parametrize(
+    'name', ['images/train/000001.png', 'annotations/instances_val.json']
+)
+def test_damaged_files_make_it_again(damage, name, tmp_path, monkeypatch):
+    """As a power cut leaves them: the names are there, the contents are not."""
+    root = make_shapes(tmp_path / 'set', 2, 1, workers=1)
+    content = (root / name).read_bytes()
+    damage(root / name)
+    log = []
+    monkeypatch.setattr(shapes, 'print_log', lambda text, *_: log.append(text))
+    prepare(root)
+    assert (root / name).read_bytes() == content
+    assert len(log) == 1 and f'{root}: files of the dataset are damaged' in log[0]
+    prepare(root)
+    assert len(log) == 1
+
+
+def test_exchanged_files_make_it_again(tmp_path):
+    root = make_shapes(tmp_path / 'set', 2, 1, workers=1)
+    first, second = (root / f'images/train/00000{i}.png' for i in (0, 1))
+    content = first.read_bytes()
+    first.rename(tmp_path / 'kept')
+    second.rename(first)
+    (tmp_path / 'kept').rename(second)
+    prepare(root)
+    assert first.read_bytes() == content
+
+
+@pytest.mark.parametrize('key', ['version', 'train', 'seed', 'files', 'digest'])
+@pytest.mark.parametrize('value', [None, [1], '3', -1])
+def test_a_stamp_without_a_key_or_with_a_wrong_one(key, value, tmp_path, monkeypatch):
+    root = make_shapes(tmp_path / 'set', 1, 1, workers=1)
+    stamp = json.loads((root / shapes.STAMP).read_text())
+    content = dict(stamp, **{key: value})
+    if value is None:
+        del content[key]
+    (root / shapes.STAMP).write_text(json.dumps(content))
+    made = []
+    monkeypatch.setattr(shapes, 'build', lambda root, wanted, _: made.append(wanted))
+    prepare(root)
+    default = key in ('version', 'train', 'seed')
+    assert [wanted['train'] for wanted in made] == [2000 if default else 1]
+
+
+def dies(*_):
+    os._exit(9)
+
+
+def test_a_worker_that_dies_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(shapes, 'write_picture', dies)
+    root = tmp_path / 'set'
+    arguments = [str(root), '--train', '2', '--val', '1', '--workers', '2']
+    monkeypatch.setattr('sys.argv', ['make_shapes.py', *arguments])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(ROOT / 'tools' / 'make_shapes.py'), run_name='__main__')
+    message = ended.value.code
+    assert message.startswith('error: make_shapes: a worker process died')
+    assert len(message.splitlines()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ['.set.lock']
+    with pytest.raises(InputError, match='embedded_dataset: .* a worker process died'):
+        make_embedded_dataset(Config(dict(embedded_dataset=str(root))))
+
+
+def test_an_interrupt_leaves_the_old_dataset(root, tmp_path, monkeypatch):
+    kept = make_shapes(tmp_path / 'set', 1, 1, workers=1)
+    before = times(kept)
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shapes, 'write_picture', interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        make_shapes(kept, 2, 1, workers=1)
+    assert times(kept) == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ['.set.lock', 'set']
 
 
 def test_a_killed_process_leaves_no_folder_that_looks_complete(tmp_path):
