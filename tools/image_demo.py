@@ -5,9 +5,11 @@ Usage: python tools/image_demo.py IMAGE [IMAGE ...] CONFIG CHECKPOINT
 """
 
 import argparse
+import contextlib
 import glob
 import os
-from collections.abc import Callable, Sequence
+import resource
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from mmengine.config import Config
@@ -18,6 +20,7 @@ from rich.progress import track
 
 from mmadaptor.checkpoints.loading import read_checkpoint
 from mmadaptor.checkpoints.strict import load_model, prepare
+from mmadaptor.datasets.image_files import image_problem
 from mmadaptor.engine.cfg_options import merge_options
 from mmadaptor.engine.command_line import add_config_options, read_config, run
 from mmadaptor.engine.runner import as_input_error
@@ -81,11 +84,11 @@ def find_images(sources: Sequence[str]) -> list[str]:
                     f'{source}: {len(names) - len(found)} files left out, '
                     f'which do not end in {", ".join(EXTENSIONS)}'
                 )
-        elif not os.path.isfile(source):
+        elif not os.path.lexists(source):
             found = [
                 path
                 for path in sorted(glob.glob(source, recursive=True))
-                if os.path.isfile(path)
+                if not os.path.isdir(path)
             ]
         if not found:
             raise InputError(
@@ -200,6 +203,31 @@ def build_classifier(cfg: Config, args: argparse.Namespace) -> tuple:
     return inferencer, draw
 
 
+@contextlib.contextmanager
+def limited_memory(device: str) -> Iterator[None]:
+    """Limit memory to what is free: a large image fails alone, and is named.
+
+    Without it, Linux ends the process. An accelerator maps more than it uses, so that
+    this is for the CPU only.
+    """
+    sizes = {}
+    for path in ('/proc/meminfo', '/proc/self/status'):
+        with contextlib.suppress(OSError), open(path) as file:
+            sizes |= {line.split()[0]: line.split()[-2:] for line in file}
+    names = 'MemAvailable:', 'VmData:'
+    if torch.device(device).type != 'cpu' or not sizes.keys() >= {*names}:
+        yield
+        return
+    free = 1024 * sum(int(sizes[name][0]) for name in names)
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    limits = [size for size in (soft, hard) if size != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_DATA, (min([free, *limits]), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
 INFERENCERS = dict(
     mmdet=build_detector, mmseg=build_segmentor, mmpretrain=build_classifier
 )
@@ -226,12 +254,16 @@ def main() -> None:
     jobs = list(zip(images, folders_for(images, args.out_dir), strict=True))
     draw = build(cfg, args)
     failures = []
-    for image, folder in track(jobs, description='Images'):
-        try:
-            draw(image, folder)
-        except Exception as error:  # of any decoder, transform or layer
-            reason = str(error).strip().split('\n')[0]
-            failures.append(f'{image}: {type(error).__name__}: {reason}')
+    with limited_memory(args.device):
+        for image, folder in track(jobs, description='Images'):
+            if problem := image_problem(image):
+                failures.append(f'{image}: {problem}')
+                continue
+            try:
+                draw(image, folder)
+            except Exception as error:  # of any decoder, transform or layer
+                reason = str(error).strip().split('\n')[0]
+                failures.append(f'{image}: {type(error).__name__}: {reason}')
     print(
         f'{len(jobs) - len(failures)} of {len(jobs)} images were drawn into '
         f'{args.out_dir}'

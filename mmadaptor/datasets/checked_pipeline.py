@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 from mmengine.dataset import Compose
-from PIL import Image
 
 from mmadaptor.errors import DamagedFileError, InputError
+
+from .image_files import image_problem, opened
 
 IGNORED = 255
 WIDE_MODES = ('I', 'F')  # of PIL: more than 8 bits a pixel
@@ -35,7 +36,8 @@ class CheckedPipeline(Compose):
         """Transform a sample.
 
         Raises:
-            DamagedFileError: A file of the sample cannot be read.
+            DamagedFileError: A file of the sample cannot be read, or is a pipe or
+                a device.
             InputError: The labels of a mask do not fit its image or the
                 classes.
             RuntimeError: Another transform fails; the message names the sample.
@@ -48,6 +50,9 @@ class CheckedPipeline(Compose):
 
     def _run(self, transforms: Iterable, data: dict) -> dict | None:
         image, mask = data.get('img_path'), data.get('seg_map_path')
+        for path in (image, mask):
+            if isinstance(path, str) and (problem := image_problem(path)):
+                raise DamagedFileError(f'{path} {problem}')
         for transform in transforms:
             had_mask = 'gt_seg_map' in data
             try:
@@ -121,5 +126,5 @@ def is_wide(path: str) -> bool:
     """Return whether an image file has more than 8 bits a channel."""
     if not os.path.isfile(path):
         return False
-    with Image.open(path) as image:
+    with opened(path) as image:
         return image.mode.startswith(WIDE_MODES)

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """tools/image_demo.py as a user runs it, on good images and bad ones."""
 
+import os
+import resource
 import runpy
 import shutil
 import sys
@@ -27,6 +29,7 @@ from mmadaptor.errors import InputError
 
 DEMO = runpy.run_path(str(ROOT / 'tools' / 'image_demo.py'))
 find_images, folders_for = DEMO['find_images'], DEMO['folders_for']
+limited_memory = DEMO['limited_memory']
 
 META = dict(
     mmdet=dict(classes=('disc', 'box')),
@@ -184,6 +187,32 @@ def test_what_names_no_image(tmp_path):
     for source in ('none.png', f'{tmp_path}', f'{tmp_path}/*.jpg'):
         with pytest.raises(InputError, match='found none'):
             find_images([source])
+
+
+def test_what_is_no_regular_file_is_found_and_named_later(tmp_path):
+    """By its own name, in a folder, or by a pattern, which leaves out folders."""
+    os.mkfifo(tmp_path / 'pipe.png')
+    (tmp_path / 'dangling.png').symlink_to('nothing')
+    (tmp_path / 'folder.png').mkdir()
+    both = [f'{tmp_path}/dangling.png', f'{tmp_path}/pipe.png']
+    assert find_images(both) == both
+    assert find_images([f'{tmp_path}/*.png']) == both
+    assert sorted(find_images([str(tmp_path)])) == sorted(
+        [*both, f'{tmp_path}/folder.png']
+    )
+
+
+def test_memory_is_limited_to_what_is_free_on_a_cpu_only():
+    """Linux ends a process that asks for more, and with it all other images."""
+    limit = resource.getrlimit(resource.RLIMIT_DATA)
+    total = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+    with limited_memory('cpu'):
+        assert 0 < resource.getrlimit(resource.RLIMIT_DATA)[0] < 2 * total
+        with pytest.raises((MemoryError, RuntimeError)):
+            [np.empty(total // 4, np.uint8) for _ in range(9)]
+    assert resource.getrlimit(resource.RLIMIT_DATA) == limit
+    with limited_memory('meta'):
+        assert resource.getrlimit(resource.RLIMIT_DATA) == limit
 
 
 def test_each_image_is_drawn_once(tmp_path, capsys):

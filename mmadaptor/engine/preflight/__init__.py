@@ -18,6 +18,7 @@ from mmadaptor.checkpoints.loading import peek
 from mmadaptor.checkpoints.pretrained import find_pretrained, how_to_make
 from mmadaptor.checkpoints.strict import unwrapped
 from mmadaptor.datasets import prepare
+from mmadaptor.datasets.image_files import kind_problem
 from mmadaptor.errors import InputError
 from mmadaptor.models.backbones.base import AdaptableBackbone
 from mmadaptor.ops import selective_scan
@@ -163,6 +164,9 @@ def _build_metrics(runner: 'Runner', splits: Sequence[str], report: Report) -> N
         metrics = evaluator if isinstance(evaluator, list | tuple) else [evaluator]
         if all(isinstance(metric, dict) for metric in metrics):
             files = [metric.get('ann_file') or metric.get('type') for metric in metrics]
+            pipes = [file for file in map(str, files) if kind_problem(file)]
+            if not all([report.require(key, file) for file in pipes]):
+                continue
             with report.collect(key, ', '.join(map(str, files))):
                 setattr(runner, f'_{key}', runner.build_evaluator(evaluator))
 

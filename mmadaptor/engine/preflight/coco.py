@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from .objects import finite
 from .report import Report
 
 SHOWN = 5
@@ -35,6 +36,7 @@ def check_coco(key: str, dataset: Any, content: dict, report: Report) -> None:
     """Check what mmdet and pycocotools leave out or misread silently."""
     where, path = f'{key}.ann_file', dataset.ann_file
     _check_references(where, path, content, report)
+    _check_numbers(where, path, content, report)
     classes = list(dataset.metainfo.get('classes') or ())
     names = {c['id']: c['name'] for c in content.get('categories', ())}
     unknown = [name for name in classes if name not in names.values()]
@@ -77,6 +79,23 @@ def _check_references(where: str, path: str, content: dict, report: Report) -> N
     ids = [a['id'] for a in annotations if 'id' in a]
     if len(set(ids)) < len(ids):
         report.problem(f'{path} has several annotations of one id', where)
+
+
+def _check_numbers(where: str, path: str, content: dict, report: Report) -> None:
+    """Report NaN and infinity, which mmdet leaves out or trains with."""
+    wrong = [
+        annotation
+        for annotation in content.get('annotations', ())
+        if not annotation.get('ignore', False)
+        and not finite((*(annotation.get('bbox') or ()), annotation.get('area', 0)))
+    ]
+    if wrong:
+        report.problem(
+            f'{path} has {len(wrong)} annotations whose bbox or area is not made of '
+            f'finite numbers (first: annotation {wrong[0].get("id")}, bbox '
+            f'{wrong[0].get("bbox")!s:.60}, area {wrong[0].get("area")!s:.20})',
+            where,
+        )
 
 
 def _some(names: Any, count: int = SHOWN) -> str:

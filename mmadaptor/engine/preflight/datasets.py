@@ -4,6 +4,7 @@
 import os
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from mmengine.dataset import Compose
@@ -17,12 +18,17 @@ from mmadaptor.datasets.checked_pipeline import (
     is_wide,
     labels_of,
 )
+from mmadaptor.datasets.image_files import kind_problem
+from mmadaptor.errors import DamagedFileError, InputError, message_of
 
 from .coco import check_coco, recorded
+from .coco_entries import explain
+from .objects import object_loader, object_problems
 from .report import Report
 
 # So many samples of a dataset are loaded before the start, by its own pipeline.
 SAMPLED_MASKS, SAMPLED_IMAGES = 200, 20
+SHOWN_FILES = 20  # so many damaged files of a dataset are named
 # Heads whose num_classes is not that of the dataset.
 OTHER_HEADS = ('rpn_head', 'semantic_head')
 HOW_TO_GET = dict(
@@ -112,7 +118,11 @@ def initialize(key: str, dataset: Any, report: Report) -> list[dict]:
     Returns the content of each file that pycocotools read.
     """
     what = getattr(dataset, 'ann_file', None) or type(dataset).__name__
-    with report.collect(key, what), recorded(dataset) as contents:
+    with (
+        report.collect(key, what),
+        explained(key, dataset, report),
+        recorded(dataset) as contents,
+    ):
         try:
             if hasattr(dataset, 'full_init'):
                 dataset.full_init()
@@ -138,25 +148,41 @@ def initialize(key: str, dataset: Any, report: Report) -> list[dict]:
     return contents
 
 
+@contextmanager
+def explained(key: str, dataset: Any, report: Report) -> Iterator[None]:
+    """Report the entries of an annotation file that prevent reading it."""
+    try:
+        yield
+    except Exception:  # of mmdet or pycocotools, on whatever the file holds
+        texts = explain(dataset)
+        if not texts:
+            raise
+        for text in texts:
+            report.problem(text, f'{key}.ann_file')
+
+
 def check_content(key: str, dataset: Any, contents: list[dict], report: Report) -> None:
     """Check what an initialized dataset lists, and load some of its samples."""
-    before = len(report.problems)
-    with report.collect(key, getattr(dataset, 'ann_file', '') or key):
+    before, paths, unread = len(report.problems), {}, set()
+    what = getattr(dataset, 'ann_file', '') or key
+    with report.collect(key, what):
         for content in contents:
             check_coco(key, dataset, content, report)
         if hasattr(dataset, 'get_data_info'):
-            _check_samples(key, dataset, report)
+            paths = _check_samples(key, dataset, report)
             _check_folders(key, dataset, report)
-    if len(report.problems) == before and isinstance(
-        getattr(dataset, 'pipeline', None), CheckedPipeline
-    ):
+    can_load = len(report.problems) == before  # pycocotools may end the process
+    with report.collect(key, what):
+        unread = _check_files(key, dataset, paths, report)
+    if can_load and isinstance(getattr(dataset, 'pipeline', None), CheckedPipeline):
         with report.collect(key, type(dataset).__name__):
-            _load_some(key, dataset, report)
+            _load_some(key, dataset, unread, report)
 
 
-def _check_samples(key: str, dataset: Any, report: Report) -> None:
-    """Check the files and labels that a dataset lists."""
-    paths, labels = defaultdict(list), []
+def _check_samples(key: str, dataset: Any, report: Report) -> dict[str, list[str]]:
+    """Check the objects and labels that a dataset lists; return the paths of files."""
+    paths, labels, wrong_objects = defaultdict(list), [], []
+    loader = object_loader(dataset)
     for i in range(len(dataset)):
         info = dataset.get_data_info(i)
         for name in ('img_path', 'seg_map_path'):
@@ -164,11 +190,11 @@ def _check_samples(key: str, dataset: Any, report: Report) -> None:
                 paths[name].append(info[name])
         if isinstance(info.get('gt_label'), int):
             labels.append(info['gt_label'])
-    for name, found in paths.items():
-        if lost := [] if _remote(dataset) else missing_files(found):
-            text = f'{len(lost)} of {len(found)} files do not exist (first: '
-            report.problem(f'{text}{", ".join(lost[:3])})', f'{key} as {name}')
-    _note_left_out(key, dataset, set(paths['seg_map_path']), report)
+        if loader:
+            wrong_objects += object_problems(info, loader)
+    if wrong_objects:
+        text = f'{len(wrong_objects)} objects cannot be used (first: '
+        report.problem(f'{text}{"; ".join(wrong_objects[:3])})', f'{key}.ann_file')
     _note_absent(key, dataset, set(labels), 'sample', report)
     classes = len(classes_of(dataset))
     wrong = [label for label in labels if not 0 <= label < classes]
@@ -178,14 +204,40 @@ def _check_samples(key: str, dataset: Any, report: Report) -> None:
             f'classes (first: {wrong[0]})',
             f'{key}.ann_file' if dataset.ann_file else key,
         )
+    return paths
 
 
-def missing_files(paths: list[str]) -> list[str]:
-    """Return the paths that do not exist; each folder is listed once."""
-    there = {}
+def _check_files(key: str, dataset: Any, paths: dict, report: Report) -> set[str]:
+    """Check that the files that a dataset lists are there; return the others."""
+    all_lost = set()
+    for name, found in paths.items():
+        unread = {} if _remote(dataset) else unreadable_files(found)
+        for reason, lost in unread.items():
+            text = f'{len(lost)} of {len(found)} files {reason} (first: '
+            report.problem(f'{text}{", ".join(lost[:3])})', f'{key} as {name}')
+            all_lost.update(lost)
+    _note_left_out(key, dataset, set(paths.get('seg_map_path', ())), report)
+    return all_lost
+
+
+def unreadable_files(paths: list[str]) -> dict[str, list[str]]:
+    """Return the paths that are no regular files; each folder is listed once."""
+    there, unread = {}, defaultdict(list)
     for folder in {os.path.dirname(path) for path in paths}:
-        there[folder] = set(os.listdir(folder)) if os.path.isdir(folder) else set()
-    return [p for p in paths if os.path.basename(p) not in there[os.path.dirname(p)]]
+        there[folder] = set()
+        if os.path.isdir(folder):
+            with os.scandir(folder) as entries:
+                there[folder] = {
+                    entry.name
+                    for entry in entries
+                    if entry.is_file(follow_symlinks=False)
+                    or os.path.isfile(entry.path)
+                }
+    for path in paths:
+        if os.path.basename(path) not in there[os.path.dirname(path)]:
+            reason = 'are not regular files' if kind_problem(path) else 'do not exist'
+            unread[reason].append(path)
+    return unread
 
 
 def _note_left_out(key: str, dataset: Any, masks: set[str], report: Report) -> None:
@@ -218,36 +270,56 @@ def _check_folders(key: str, dataset: Any, report: Report) -> None:
         )
 
 
-def _load_some(key: str, dataset: Any, report: Report) -> None:
+def _load_some(key: str, dataset: Any, unread: set[str], report: Report) -> None:
     """Load samples by the dataset's own transforms and look at them."""
     pipeline = dataset.pipeline
     semantic = pipeline.num_classes is not None
     most = SAMPLED_MASKS if semantic else SAMPLED_IMAGES
-    seen = set()
+    seen, damaged, misfits = set(), 0, 0
     for i in range(0, len(dataset), -(-len(dataset) // most)):
         info = dataset.get_data_info(i)
-        size, mask = (info.get('height'), info.get('width')), info.get('seg_map_path')
-        result = pipeline.load(info) or {}
-        got = result.get('ori_shape')
-        if got and None not in size and tuple(got[:2]) != size:
-            report.problem(
-                f'{info["img_path"]} has {got[0]} x {got[1]} pixels as it is loaded, '
-                f'but {dataset.ann_file} says {size[0]} x {size[1]} (height x width); '
-                'a rotation in its EXIF data may be the reason',
-                key,
-            )
+        if {str(info.get('img_path')), str(info.get('seg_map_path'))} & unread:
+            continue
+        try:
+            seen.update(_look_at(dataset, info, semantic))
+        except DamagedFileError as error:
+            report.problem(message_of(error), key)
+            damaged += 1
+        except InputError as error:  # often of all files: the first one is enough
+            if misfits == 0:
+                report.problem(message_of(error), key)
+            misfits += 1
+        if damaged == SHOWN_FILES:
+            report.problem('Other files were not looked at', key)
             return
-        if semantic and 'gt_seg_map' in result:
-            if mask and is_wide(mask):
-                text = 'has more than 8 bits a pixel, and only 8 are read'
-                report.problem(f'{mask} {text}', key)
-                return
-            seen.update(labels_of(result['gt_seg_map']))
     ignored = sorted(seen & {IGNORED, pipeline.ignored}) if semantic else ()
     also = f'; the label {ignored[0]}, which occurs, is ignored' if ignored else ''
     _note_absent(
         key, dataset, seen, f'pixel in {most} masks or all of them{also}', report
     )
+
+
+def _look_at(dataset: Any, info: dict, semantic: bool) -> list[int]:
+    """Load a sample, check its sizes, and return the labels of its mask.
+
+    Raises:
+        DamagedFileError: A file cannot be read.
+        InputError: A size does not fit, or the labels of a mask.
+    """
+    size, mask = (info.get('height'), info.get('width')), info.get('seg_map_path')
+    result = dataset.pipeline.load(info) or {}
+    got = result.get('ori_shape')
+    if got and None not in size and tuple(got[:2]) != size:
+        raise InputError(
+            f'{info["img_path"]} has {got[0]} x {got[1]} pixels as it is loaded, '
+            f'but {dataset.ann_file} says {size[0]} x {size[1]} (height x width); '
+            'a rotation in its EXIF data may be the reason'
+        )
+    if not semantic or 'gt_seg_map' not in result:
+        return []
+    if mask and is_wide(mask):
+        raise InputError(f'{mask} has more than 8 bits a pixel, and only 8 are read')
+    return labels_of(result['gt_seg_map'])
 
 
 def _note_absent(

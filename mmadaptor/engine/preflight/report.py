@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from mmadaptor.datasets.image_files import kind_problem
 from mmadaptor.errors import InputError, message_of
 
 
@@ -21,8 +22,8 @@ class Report:
         return bool(self.missing or self.problems)
 
     def require(self, key: str, path: str) -> bool:
-        """Report a file or folder that does not exist."""
-        exists = os.path.exists(path)
+        """Report a file or folder that does not exist, or is a pipe or a device."""
+        exists = os.path.isfile(path) or os.path.isdir(path)
         if not exists:
             keys = self.missing.setdefault(path, [])
             keys += [key] * (key not in keys)
@@ -59,10 +60,11 @@ class Report:
 
     def text(self, job: str) -> str:
         """Return the message of the error; empty without a problem."""
-        missing = [
-            f'missing: {os.path.abspath(path)}\n     named by {", ".join(keys)}'
-            for path, keys in self.missing.items()
-        ]
+        missing = []
+        for path, keys in self.missing.items():
+            kind = kind_problem(path)
+            text = f'{path} {kind}' if kind else f'missing: {os.path.abspath(path)}'
+            missing.append(f'{text}\n     named by {", ".join(keys)}')
         problems = [*missing, *self.problems]
         if not problems:
             return ''

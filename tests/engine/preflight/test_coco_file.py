@@ -29,7 +29,10 @@ def test_annotations_that_lead_nowhere(det, root, change, says):
 
 @pytest.mark.parametrize(
     'part, says',
-    [('categories', "KeyError: 'categories'"), ('images', 'no sample is left')],
+    [
+        ('categories', 'expected a list named categories, got null'),
+        ('images', 'no sample is left'),
+    ],
 )
 def test_a_part_that_is_not_there(det, root, part, says):
     edit(root / 'val.json', lambda content: content.pop(part))
@@ -39,7 +42,7 @@ def test_a_part_that_is_not_there(det, root, part, says):
 
 def test_an_entry_without_its_keys(det, root):
     edit(root / 'val.json', lambda content: content['images'][2].pop('width'))
-    assert "KeyError: 'width'" in problems(det)
+    assert 'val.json: images[2] (id 2) has no width' in problems(det)
 
 
 def test_categories_in_another_order_than_the_classes(det, root):
