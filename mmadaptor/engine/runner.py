@@ -43,12 +43,16 @@ DEFAULT_HOOKS = dict(
     strict_load=dict(type='mmadaptor.StrictLoadHook'),
 )
 
-# The sentence of torch's data loader.
-WORKER_KILLED = re.compile(r'DataLoader worker \(pid.*?(is killed|exited)[^.\n]*')
-HOW_TO_SPARE = (
-    'If memory ran out, lower num_workers or batch_size of `train_dataloader`. '
-    'Then resume.'
-)
+# What torch says when another process ended, and what the user can do.
+ENDED = {
+    re.compile(r'DataLoader worker \(pid.*?(is killed|exited)[^.\n]*'): (
+        'If memory ran out, lower num_workers or batch_size of `train_dataloader`, '
+        'then resume.'
+    ),
+    re.compile(r'Connection (closed|reset) by peer'): (
+        'Another process of the job ended; its own output says why. Then resume.'
+    ),
+}
 
 MMENGINE_HOOKS = {
     'runtime_info',
@@ -243,8 +247,9 @@ class Runner(MMEngineRunner):
             try:
                 return super().train()
             except RuntimeError as error:
-                if found := WORKER_KILLED.search(str(error)):
-                    raise InputError(f'{found[0]}. {HOW_TO_SPARE}') from error
+                for pattern, advice in ENDED.items():
+                    if found := pattern.search(str(error)):
+                        raise InputError(f'{found[0]}. {advice}') from error
                 raise
 
     def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:

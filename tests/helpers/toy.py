@@ -4,6 +4,7 @@
 import os
 import random
 import signal
+import time
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from mmengine.fileio import LocalBackend
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, HOOKS, METRICS, MODELS
+from torch.utils.data import get_worker_info
 
 
 class Sample:
@@ -33,6 +35,16 @@ class ToyDataset(BaseDataset):
     def prepare_data(self, idx):
         noise = random.random() + np.random.rand() + torch.rand(()).item()
         return dict(inputs=torch.full((4,), float(idx)) + noise)
+
+
+@DATASETS.register_module()
+class KillDataset(ToyDataset):
+    """A data set whose last sample kills the worker that loads it."""
+
+    def prepare_data(self, idx):
+        if idx == 7 and get_worker_info() is not None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().prepare_data(idx)
 
 
 @MODELS.register_module()
@@ -121,3 +133,14 @@ class KillInSaveHook(Hook):
         with open(filepath, 'wb') as file:
             file.write(obj[: len(obj) // 2])
         self.kill()
+
+
+@HOOKS.register_module()
+class SlowHook(Hook):
+    """Makes iterations and validations long enough to be killed in."""
+
+    def after_train_iter(self, runner, **kwargs):
+        time.sleep(0.05)
+
+    def after_val_iter(self, runner, **kwargs):
+        time.sleep(0.05)

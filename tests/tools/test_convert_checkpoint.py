@@ -380,7 +380,7 @@ def test_files_without_tensors_are_named(content, message, tmp_path, monkeypatch
     said = refused(monkeypatch, path, tmp_path / 'ours.pth', '--key', 'ema')
     assert f"{path}: expected tensors by name under 'ema', got" in said
     said = refused(monkeypatch, tmp_path / 'nowhere.pth', tmp_path / 'ours.pth')
-    assert 'nowhere.pth cannot be read' in said
+    assert 'nowhere.pth: no such checkpoint file' in said
 
 
 def test_the_file_of_another_family_is_named(tmp_path, monkeypatch):

@@ -14,12 +14,12 @@ import torch
 from mmengine.dataset import worker_init_fn as mmengine_worker_init_fn
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
-from mmengine.runner import EpochBasedTrainLoop, Runner
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
 from mmadaptor.registry import HOOKS
 
-MODEL, DATA = 0, 1
+MODEL, DATA, VALIDATION = 0, 1, 2
 PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 
 
@@ -158,6 +158,11 @@ class ExactResumeHook(Hook):
     def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
         """Seed the next batch where this process loads it."""
         self._seed_data(runner, runner.iter + 1)
+
+    def before_val(self, runner: Runner) -> None:
+        """Seed a validation, which a resumed run may start with."""
+        if isinstance(runner._train_loop, BaseLoop):
+            seed_everything(runner.seed, runner.iter, get_rank(), VALIDATION)
 
     def after_val(self, runner: Runner) -> None:
         """Seed the next batch: a validation may have drawn numbers."""

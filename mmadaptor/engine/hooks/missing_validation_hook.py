@@ -6,7 +6,7 @@ from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 
 from mmadaptor.registry import HOOKS
 
-VALIDATED = 'validated'  # the key in the message hub
+VALIDATED = 'last_validation'  # the key in the message hub
 
 
 @HOOKS.register_module()
