@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Errors that the user can fix; the tools print them without a traceback."""
 
+import errno
 import importlib.util
 
 # The extra of mmadaptor that installs each toolbox.
@@ -29,6 +30,21 @@ class CheckpointMismatchError(InputError):
 
 class CheckpointWriteError(InputError):
     """A checkpoint could not be written; earlier checkpoints are unchanged."""
+
+
+# The disk or folder is the problem, not the program.
+DISK = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.EIO)
+
+
+def disk_error_of(error: OSError) -> InputError | None:
+    """Return the error of a disk that cannot be written; None for other ones."""
+    if error.errno not in DISK:
+        return None
+    file = error.filename or 'A file'
+    return CheckpointWriteError(
+        f'{file} could not be written: {error.strerror}. Checkpoints that were '
+        'saved are unchanged: make room, then resume.'
+    )
 
 
 def message_of(error: Exception) -> str:

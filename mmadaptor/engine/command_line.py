@@ -11,7 +11,7 @@ from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from mmadaptor.errors import InputError, how_to_install, message_of
+from mmadaptor.errors import InputError, disk_error_of, how_to_install, message_of
 
 from .cfg_options import merge_options
 from .distributed import check_launcher, join_on_cpu, leave_processes
@@ -70,7 +70,9 @@ def read_config(path: str) -> Config:
         missing = how_to_install(str(error).partition(' ')[0])
         if isinstance(error, ModuleNotFoundError) and missing:
             raise InputError(f'{path} needs {missing}') from error
-        text = f'{path} cannot be read: {type(error).__name__}: {error}'
+        # On a full disk mmengine fails in removing the copy that it has not made.
+        cause = error.__context__ if isinstance(error, UnboundLocalError) else error
+        text = f'{path} cannot be read: {type(cause).__name__}: {cause}'
         raise InputError(text) from error
 
 
@@ -130,7 +132,11 @@ def run(main: Callable[[], None]) -> None:
     try:
         main()
         leave_processes()
-    except USER_ERRORS as error:
+    except (*USER_ERRORS, OSError) as error:
+        if not isinstance(error, USER_ERRORS):
+            if (found := disk_error_of(error)) is None:
+                raise
+            error = found
         if os.environ.get(TRACEBACK):
             traceback.print_exc()
         more = f'\n({TRACEBACK}=1 shows where it happened.)' if error.__cause__ else ''

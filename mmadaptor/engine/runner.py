@@ -26,7 +26,7 @@ from mmadaptor.checkpoints.pretrained import drop_pretrained
 from mmadaptor.checkpoints.resumable import find_resumable, open_resumable
 from mmadaptor.checkpoints.strict import load_model, prepare, unwrapped
 from mmadaptor.checkpoints.writing import remove_parts, replace_when_written
-from mmadaptor.errors import DamagedFileError, InputError, how_to_install
+from mmadaptor.errors import DamagedFileError, InputError, disk_error_of, how_to_install
 from mmadaptor.registry import RUNNERS
 
 from .amp import lower_on_cpu
@@ -239,13 +239,17 @@ class Runner(MMEngineRunner):
         """Train, alone in the work folder, and return the model.
 
         Raises:
-            InputError: Another training uses the folder, or a data worker was
-                killed.
+            InputError: Another training uses the folder, the disk is full, or a
+                process of the job was killed.
         """
         with locked(self.work_dir):
             remove_parts(self.work_dir)
             try:
                 return super().train()
+            except OSError as error:
+                if found := disk_error_of(error):
+                    raise found from error
+                raise
             except RuntimeError as error:
                 for pattern, advice in ENDED.items():
                     if found := pattern.search(str(error)):

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Wherever the disk is full, a training ends in a sentence and loses nothing."""
+
+import pytest
+from helpers.jobs import TOY, tool, write_config
+
+from mmadaptor.checkpoints.loading import read_checkpoint
+
+
+# KiB that a file may have: the copy of the config, the log, the dumped config,
+# the records, a checkpoint, the curves.
+@pytest.mark.parametrize('limit', [0, 1, 4, 20, 100])
+def test_at_each_write(limit, tmp_path):
+    """A limit on the size of files stands for a full disk."""
+    run = tmp_path / 'run'
+    text = TOY.replace('num_workers=2', 'num_workers=0')
+    config = write_config(tmp_path, text, work_dir=str(run))
+    assert tool('train', config, '--cfg-options', 'train_cfg.max_epochs=1').returncode == 0
+    saved = read_checkpoint(str(run / 'epoch_1.pth'))
+    ended = tool('train', config, '--resume', prelude=f'ulimit -f {limit}')
+    assert ended.returncode == 1
+    sentence = ended.stderr[ended.stderr.rindex('error: ') :]
+    assert 'File too large' in sentence or 'No usable temporary directory' in sentence
+    assert 'Traceback' not in sentence
+    assert read_checkpoint(str(run / 'epoch_1.pth'))['meta'] == saved['meta']
+    assert {p.name for p in run.glob('*.pth*')} == {'epoch_1.pth'}
+    assert tool('train', config, '--resume').returncode == 0
+    assert read_checkpoint(str(run / 'epoch_3.pth'))['meta']['epoch'] == 3
+
+
+@pytest.mark.parametrize('name', ['last_checkpoint', 'curves.png'])
+def test_where_one_file_cannot_be_written(name, tmp_path):
+    """`/dev/full` has no room."""
+    run = tmp_path / 'run'
+    run.mkdir()
+    (run / name).symlink_to('/dev/full')
+    text = TOY.replace('num_workers=2', 'num_workers=0')
+    ended = tool('train', write_config(tmp_path, text, work_dir=str(run)))
+    assert ended.returncode == 1
+    sentence = ended.stderr[ended.stderr.rindex('error: ') :]
+    assert 'could not be written: No space left on device' in sentence
+    assert read_checkpoint(str(run / 'epoch_1.pth'))['meta']['epoch'] == 1
+
+
+@pytest.mark.parametrize('place', ['/sys/run', '/dev/null/run'])
+def test_where_no_folder_can_be_made(place, tmp_path):
+    config = write_config(tmp_path, TOY, work_dir=place)
+    ended = tool('train', config)
+    assert ended.returncode == 1
+    assert place.rpartition('/')[0] in ended.stderr[ended.stderr.rindex('error: ') :]
+    assert 'Traceback' not in ended.stderr
