@@ -98,17 +98,7 @@ def make_shapes(
         FileExistsError: `root` has other content than this dataset.
         ChildProcessError: A worker process died.
     """
-    for name, value, least in (
-        ('train', train, 1),
-        ('val', val, 1),
-        ('seed', seed, 0),
-        ('workers', 1 if workers is None else workers, 1),
-    ):
-        if type(value) is not int or value < least:
-            raise ValueError(
-                f'make_shapes: `{name}` must be an integer of '
-                f'{least} or more, got {value!r}'
-            )
+    check_numbers(train, val, seed, 1 if workers is None else workers)
     wanted = dict(version=VERSION, train=train, val=val, seed=seed, size=SIZE)
     root = check_root(root)
     if not damage(root, wanted):
@@ -149,6 +139,21 @@ def prepare(root: str | Path = 'data/shapes') -> Path:
         )
     except ValueError:  # a stamp without an argument, or with a wrong one
         return make_shapes(root)
+
+
+def check_numbers(train: int, val: int, seed: int, workers: int) -> None:
+    """Refuse numbers of another type, and those that are too small."""
+    for name, value, least in (
+        ('train', train, 1),
+        ('val', val, 1),
+        ('seed', seed, 0),
+        ('workers', workers, 1),
+    ):
+        if type(value) is not int or value < least:
+            raise ValueError(
+                f'make_shapes: `{name}` must be an integer of '
+                f'{least} or more, got {value!r}'
+            )
 
 
 def check_root(root: str | Path) -> Path:
