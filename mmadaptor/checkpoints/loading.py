@@ -74,7 +74,7 @@ def read_file(
     weights_only: bool = True,
     name: str | None = None,
     mmap: bool = False,
-) -> Any:
+) -> dict:
     """Read a checkpoint: check it for damage, then take weights only.
 
     Tensors, plain containers and the objects of :mod:`.allowed` are read.
@@ -92,7 +92,8 @@ def read_file(
 
     Raises:
         UnsafeCheckpointError: The file holds another object.
-        DamagedFileError: The file is damaged or not a checkpoint.
+        DamagedFileError: The file is damaged or not a checkpoint, or its state
+            dict holds something else than tensors.
         InputError: The file does not exist, is not a regular file, or cannot
             be read.
     """
@@ -107,16 +108,19 @@ def read_file(
     with _errors_of(name), allowed_objects(), sparse:
         if is_path:
             verify(file)
-        return torch.load(
+        content = torch.load(
             file,
             map_location=map_location,
             weights_only=True,
             # Files of torch before 1.6 are not zip files and cannot be mapped.
             mmap=mmap and zipfile.is_zipfile(file),
         )
+    if 'state_dict' in _as_dict(content, name):
+        weights_of(content, name)
+    return content
 
 
-def load_from_local(filename: str, map_location: Any = None) -> Any:
+def load_from_local(filename: str, map_location: Any = None) -> dict:
     """Read a checkpoint from the file system; `~` is expanded."""
     return read_file(os.path.expanduser(filename), map_location)
 
@@ -126,7 +130,7 @@ def load_from_url(
     model_dir: str | None = None,
     map_location: Any = None,
     progress: bool = True,
-) -> Any:
+) -> dict:
     """Download a checkpoint as `torch.hub` does, then read it as a file.
 
     Args:
@@ -165,10 +169,8 @@ def read_checkpoint(source: str, map_location: Any = 'cpu') -> dict:
     """
     if '://' in source:
         register_safe_loaders()
-        content = CheckpointLoader.load_checkpoint(source, map_location)
-    else:
-        content = load_from_local(source, map_location)
-    return _as_dict(content, source)
+        return CheckpointLoader.load_checkpoint(source, map_location)
+    return load_from_local(source, map_location)
 
 
 def peek(path: str) -> dict:
@@ -183,7 +185,7 @@ def peek(path: str) -> dict:
     Raises:
         InputError: As :func:`read_file`.
     """
-    return _as_dict(read_file(path, 'cpu', mmap=True), path)
+    return read_file(path, 'cpu', mmap=True)
 
 
 def _as_dict(content: Any, source: str) -> dict:
