@@ -60,7 +60,7 @@ inline void check_cross_scan(const char* op, const CrossArguments& a) {
   check.shape("A", a.A, {kDirections, a.channels(), a.states()}, "(4, channels, states)");
   check.dtype("B", a.B, dtype, like_x);
   check.shape("B", a.B, a.directed({a.states()}), "(batch, height, width, 4, states)");
-  if (is_present(a.C)) {
+  if (a.C.has_value()) {  // None is undefined, and refused
     check.dtype("C", *a.C, dtype, like_x);
     check.shape("C", *a.C, a.directed({a.states()}), "(batch, height, width, 4, states)");
   }

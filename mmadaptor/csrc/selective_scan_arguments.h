@@ -75,7 +75,7 @@ inline void check_scan(const char* op, const ScanArguments& a) {
   check.not_empty("A", a.A, 1, "states");
   check.shape("A", a.A, {channels, a.states()}, "(channels, states)");
   check_coefficients(check, "B", a.B, a);
-  if (is_present(a.C)) check_coefficients(check, "C", *a.C, a);
+  if (a.C.has_value()) check_coefficients(check, "C", *a.C, a);  // None is undefined, and refused
   TORCH_CHECK_VALUE(channels % a.groups() == 0, op, ": the groups of `B` and `C` must divide the ",
                     channels, " channels of `u`, got ", a.groups(), " groups");
   if (a.B_varies() && a.C_varies())

@@ -2,6 +2,7 @@
 """Run a few cases of the fuzzer, and test that it finds planted errors."""
 
 import dataclasses
+import random
 import sys
 
 import fuzz
@@ -17,6 +18,16 @@ def test_a_few_cases(check, monkeypatch):
     monkeypatch.setattr(fuzz, 'CHECKS', {check: 1})
     seen = {fuzz.run_case(number) for number in range(40)}
     assert seen == set(OPS) == set(ops.__all__)
+
+
+@pytest.mark.parametrize('name', OPS)
+def test_none_is_no_tensor(name):
+    """torch passes None on as an undefined tensor, also where none is expected."""
+    inputs = OPS[name].make(random.Random(0), torch.float32)
+    for argument, value in inputs.items():
+        if torch.is_tensor(value) and argument not in OPS[name].optional:
+            with pytest.raises((ValueError, RuntimeError)):
+                OPS[name].function(**{**inputs, argument: None})
 
 
 def plant(monkeypatch, function):
