@@ -28,7 +28,7 @@ def config(tmp_path):
 def resume(config, **changes):
     """Resumes from the first epoch; returns the log."""
     cfg = Config.fromfile(config)
-    cfg.merge_from_dict({'resume': True, **changes})
+    cfg.merge_from_dict({'resume': True, 'experiment_name': 'resumed', **changes})
     cfg.load_from = cfg.get('load_from') or f'{cfg.work_dir}/epoch_2.pth'
     runner = Runner.from_cfg(cfg)
     runner.train()

@@ -120,7 +120,12 @@ class NonFiniteHook(Hook):
 
 
 def _finite(tensors: list[torch.Tensor]) -> bool:
-    return bool(torch.isfinite(get_total_norm(tensors, float('inf'))))
+    """Return whether all are finite.
+
+    The norm is ten times faster than the exact answer, but overflows from 1e19.
+    """
+    fast = bool(torch.isfinite(get_total_norm(tensors)))
+    return fast or all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
 
 
 def _losses_not_finite(outputs: Any) -> list[str]:

@@ -11,6 +11,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS
 
 from mmadaptor.engine import NonFiniteHook, Runner
+from mmadaptor.engine.hooks.non_finite_hook import _finite
 from mmadaptor.errors import InputError
 
 
@@ -63,6 +64,7 @@ def runner_of(folder, bad, value=float('nan'), options=(), **hook):
             'train_dataloader.sampler.shuffle': False,
             'train_cfg.max_epochs': 2,
             'custom_hooks': [],
+            'experiment_name': str(folder),  # of two in a second, the log is one
             'default_hooks.non_finite': dict(type='mmadaptor.NonFiniteHook', **hook),
             **dict(options),
         }
@@ -159,6 +161,13 @@ def test_bad_buffers_stop_at_once_and_masks_do_not(tmp_path):
     runner = runner_of(tmp_path / 'bad', [5], options=options)
     with pytest.raises(InputError, match=r'Iteration 3: (?s:.*)norm\.running_mean'):
         runner.train()
+
+
+def test_a_norm_that_overflows_is_finite():
+    big = torch.full((3,), 1e30)
+    assert not big.norm().isfinite() and _finite([big, torch.ones(2)])
+    for bad in ('inf', '-inf', 'nan'):
+        assert not _finite([big, torch.tensor([1.0, float(bad)])])
 
 
 def test_its_argument_is_checked():
