@@ -21,7 +21,7 @@ SANITIZED_PYTHON = cd $(SANITIZED)/lib && PYTHONPATH='$(CURDIR)/$(SANITIZED)/lib
 	'$(CURDIR)/$(BIN)/python'
 SECONDS := 600
 
-.PHONY: help env demo transfer test test-cuda lint sanitize sanitized fuzz clean
+.PHONY: help env demo transfer test test-cuda lint sanitize sanitized fuzz faults clean
 
 help:
 	@echo 'make demo   set up .venv, train a detector on the embedded dataset, test'
@@ -68,6 +68,10 @@ sanitized: env
 
 sanitize: sanitized
 	$(SANITIZED_PYTHON) -m pytest $(PARALLEL) $(OPS:%='$(CURDIR)/tests/ops/test_%.py')
+
+# Kills at more random moments, and all hostile files for all tools; half an hour.
+faults: env
+	ALL=1 KILLS=200 $(BIN)/python -m pytest $(PARALLEL) tests/security tests/faults
 
 fuzz: sanitized
 	$(if $(CASE),,MEMORY_CALLS=10000 $(BIN)/python -m pytest tests/ops/test_memory_flat.py)

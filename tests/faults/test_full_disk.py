@@ -15,7 +15,9 @@ def test_at_each_write(limit, tmp_path):
     run = tmp_path / 'run'
     text = TOY.replace('num_workers=2', 'num_workers=0')
     config = write_config(tmp_path, text, work_dir=str(run))
-    assert tool('train', config, '--cfg-options', 'train_cfg.max_epochs=1').returncode == 0
+    assert (
+        tool('train', config, '--cfg-options', 'train_cfg.max_epochs=1').returncode == 0
+    )
     saved = read_checkpoint(str(run / 'epoch_1.pth'))
     ended = tool('train', config, '--resume', prelude=f'ulimit -f {limit}')
     assert ended.returncode == 1

@@ -21,7 +21,9 @@ def test_a_killed_data_worker_ends_the_job(tmp_path):
     ended = tool('train', config)
     assert time.monotonic() - start < 60
     assert ended.returncode == 1
-    said = r'error: DataLoader worker \(pid.*?(is killed|exited).*\. If memory ran out, '
+    said = (
+        r'error: DataLoader worker \(pid.*?(is killed|exited).*\. If memory ran out, '
+    )
     assert re.search(said, ended.stderr), ended.stderr
     good = write_config(tmp_path, TOY, 'good.py', work_dir=str(run))
     assert tool('train', good, '--resume').returncode == 0

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Validation that a stopped run had not finished."""
 
-from mmengine.hooks import Hook
+from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 
 from mmadaptor.registry import HOOKS
@@ -42,6 +42,10 @@ class MissingValidationHook(Hook):
             runner.logger.info(
                 f'The validation of {unit} {done} is missing: validating.'
             )
+            for hook in runner.hooks:
+                if isinstance(hook, CheckpointHook):
+                    # It then saves the checkpoint again with a new best result.
+                    hook.last_ckpt = runner.message_hub.get_info('last_ckpt', None)
             runner.val_loop.run()
             runner.model.train()
 

@@ -149,7 +149,9 @@ def test_the_last_checkpoint_is_named_and_kept(tmp_path):
     with pytest.raises(InputError, match=pattern):
         runner.train()
     assert sorted(p.name for p in (tmp_path / 'run').glob('*.pth*')) == ['epoch_1.pth']
-    assert all(v.isfinite().all() for v in weights(tmp_path / 'run/epoch_1.pth').values())
+    assert all(
+        v.isfinite().all() for v in weights(tmp_path / 'run/epoch_1.pth').values()
+    )
 
 
 def test_bad_buffers_stop_at_once_and_masks_do_not(tmp_path):
