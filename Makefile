@@ -74,7 +74,6 @@ faults: env
 	ALL=1 KILLS=200 $(BIN)/python -m pytest $(PARALLEL) tests/security tests/faults
 
 fuzz: sanitized
-	$(if $(CASE),,MEMORY_CALLS=10000 $(BIN)/python -m pytest tests/ops/test_memory_flat.py)
 	$(SANITIZED_PYTHON) '$(CURDIR)/tests/ops/fuzz.py' \
 		$(if $(CASE),--case $(CASE),--seconds $(SECONDS))
 

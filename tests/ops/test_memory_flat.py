@@ -3,7 +3,6 @@
 
 import ctypes
 import gc
-import os
 import pathlib
 import resource
 
@@ -16,8 +15,7 @@ import torch
 from cases import Case
 from fuzz_inputs import OPS
 
-# `make fuzz` does more of them.
-CALLS = int(os.environ.get('MEMORY_CALLS', '3000'))
+CALLS = 10_000
 LEAK = 1024  # bytes a call, which must be found
 
 
