@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 TASK ?= det
+KILLS ?= 30
 CONFIG_det := configs/mask_rcnn_mamba_adaptor_b0_shapes.py
 CONFIG_seg := configs/upernet_mamba_adaptor_b0_shapes.py
 CONFIG_cls := configs/mamba_adaptor_b0_shapes.py
@@ -33,6 +34,8 @@ help:
 	@echo 'make sanitize   pass the tests of the CPU ops under AddressSanitizer and UBSan'
 	@echo 'make fuzz   random calls of the CPU ops under the same, for SECONDS=600;'
 	@echo '            CASE=n runs one call again'
+	@echo 'make faults   kill and damage trainings, KILLS=30 times; give hostile files to'
+	@echo '            all tools'
 	@echo 'make env    set up .venv alone (PYTHON=python3.x to choose the Python)'
 	@echo 'make clean  remove what was built; .venv stays'
 
@@ -50,7 +53,7 @@ transfer: env
 	$(BIN)/python -m studies transfer --seeds 1
 
 test: env
-	$(BIN)/python -m pytest $(PARALLEL)
+	$(BIN)/python -m pytest $(PARALLEL) --ignore tests/faults
 
 test-cuda: env
 	$(BIN)/python -m pytest -m cuda -rs tests/ops
@@ -69,9 +72,9 @@ sanitized: env
 sanitize: sanitized
 	$(SANITIZED_PYTHON) -m pytest $(PARALLEL) $(OPS:%='$(CURDIR)/tests/ops/test_%.py')
 
-# Kills at more random moments, and all hostile files for all tools; half an hour.
+# Every hostile file for every tool, and KILLS random moments.
 faults: env
-	ALL=1 KILLS=200 $(BIN)/python -m pytest $(PARALLEL) tests/security tests/faults
+	ALL=1 KILLS=$(KILLS) $(BIN)/python -m pytest $(PARALLEL) tests/faults tests/security
 
 fuzz: sanitized
 	$(SANITIZED_PYTHON) '$(CURDIR)/tests/ops/fuzz.py' \

@@ -12,7 +12,7 @@ import torch
 from helpers.fork_server import ForkServer
 from helpers.jobs import TOY, write_config
 
-# How many moments; `make faults` takes more.
+# How many moments.
 KILLS = int(os.environ.get('KILLS', 30))
 # Iterations and validations that take a while, and a best checkpoint.
 OPTIONS = """
