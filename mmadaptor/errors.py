@@ -32,7 +32,7 @@ class CheckpointWriteError(InputError):
     """A checkpoint could not be written; earlier checkpoints are unchanged."""
 
 
-# The disk or folder is the problem, not the program.
+# The disk is the problem, not the program.
 DISK = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
@@ -40,10 +40,10 @@ def disk_error_of(error: OSError) -> InputError | None:
     """Return the error of a disk that cannot be written; None for other ones."""
     if error.errno not in DISK:
         return None
-    file = error.filename or 'A file'
+    file = error.filename or 'The disk'
     return CheckpointWriteError(
-        f'{file} could not be written: {error.strerror}. Checkpoints that were '
-        'saved are unchanged: make room, then resume.'
+        f'{file}: {error.strerror}. Checkpoints that were saved are unchanged: resume '
+        'when the disk has room and can be written.'
     )
 
 

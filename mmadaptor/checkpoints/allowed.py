@@ -23,7 +23,7 @@ import torch
 from mmengine.logging.history_buffer import HistoryBuffer
 
 # Booleans, integers, floating-point and complex numbers, bytes and text.
-DTYPE = re.compile(r'(b1|[iu][1248]|f(2|4|8|16)|c(8|16|32)|[SU]\d{1,6})')
+DTYPE = re.compile(r'(b1|[iu][1248]|f(2|4|8|16)|c(8|16|32)|[SU][1-9]\d{0,5})')
 LOCK = RLock()
 
 
@@ -37,10 +37,8 @@ class SavedDtype:
     """A dtype as numpy pickles it: a code, then its byte order as the state."""
 
     def __init__(self, code: str, align: Any = False, copy: Any = True) -> None:
-        expect(
-            isinstance(code, str) and DTYPE.fullmatch(code) is not None,
-            f'numpy.dtype({code!r})',
-        )
+        expect(type(code) is str, 'numpy.dtype')
+        expect(DTYPE.fullmatch(code) is not None, f'numpy.dtype({code[:9]!r})')
         self.code, self.order = code, '='
 
     def __setstate__(self, state: tuple) -> None:
@@ -56,7 +54,7 @@ class SavedDtype:
 
 
 class SavedArray(np.ndarray):
-    """An array whose state was checked; it is pickled as a plain array."""
+    """An array whose state was checked."""
 
     def __new__(cls) -> 'SavedArray':  # noqa: D102
         return super().__new__(cls, 0)
@@ -71,9 +69,6 @@ class SavedArray(np.ndarray):
         expect(fits and len(data) == math.prod(shape) * dtype.itemsize, 'numpy.ndarray')
         super().__setstate__((1, shape, dtype, bool(state[3]), bytes(data)))
 
-    def __reduce_ex__(self, protocol: int) -> tuple:
-        return np.array(self).__reduce_ex__(protocol)
-
 
 def saved_array(kind: Any, shape: Any, code: Any) -> SavedArray:
     """Stand in for numpy's `_reconstruct`."""
@@ -83,9 +78,9 @@ def saved_array(kind: Any, shape: Any, code: Any) -> SavedArray:
 
 def saved_scalar(dtype: SavedDtype, data: bytes) -> Any:
     """Stand in for numpy's `scalar`."""
-    expect(isinstance(dtype, SavedDtype) and type(data) is bytes, 'numpy scalar')
+    expect(isinstance(dtype, SavedDtype) and type(data) is bytes, 'numpy.scalar')
     kind = dtype.numpy()
-    expect(len(data) == kind.itemsize > 0, 'numpy scalar')
+    expect(len(data) == kind.itemsize > 0, 'numpy.scalar')
     return np.frombuffer(data, kind)[0]
 
 
@@ -140,6 +135,12 @@ def no_bytes() -> bytes:
     return b''
 
 
+def saved_config(content: Any = None) -> dict:
+    """Stand in for mmengine's `ConfigDict`, in which data sets have their names."""
+    expect(content is None or type(content) is dict, 'mmengine.ConfigDict')
+    return content or {}
+
+
 ALLOWED = [
     (SavedDtype, 'numpy.dtype'),
     (SavedArray, 'numpy.ndarray'),
@@ -150,6 +151,7 @@ ALLOWED = [
     (SavedHistory, 'mmengine.logging.history_buffer.HistoryBuffer'),
     (saved_statistic, 'builtins.getattr'),
     (SavedNamespace, 'argparse.Namespace'),
+    (saved_config, 'mmengine.config.config.ConfigDict'),
     (slice, 'builtins.slice'),
     (no_bytes, 'builtins.bytes'),
 ]
@@ -167,16 +169,42 @@ def allowed_objects() -> Iterator[None]:
     """Let torch's weights-only reading call the stand-ins.
 
     What the program itself has allowed by `torch.serialization.add_safe_globals`
-    stays allowed, unless there is a stand-in for it.
+    stays allowed, unless there is a stand-in for it. The list is torch's and
+    that of all threads.
     """
     names = {name for _, name in ALLOWED}
     with LOCK:
         before = torch.serialization.get_safe_globals()
-        own = [entry for entry in before if name_of(entry) not in names]
-        torch.serialization.clear_safe_globals()
-        torch.serialization.add_safe_globals([*own, *ALLOWED])
+        hidden = [entry for entry in before if name_of(entry) in names]
+        _replace(hidden, ALLOWED)
         try:
             yield
         finally:
-            torch.serialization.clear_safe_globals()
-            torch.serialization.add_safe_globals(before)
+            _replace(ALLOWED, hidden)
+
+
+def _replace(old: list, new: list) -> None:
+    """Exchange entries of torch's list; others may have changed it meanwhile."""
+    kept = [e for e in torch.serialization.get_safe_globals() if e not in old]
+    torch.serialization.clear_safe_globals()
+    torch.serialization.add_safe_globals([*kept, *new])
+
+
+def plain(node: Any, seen: set[int] | None = None) -> Any:
+    """Replace the stand-ins for arrays and dtypes by those of numpy, in place."""
+    seen = set() if seen is None else seen
+    if isinstance(node, SavedDtype):
+        return node.numpy()
+    if isinstance(node, SavedArray):
+        return node.view(np.ndarray)
+    if type(node) is tuple:
+        parts = [plain(part, seen) for part in node]
+        same = all(a is b for a, b in zip(parts, node, strict=True))
+        return node if same else tuple(parts)
+    if id(node) not in seen and isinstance(node, dict | list | argparse.Namespace):
+        seen.add(id(node))
+        into = vars(node) if isinstance(node, argparse.Namespace) else node
+        pairs = enumerate(into) if isinstance(into, list) else list(into.items())
+        for key, value in pairs:
+            into[key] = plain(value, seen)
+    return node

@@ -82,14 +82,14 @@ def _verify(path: str, inode: int, size: int, modified: int) -> None:
         file.seek(max(size - SEALED, 0))
         end = file.read()
     # Damage to one of both marks leaves the other.
-    if end.startswith(MARK) or (starts_as_zip and SEAL.fullmatch(end[-64:])):
-        if _sha256(path, size - 64) != end[-64:]:
-            raise DamagedFileError(_sentence(path, 'its SHA-256 is another'))
-    elif starts_as_zip:
-        _check_records(path, size)
+    sealed = end.startswith(MARK) or (starts_as_zip and SEAL.fullmatch(end[-64:]))
+    if sealed and _sha256(path, size - 64) != end[-64:]:
+        raise DamagedFileError(_sentence(path, 'its SHA-256 is another'))
+    if starts_as_zip:
+        _check_records(path, size, not sealed)
 
 
-def _check_records(path: str, size: int) -> None:
+def _check_records(path: str, size: int, checksums: bool) -> None:
     try:
         with zipfile.ZipFile(path) as file:
             records = file.infolist()
@@ -97,9 +97,9 @@ def _check_records(path: str, size: int) -> None:
             if sum(record.file_size for record in records) > BOMB * size:
                 raise DamagedFileError(_sentence(path, 'its records exceed the file'))
             # torch leaves the memory of such a record as it was.
-            if any(r.external_attr & FOLDER or r.is_dir() for r in records):
+            if any(r.external_attr & FOLDER and r.file_size for r in records):
                 raise DamagedFileError(_sentence(path, 'a record is a folder'))
-            if (bad := file.testzip()) is not None:
+            if checksums and (bad := file.testzip()) is not None:
                 raise DamagedFileError(_sentence(path, f'wrong CRC-32 of {bad}'))
     except UNREADABLE as error:
         raise DamagedFileError(_sentence(path, str(error))) from error

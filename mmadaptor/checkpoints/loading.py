@@ -21,8 +21,9 @@ from mmengine.runner.checkpoint import CheckpointLoader
 
 from mmadaptor.errors import DamagedFileError, InputError, UnsafeCheckpointError
 
-from .allowed import allowed_objects
+from .allowed import allowed_objects, plain
 from .integrity import verify
+from .opcodes import check_opcodes
 
 # The functions of mmengine that all of its loaders call to read a file.
 READERS = ('_safe_torch_load', 'load_url')
@@ -108,6 +109,10 @@ def read_file(
     with _errors_of(name), allowed_objects(), sparse:
         if is_path:
             verify(file)
+            with open(file, 'rb') as opened:
+                check_opcodes(opened)
+        else:
+            check_opcodes(file)
         content = torch.load(
             file,
             map_location=map_location,
@@ -115,6 +120,7 @@ def read_file(
             # Files of torch before 1.6 are not zip files and cannot be mapped.
             mmap=mmap and zipfile.is_zipfile(file),
         )
+        content = plain(content)
     if 'state_dict' in _as_dict(content, name):
         weights_of(content, name)
     return content
@@ -146,10 +152,10 @@ def load_from_url(
         InputError: It cannot be downloaded or read.
     """
     folder = model_dir or os.path.join(torch.hub.get_dir(), 'checkpoints')
-    path = os.path.join(folder, os.path.basename(urlparse(url).path))
-    if not os.path.exists(path):
-        os.makedirs(folder, exist_ok=True)
-        with _errors_of(url):
+    with _errors_of(url):
+        path = os.path.join(folder, os.path.basename(urlparse(url).path))
+        if not os.path.exists(path):
+            os.makedirs(folder, exist_ok=True)
             torch.hub.download_url_to_file(url, path, progress=progress)
     return read_file(path, map_location, name=f'{url} ({path})')
 

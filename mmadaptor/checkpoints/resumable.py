@@ -48,10 +48,12 @@ def _problem_of(content: Mapping) -> str:
     for key in RESUMED:
         if not isinstance(content[key], Mapping):
             return f'its {key} is not a dict'
-    for key in ('epoch', 'iter'):
+    for key, end in dict(epoch=2**31, iter=2**53, seed=2**32).items():
         number = content['meta'].get(key)
-        if not isinstance(number, int) or number < 0:
-            return f'meta[{key!r}] is {number!r}, expected a number from 0'
+        if key == 'seed' and number is None:
+            continue
+        if type(number) is not int or not 0 <= number < end:
+            return f'meta[{key!r}] is no number from 0 to {end - 1}'
     return ''
 
 

@@ -7,14 +7,20 @@ from typing import Any
 from mmengine.dist import get_world_size
 from mmengine.runner import Runner
 
+from mmadaptor.errors import InputError
+
 SAVED = 'training'  # the key in the meta of a checkpoint
 SECTIONS = ('train_cfg', 'optim_wrapper', 'param_scheduler', 'auto_scale_lr')
-# What mmengine takes from the checkpoint; of the others, the config decides.
-LOADED = ('optim_wrapper.optimizer', 'param_scheduler')
 PARTS = ('optimizer', 'param_schedulers')
 SHOWN = 12
+OPTIMIZER = 'optim_wrapper.optimizer.type'
+LONGEST = 200  # characters of a value
+WHICH = (
+    'The numbers of the optimizer (rates and decays of each group) and of the '
+    'schedules are those of the checkpoint; all else is as the config says.'
+)
 HOW_TO_LEAVE = (
-    'To train with the config alone, start from the weights: '
+    'To train with the numbers of the config, start from the weights: '
     '--cfg-options load_from=CHECKPOINT without --resume.'
 )
 
@@ -50,8 +56,11 @@ def differences(meta: Mapping, checkpoint: Mapping, runner: Runner) -> list[str]
         runner: The runner of the config.
 
     Returns:
-        A line for each setting that differs and says which one is used, and for
-        each state that the checkpoint lacks.
+        A line for each setting that differs, and for each state that the
+        checkpoint lacks.
+
+    Raises:
+        InputError: The checkpoint has the states of another optimizer.
     """
     lines = [
         f'{part}: not in the checkpoint; it starts as in the config'
@@ -62,13 +71,18 @@ def differences(meta: Mapping, checkpoint: Mapping, runner: Runner) -> list[str]
     saved, now = meta.get(SAVED), settings_of(runner)
     if not isinstance(saved, Mapping):
         return lines
+    before, wanted = saved.get(OPTIMIZER), now.get(OPTIMIZER)
+    if before and wanted and before != wanted and 'optimizer' in checkpoint:
+        raise InputError(
+            f'The checkpoint has the states of the optimizer {str(before)[:LONGEST]}, '
+            f'the config {wanted}. {HOW_TO_LEAVE}'
+        )
     for key in sorted(saved.keys() | now.keys(), key=str):
-        if saved.get(key) != now.get(key):
-            loaded = str(key).startswith(LOADED)
-            used = 'the checkpoint' if loaded else 'the config'
+        before = str(saved.get(key, 'not set'))[:LONGEST]
+        if before != now.get(key, 'not set')[:LONGEST]:
             lines.append(
-                f'{key}: {saved.get(key, "not set")} in the checkpoint, '
-                f'{now.get(key, "not set")} in the config; that of {used} is used'
+                f'{key}: {before} in the checkpoint, {now.get(key, "not set")} in the '
+                'config'
             )
     return lines
 
@@ -84,6 +98,7 @@ def report(meta: Mapping, checkpoint: Mapping, runner: Runner, source: str) -> N
                     f'{source} is resumed otherwise than it was trained:',
                     *lines[:SHOWN],
                     *more,
+                    WHICH,
                     HOW_TO_LEAVE,
                 ]
             )

@@ -121,7 +121,7 @@ def test_file_backends_have_no_fallback_either(planted, tmp_path, monkeypatch):
         mmengine_checkpoint, 'get_file_backend', lambda *_, **__: LocalBackend()
     )
     monkeypatch.setattr(LocalBackend, 'get', lambda *_: planted.read_bytes())
-    with pytest.raises(UnsafeCheckpointError, match=r'object \(pathlib\.Path\)'):
+    with pytest.raises(UnsafeCheckpointError, match=r'object \(pathlib'):
         read_by_loader('s3://bucket/planted.pth')
     assert not (tmp_path / 'ran').exists()
 

@@ -9,6 +9,7 @@ from helpers.jobs import TOY, write_config
 from mmengine.config import Config
 
 from mmadaptor.engine import Runner
+from mmadaptor.errors import InputError
 
 SCHEDULE = """
 param_scheduler = [
@@ -45,36 +46,34 @@ def test_as_it_was_trained_nothing_is_said(config):
         (
             'train_cfg.max_epochs',
             4,
-            'train_cfg.max_epochs: 3 in the checkpoint, 4 in the config; that of the '
-            'config is used',
+            'train_cfg.max_epochs: 3 in the checkpoint, 4 in the config',
         ),
         (
             'train_dataloader.batch_size',
             4,
-            'batch_size: 2 in the checkpoint, 4 in the config; that of the config is',
+            'batch_size: 2 in the checkpoint, 4 in the config',
         ),
         (
             'param_scheduler',
             [dict(type='CosineAnnealingLR', T_max=9, by_epoch=True)],
             "param_scheduler.0.type: 'LinearLR' in the checkpoint, 'CosineAnnealingLR' "
-            'in the config; that of the checkpoint is used',
+            'in the config',
         ),
         (
             'optim_wrapper.optimizer.lr',
             0.5,
-            'optim_wrapper.optimizer.lr: 0.01 in the checkpoint, 0.5 in the config; '
-            'that of the checkpoint is used',
+            'optim_wrapper.optimizer.lr: 0.01 in the checkpoint, 0.5 in the config',
         ),
         (
             'optim_wrapper.clip_grad',
             dict(max_norm=1.0),
             'optim_wrapper.clip_grad.max_norm: not set in the checkpoint, 1.0 in the '
-            'config; that of the config is used',
+            'config',
         ),
     ],
     ids=lambda value: value if isinstance(value, str) and len(value) < 30 else '',
 )
-def test_what_differs_is_named_with_what_is_used(key, value, line, config):
+def test_what_differs_is_named(key, value, line, config):
     log = resume(config, **{key: value})
     assert 'epoch_2.pth is resumed otherwise than it was trained:' in log
     assert line in log
@@ -102,3 +101,8 @@ def test_a_checkpoint_without_a_part_is_told(part, config, tmp_path):
     torch.save(content, tmp_path / 'less.pth')
     log = resume(config, load_from=str(tmp_path / 'less.pth'))
     assert f'{part}: not in the checkpoint; it starts as in the config' in log
+
+
+def test_another_optimizer_is_refused(config):
+    with pytest.raises(InputError, match="'AdamW', the config 'SGD'. To train with"):
+        resume(config, **{'optim_wrapper.optimizer.type': 'SGD'})

@@ -125,6 +125,13 @@ def tar(content):
     return buffer.getvalue()
 
 
+def doubling(index):
+    """A pair that holds the value before twice, by the memo."""
+    slot = bytes([0x70 + index])
+    return b'q' + slot + b'h' + slot + b'\x86'
+
+
+DOUBLED = b'N' + b''.join(doubling(i) for i in range(60))
 MKDIR = name('os', 'mkdir')
 HISTORY = name('mmengine.logging.history_buffer', 'HistoryBuffer')
 GETATTR = name('builtins', 'getattr')
@@ -308,10 +315,46 @@ def lying():
             code(call(name('builtins', 'bytearray'), number(1 << 60)))
         ),
         huge_tensor=archive(code(call(name('torch', 'FloatTensor'), number(1 << 45)))),
+        memory_of_a_bytearray=archive(
+            code(call(name('builtins', 'bytearray'), number(5 << 30)))
+        ),
+        counted_bytearray=archive(
+            code(
+                call(
+                    name('collections', 'Counter'),
+                    call(name('builtins', 'bytearray'), number(1 << 30)),
+                )
+            )
+        ),
+        encoded_thirty_times=archive(code(encoded(30))),
+        deep_key=archive(code(b'}N', b'\x85' * 1_000_000, b'Ns')),
+        doubled_key=archive(code(b'}', DOUBLED, b'Ns')),
+        doubled_in_a_set=archive(
+            code(call(name('builtins', 'set'), b']' + DOUBLED + b'a'))
+        ),
+        doubled_is_called=archive(code(DOUBLED, b')R')),
+        doubled_dtype=archive(code(call(name('numpy', 'dtype'), DOUBLED))),
+        doubled_epoch=in_meta('epoch', DOUBLED),
+        doubled_seed=in_meta('seed', DOUBLED),
+        seed_below_zero=saved(whole(meta=dict(epoch=1, iter=2, seed=-1))),
+        huge_iteration=saved(whole(meta=dict(epoch=1, iter=1 << 70, seed=3))),
+        texts_of_no_length=archive(
+            code(
+                RECONSTRUCT,
+                items(
+                    number(1),
+                    items(number(3_000_000_000)),
+                    call(name('numpy', 'dtype'), text('S0'), b'\x89', b'\x88'),
+                    b'\x89',
+                    call(name('builtins', 'bytes')),
+                ),
+                b'b',
+            )
+        ),
         empty_memo=archive(code(b'h\x63')),
         empty_stack=archive(b'\x80\x02R.'),
         deep=archive(code(b'N', b'\x85' * 1_000_000)),
-        doubled=archive(code(b'N', b''.join(doubling(i) for i in range(60)))),
+        doubled=archive(code(DOUBLED)),
         cyclic=archive(code(b']q\x63h\x63a')),
         hidden_items=archive(
             pickle.dumps(whole(state_dict={}), 2)[:-1]
@@ -328,10 +371,19 @@ def lying():
     )
 
 
-def doubling(index):
-    """A pair that holds the value before twice, by the memo."""
-    slot = bytes([0x70 + index])
-    return b'q' + slot + b'h' + slot + b'\x86'
+def encoded(times):
+    """A text that is encoded to twice its length again and again."""
+    parts = EIGHT
+    for _ in range(times):
+        parts = call(name('_codecs', 'encode'), parts, text('hex'))
+    return parts
+
+
+def in_meta(key, value):
+    """A checkpoint of a training whose meta has something planted."""
+    start = pickle.dumps(whole(state_dict={}), 2)[:-1]
+    meta = mapping(**{'epoch': number(1), 'iter': number(2), key: value})
+    return archive(start + text('meta') + meta + b's.')
 
 
 def unchecked_sparse():

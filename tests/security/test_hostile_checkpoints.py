@@ -14,6 +14,7 @@ import torch
 from helpers import hostile
 from helpers.jobs import ROOT, TOY, write_config
 from helpers.toolboxes import tools_of
+from mmengine.config import ConfigDict
 from PIL import Image
 
 from mmadaptor.checkpoints.integrity import _verify, seal
@@ -26,13 +27,12 @@ HERE = pathlib.Path(__file__).parent
 # Files that hold nothing wrong where the readers look.
 READ = {
     'executed_config',
-    'deep',
-    'doubled',
-    'cyclic',
     'hidden_items',
     'meta_is_text',
     'meta_lacks',
     'epoch_is_text',
+    'seed_below_zero',
+    'huge_iteration',
     'hub_is_text',
     'hub_of_numbers',
     'optimizer_is_text',
@@ -157,6 +157,17 @@ def test_every_flipped_bit_of_a_sealed_file_is_detected(small):
             pytest.fail(f'bit {bit} was not detected')
 
 
+def test_a_seal_is_no_pass(tmp_path):
+    """Anyone can write one; what is refused without it is refused with it."""
+    for stem in ('compressed_bomb', 'reduce', 'deep'):
+        files = {**hostile.lying(), **hostile.planted(tmp_path / 'ran')}
+        (tmp_path / 'sealed.pth').write_bytes(files[stem])
+        seal(tmp_path / 'sealed.pth')
+        with pytest.raises(InputError):
+            read_checkpoint(str(tmp_path / 'sealed.pth'))
+    assert not (tmp_path / 'ran').exists()
+
+
 def test_no_flipped_bit_of_another_file_changes_what_is_read(small):
     """Checksums cover the records; of the rest, nothing is read but names."""
     whole, undetected = peek(str(small)), 0
@@ -183,13 +194,19 @@ def test_what_it_reads_is_saved_as_mmengine_does(tmp_path):
         text=np.array(['a', 'bc']),
         number=np.float32(0.5),
         empty=np.zeros((0, 3)),
+        nested=dict(kind=[np.dtype('<f4')], pair=(np.arange(2), 'a')),
+        names=ConfigDict(classes=('a',), skeleton=dict(joint=1)),
     )
     torch.save(content, tmp_path / 'a.pth')
     read = read_checkpoint(str(tmp_path / 'a.pth'))
     for key in ('array', 'text', 'empty'):
         np.testing.assert_array_equal(read[key], content[key])
+        assert type(read[key]) is np.ndarray
         assert read[key].dtype == content[key].dtype
     assert type(read['number']) is np.float32 and read['number'] == 0.5
+    assert read['nested']['kind'] == [np.dtype('<f4')]
+    assert type(read['nested']['pair'][0]) is np.ndarray
+    assert read['names'] == dict(classes=('a',), skeleton=dict(joint=1))
     assert type(read['hub']) is HistoryBuffer and read['hub'].mean() == 1.5
     torch.save(read, tmp_path / 'b.pth')
     assert b'mmadaptor' not in (tmp_path / 'b.pth').read_bytes()

@@ -2,7 +2,7 @@
 """Validation that a stopped run had not finished."""
 
 from mmengine.hooks import CheckpointHook, Hook
-from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 
 from mmadaptor.registry import HOOKS
 
@@ -24,6 +24,8 @@ class MissingValidationHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Validate if that is due and not recorded in the checkpoint."""
         loop = runner.train_loop
+        if not isinstance(loop, EpochBasedTrainLoop | IterBasedTrainLoop):
+            return
         by_epoch = isinstance(loop, EpochBasedTrainLoop)
         done, end = (
             (loop.epoch, loop.max_epochs) if by_epoch else (loop.iter, loop.max_iters)
@@ -40,7 +42,8 @@ class MissingValidationHook(Hook):
         if done >= loop.val_begin and (done % loop.val_interval == 0 or done == end):
             unit = 'epoch' if by_epoch else 'iteration'
             runner.logger.info(
-                f'The validation of {unit} {done} is missing: validating.'
+                f'The validation of {unit} {done} is not recorded in the checkpoint: '
+                'validating first.'
             )
             for hook in runner.hooks:
                 if isinstance(hook, CheckpointHook):

@@ -10,6 +10,7 @@ from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner, find_latest_checkpoint
 from torch.nn.utils import get_total_norm
 
+from mmadaptor.checkpoints.strict import unwrapped
 from mmadaptor.errors import InputError
 from mmadaptor.registry import HOOKS
 
@@ -24,8 +25,8 @@ class NonFiniteHook(Hook):
     With this hook the optimizer leaves such a step out, and the log names the
     iteration and the files of its batch. After several such iterations in a row
     the training stops with an error. A checkpoint with weights, buffers or
-    optimizer states that are not finite is never written, unless they were so
-    when the training started, such as a mask of `-inf`.
+    optimizer states that are not finite is never written, except buffers that were
+    so when the training started, such as a mask of `-inf`.
 
     Costs one pass over the gradients and one synchronization per step, where
     mmengine synchronizes for each logged loss.
@@ -45,18 +46,27 @@ class NonFiniteHook(Hook):
             )
         self.max_skipped = max_skipped
         self.in_a_row = 0
-        self.skipped = False
+        self.skipped = self.named = False
         self.known: set[str] = set()
 
     def before_train(self, runner: Runner) -> None:
-        """Watch the steps of the optimizers."""
+        """Watch the steps of the optimizers.
+
+        Raises:
+            InputError: A weight is not finite before the first step.
+        """
         wrapper = runner.optim_wrapper
-        wrappers = (
-            wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]
-        )
-        for each in wrappers:
-            each.optimizer.register_step_pre_hook(self._skip_if_not_finite)
-        self.known = set(_not_finite(dict(state_dict=runner.model.state_dict())))
+        several = isinstance(wrapper, OptimWrapperDict)
+        for each in wrapper.values() if several else [wrapper]:
+            if not hasattr(each, 'loss_scaler'):  # a scaler skips by itself
+                each.optimizer.register_step_pre_hook(self._skip_if_not_finite)
+        model = unwrapped(runner.model)
+        if bad := _not_finite(dict(model.named_parameters())):
+            raise InputError(
+                f'The training starts from weights that are not finite: {_some(bad)}. '
+                'Use another checkpoint.'
+            )
+        self.known = set(_not_finite(dict(model.named_buffers())))
 
     def _skip_if_not_finite(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
         parameters = [p for group in optimizer.param_groups for p in group['params']]
@@ -80,26 +90,30 @@ class NonFiniteHook(Hook):
                 are not finite either.
         """
         losses = _losses_not_finite(outputs)
-        if not losses and not self.skipped:
-            self.in_a_row = 0
+        skipped, self.skipped = self.skipped, False
+        # Of gradients that are accumulated, a loss may have been named before.
+        named, self.named = self.named, bool(losses) and not skipped
+        if not losses and not skipped:
+            self.named = named
+            if not named:
+                self.in_a_row = 0
+            return
+        if skipped and named and not losses:
             return
         self.in_a_row += 1
-        cause = ', '.join(losses) or 'the gradients'
-        how = 'the step was skipped' if self.skipped else 'no step was skipped'
-        self.skipped = False
+        cause = f'{", ".join(losses)} is' if losses else 'the gradients are'
         message = (
-            f'Iteration {runner.iter + 1}: {cause} not finite; {how}. '
-            f'Its batch: {_files_of(data_batch)}'
+            f'Iteration {runner.iter + 1}: {cause} not finite. '
+            f'{"The step was skipped. " if skipped else ""}'
+            f'Its batch: {_files_of(data_batch)}.'
         )
         runner.logger.warning(message)
         if self.in_a_row > self.max_skipped:
             raise InputError(
-                f'{message}\nThat were {self.in_a_row} iterations in a row, of which '
-                f'NonFiniteHook skips {self.max_skipped}.{_how_to_continue(runner)}'
+                f'{message}\nThis was iteration {self.in_a_row} of these in a row; '
+                f'NonFiniteHook allows {self.max_skipped}.{_how_to_continue(runner)}'
             )
-        self._refuse(
-            runner, dict(state_dict=dict(runner.model.named_buffers())), message
-        )
+        self._refuse(runner, dict(unwrapped(runner.model).named_buffers()), message)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Refuse to save what is not finite.
@@ -107,25 +121,47 @@ class NonFiniteHook(Hook):
         Raises:
             InputError: A weight, buffer or optimizer state is not finite.
         """
-        self._refuse(runner, checkpoint, f'Iteration {runner.iter + 1}')
+        for key in ('state_dict', 'ema_state_dict', 'optimizer'):
+            tensors = dict(_tensors(checkpoint.get(key)))
+            self._refuse(runner, tensors, 'A checkpoint was not saved.')
 
-    def _refuse(self, runner: Runner, checkpoint: Mapping, where: str) -> None:
-        names = [name for name in _not_finite(checkpoint) if name not in self.known]
+    def _refuse(self, runner: Runner, tensors: Mapping, what: str) -> None:
+        # EMAHook's names start with the attribute that has the averaged model.
+        names = [
+            name
+            for name in _not_finite(tensors)
+            if name.removeprefix('module.') not in self.known
+        ]
         if names:
-            more = f' and {len(names) - 1} more' if len(names) > 1 else ''
             raise InputError(
-                f'{where}: not finite: {names[0]}{more}. Nothing was saved.'
+                f'{what} The model or optimizer is not finite: {_some(names)}.'
                 f'{_how_to_continue(runner)}'
             )
+
+
+def _some(names: list[str]) -> str:
+    return f'{names[0]} and {len(names) - 1} more' if len(names) > 1 else names[0]
 
 
 def _finite(tensors: list[torch.Tensor]) -> bool:
     """Return whether all are finite.
 
-    The norm is ten times faster than the exact answer, but overflows from 1e19.
+    The norm is ten times faster than the exact answer, but overflows from 1e19
+    and is not there for every layout and type.
     """
-    fast = bool(torch.isfinite(get_total_norm(tensors)))
-    return fast or all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
+    try:
+        if torch.isfinite(get_total_norm(tensors)):
+            return True
+    except RuntimeError:
+        pass
+    return all(_exactly_finite(tensor) for tensor in tensors)
+
+
+def _exactly_finite(tensor: torch.Tensor) -> bool:
+    values = tensor.coalesce().values() if tensor.is_sparse else tensor
+    if values.element_size() == 1:  # float8
+        values = values.float()
+    return bool(torch.isfinite(values).all())
 
 
 def _losses_not_finite(outputs: Any) -> list[str]:
@@ -147,34 +183,45 @@ def _losses_not_finite(outputs: Any) -> list[str]:
     ]
 
 
-def _not_finite(checkpoint: Mapping) -> Iterator[str]:
-    """Walk the weights and optimizer states of a checkpoint; yield names."""
-    tensors = {
-        f'{key}.{name}': value
-        for key in ('state_dict', 'ema_state_dict', 'optimizer')
-        for name, value in _tensors(checkpoint.get(key))
+def _not_finite(tensors: Mapping[str, torch.Tensor]) -> list[str]:
+    """Return the names of tensors that are not finite."""
+    numbers = {
+        name: value
+        for name, value in tensors.items()
+        if (value.is_floating_point() or value.is_complex()) and value.numel()
     }
-    if tensors and not _finite(list(tensors.values())):
-        yield from (name for name, value in tensors.items() if not _finite([value]))
+    if not numbers or _finite(list(numbers.values())):
+        return []
+    return [name for name, value in numbers.items() if not _exactly_finite(value)]
 
 
 def _tensors(node: Any, name: str = '') -> Iterator[tuple[str, torch.Tensor]]:
     if isinstance(node, torch.Tensor):
-        if node.is_floating_point() and node.numel():
-            yield name, node
+        yield name, node
     elif isinstance(node, Mapping):
         for key, value in node.items():
             yield from _tensors(value, f'{name}.{key}'.lstrip('.'))
 
 
+def _samples(node: Any) -> Iterator[Any]:
+    """Walk the samples of a batch; semi-supervised ones are dicts of lists."""
+    if isinstance(node, Mapping):
+        for value in node.values():
+            yield from _samples(value)
+    elif isinstance(node, list | tuple):
+        for value in node:
+            yield from _samples(value)
+    elif not isinstance(node, torch.Tensor):
+        yield node
+
+
 def _files_of(data_batch: Any) -> str:
     """Return the paths of the images of a batch."""
-    samples = (
-        data_batch.get('data_samples') if isinstance(data_batch, Mapping) else None
-    )
+    batch = data_batch.get('data_samples') if isinstance(data_batch, Mapping) else None
     paths = [
-        str(getattr(sample, 'img_path', None) or getattr(sample, 'img_id', '?'))
-        for sample in samples or ()
+        str(path)
+        for sample in _samples(batch)
+        if (path := getattr(sample, 'img_path', getattr(sample, 'img_id', None)))
     ]
     more = f' and {len(paths) - SHOWN} more' if len(paths) > SHOWN else ''
     return ', '.join(paths[:SHOWN]) + more if paths else 'it names no files'

@@ -11,7 +11,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS
 
 from mmadaptor.engine import NonFiniteHook, Runner
-from mmadaptor.engine.hooks.non_finite_hook import _finite
+from mmadaptor.engine.hooks.non_finite_hook import _files_of, _finite
 from mmadaptor.errors import InputError
 
 
@@ -87,9 +87,9 @@ def test_a_bad_batch_is_skipped_and_named(tmp_path):
     assert all(value.isfinite().all() for value in saved.values())
     assert not torch.equal(saved['layer.weight'], torch.zeros(4, 4))
     log = log_of(tmp_path)
-    assert 'Iteration 3: loss = nan not finite; the step was skipped.' in log
+    assert 'Iteration 3: loss = nan is not finite. The step was skipped.' in log
     assert 'Its batch: image_2.png' in log and 'Its batch: image_5.png' in log
-    assert len(re.findall('the step was skipped', log)) == 4  # twice an epoch
+    assert len(re.findall('The step was skipped', log)) == 4  # twice an epoch
 
 
 def test_without_bad_batches_nothing_changes(tmp_path):
@@ -107,7 +107,7 @@ def test_a_finite_loss_with_a_bad_gradient_is_skipped(tmp_path):
     saved = weights(tmp_path / 'run' / 'epoch_2.pth')
     assert all(value.isfinite().all() for value in saved.values())
     log = log_of(tmp_path)
-    assert 'Iteration 4: the gradients not finite; the step was skipped. ' in log
+    assert 'Iteration 4: the gradients are not finite. The step was skipped. ' in log
     assert 'image_3.png' in log
 
 
@@ -123,7 +123,7 @@ def test_too_many_in_a_row_stop_the_training(tmp_path, allowed):
     runner = runner_of(tmp_path, range(3, 8), max_skipped=allowed)
     pattern = (
         rf'Iteration {4 + allowed}: loss = nan.*image_{3 + allowed}\.png'
-        rf'(?s:.*){allowed + 1} iterations in a row.*There is no checkpoint'
+        rf'(?s:.*)iteration {allowed + 1} of these in a row.*There is no checkpoint'
     )
     with pytest.raises(InputError, match=pattern):
         runner.train()
@@ -145,7 +145,7 @@ def test_the_last_checkpoint_is_named_and_kept(tmp_path):
                 runner.model.ballast[0] = float('inf')
 
     runner.hooks[0].before_train_epoch = spoil
-    pattern = r'state_dict\.ballast\. Nothing was saved\..*run/epoch_1\.pth'
+    pattern = r'A checkpoint was not saved\..*: ballast\..*run/epoch_1\.pth'
     with pytest.raises(InputError, match=pattern):
         runner.train()
     assert sorted(p.name for p in (tmp_path / 'run').glob('*.pth*')) == ['epoch_1.pth']
@@ -170,6 +170,48 @@ def test_a_norm_that_overflows_is_finite():
     assert not big.norm().isfinite() and _finite([big, torch.ones(2)])
     for bad in ('inf', '-inf', 'nan'):
         assert not _finite([big, torch.tensor([1.0, float(bad)])])
+
+
+def test_an_averaged_model_has_its_masks_too(tmp_path):
+    options = {'model': dict(type='NormModel'), 'train_dataloader.batch_size': 2}
+    options['custom_hooks'] = [dict(type='EMAHook')]
+    runner_of(tmp_path, [], options=options).train()
+    saved = torch.load(tmp_path / 'run' / 'epoch_2.pth', weights_only=False)
+    assert not saved['ema_state_dict']['module.mask'].isfinite().any()
+
+
+def test_sparse_gradients_are_looked_at():
+    for value in (1.0, float('nan')):
+        sparse = torch.sparse_coo_tensor([[0, 1]], [value, 1.0], (4,))
+        assert _finite([sparse, torch.ones(2)]) == (value == 1.0)
+
+
+def test_weights_that_are_bad_from_the_start_are_refused(tmp_path):
+    runner = runner_of(tmp_path, [])
+    runner.model.ballast.data[0] = float('nan')
+    runner.model.init_weights = lambda: None
+    with pytest.raises(InputError, match='weights that are not finite: ballast'):
+        runner.train()
+
+
+def test_the_files_of_a_batch_of_any_form():
+    sample = toy.Sample('a.png')
+    for batch in ([sample], dict(sup=[sample], unsup=[sample]), [[sample]]):
+        assert 'a.png' in _files_of(dict(data_samples=batch))
+    for batch in (torch.ones(3), None, 3, [torch.ones(1)]):
+        assert _files_of(dict(data_samples=batch)) == 'it names no files'
+    assert _files_of([1, 2]) == 'it names no files'
+
+
+@pytest.mark.parametrize('bad', [0, 3])
+def test_accumulated_gradients_name_the_batch_that_was_bad(tmp_path, bad):
+    options = {'optim_wrapper.accumulative_counts': 4, 'train_cfg.max_epochs': 1}
+    runner = runner_of(tmp_path, [bad], options=options, max_skipped=1)
+    runner.train()
+    log = log_of(tmp_path)
+    assert f'Iteration {bad + 1}: loss = nan is not finite.' in log
+    assert log.count('not finite') == 1
+    assert f'Its batch: image_{bad}.png' in log
 
 
 def test_its_argument_is_checked():
