@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A model and a dataset that need mmengine alone, for jobs in subprocesses."""
 
+import json
 import os
+import pathlib
 import random
 import signal
 import time
@@ -144,3 +146,31 @@ class SlowHook(Hook):
 
     def after_val_iter(self, runner, **kwargs):
         time.sleep(0.05)
+
+
+@HOOKS.register_module()
+class MemoryHook(Hook):
+    """Writes the resident memory after every hundred iterations, in bytes."""
+
+    def __init__(self):
+        self.resident = {}
+
+    def after_train_iter(self, runner, **kwargs):
+        if (runner.iter + 1) % 100 == 0:
+            pages = int(pathlib.Path('/proc/self/statm').read_text().split()[1])
+            self.resident[runner.iter + 1] = pages * os.sysconf('SC_PAGE_SIZE')
+
+    def after_train(self, runner):
+        path = pathlib.Path(runner.work_dir, 'memory.json')
+        path.write_text(json.dumps(self.resident))
+
+
+@HOOKS.register_module()
+class LeakHook(Hook):
+    """Keeps 8 KiB of each iteration."""
+
+    def __init__(self):
+        self.kept = []
+
+    def after_train_iter(self, runner, **kwargs):
+        self.kept.append(bytes([runner.iter % 256]) * 8192)
