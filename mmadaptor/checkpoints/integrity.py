@@ -13,6 +13,7 @@ import re
 import zipfile
 import zlib
 from pathlib import Path
+from typing import IO
 
 from mmadaptor.errors import DamagedFileError
 
@@ -43,14 +44,21 @@ def _sha256(path: str | Path, length: int) -> bytes:
     return total.hexdigest().encode()
 
 
+def is_zip(file: IO[bytes]) -> bool:
+    """Return whether torch reads an open file as a zip file: by its first bytes."""
+    file.seek(0)
+    return file.read(4) == b'PK\x03\x04'
+
+
 def seal(path: str | Path) -> None:
     """Add the digest to a file that `torch.save` wrote.
 
     Args:
         path: The file; one that is not a zip file is left as it is.
     """
-    if not zipfile.is_zipfile(path):
-        return
+    with open(path, 'rb') as file:
+        if not is_zip(file):
+            return
     with zipfile.ZipFile(path, 'a') as file:
         file.comment = MARK + b'0' * 64
     length = os.path.getsize(path) - 64
@@ -78,14 +86,14 @@ def verify(path: str | Path) -> None:
 @functools.lru_cache(maxsize=64)
 def _verify(path: str, inode: int, size: int, modified: int) -> None:
     with open(path, 'rb') as file:
-        starts_as_zip = file.read(4) == b'PK\x03\x04'
+        zipped = is_zip(file)
         file.seek(max(size - SEALED, 0))
         end = file.read()
     # Damage to one of both marks leaves the other.
-    sealed = end.startswith(MARK) or (starts_as_zip and SEAL.fullmatch(end[-64:]))
+    sealed = end.startswith(MARK) or (zipped and SEAL.fullmatch(end[-64:]))
     if sealed and _sha256(path, size - 64) != end[-64:]:
         raise DamagedFileError(_sentence(path, 'its SHA-256 is another'))
-    if starts_as_zip:
+    if zipped:
         _check_records(path, size, not sealed)
 
 

@@ -10,7 +10,6 @@ import errno
 import os
 import pickle
 import re
-import zipfile
 from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlparse
@@ -109,16 +108,14 @@ def read_file(
     with _errors_of(name), allowed_objects(), sparse:
         if is_path:
             verify(file)
-            with open(file, 'rb') as opened:
-                check_opcodes(opened)
-        else:
-            check_opcodes(file)
+        with open(file, 'rb') if is_path else contextlib.nullcontext(file) as opened:
+            zipped = check_opcodes(opened)
         content = torch.load(
             file,
             map_location=map_location,
             weights_only=True,
             # Files of torch before 1.6 are not zip files and cannot be mapped.
-            mmap=mmap and zipfile.is_zipfile(file),
+            mmap=mmap and zipped,
         )
         content = plain(content)
     if 'state_dict' in _as_dict(content, name):
@@ -200,11 +197,7 @@ def _as_dict(content: Any, source: str) -> dict:
             f'{source}: expected a dict of weights, got {type(content).__name__}.'
         )
     # A file can give an OrderedDict attributes that hide its methods.
-    if (
-        hidden := vars(content).keys() - {'_metadata'}
-        if hasattr(content, '__dict__')
-        else ()
-    ):
+    if hidden := set(getattr(content, '__dict__', ())) - {'_metadata'}:
         raise DamagedFileError(f'{source}: its dict has the attribute {min(hidden)!r}.')
     return content
 

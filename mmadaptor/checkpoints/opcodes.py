@@ -16,14 +16,18 @@ from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from dataclasses import dataclass, field
 from typing import IO, Any
 
-from .allowed import ALLOWED
+import torch
+
+from .allowed import name_of
+from .integrity import is_zip
 
 DEPTH = 100
 SIZE = 10_000_000  # objects; a shared one counts wherever it is used
 KEY_SIZE = 100
 PICKLES = 5  # in torch's format before 1.6
 REBUILD = 'torch._utils._rebuild_'
-# What a file may call: how tensors are made, plain objects, and the stand-ins.
+# What a file may call besides torch's list of safe globals: how tensors are made, and
+# plain objects.
 CALLED = {
     'collections.OrderedDict',
     'collections.Counter',
@@ -39,7 +43,6 @@ CALLED = {
     'builtins.bytearray',
     'builtins.complex',
     'builtins.set',
-    *(name for _, name in ALLOWED),
 }
 # Their results may be keys of a dict.
 KEYS = ('torch.device', 'torch.Size', '_codecs.encode', 'builtins.complex')
@@ -75,27 +78,28 @@ def refuse(what: str) -> None:
 class _Scan:
     """Reads one pickle, by a method for each opcode that changes the stack."""
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: IO[bytes], called: set[str]) -> None:
+        self.called = called
         self.stack: list[_Node] = []
         self.memo: dict[int, _Node] = {}
         for opcode, argument, _ in pickletools.genops(file):
             name = opcode.name
             if name in LITERALS:
-                self.literal(name, argument)
+                self._literal(name, argument)
             elif name in CONTAINERS:
                 self.stack.append(_Node(CONTAINERS[name]))
-            elif step := getattr(self, f'on_{name.lower()}', None):
+            elif step := getattr(self, f'_on_{name.lower()}', None):
                 step(argument)
             else:
                 refuse(f'the opcode {name} of pickle, which torch.save does not write')
 
-    def literal(self, name: str, argument: Any) -> None:
+    def _literal(self, name: str, argument: Any) -> None:
         text = isinstance(argument, str)
         value = argument if text and len(argument) < 99 else None
         kind = 'text' if text else 'tuple' if name == 'EMPTY_TUPLE' else 'number'
         self.stack.append(_Node(kind, value, is_key=True))
 
-    def hold(self, node: _Node, parts: list[_Node]) -> None:
+    def _hold(self, node: _Node, parts: list[_Node]) -> None:
         """Let an object hold others."""
         if node.held or any(part is node for part in parts):
             refuse('an object that holds itself')
@@ -109,7 +113,7 @@ class _Scan:
         if node.size > SIZE:
             refuse(f'more than {SIZE} objects')
 
-    def pop_to_mark(self) -> list[_Node]:
+    def _pop_to_mark(self) -> list[_Node]:
         at = len(self.stack) - 1
         while self.stack[at] is not MARK:
             at -= 1
@@ -117,78 +121,78 @@ class _Scan:
         del self.stack[at:]
         return parts
 
-    def make_tuple(self, parts: list[_Node]) -> None:
+    def _make_tuple(self, parts: list[_Node]) -> None:
         node = _Node('tuple', parts=parts if len(parts) < 9 else [])
-        self.hold(node, parts)
+        self._hold(node, parts)
         node.is_key = node.holds_keys and node.size <= KEY_SIZE
         self.stack.append(node)
 
-    def on_proto(self, version: int) -> None:
+    def _on_proto(self, version: int) -> None:
         if version != 2:
             refuse(f'a pickle of protocol {version}; torch.save writes protocol 2')
 
-    def on_stop(self, _: None) -> None:
+    def _on_stop(self, _: None) -> None:
         pass
 
-    def on_mark(self, _: None) -> None:
+    def _on_mark(self, _: None) -> None:
         self.stack.append(MARK)
 
-    def on_binput(self, index: int) -> None:
+    def _on_binput(self, index: int) -> None:
         self.memo[index] = self.stack[-1]
 
-    def on_binget(self, index: int) -> None:
+    def _on_binget(self, index: int) -> None:
         self.stack.append(self.memo[index])
 
-    on_long_binput, on_long_binget = on_binput, on_binget
+    _on_long_binput, _on_long_binget = _on_binput, _on_binget
 
-    def on_tuple(self, _: None) -> None:
-        self.make_tuple(self.pop_to_mark())
+    def _on_tuple(self, _: None) -> None:
+        self._make_tuple(self._pop_to_mark())
 
-    def on_tuple1(self, _: None) -> None:
-        self.make_tuple([self.stack.pop()])
+    def _on_tuple1(self, _: None) -> None:
+        self._make_tuple([self.stack.pop()])
 
-    def on_tuple2(self, _: None) -> None:
-        self.make_tuple([self.stack.pop() for _ in range(2)][::-1])
+    def _on_tuple2(self, _: None) -> None:
+        self._make_tuple([self.stack.pop() for _ in range(2)][::-1])
 
-    def on_tuple3(self, _: None) -> None:
-        self.make_tuple([self.stack.pop() for _ in range(3)][::-1])
+    def _on_tuple3(self, _: None) -> None:
+        self._make_tuple([self.stack.pop() for _ in range(3)][::-1])
 
-    def on_append(self, _: None) -> None:
+    def _on_append(self, _: None) -> None:
         item = self.stack.pop()
-        self.hold(self.stack[-1], [item])
+        self._hold(self.stack[-1], [item])
 
-    def on_appends(self, _: None) -> None:
-        items = self.pop_to_mark()
-        self.hold(self.stack[-1], items)
+    def _on_appends(self, _: None) -> None:
+        items = self._pop_to_mark()
+        self._hold(self.stack[-1], items)
 
-    def on_setitem(self, _: None) -> None:
+    def _on_setitem(self, _: None) -> None:
         value, key = self.stack.pop(), self.stack.pop()
-        self.set_items([key, value])
+        self._set_items([key, value])
 
-    def on_setitems(self, _: None) -> None:
-        self.set_items(self.pop_to_mark())
+    def _on_setitems(self, _: None) -> None:
+        self._set_items(self._pop_to_mark())
 
-    def set_items(self, items: list[_Node]) -> None:
+    def _set_items(self, items: list[_Node]) -> None:
         if not all(key.is_key for key in items[::2]):
             refuse('a dict whose keys are no texts or numbers')
-        self.hold(self.stack[-1], items)
+        self._hold(self.stack[-1], items)
 
-    def on_global(self, argument: str) -> None:
+    def _on_global(self, argument: str) -> None:
         module, _, name = argument.partition(' ')
         module, name = NAME_MAPPING.get(
             (module, name), (IMPORT_MAPPING.get(module, module), name)
         )
         self.stack.append(_Node('global', f'{module}.{name}'))
 
-    def on_reduce(self, _: None) -> None:
+    def _on_reduce(self, _: None) -> None:
         arguments, function = self.stack.pop(), self.stack.pop()
-        self.call(function, arguments)
+        self._call(function, arguments)
 
-    on_newobj = on_reduce
+    _on_newobj = _on_reduce
 
-    def call(self, function: _Node, arguments: _Node) -> None:
+    def _call(self, function: _Node, arguments: _Node) -> None:
         name = function.value if function.kind == 'global' else 'a.call'
-        if name not in CALLED or arguments.kind != 'tuple':
+        if name not in self.called or arguments.kind != 'tuple':
             raise pickle.UnpicklingError(f'GLOBAL {name} was not an allowed global')
         first, last = (*arguments.parts[:1], *arguments.parts[-1:]) or (None, None)
         fits = {
@@ -202,40 +206,46 @@ class _Scan:
         if not fits.get(name, True):
             refuse(f'a call of {name} with other arguments than torch.save writes')
         node = _Node('called', name)
-        self.hold(node, [arguments])
+        self._hold(node, [arguments])
         node.is_key = node.size <= KEY_SIZE and (
             name in KEYS or name.endswith('.scalar')
         )
         self.stack.append(node)
 
-    def on_build(self, _: None) -> None:
+    def _on_build(self, _: None) -> None:
         state = self.stack.pop()
-        self.hold(self.stack[-1], [state])
+        self._hold(self.stack[-1], [state])
 
-    def on_binpersid(self, _: None) -> None:
+    def _on_binpersid(self, _: None) -> None:
         node = _Node('called', 'storage')
-        self.hold(node, [self.stack.pop()])
+        self._hold(node, [self.stack.pop()])
         self.stack.append(node)
 
 
-def check_opcodes(file: IO[bytes]) -> None:
-    """Check every pickle of a checkpoint.
+def check_opcodes(file: IO[bytes]) -> bool:
+    """Check every pickle of a checkpoint, within :func:`.allowed_objects`.
 
     Args:
         file: The open file; it is read from its start, and is there afterwards.
 
+    Returns:
+        Whether it is a zip file.
+
     Raises:
         pickle.UnpicklingError: It holds what `torch.save` does not write.
     """
+    called = CALLED | {name_of(e) for e in torch.serialization.get_safe_globals()}
+    zipped = is_zip(file)
     file.seek(0)
-    if zipfile.is_zipfile(file):
+    if zipped:
         with zipfile.ZipFile(file) as archive:
-            for name in archive.namelist():
-                if name.endswith('data.pkl'):
-                    with archive.open(name) as record:
-                        _Scan(record)
+            # Of two records of a name, and of names in other cases, torch takes any.
+            for record in archive.infolist():
+                if record.filename.lower().endswith('data.pkl'):
+                    with archive.open(record) as opened:
+                        _Scan(opened, called)
     else:
-        file.seek(0)
         for _ in range(PICKLES):
-            _Scan(file)
+            _Scan(file, called)
     file.seek(0)
+    return zipped

@@ -26,19 +26,13 @@ class MissingValidationHook(Hook):
         loop = runner.train_loop
         if not isinstance(loop, EpochBasedTrainLoop | IterBasedTrainLoop):
             return
-        by_epoch = isinstance(loop, EpochBasedTrainLoop)
-        done, end = (
-            (loop.epoch, loop.max_epochs) if by_epoch else (loop.iter, loop.max_iters)
-        )
-        recorded = runner.message_hub.runtime_info.get(VALIDATED)
-        if (
-            not done
-            or not runner._resume
-            or runner.val_loop is None
-            or recorded == done
-        ):
+        done = _done(runner)
+        recorded = runner.message_hub.runtime_info.get(VALIDATED) == done
+        if not (done and runner._resume and runner.val_loop) or recorded:
             return
         loop._decide_current_val_interval()
+        by_epoch = isinstance(loop, EpochBasedTrainLoop)
+        end = loop.max_epochs if by_epoch else loop.max_iters
         if done >= loop.val_begin and (done % loop.val_interval == 0 or done == end):
             unit = 'epoch' if by_epoch else 'iteration'
             runner.logger.info(
@@ -54,9 +48,11 @@ class MissingValidationHook(Hook):
 
     def before_val(self, runner: Runner) -> None:
         """Record the validation for checkpoints that are saved after it."""
-        loop = runner._train_loop
-        if isinstance(loop, BaseLoop):
-            by_epoch = isinstance(loop, EpochBasedTrainLoop)
-            runner.message_hub.update_info(
-                VALIDATED, loop.epoch if by_epoch else loop.iter
-            )
+        if isinstance(runner._train_loop, BaseLoop):
+            runner.message_hub.update_info(VALIDATED, _done(runner))
+
+
+def _done(runner: Runner) -> int:
+    """Return the number of epochs, or of iterations, that are done."""
+    by_epoch = isinstance(runner.train_loop, EpochBasedTrainLoop)
+    return runner.epoch if by_epoch else runner.iter

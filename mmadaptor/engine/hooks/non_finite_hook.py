@@ -2,6 +2,7 @@
 """Guard against losses, gradients and weights that are not finite."""
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -46,7 +47,7 @@ class NonFiniteHook(Hook):
             )
         self.max_skipped = max_skipped
         self.in_a_row = 0
-        self.skipped = self.named = False
+        self.skipped = self.stepped = self.named = False
         self.known: set[str] = set()
 
     def before_train(self, runner: Runner) -> None:
@@ -58,8 +59,9 @@ class NonFiniteHook(Hook):
         wrapper = runner.optim_wrapper
         several = isinstance(wrapper, OptimWrapperDict)
         for each in wrapper.values() if several else [wrapper]:
-            if not hasattr(each, 'loss_scaler'):  # a scaler skips by itself
-                each.optimizer.register_step_pre_hook(self._skip_if_not_finite)
+            # A gradient scaler skips by itself.
+            look = not hasattr(each, 'loss_scaler')
+            each.optimizer.register_step_pre_hook(partial(self._before_step, look=look))
         model = unwrapped(runner.model)
         if bad := _not_finite(dict(model.named_parameters())):
             raise InputError(
@@ -68,11 +70,14 @@ class NonFiniteHook(Hook):
             )
         self.known = set(_not_finite(dict(model.named_buffers())))
 
-    def _skip_if_not_finite(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    def _before_step(
+        self, optimizer: torch.optim.Optimizer, *_: Any, look: bool
+    ) -> None:
         parameters = [p for group in optimizer.param_groups for p in group['params']]
         gradients = [p.grad for p in parameters if p.grad is not None]
-        if gradients and not _finite(gradients):
-            self.skipped = True
+        self.stepped = not (look and gradients) or _finite(gradients)
+        self.skipped = not self.stepped
+        if self.skipped:
             for parameter in parameters:
                 parameter.grad = None  # an optimizer passes over it
 
@@ -90,22 +95,24 @@ class NonFiniteHook(Hook):
                 are not finite either.
         """
         losses = _losses_not_finite(outputs)
-        skipped, self.skipped = self.skipped, False
+        skipped, stepped = self.skipped, self.stepped
+        self.skipped = self.stepped = False
         # Of gradients that are accumulated, a loss may have been named before.
-        named, self.named = self.named, bool(losses) and not skipped
-        if not losses and not skipped:
-            self.named = named
-            if not named:
-                self.in_a_row = 0
-            return
-        if skipped and named and not losses:
-            return
+        bad = bool(losses) or (skipped and not self.named)
+        self.named = not (skipped or stepped) and (self.named or bool(losses))
+        if bad:
+            self._count(runner, losses, skipped, _files_of(data_batch))
+        elif stepped:
+            self.in_a_row = 0
+
+    def _count(
+        self, runner: Runner, losses: list[str], skipped: bool, files: str
+    ) -> None:
         self.in_a_row += 1
         cause = f'{", ".join(losses)} is' if losses else 'the gradients are'
         message = (
             f'Iteration {runner.iter + 1}: {cause} not finite. '
-            f'{"The step was skipped. " if skipped else ""}'
-            f'Its batch: {_files_of(data_batch)}.'
+            f'{"The step was skipped. " if skipped else ""}Its batch: {files}.'
         )
         runner.logger.warning(message)
         if self.in_a_row > self.max_skipped:
@@ -231,6 +238,6 @@ def _how_to_continue(runner: Runner) -> str:
     last = find_latest_checkpoint(runner.work_dir)
     saved = f'The last checkpoint is {last}: ' if last else 'There is no checkpoint: '
     return (
-        f' {saved}check the files named above, lower the learning rate or clip the '
-        f'gradients, then {"resume" if last else "start again"}.'
+        f' {saved}check the files that the log names, lower the learning rate or clip '
+        f'the gradients, then {"resume" if last else "start again"}.'
     )

@@ -8,7 +8,8 @@ import torch
 from helpers import toy
 from helpers.jobs import TOY, write_config
 from mmengine.config import Config
-from mmengine.registry import DATASETS, MODELS
+from mmengine.optim import OptimWrapper
+from mmengine.registry import DATASETS, MODELS, OPTIM_WRAPPERS
 
 from mmadaptor.engine import NonFiniteHook, Runner
 from mmadaptor.engine.hooks.non_finite_hook import _files_of, _finite
@@ -212,6 +213,27 @@ def test_accumulated_gradients_name_the_batch_that_was_bad(tmp_path, bad):
     assert f'Iteration {bad + 1}: loss = nan is not finite.' in log
     assert log.count('not finite') == 1
     assert f'Its batch: image_{bad}.png' in log
+
+
+@OPTIM_WRAPPERS.register_module()
+class ScaledOptimWrapper(OptimWrapper):
+    """As mmengine's with a gradient scaler: it leaves out steps by itself."""
+
+    loss_scaler = None
+
+    def update_params(self, loss, *args, **kwargs):
+        if loss.isfinite():
+            super().update_params(loss, *args, **kwargs)
+
+
+def test_with_a_scaler_single_bad_losses_do_not_add_up(tmp_path):
+    options = {'optim_wrapper.type': 'ScaledOptimWrapper'}
+    runner_of(tmp_path, [1, 3, 5], options=options, max_skipped=1).train()
+    log = log_of(tmp_path)
+    assert log.count('loss = nan is not finite. Its batch: ') == 6
+    with pytest.raises(InputError, match='iteration 2 of these in a row'):
+        (tmp_path / 'row').mkdir()
+        runner_of(tmp_path / 'row', [1, 2], options=options, max_skipped=1).train()
 
 
 def test_its_argument_is_checked():

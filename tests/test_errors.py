@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sentences for what the user can mend."""
+
+import errno
+import os
+
+import pytest
+
+from mmadaptor.errors import (
+    CheckpointWriteError,
+    InputError,
+    disk_error_of,
+    how_to_install,
+    message_of,
+)
+
+
+@pytest.mark.parametrize('code', [errno.ENOSPC, errno.EFBIG, errno.EROFS])
+def test_a_disk_that_cannot_be_written(code):
+    error = disk_error_of(OSError(code, os.strerror(code), 'run/log.txt'))
+    assert isinstance(error, CheckpointWriteError)
+    assert str(error).startswith(f'run/log.txt: {os.strerror(code)}. ')
+    assert disk_error_of(OSError(code, 'full')).args[0].startswith('The disk: full')
+
+
+def test_other_errors_of_the_system_are_left_alone():
+    assert disk_error_of(OSError(errno.ENOENT, 'none')) is None
+
+
+def test_the_traceback_of_a_data_worker_is_left_out():
+    error = InputError('Caught in worker 0:\nInputError: the message')
+    assert message_of(error) == 'the message'
+    assert message_of(InputError('the message')) == 'the message'
+
+
+def test_what_to_install():
+    assert how_to_install(None) == how_to_install('numpy') == ''
