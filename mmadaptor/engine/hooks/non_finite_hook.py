@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Guard against losses, gradients and weights that are not finite."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -9,7 +10,6 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner, find_latest_checkpoint
-from torch.nn.utils import get_total_norm
 
 from mmadaptor.checkpoints.strict import unwrapped
 from mmadaptor.errors import InputError
@@ -150,21 +150,35 @@ def _some(names: list[str]) -> str:
     return f'{names[0]} and {len(names) - 1} more' if len(names) > 1 else names[0]
 
 
-def _finite(tensors: list[torch.Tensor]) -> bool:
-    """Return whether all are finite.
+def _finite(gradients: list[torch.Tensor]) -> bool:
+    """Return whether all gradients are finite.
 
-    The norm is ten times faster than the exact answer, but overflows from 1e19
-    and is not there for every layout and type.
+    By the kernel of torch's gradient scalers with a scale of 1, which takes less
+    than half the time of a norm. It is not there for every layout and type.
     """
+    groups = defaultdict(list)
+    for gradient in gradients:
+        groups[gradient.device, gradient.dtype].append(gradient)
     try:
-        if torch.isfinite(get_total_norm(tensors)):
-            return True
+        return not any(
+            _any_not_finite(group, device) for (device, _), group in groups.items()
+        )
     except RuntimeError:
-        pass
-    return all(_exactly_finite(tensor) for tensor in tensors)
+        return all(_exactly_finite(gradient) for gradient in gradients)
+
+
+@torch.no_grad()
+def _any_not_finite(gradients: list[torch.Tensor], device: torch.device) -> bool:
+    found = torch.zeros(1, device=device)
+    torch._amp_foreach_non_finite_check_and_unscale_(
+        gradients, found, torch.ones(1, device=device)
+    )
+    return bool(found)
 
 
 def _exactly_finite(tensor: torch.Tensor) -> bool:
+    if not (tensor.is_floating_point() or tensor.is_complex()):
+        return True
     values = tensor.coalesce().values() if tensor.is_sparse else tensor
     if values.element_size() == 1:  # float8
         values = values.float()
@@ -192,14 +206,7 @@ def _losses_not_finite(outputs: Any) -> list[str]:
 
 def _not_finite(tensors: Mapping[str, torch.Tensor]) -> list[str]:
     """Return the names of tensors that are not finite."""
-    numbers = {
-        name: value
-        for name, value in tensors.items()
-        if (value.is_floating_point() or value.is_complex()) and value.numel()
-    }
-    if not numbers or _finite(list(numbers.values())):
-        return []
-    return [name for name, value in numbers.items() if not _exactly_finite(value)]
+    return [name for name, value in tensors.items() if not _exactly_finite(value)]
 
 
 def _tensors(node: Any, name: str = '') -> Iterator[tuple[str, torch.Tensor]]:
