@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Damage in checkpoint files, found before their content is used.
 
-torch does not look at the checksums of its zip files, so a flipped bit becomes
-another weight. What mmadaptor writes ends with a SHA-256 of all that is before,
-as the comment of the zip file, which every reader of torch skips.
+torch does not look at the checksums of its zip files, and safetensors have none,
+so a flipped bit becomes another weight. What mmadaptor writes holds a SHA-256 of
+all of its other bytes: at the end, as the comment of a zip file, or in the metadata
+of safetensors. Other readers pass over both.
 """
 
 import functools
@@ -19,8 +20,10 @@ from mmadaptor.errors import DamagedFileError
 
 MARK = b'mmadaptor sha256 '
 SEAL = re.compile(rb'[0-9a-f]{64}')
-SEALED = len(MARK) + 64  # bytes at the end of the file
+SEALED = len(MARK) + 64  # bytes
+NO_DIGEST = MARK.decode() + '0' * 64
 CHUNK = 1 << 22
+LONGEST_HEADER = 100_000_000  # that safetensors reads
 FOLDER = 0x10  # the flag of a folder among a record's attributes
 # What zipfile raises on damaged, encrypted and oddly compressed files.
 UNREADABLE = (
@@ -34,13 +37,16 @@ UNREADABLE = (
 BOMB = 100  # the ratio of sizes at which a compressed file is refused
 
 
-def _sha256(path: str | Path, length: int) -> bytes:
-    """Hash the first bytes of a file."""
+def _sha256(path: str | Path, place: int) -> bytes:
+    """Hash all of a file except the 64 bytes of the digest at `place`."""
     total = hashlib.sha256()
     with open(path, 'rb') as file:
-        while length > 0 and (chunk := file.read(min(CHUNK, length))):
+        while place > 0 and (chunk := file.read(min(CHUNK, place))):
             total.update(chunk)
-            length -= len(chunk)
+            place -= len(chunk)
+        file.seek(64, os.SEEK_CUR)
+        while chunk := file.read(CHUNK):
+            total.update(chunk)
     return total.hexdigest().encode()
 
 
@@ -50,28 +56,48 @@ def is_zip(file: IO[bytes]) -> bool:
     return file.read(4) == b'PK\x03\x04'
 
 
+def is_safetensors(file: IO[bytes]) -> bool:
+    """Return whether an open file has the beginning of safetensors."""
+    file.seek(0)
+    start = file.read(9)
+    return start[8:] == b'{' and not start.startswith((b'PK', b'\x80'))
+
+
+def _place_in_header(file: IO[bytes]) -> int | None:
+    """Return where the header of open safetensors has its digest, if it has one."""
+    if not is_safetensors(file):
+        return None
+    file.seek(0)
+    length = int.from_bytes(file.read(8), 'little')
+    found = re.search(MARK + b'.{64}', file.read(min(length, LONGEST_HEADER)))
+    return None if found is None else 8 + found.end() - 64
+
+
 def seal(path: str | Path) -> None:
-    """Add the digest to a file that `torch.save` wrote.
+    """Add the digest to a file that `torch.save` or safetensors wrote.
 
     Args:
-        path: The file; one that is not a zip file is left as it is.
+        path: The file. Safetensors have `NO_DIGEST` in their metadata. A file of
+            another format is left as it is.
     """
     with open(path, 'rb') as file:
-        if not is_zip(file):
-            return
-    with zipfile.ZipFile(path, 'a') as file:
-        file.comment = MARK + b'0' * 64
-    length = os.path.getsize(path) - 64
-    digest = _sha256(path, length)
-    with open(path, 'r+b') as file:
-        file.seek(length)
-        file.write(digest)
+        zipped, place = is_zip(file), _place_in_header(file)
+    if zipped:
+        with zipfile.ZipFile(path, 'a') as archive:
+            archive.comment = NO_DIGEST.encode()
+        place = os.path.getsize(path) - 64
+    if place is not None:
+        digest = _sha256(path, place)
+        with open(path, 'r+b') as file:
+            file.seek(place)
+            file.write(digest)
 
 
 def verify(path: str | Path) -> None:
     """Check the digest of a file, or the checksums if it was written by others.
 
-    A file in torch's format before 1.6 has neither and is not checked.
+    A file in torch's format before 1.6 has neither and is not checked, nor are
+    safetensors of others.
 
     Args:
         path: The file. Reading it twice costs once.
@@ -86,15 +112,18 @@ def verify(path: str | Path) -> None:
 @functools.lru_cache(maxsize=64)
 def _verify(path: str, inode: int, size: int, modified: int) -> None:
     with open(path, 'rb') as file:
-        zipped = is_zip(file)
+        zipped, place = is_zip(file), _place_in_header(file)
         file.seek(max(size - SEALED, 0))
         end = file.read()
-    # Damage to one of both marks leaves the other.
-    sealed = end.startswith(MARK) or (zipped and SEAL.fullmatch(end[-64:]))
-    if sealed and _sha256(path, size - 64) != end[-64:]:
-        raise DamagedFileError(_sentence(path, 'its SHA-256 is another'))
+        # Damage to one of both marks leaves the other.
+        if end.startswith(MARK) or (zipped and SEAL.fullmatch(end[-64:])):
+            place = size - 64
+        if place is not None:
+            file.seek(place)
+            if _sha256(path, place) != file.read(64):
+                raise DamagedFileError(_sentence(path, 'its SHA-256 is another'))
     if zipped:
-        _check_records(path, size, not sealed)
+        _check_records(path, size, place is None)
 
 
 def _check_records(path: str, size: int, checksums: bool) -> None:

@@ -21,8 +21,9 @@ from mmengine.runner.checkpoint import CheckpointLoader
 from mmadaptor.errors import DamagedFileError, InputError, UnsafeCheckpointError
 
 from .allowed import allowed_objects, plain
-from .integrity import verify
+from .integrity import is_safetensors, verify
 from .opcodes import check_opcodes
+from .safetensors_file import read_safetensors
 
 # The functions of mmengine that all of its loaders call to read a file.
 READERS = ('_safe_torch_load', 'load_url')
@@ -78,7 +79,8 @@ def read_file(
     """Read a checkpoint: check it for damage, then take weights only.
 
     Tensors, plain containers and the objects of :mod:`.allowed` are read.
-    Everything else is refused.
+    Everything else is refused. Safetensors are read by their content, whatever
+    the name of the file.
 
     Args:
         file: A path, or an open binary file, which is not checked for damage.
@@ -109,15 +111,15 @@ def read_file(
         if is_path:
             verify(file)
         with open(file, 'rb') if is_path else contextlib.nullcontext(file) as opened:
-            zipped = check_opcodes(opened)
-        content = torch.load(
-            file,
-            map_location=map_location,
-            weights_only=True,
+            tensors_only = is_path and is_safetensors(opened)
+            zipped = not tensors_only and check_opcodes(opened)
+        if tensors_only:
+            content = read_safetensors(file, map_location)
+        else:
             # Files of torch before 1.6 are not zip files and cannot be mapped.
-            mmap=mmap and zipped,
-        )
-        content = plain(content)
+            use_mmap = mmap and zipped
+            content = torch.load(file, map_location, weights_only=True, mmap=use_mmap)
+            content = plain(content)
     if 'state_dict' in _as_dict(content, name):
         weights_of(content, name)
     return content

@@ -7,10 +7,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 
 from mmadaptor.errors import CheckpointWriteError
 
 from .integrity import seal
+from .safetensors_file import SUFFIX, write_safetensors
 
 
 @contextmanager
@@ -65,14 +67,19 @@ def save(content: dict, path: str | Path) -> None:
 
     Args:
         content: What it holds.
-        path: The file.
+        path: The file. One that ends with `.safetensors` has that format.
 
     Raises:
+        InputError: The content is more than safetensors can hold.
         CheckpointWriteError: The disk is full or cannot be written.
     """
     with replace_when_written(path) as part:
         try:
-            torch.save(content, part)
+            if str(path).endswith(SUFFIX):
+                write_safetensors(content, part)
+            else:
+                torch.save(content, part)
             seal(part)
-        except RuntimeError as error:  # torch's writer, on a full disk
+        # The writers of torch and safetensors, on a full disk.
+        except (RuntimeError, SafetensorError) as error:
             raise OSError(str(error)) from error

@@ -13,6 +13,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 from mmadaptor.checkpoints.adaptor_only import base_state, digest
+from mmadaptor.checkpoints.loading import read_checkpoint
 from mmadaptor.engine import Runner
 from mmadaptor.engine.hooks.adaptor_checkpoint_hook import _with_a_file
 from mmadaptor.errors import InputError
@@ -396,8 +397,9 @@ def test_the_tools_train_and_test_it(root, tmp_path, monkeypatch, capsys):
     )
 
 
+@pytest.mark.parametrize('name', ['whole.pth', 'whole.safetensors'])
 def test_merged_with_the_base_it_is_a_checkpoint_like_any(
-    root, tuned, tmp_path, monkeypatch, capsys
+    root, tuned, tmp_path, monkeypatch, capsys, name
 ):
     cfg = config(root, tmp_path, **TUNED)
     cfg.dump(tmp_path / 'config.py')
@@ -415,7 +417,7 @@ def test_merged_with_the_base_it_is_a_checkpoint_like_any(
             'merge',
             str(tmp_path / 'config.py'),
             str(root / 'tuned' / 'epoch_1.pth'),
-            str(tmp_path / 'whole.pth'),
+            str(tmp_path / name),
         ],
     )
     capsys.readouterr()
@@ -423,7 +425,7 @@ def test_merged_with_the_base_it_is_a_checkpoint_like_any(
     said = capsys.readouterr()
     assert f'{len(tuned.model.state_dict())} tensors.' in said.out
     assert 'stages.2.1' not in said.out + said.err
-    whole = torch.load(tmp_path / 'whole.pth', weights_only=False)
+    whole = read_checkpoint(str(tmp_path / name))
     expected = tuned.model.state_dict()
     assert set(whole['state_dict']) == set(expected)
     assert all(torch.equal(v, expected[k]) for k, v in whole['state_dict'].items())

@@ -23,7 +23,9 @@ from helpers.reference_models import (
     vmamba_shapes,
     weights,
 )
+from safetensors.torch import load_file
 
+from mmadaptor.checkpoints.loading import read_checkpoint
 from mmadaptor.checkpoints.strict import load_strict
 from mmadaptor.errors import InputError
 from mmadaptor.models import Vim, VMamba
@@ -148,6 +150,20 @@ def test_round_trip_of_the_full_layouts(name, tmp_path, monkeypatch, capsys):
     same(back['state_dict' if 'dense' in name else 'model'], state)
 
 
+def test_safetensors_both_ways(tmp_path, monkeypatch):
+    state = weights(vmamba_shapes(**VMAMBA))
+    source, target = tmp_path / 'published.pth', tmp_path / 'ours.safetensors'
+    torch.save(dict(model=state), source)
+    ours = convert(monkeypatch, '--from', 'vmamba', source, target)
+    init = dict(type='Pretrained', checkpoint=str(target), prefix='backbone.')
+    model = VMamba(**ours['meta']['arguments'], out_indices=(3,), init_cfg=init)
+    model.double().init_weights()
+    for key, value in model.state_dict().items():
+        assert torch.equal(ours['state_dict'][f'backbone.{key}'], value)
+    convert(monkeypatch, '--to', 'vmamba', target, tmp_path / 'back.safetensors')
+    same(load_file(tmp_path / 'back.safetensors'), state)
+
+
 def same(got, expected):
     assert got.keys() == expected.keys()
     assert all(torch.equal(got[name], expected[name]) for name in expected)
@@ -157,7 +173,7 @@ def convert(monkeypatch, *arguments):
     """Runs the tool in this process, and returns the content of the new file."""
     monkeypatch.setattr(sys, 'argv', [str(TOOL), *map(str, arguments)])
     runpy.run_path(str(TOOL), run_name='__main__')
-    return torch.load(arguments[-1], weights_only=True)
+    return read_checkpoint(str(arguments[-1]))
 
 
 def remove(pattern):

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Weights and their meta as safetensors, a format that cannot hold code."""
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from mmadaptor.errors import InputError
+
+from .integrity import NO_DIGEST
+
+SUFFIX = '.safetensors'
+META = 'mmadaptor_meta'  # the key of our meta in the file's metadata
+ITEMS = '__items__'  # marks a dict whose keys are not text
+
+
+def write_safetensors(content: Mapping, path: str) -> None:
+    """Write weights and their meta.
+
+    Tensors that share memory are written several times.
+
+    Args:
+        content: One state dict under any key and optionally `meta`, of plain values.
+        path: The file.
+
+    Raises:
+        InputError: There is something else in the content.
+        OSError: The file cannot be written.
+    """
+    meta = content.get('meta', {})
+    states = [value for key, value in content.items() if key != 'meta']
+    if len(states) != 1:
+        raise InputError(
+            f'A {SUFFIX} file holds one state dict, got {", ".join(map(str, content))}.'
+        )
+    for name, value in states[0].items():
+        if not isinstance(value, torch.Tensor) or value.layout != torch.strided:
+            raise InputError(
+                f'A {SUFFIX} file holds dense tensors, got {name} of type '
+                f'{getattr(value, "layout", type(value).__name__)}. Use a .pth file.'
+            )
+    tensors = {
+        name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, value in states[0].items()
+    }
+    metadata = {'format': 'pt', META: json.dumps(_encoded(meta)), 'digest': NO_DIGEST}
+    try:
+        save_file(tensors, path, metadata)
+    except KeyError as error:
+        raise InputError(f'A {SUFFIX} file cannot hold the type {error}.') from error
+
+
+def read_safetensors(path: str | os.PathLike, map_location: Any = None) -> dict:
+    """Read weights and their meta.
+
+    Args:
+        path: The file, by us or by others.
+        map_location: The device of the tensors. Anything that is not a device, such
+            as a function, gives tensors on the CPU.
+
+    Returns:
+        The weights under `state_dict`, and `meta` if mmadaptor wrote it.
+
+    Raises:
+        safetensors.SafetensorError: The file is damaged.
+        ValueError: Its meta is not what we write.
+    """
+    is_device = isinstance(map_location, str | torch.device)
+    device = torch.device(map_location if is_device else 'cpu')
+    with safe_open(path, 'pt') as file:
+        metadata, keys = file.metadata() or {}, file.keys()
+        weights = {name: file.get_tensor(name).to(device) for name in keys}
+    content = dict(state_dict=weights)
+    if META in metadata:
+        content['meta'] = _decoded(json.loads(metadata[META]))
+    return content
+
+
+def _encoded(value: Any) -> Any:
+    """Return a plain value as JSON has it: tuples become lists."""
+    if isinstance(value, Mapping):
+        if all(isinstance(key, str) for key in value):
+            return {key: _encoded(item) for key, item in value.items()}
+        return {ITEMS: [[_encoded(k), _encoded(v)] for k, v in value.items()]}
+    if isinstance(value, list | tuple):
+        return [_encoded(item) for item in value]
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise InputError(
+        f'The meta of a {SUFFIX} file holds plain values, got {type(value).__name__}.'
+    )
+
+
+def _decoded(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_decoded(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if value.keys() == {ITEMS}:
+        return {_decoded(key): _decoded(item) for key, item in value[ITEMS]}
+    return {key: _decoded(item) for key, item in value.items()}
