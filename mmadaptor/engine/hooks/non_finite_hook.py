@@ -189,14 +189,14 @@ def _losses_not_finite(outputs: Any) -> list[str]:
     """Return the names and values of the losses that are not finite."""
     if not isinstance(outputs, Mapping):
         return []
+    total = outputs.get('loss')
+    if isinstance(total, torch.Tensor) and total.isfinite().all():
+        return []
     losses = {
         name: torch.as_tensor(value).detach()
         for name, value in outputs.items()
         if 'loss' in name and isinstance(value, torch.Tensor | float)
     }
-    total = losses.get('loss')
-    if total is not None and torch.isfinite(total).all():
-        return []
     return [
         f'{name} = {value.mean().item()}'
         for name, value in losses.items()
