@@ -6,8 +6,9 @@ from typing import Any
 
 from mmengine.dist import get_world_size
 from mmengine.runner import Runner
+from torch.optim import Optimizer
 
-from mmadaptor.errors import InputError
+from mmadaptor.errors import DamagedFileError, InputError
 
 SAVED = 'training'  # the key in the meta of a checkpoint
 SECTIONS = ('train_cfg', 'optim_wrapper', 'param_scheduler', 'auto_scale_lr')
@@ -15,6 +16,8 @@ PARTS = ('optimizer', 'param_schedulers')
 SHOWN = 12
 OPTIMIZER = 'optim_wrapper.optimizer.type'
 LONGEST = 200  # characters of a value
+# States of torch's optimizers that have the shape of their parameter.
+MOMENTS = ('exp_avg', 'exp_avg_sq', 'max_exp_avg_sq', 'momentum_buffer')
 WHICH = (
     'The numbers of the optimizer (rates and decays of each group) and of the '
     'schedules are those of the checkpoint; all else is as the config says.'
@@ -85,6 +88,23 @@ def differences(meta: Mapping, checkpoint: Mapping, runner: Runner) -> list[str]
                 'config'
             )
     return lines
+
+
+def check_states(optimizer: Optimizer, source: str) -> None:
+    """Compare the resumed states of an optimizer with its parameters.
+
+    Raises:
+        DamagedFileError: A state has another shape than its parameter.
+    """
+    for parameter, states in optimizer.state.items():
+        for name in MOMENTS:
+            value = states.get(name)
+            if value is not None and getattr(value, 'shape', None) != parameter.shape:
+                raise DamagedFileError(
+                    f'{source} cannot be resumed from: its optimizer has {name} of '
+                    f'shape {tuple(getattr(value, "shape", ()))} for a parameter of '
+                    f'shape {tuple(parameter.shape)}.'
+                )
 
 
 def report(meta: Mapping, checkpoint: Mapping, runner: Runner, source: str) -> None:

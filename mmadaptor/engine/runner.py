@@ -12,7 +12,7 @@ from mmengine.config import ConfigDict
 from mmengine.device import get_device
 from mmengine.dist import broadcast_object_list, master_only
 from mmengine.hooks import CheckpointHook, Hook
-from mmengine.optim import OptimWrapper
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.registry import OPTIMIZERS
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop
 from mmengine.runner import Runner as MMEngineRunner
@@ -34,7 +34,7 @@ from .distributed import join_on_cpu, wrapper_for_cpu
 from .hooks import AdaptorCheckpointHook, StrictLoadHook
 from .lock import locked
 from .preflight import preflight
-from .resumed_settings import SAVED, report, settings_of
+from .resumed_settings import SAVED, check_states, report, settings_of
 
 DEFAULT_HOOKS = dict(
     exact_resume=dict(type='mmadaptor.ExactResumeHook'),
@@ -264,6 +264,10 @@ class Runner(MMEngineRunner):
         """
         try:
             super().resume(filename, *args, **kwargs)
+            wrapper = self.optim_wrapper
+            several = isinstance(wrapper, OptimWrapperDict)
+            for each in wrapper.values() if several else [wrapper]:
+                check_states(each.optimizer, filename)
         except (InputError, torch.OutOfMemoryError):
             raise
         except Exception as error:

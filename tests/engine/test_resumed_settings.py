@@ -9,7 +9,7 @@ from helpers.jobs import TOY, write_config
 from mmengine.config import Config
 
 from mmadaptor.engine import Runner
-from mmadaptor.errors import InputError
+from mmadaptor.errors import DamagedFileError, InputError
 
 SCHEDULE = """
 param_scheduler = [
@@ -101,6 +101,17 @@ def test_a_checkpoint_without_a_part_is_told(part, config, tmp_path):
     torch.save(content, tmp_path / 'less.pth')
     log = resume(config, load_from=str(tmp_path / 'less.pth'))
     assert f'{part}: not in the checkpoint; it starts as in the config' in log
+
+
+def test_a_state_of_another_shape_is_named(config, tmp_path):
+    path = tmp_path / 'run' / 'epoch_2.pth'
+    content = torch.load(path, weights_only=False)
+    states = next(iter(content['optimizer']['state'].values()))
+    name = next(key for key, value in states.items() if value.dim())
+    states[name] = torch.zeros(3, 5, 7)
+    torch.save(content, tmp_path / 'other.pth')
+    with pytest.raises(DamagedFileError, match=rf'{name} of shape \(3, 5, 7\) for'):
+        resume(config, load_from=str(tmp_path / 'other.pth'))
 
 
 def test_another_optimizer_is_refused(config):
