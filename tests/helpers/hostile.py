@@ -146,6 +146,7 @@ RECONSTRUCT = call(
 )
 EIGHT = call(name('_codecs', 'encode'), text('AAAAAAAA'), text('latin1'))
 ATTRIBUTE = call(GETATTR, HISTORY, text('__init__'))
+EVAL = call(GETATTR, call(GETATTR, GETATTR, text('__self__')), text('eval'))
 GLOBALS = call(GETATTR, ATTRIBUTE, text('__globals__'))
 
 
@@ -199,6 +200,10 @@ def planted(mark):
             code(NAMESPACE, mapping(__setstate__=MKDIR), b'b', text(path), b'b')
         ),
         set_state_by_getattr=archive(code(NAMESPACE, twice, b'b', text(python), b'b')),
+        # Runs with mmengine's list of allowed objects.
+        eval_of_getattrs_module=archive(
+            code(NAMESPACE, mapping(__setstate__=EVAL), b'b', text(python), b'b')
+        ),
         getattr_globals=archive(code(GLOBALS)),
         getattr_called=archive(
             code(call(call(GETATTR, GLOBALS, text('get')), text('__builtins__')))
