@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from mmengine.dist import barrier, broadcast_object_list, is_main_process
+from mmengine.evaluator import Evaluator
 from mmengine.logging import print_log
 
 from mmadaptor.checkpoints.loading import peek
@@ -23,8 +24,10 @@ from mmadaptor.errors import InputError
 from mmadaptor.models.backbones.base import AdaptableBackbone
 from mmadaptor.ops import selective_scan
 
+from .coco_metric import check_metric, is_coco_metric
 from .datasets import (
     build_lazily,
+    check_classes,
     check_content,
     check_heads,
     check_paths,
@@ -67,6 +70,8 @@ def preflight(runner: 'Runner', splits: Sequence[str], needs_base: bool) -> None
         for key, dataset, contents in found:
             check_content(key, dataset, contents, report)
             check_heads(model, dataset, key, report)
+        check_classes([(key, dataset) for key, dataset, _ in found], report)
+        _check_metrics(runner, splits, found, report)
         for note in report.notes:
             print_log(note, 'current', logging.WARNING)
     # The error of the main process ends all.
@@ -169,6 +174,30 @@ def _build_metrics(runner: 'Runner', splits: Sequence[str], report: Report) -> N
                 continue
             with report.collect(key, ', '.join(map(str, files))):
                 setattr(runner, f'_{key}', runner.build_evaluator(evaluator))
+
+
+def _check_metrics(
+    runner: 'Runner',
+    splits: Sequence[str],
+    found: list[tuple[str, Any, list[dict]]],
+    report: Report,
+) -> None:
+    """Check the annotation files that COCO metrics compare with."""
+    contents = [content for _, _, contents in found for content in contents]
+    for split in splits:
+        key, loader = f'{split}_evaluator', f'{split}_dataloader.'
+        datasets = [data for name, data, _ in found if name.startswith(loader)]
+        read = all(getattr(data, '_fully_initialized', True) for data in datasets)
+        evaluator, cfgs = getattr(runner, f'_{key}', None), runner.cfg.get(key)
+        # That of several datasets has another file for each.
+        if type(evaluator) is not Evaluator or not datasets or not read:
+            continue
+        cfgs = cfgs if isinstance(cfgs, list | tuple) else [cfgs]
+        for metric, cfg in zip(evaluator.metrics, cfgs, strict=False):
+            if is_coco_metric(metric):
+                path = (cfg or {}).get('ann_file') or key
+                with report.collect(key, path):
+                    check_metric(key, path, metric, datasets, contents, report)
 
 
 def _check_pretrained(cfg: Any, report: Report, optional: bool) -> None:

@@ -2,7 +2,7 @@
 """Builds the datasets of a job, and checks them against their files and heads."""
 
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -23,8 +23,9 @@ from mmadaptor.errors import DamagedFileError, InputError, message_of
 
 from .coco import check_coco, recorded
 from .coco_entries import explain
-from .objects import object_loader, object_problems
+from .objects import note_outlines, object_loader, object_problems, outlines_of
 from .report import Report
+from .sizes import odd_sizes
 
 # So many samples of a dataset are loaded before the start, by its own pipeline.
 SAMPLED_MASKS, SAMPLED_IMAGES = 200, 20
@@ -182,7 +183,8 @@ def check_content(key: str, dataset: Any, contents: list[dict], report: Report) 
 def _check_samples(key: str, dataset: Any, report: Report) -> dict[str, list[str]]:
     """Check the objects and labels that a dataset lists; return the paths of files."""
     paths, labels, wrong_objects = defaultdict(list), [], []
-    loader = object_loader(dataset)
+    loader, outlines = object_loader(dataset), Counter()
+    test_mode = getattr(dataset, 'test_mode', False)
     for i in range(len(dataset)):
         info = dataset.get_data_info(i)
         for name in ('img_path', 'seg_map_path'):
@@ -191,10 +193,15 @@ def _check_samples(key: str, dataset: Any, report: Report) -> dict[str, list[str
         if isinstance(info.get('gt_label'), int):
             labels.append(info['gt_label'])
         if loader:
-            wrong_objects += object_problems(info, loader)
+            found = object_problems(info, loader)
+            wrong_objects += found
+            if loader.with_mask and not found and not test_mode:
+                outlines.update(outlines_of(info, loader))
     if wrong_objects:
         text = f'{len(wrong_objects)} objects cannot be used (first: '
         report.problem(f'{text}{"; ".join(wrong_objects[:3])})', f'{key}.ann_file')
+    if outlines:
+        note_outlines(f'{key}.ann_file', dataset.ann_file, outlines, report)
     _note_absent(key, dataset, set(labels), 'sample', report)
     classes = len(classes_of(dataset))
     wrong = [label for label in labels if not 0 <= label < classes]
@@ -276,7 +283,8 @@ def _load_some(key: str, dataset: Any, unread: set[str], report: Report) -> None
     semantic = pipeline.num_classes is not None
     most = SAMPLED_MASKS if semantic else SAMPLED_IMAGES
     seen, damaged, misfits = set(), 0, 0
-    for i in range(0, len(dataset), -(-len(dataset) // most)):
+    samples = range(0, len(dataset), -(-len(dataset) // most))
+    for i in sorted({*samples, *odd_sizes(dataset)}):
         info = dataset.get_data_info(i)
         if {str(info.get('img_path')), str(info.get('seg_map_path'))} & unread:
             continue
@@ -330,6 +338,22 @@ def _note_absent(
     if seen and absent:
         count = f'{len(absent)} of {len(classes)} classes, such as {absent[0]}'
         report.note(f'{key}: {count}, have no {where}')
+
+
+def check_classes(found: list[tuple[str, Any]], report: Report) -> None:
+    """Compare the order of the classes of all datasets of a job: labels are numbers."""
+    for key, dataset in found[1:]:
+        first, others = classes_of(found[0][1]), classes_of(dataset)
+        if not first or not others or first == others:
+            continue
+        text = (
+            f'{{}}: {key} has the classes {", ".join(map(str, others[:5]))}, and '
+            f'{found[0][0]} has {", ".join(map(str, first[:5]))}'
+        )
+        if sorted(map(str, first)) == sorted(map(str, others)):
+            report.problem(text.format('The same classes have other labels'))
+        elif len(first) == len(others):
+            report.note(text.format('The same labels have other names'))
 
 
 def check_heads(model: nn.Module, dataset: Any, key: str, report: Report) -> None:

@@ -2,10 +2,13 @@
 """Checks of boxes and masks, as mmdet's `LoadAnnotations` and pycocotools read them."""
 
 import math
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
+
+from .report import Report
 
 # pycocotools takes some 40 bytes per pixel of an outline, and does not check that
 # it gets them. It computes in 32-bit integers, at five times the resolution.
@@ -57,6 +60,50 @@ def object_problems(info: dict, loader: Any) -> list[str]:
     return found
 
 
+def note_outlines(where: str, path: str, outlines: Counter, report: Report) -> None:
+    """Tell how many objects lose polygons, or are ignored.
+
+    Args:
+        where: The key of the config that names the file.
+        path: The annotation file.
+        outlines: How many objects have which result of `outlines_of`.
+        report: Takes the problem or the notes.
+    """
+    left_out = 'polygons of an odd length or less than three points'
+    if outlines['none'] and not outlines['all'] + outlines['part']:
+        report.problem(
+            f'{path}: mmdet ignores all {outlines["none"]} objects: they have '
+            f'{left_out}, or run lengths without size and counts, or run lengths '
+            'where poly2mask=False',
+            where,
+        )
+    elif outlines['none'] + outlines['part']:
+        report.note(
+            f'{path}: mmdet leaves out {left_out}; so it ignores {outlines["none"]} '
+            f'objects, and {outlines["part"]} lose a part of their mask'
+        )
+    if outlines['apart']:
+        report.note(
+            f'{path}: {outlines["apart"]} objects have polygons that do not touch '
+            'their box; both are in pixels of the image'
+        )
+
+
+def outlines_of(info: dict, loader: Any) -> Iterator[str]:
+    """Yield for each object to train with the result of `outline_of`, and `apart`."""
+    for instance in info.get('instances') or ():
+        mask = instance.get('mask')
+        if not isinstance(mask, list | dict) or instance['ignore_flag']:
+            continue
+        yield outline_of(mask, loader.poly2mask)
+        if isinstance(mask, list) and outline_of(mask) != 'none':
+            x1, y1, x2, y2 = instance['bbox']
+            xs = [x for polygon in mask for x in polygon[::2]]
+            ys = [y for polygon in mask for y in polygon[1::2]]
+            if min(xs) > x2 or max(xs) < x1 or min(ys) > y2 or max(ys) < y1:
+                yield 'apart'
+
+
 def segmentation_problem(mask: Any, size: tuple[int, int], poly2mask: bool) -> str:
     """Check a segmentation; mmdet itself leaves out some that are no mask.
 
@@ -71,9 +118,9 @@ def segmentation_problem(mask: Any, size: tuple[int, int], poly2mask: bool) -> s
         return ''
     if not isinstance(mask, dict):
         return 'its segmentation is neither polygons nor run lengths'
-    counts = mask.get('counts')
-    if mask.get('size') is None or not isinstance(counts, list | str):
-        return ''  # mmdet ignores the object
+    if outline_of(mask) == 'none':
+        return ''
+    counts = mask['counts']
     if mask['size'] != list(size):
         return f'its run lengths have size {mask["size"]}, its image {list(size)}'
     try:
@@ -85,6 +132,22 @@ def segmentation_problem(mask: Any, size: tuple[int, int], poly2mask: bool) -> s
     if min(lengths, default=0) < 0 or sum(lengths) != size[0] * size[1]:
         return f'its run lengths add up to {sum(lengths)}, not {size[0]} x {size[1]}'
     return ''
+
+
+def outline_of(mask: Any, poly2mask: bool = True) -> str:
+    """Return how much of a segmentation mmdet reads: `all`, `part` or `none`.
+
+    It leaves out polygons of two points or an odd length, and ignores objects of which
+    nothing is left.
+
+    Source: `LoadAnnotations._process_masks` of mmdet.
+    """
+    if isinstance(mask, list):
+        read = [len(polygon) >= 6 and len(polygon) % 2 == 0 for polygon in mask]
+        return 'all' if all(read) else 'part' if any(read) else 'none'
+    counts, size = mask.get('counts'), mask.get('size')
+    readable = poly2mask and size is not None and isinstance(counts, list | str)
+    return 'all' if readable else 'none'
 
 
 def polygon_problem(polygon: Any) -> str:

@@ -1,0 +1,332 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A perfect model gets AP 1 from any COCO file that passes; others are refused."""
+
+import copy
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from helpers.refusals import build, edit
+from mmengine.evaluator import Evaluator
+from mmengine.registry import init_default_scope
+
+from mmadaptor.engine import preflight
+from mmadaptor.engine.preflight.datasets import (
+    build_lazily,
+    check_content,
+    initialize,
+    leaves,
+)
+from mmadaptor.engine.preflight.report import Report
+
+SQUARE = [16, 8, 40, 8, 40, 32, 16, 32]
+DRAWN = np.zeros((48, 64), np.uint8)
+DRAWN[8:32, 16:40] = 1
+
+
+@pytest.fixture
+def val(det, root):
+    """The validation file, with masks, which the metric compares."""
+    edit(root / 'val.json', annotations(lambda i, a: a.update(segmentation=[SQUARE])))
+    det.val_evaluator.metric = ['bbox', 'segm']
+    return root / 'val.json'
+
+
+def prepare(cfg):
+    """Build data and metric and check them, as `preflight` does.
+
+    Returns:
+        The text of all problems, the notes, the datasets, and the metric.
+    """
+    init_default_scope('mmdet')
+    report, found = Report(), []
+    for key in ('train_dataloader', 'val_dataloader'):
+        dataset = build_lazily(cfg[key].dataset)
+        for name, leaf in leaves(dataset, f'{key}.dataset'):
+            found.append((name, leaf, initialize(name, leaf, report)))
+    evaluator = Evaluator(copy.deepcopy(cfg.val_evaluator))
+    runner = SimpleNamespace(cfg=cfg, _val_evaluator=evaluator)
+    for key, dataset, contents in found:
+        check_content(key, dataset, contents, report)
+    preflight._check_metrics(runner, ['val'], found, report)
+    datasets = {key.partition('_')[0]: dataset for key, dataset, _ in found}
+    return report.text('Training'), report.notes, datasets, evaluator.metrics[0]
+
+
+def problems(cfg):
+    text = prepare(cfg)[0]
+    assert text
+    return text
+
+
+def score(cfg):
+    """Return the metrics of a model that finds all objects, by the names in training.
+
+    `write_coco` has one object in each image, of `disc` and `box` in turn.
+    """
+    mask_api = pytest.importorskip('pycocotools.mask')
+    text, notes, datasets, metric = prepare(cfg)
+    assert text == ''
+    dataset, classes = datasets['val'], datasets['train'].metainfo['classes']
+    metric.dataset_meta = dataset.metainfo
+    for i in range(len(dataset)):
+        info = dataset.get_data_info(i)
+        name = ('disc', 'box')[int(info['img_path'].rpartition('/')[2][0]) % 2]
+        found = dict(
+            bboxes=torch.tensor([[16.0, 8.0, 40.0, 32.0]]),
+            scores=torch.ones(1),
+            labels=torch.tensor([classes.index(name)]),
+            masks=[mask_api.encode(np.asfortranarray(DRAWN))],
+        )
+        sample = dict(img_id=info['img_id'], ori_shape=(48, 64), pred_instances=found)
+        metric.process({}, [sample])
+    return metric.evaluate(len(dataset)), notes
+
+
+def annotations(change):
+    return lambda content: [
+        change(i, annotation) for i, annotation in enumerate(content['annotations'])
+    ]
+
+
+def rename_ids(part, *references, form):
+    """Give other ids to a part of the file, and to what refers to it."""
+
+    def change(content):
+        for entry in content[part]:
+            entry['id'] = form(entry['id'])
+        for annotation in content['annotations']:
+            for reference in references:
+                annotation[reference] = form(annotation[reference])
+
+    return change
+
+
+RIGHT = {
+    'as written, with an object of id 0': lambda content: None,
+    'no iscrowd': annotations(lambda i, a: a.pop('iscrowd')),
+    'iscrowd null': annotations(lambda i, a: a.update(iscrowd=None)),
+    'iscrowd false': annotations(lambda i, a: a.update(iscrowd=False)),
+    'ids of annotations in text': annotations(lambda i, a: a.update(id=f'a{i}')),
+    'huge ids of annotations': annotations(lambda i, a: a.update(id=10**400 + i)),
+    'ids of images in text': rename_ids('images', 'image_id', form='im-{}'.format),
+    'large ids of images': rename_ids('images', 'image_id', form=lambda i: 2**62 + i),
+    'ids of categories in text': rename_ids(
+        'categories', 'category_id', form='c{}'.format
+    ),
+    'other ids of categories': rename_ids(
+        'categories', 'category_id', form=lambda i: 99 - i
+    ),
+    'a category of its own': lambda c: c['categories'].insert(
+        1, dict(id=70, name='ring')
+    ),
+    'a first polygon of two points': annotations(
+        lambda i, a: a.update(segmentation=[[16, 8, 20, 9], SQUARE])
+    ),
+    'a first polygon of nothing': annotations(
+        lambda i, a: a.update(segmentation=[[], [16, 8], SQUARE])
+    ),
+    'run lengths': annotations(
+        lambda i, a: a.update(
+            segmentation=dict(size=[48, 64], counts=runs(DRAWN.T.ravel()))
+        )
+    ),
+    'annotations of an image that is not listed': lambda c: c['annotations'].append(
+        dict(c['annotations'][0], id=77, image_id=99)
+    ),
+    'sizes that are floats': lambda c: [
+        image.update(height=48.0, width=64.0) for image in c['images']
+    ],
+    'no info, no licenses, a supercategory': lambda c: [
+        category.update(supercategory='shape') for category in c['categories']
+    ],
+}
+
+
+def runs(bits):
+    """Return run lengths that start with zeros."""
+    edges = np.flatnonzero(np.diff(bits.astype(int), prepend=0)).tolist()
+    return np.diff([0, *edges, len(bits)]).tolist()
+
+
+@pytest.mark.parametrize('change', RIGHT.values(), ids=RIGHT)
+def test_a_perfect_model_gets_all_points(det, val, change):
+    edit(val, change)
+    result, _ = score(det)
+    assert result['coco/bbox_mAP'] == result['coco/segm_mAP'] == 1
+
+
+def test_it_is_said_if_annotations_are_numbered_again(det, val):
+    _, notes = score(det)
+    (note,) = [note for note in notes if 'numbered again' in note]
+    assert f'{val}: the annotations are numbered again' in note and '(first: 0)' in note
+    edit(val, annotations(lambda i, a: a.update(id=i + 1)))
+    assert not [note for note in score(det)[1] if 'numbered again' in note]
+
+
+def test_other_labels_than_the_training_has_get_none(det, root, val):
+    """What `score` would give if the order of the categories were not checked."""
+    edit(val, annotations(lambda i, a: a.update(category_id=4 - 3 * (i % 2))))
+    assert score(det)[0]['coco/bbox_mAP'] == 0
+
+
+NONE = 'objects have no mask that pycocotools can compare with (first: annotation'
+WRONG = {
+    'two points': ([[5, 5, 20, 20]], 'its polygons have less than three points'),
+    'one point': ([[5, 5]], 'its polygons have less than three points'),
+    'no point': ([[]], 'its polygons have less than three points'),
+    'a flat list': ([5, 5, 20, 5, 20, 20], 'its polygon is not a list of numbers'),
+    'nothing': ([], 'it has no segmentation'),
+    'null': (None, 'it has no segmentation'),
+    'text': ('x', 'its segmentation is neither polygons nor run lengths'),
+    'another size': (
+        dict(size=[64, 48], counts=[0, 3072]),
+        'its run lengths have size [64, 48], its image [48, 64]',
+    ),
+    'short': (dict(size=[48, 64], counts=[5]), 'its run lengths add up to 5'),
+    'no size': (dict(counts=[5]), 'its run lengths lack a size or counts'),
+}
+
+
+@pytest.mark.parametrize('mask, says', WRONG.values(), ids=WRONG)
+def test_masks_that_pycocotools_cannot_compare(det, val, mask, says):
+    edit(val, lambda c: c['annotations'][1].update(segmentation=mask))
+    text = problems(det)
+    assert f'{val}: 1 {NONE}' in text and says in text
+    assert 'named by val_evaluator.ann_file' in text
+    det.val_evaluator.metric = 'bbox'
+    assert prepare(det)[0] == ''  # it reads none of it
+
+
+def test_no_masks_are_needed_for_boxes(det, val):
+    edit(val, annotations(lambda i, a: a.pop('segmentation')))
+    assert f'{val}: 4 {NONE}' in problems(det)
+    det.val_evaluator.metric = 'bbox'
+    assert prepare(det)[0] == ''
+
+
+def test_masks_of_other_categories_are_not_compared(det, root, val):
+    def change(content):
+        content['categories'].append(dict(id=9, name='ring'))
+        content['annotations'].append(
+            dict(content['annotations'][0], id=9, category_id=9, segmentation=None)
+        )
+
+    edit(val, change)
+    assert score(det)[0]['coco/segm_mAP'] == 1
+
+
+def test_annotations_with_ignore_are_compared_all_the_same(det, val):
+    edit(val, lambda c: c['annotations'][1].update(ignore=1, area=None))
+    text = problems(det)
+    assert f'{val}: 1 annotations lack a bbox of four numbers or an area' in text
+
+
+@pytest.mark.parametrize('key', ['test', 'val'])
+def test_results_are_written_without_annotations(det, val, key, tmp_path):
+    """As of COCO's image_info_test-dev2017.json."""
+    edit(val, lambda content: content.pop('annotations'))
+    det[f'{key}_evaluator'].update(
+        metric='bbox', format_only=True, outfile_prefix=str(tmp_path / 'results')
+    )
+    if key == 'val':
+        assert score(det)[0] == {}
+        results = json.loads((tmp_path / 'results.bbox.json').read_text())
+        assert [r['category_id'] for r in results] == [1, 4, 1, 4]
+    else:
+        build(det, 'test')
+
+
+@pytest.mark.parametrize(
+    'change, count',
+    [
+        (lambda c: c.pop('annotations'), 0),
+        (lambda c: c.update(annotations=[]), 0),
+        (annotations(lambda i, a: a.update(iscrowd=1)), 4),
+    ],
+)
+def test_nothing_to_compare_with(det, val, change, count):
+    edit(val, change)
+    text = problems(det)
+    assert f'it has {count} annotations, all with iscrowd' in text
+    assert f'{val} has no object to compare with' in text and 'format_only' in text
+
+
+class TestAnotherFileThanThatOfTheDataset:
+    """As the file of the base config beside a dataset of one's own."""
+
+    @pytest.fixture
+    def other(self, det, val):
+        other = val.with_name('other.json')
+        other.write_text(val.read_text())
+        det.val_evaluator.ann_file = str(other)
+        return other
+
+    def test_the_same_passes(self, det, other):
+        assert score(det)[0]['coco/bbox_mAP'] == 1
+
+    def test_another_folder_and_suffix_pass(self, det, other):
+        def change(content):
+            for i, image in enumerate(content['images']):
+                image['file_name'] = f'photos\\{i}.jpg'
+
+        edit(other, change)
+        assert score(det)[0]['coco/bbox_mAP'] == 1
+
+    @pytest.mark.parametrize(
+        'change, says',
+        [
+            (lambda c: c['categories'].reverse(), 'lists its categories in another o'),
+            (lambda c: c['categories'].pop(), 'has no category box (1 of the 2'),
+            (lambda c: c['images'].pop(), 'lacks 1 of 4 images of the dataset'),
+            (
+                lambda c: c['images'][1].update(file_name='x.png'),
+                "has another image for 1 of 4 ids of the dataset (first: id 1 is ('x'",
+            ),
+            (lambda c: c['images'][1].update(height=40), 'has another image for 1'),
+            (lambda c: c['annotations'][0].pop('bbox'), 'lack a bbox of four'),
+            (lambda c: c['annotations'][0].pop('area'), 'lack a bbox of four'),
+            (
+                lambda c: c['annotations'][0].update(iscrowd='0'),
+                "iscrowd is neither 0 nor 1 (first: annotation 0, iscrowd '0')",
+            ),
+        ],
+    )
+    def test_what_does_not_fit_is_told(self, det, other, change, says):
+        edit(other, change)
+        text = problems(det)
+        assert str(other) in text and says in text
+        assert 'named by val_evaluator.ann_file' in text
+
+    def test_two_annotations_of_one_id_are_two(self, det, other):
+        edit(other, annotations(lambda i, a: a.update(id=5)))
+        assert 'several annotations of one id' in problems(det)
+
+    def test_images_that_the_dataset_leaves_out_are_noted(self, det, other):
+        det.val_dataloader.dataset.indices = 2
+        result, notes = score(det)
+        assert result['coco/bbox_mAP'] < 0.6
+        assert any(f'{other} has 2 images that the dataset has not' in n for n in notes)
+
+
+def test_two_files_of_one_metric_must_not_share_ids(det, val):
+    """They number their images from 0, and results go by that number."""
+    dataset = det.val_dataloader.dataset
+    det.val_dataloader.dataset = dict(type='ConcatDataset', datasets=[dataset, dataset])
+    text = problems(det)
+    assert 'several images of one id (8 images, 4 ids)' in text
+
+
+def test_a_metric_for_each_dataset_is_left_alone(det, val):
+    """mmdet's evaluator of several datasets gives each metric its own results."""
+    dataset = det.val_dataloader.dataset
+    det.val_dataloader.dataset = dict(type='ConcatDataset', datasets=[dataset, dataset])
+    metric = dict(det.val_evaluator, metric='bbox')
+    det.val_evaluator = dict(
+        type='MultiDatasetsEvaluator',
+        metrics=[metric, metric],
+        dataset_prefixes=['a', 'b'],
+    )
+    build(det)
