@@ -7,7 +7,8 @@ is checked is what runs, as the toolbox's own code reads it.
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,7 +16,7 @@ from mmengine.dist import barrier, broadcast_object_list, is_main_process
 from mmengine.evaluator import Evaluator
 from mmengine.logging import print_log
 
-from mmadaptor.checkpoints.loading import peek
+from mmadaptor.checkpoints.loading import meta_of, peek
 from mmadaptor.checkpoints.pretrained import find_pretrained, how_to_make
 from mmadaptor.checkpoints.strict import unwrapped
 from mmadaptor.datasets import prepare
@@ -71,6 +72,8 @@ def preflight(runner: 'Runner', splits: Sequence[str], needs_base: bool) -> None
             check_content(key, dataset, contents, report)
             check_heads(model, dataset, key, report)
         check_classes([(key, dataset) for key, dataset, _ in found], report)
+        if 'train' not in splits or runner._resume:
+            _check_trained_classes(runner._load_from, found, report)
         _check_metrics(runner, splits, found, report)
         for note in report.notes:
             print_log(note, 'current', logging.WARNING)
@@ -198,6 +201,20 @@ def _check_metrics(
                 path = (cfg or {}).get('ann_file') or key
                 with report.collect(key, path):
                     check_metric(key, path, metric, datasets, contents, report)
+
+
+def _check_trained_classes(
+    path: str | None, found: list[tuple[str, Any, list[dict]]], report: Report
+) -> None:
+    """Compare the classes of the data with those that a checkpoint was trained on."""
+    if not path or not os.path.isfile(os.path.expanduser(path)):
+        return
+    with report.collect('load_from', path):
+        meta = meta_of(peek(os.path.expanduser(path))).get('dataset_meta')
+        if isinstance(meta, Mapping):
+            for key, dataset, _ in found:
+                trained = SimpleNamespace(metainfo=meta)
+                check_classes([(path, trained), (key, dataset)], report)
 
 
 def _check_pretrained(cfg: Any, report: Report, optional: bool) -> None:

@@ -45,8 +45,9 @@ def check_coco(key: str, dataset: Any, content: dict, report: Report) -> None:
     cat_ids = list(getattr(dataset, 'cat_ids', ()))
     check_references(where, path, content, report)
     check_annotations(where, path, content, cat_ids, trains, report)
-    classes = dataset.metainfo.get('classes') or ()
-    check_categories(where, path, classes, cat_ids, content, trains, report)
+    if getattr(dataset, '_fully_initialized', True):  # otherwise it is said why not
+        classes = dataset.metainfo.get('classes') or ()
+        check_categories(where, path, classes, cat_ids, content, trains, report)
 
 
 def check_categories(
@@ -142,7 +143,7 @@ def check_references(where: str, path: str, content: dict, report: Report) -> No
             )
     _check_links(where, path, content, report)
     images = content.get('images', ())
-    listed = Counter(image.get('file_name') for image in images)
+    listed = Counter(str(image.get('file_name')) for image in images)
     several = [name for name, count in listed.items() if count > 1]
     if several:
         report.note(

@@ -42,6 +42,8 @@ def check_annotations(
         report: Takes the problems and notes.
     """
     annotations = content.get('annotations', ())
+    if annotations and 'segments_info' in annotations[0]:  # panoptic, of no boxes
+        return
     _check_numbers(where, path, annotations, report)
     sizes = {image['id']: image for image in content.get('images', ())}
     wanted, found, usable = set(cat_ids), defaultdict(list), 0
@@ -56,7 +58,7 @@ def check_annotations(
         box = (a['image_id'], a['category_id'], *a['bbox'])
         found['twice'] += [a] * (box in boxes)
         boxes.add(box)
-    if trains and not usable:
+    if trains and wanted and not usable:
         _tell_nothing_left(where, path, found, report)
     for kind, text in NOTES.items():
         if found[kind]:
@@ -95,7 +97,7 @@ def _is_whole(annotation: dict) -> bool:
 def _tell_nothing_left(where: str, path: str, found: dict, report: Report) -> None:
     count = sum(len(found[kind]) for kind in ('ignore', 'left_out', 'crowd'))
     if not count:
-        report.note(f'{path} has no object of metainfo.classes: all is background')
+        report.note(f'{path} has no object of metainfo.classes to train with')
         return
     report.problem(
         f'{path}: mmdet trains with none of the {count} objects of metainfo.classes: '

@@ -153,9 +153,10 @@ def _check_entries(
     """Check what pycocotools reads of all annotations, those with `ignore` included."""
     if all(annotation.get('iscrowd') for annotation in annotations):
         report.problem(
-            f'{path} has no object to compare with: of metainfo.classes it has '
-            f'{len(annotations)} annotations, all with iscrowd. To write results '
-            'without an evaluation set format_only=True and outfile_prefix',
+            f'{path} has no object to compare with: it has 0 annotations of '
+            f'metainfo.classes without iscrowd, and {len(annotations)} with it. To '
+            'write results without an evaluation set format_only=True and '
+            'outfile_prefix',
             where,
         )
     wrong = [

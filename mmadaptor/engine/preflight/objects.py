@@ -98,6 +98,9 @@ def outlines_of(info: dict, loader: Any) -> Iterator[str]:
         yield outline_of(mask, loader.poly2mask)
         if isinstance(mask, list) and outline_of(mask) != 'none':
             x1, y1, x2, y2 = instance['bbox']
+            x, y = next(polygon[:2] for polygon in mask if len(polygon) > 1)
+            if x1 <= x <= x2 and y1 <= y <= y2:  # of nearly all objects
+                continue
             xs = [x for polygon in mask for x in polygon[::2]]
             ys = [y for polygon in mask for y in polygon[1::2]]
             if min(xs) > x2 or max(xs) < x1 or min(ys) > y2 or max(ys) < y1:
@@ -159,7 +162,10 @@ def polygon_problem(polygon: Any) -> str:
             return ''
         points = np.array(polygon, float).reshape(-1, 2)
     except (TypeError, ValueError, OverflowError):
-        return 'its polygon is not a list of numbers'
+        return (
+            'its polygon is not a list of numbers; a segmentation is a list of '
+            'polygons, [[x1, y1, x2, y2, ...], ...]'
+        )
     if not np.isfinite(points).all():
         return 'its polygon has NaN or infinite numbers'
     outline = abs(points - np.roll(points, 1, axis=0)).max(axis=1).sum()

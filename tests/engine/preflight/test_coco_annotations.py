@@ -5,8 +5,10 @@ import copy
 import json
 
 import pytest
+from helpers.refusals import build, edit
 from mmengine.registry import init_default_scope
 
+from mmadaptor.engine.preflight.coco import check_coco
 from mmadaptor.engine.preflight.coco_annotations import kind_of
 from mmadaptor.engine.preflight.datasets import build_lazily, check_content, initialize
 from mmadaptor.engine.preflight.report import Report
@@ -109,11 +111,46 @@ def test_nothing_left_to_train_with(check, change, says):
     assert check(*[change] * 3)[0] == ''
 
 
-def test_images_without_objects_are_background(check):
-    text, notes, _ = check(*[dict(category_id=1)] * 4)
-    assert text == '' and notes == []
-    text, notes, _ = check(*[dict(image_id=9)] * 3, dict(ignore=1))
+def test_objects_of_images_that_are_not_listed_do_not_count(check):
+    text, _, _ = check(*[dict(image_id=9)] * 3, dict(ignore=1))
     assert 'mmdet trains with none of the 1 objects' in text
+
+
+@pytest.mark.parametrize('annotations', [[], None])
+def test_a_training_without_objects_is_noted(det, root, annotations):
+    """Such files hold images of background beside others, or unlabelled ones."""
+
+    def change(content):
+        content['annotations'] = annotations
+        if annotations is None:
+            del content['annotations']
+
+    edit(root / 'train.json', change)
+    notes = build(det).notes
+    assert f'{root}/train.json has no object of metainfo.classes to train with' in notes
+
+
+def test_panoptic_files_have_objects_without_boxes(det, root):
+    segment = dict(id=1, category_id=1, iscrowd=0, bbox=[16, 8, 24, 24], area=576)
+
+    def change(content):
+        for category in content['categories']:
+            category['isthing'] = 1
+        content['annotations'] = [
+            dict(image_id=i, file_name=f'{i}.png', segments_info=[segment])
+            for i in range(4)
+        ]
+
+    edit(root / 'train.json', change)
+    init_default_scope('mmdet')
+    cfg = det.train_dataloader.dataset.dataset
+    cfg.type = 'CocoPanopticDataset'
+    cfg.metainfo = dict(classes=('disc', 'box'), thing_classes=('disc', 'box'))
+    report, dataset = Report(), build_lazily(cfg)
+    contents = initialize('train', dataset, report)
+    assert len(contents) == 1 and len(dataset) == 4
+    check_coco('train', dataset, contents[0], report)
+    assert report.text('Training') == '' and report.notes == []
 
 
 @pytest.mark.parametrize('flag', ['iscrowd', 'ignore'])

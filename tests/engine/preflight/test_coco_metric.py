@@ -20,6 +20,7 @@ from mmadaptor.engine.preflight.datasets import (
     leaves,
 )
 from mmadaptor.engine.preflight.report import Report
+from mmadaptor.errors import InputError
 
 SQUARE = [16, 8, 40, 8, 40, 32, 16, 32]
 DRAWN = np.zeros((48, 64), np.uint8)
@@ -166,6 +167,17 @@ def test_it_is_said_if_annotations_are_numbered_again(det, val):
     assert not [note for note in score(det)[1] if 'numbered again' in note]
 
 
+def test_the_runner_checks_and_completes_the_file(det, val):
+    edit(val, annotations(lambda i, a: a.pop('iscrowd')))
+    (metric,) = build(det).val_evaluator.metrics
+    found = metric._coco_api.dataset['annotations']
+    assert [a['iscrowd'] for a in found] == [0] * 4
+    assert [a['id'] for a in found] == list(metric._coco_api.anns) == [1, 2, 3, 4]
+    edit(val, annotations(lambda i, a: a.pop('segmentation')))
+    with pytest.raises(InputError, match='objects have no mask that pycocotools can'):
+        build(det)
+
+
 def test_other_labels_than_the_training_has_get_none(det, root, val):
     """What `score` would give if the order of the categories were not checked."""
     edit(val, annotations(lambda i, a: a.update(category_id=4 - 3 * (i % 2))))
@@ -240,17 +252,26 @@ def test_results_are_written_without_annotations(det, val, key, tmp_path):
 
 
 @pytest.mark.parametrize(
-    'change, count',
+    'change, says',
     [
-        (lambda c: c.pop('annotations'), 0),
-        (lambda c: c.update(annotations=[]), 0),
-        (annotations(lambda i, a: a.update(iscrowd=1)), 4),
+        (
+            lambda c: c.pop('annotations'),
+            'it has 0 annotations of metainfo.classes without iscrowd, and 0 with',
+        ),
+        (
+            lambda c: c.update(annotations=[]),
+            'it has 0 annotations of metainfo.classes without iscrowd, and 0 with',
+        ),
+        (
+            annotations(lambda i, a: a.update(iscrowd=1)),
+            'without iscrowd, and 4 with it',
+        ),
     ],
 )
-def test_nothing_to_compare_with(det, val, change, count):
+def test_nothing_to_compare_with(det, val, change, says):
     edit(val, change)
     text = problems(det)
-    assert f'it has {count} annotations, all with iscrowd' in text
+    assert says in text
     assert f'{val} has no object to compare with' in text and 'format_only' in text
 
 
@@ -309,6 +330,20 @@ class TestAnotherFileThanThatOfTheDataset:
         result, notes = score(det)
         assert result['coco/bbox_mAP'] < 0.6
         assert any(f'{other} has 2 images that the dataset has not' in n for n in notes)
+
+
+def test_files_whose_categories_mmdet_sorts(det, root, val):
+    """As of Objects365, whose metric must sort them, too."""
+    for split in ('train', 'val'):
+        edit(root / f'{split}.json', lambda content: content['categories'].reverse())
+    det.train_dataloader.dataset.dataset.type = 'Objects365V1Dataset'
+    det.val_dataloader.dataset.type = 'Objects365V1Dataset'
+    det.val_evaluator.sort_categories = True
+    assert score(det)[0]['coco/bbox_mAP'] == 1
+    det.val_evaluator.sort_categories = False
+    text = problems(det)
+    assert f'{val} lists its categories in another order' in text
+    assert 'named by val_evaluator.ann_file' in text
 
 
 def test_two_files_of_one_metric_must_not_share_ids(det, val):

@@ -203,3 +203,20 @@ def test_a_checkpoint_in_a_work_folder_is_its_configs(tmp_path):
     assert said.endswith('base.py.')
     assert how_to_make('elsewhere/other.pth', config) == ''
     assert how_to_make('work_dirs/base/epoch_3.pth', None) == ''
+
+
+def test_a_checkpoint_of_classes_in_another_order(det, cls, tmp_path):
+    """Its labels are other classes; a training starts from it, a test would fail."""
+    path = str(tmp_path / 'trained.pth')
+    for cfg, classes in ((det, ('box', 'disc')), (cls, ('disc', 'box'))):
+        cfg.load_from = path
+        torch.save(dict(meta=dict(dataset_meta=dict(classes=classes))), path)
+        text = problems(cfg, 'test')
+        assert '1 problem found' in text
+        assert f'and {path} has {", ".join(classes)}' in text
+        build(cfg)
+        torch.save(dict(meta=dict(dataset_meta=dict(classes=classes[::-1]))), path)
+        assert not [note for note in build(cfg, 'test').notes if 'labels' in note]
+    torch.save(dict(meta=dict(dataset_meta=dict(classes=('Box', 'Disc')))), path)
+    (note,) = [note for note in build(cls, 'test').notes if 'labels' in note]
+    assert note.startswith('The same labels have other names: test_dataloader.dataset')
