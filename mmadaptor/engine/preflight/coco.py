@@ -5,8 +5,8 @@ mmdet numbers the classes by the order of `categories`, not of `metainfo.classes
 the n-th category that has a name of `metainfo.classes` is label n.
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -71,7 +71,10 @@ def check_categories(
             as soon as such a class is predicted.
         report: Takes the problems.
     """
-    categories = [(c['id'], c['name']) for c in content.get('categories', ())]
+    categories = [
+        (c['id'], c['name'] if isinstance(c['name'], Hashable) else str(c['name']))
+        for c in content.get('categories', ())
+    ]
     names = dict(categories)
     problem = _doubled(categories, classes)
     if problem:
@@ -128,34 +131,42 @@ def _doubled(categories: list[tuple], classes: str | Sequence[str]) -> str:
 
 
 def check_references(where: str, path: str, content: dict, report: Report) -> None:
-    """Check ids and what refers to them."""
-    for part in ('images', 'categories', 'annotations'):
-        ids = [entry['id'] for entry in content.get(part, ()) if 'id' in entry]
-        if part != 'categories':  # whose names are told, too
-            for i in _several(ids):
-                report.problem(f'{path} has several {part} of one id ({i!r})', where)
-                break
-        if part != 'annotations' and not _told_apart(ids):
+    """Check images, ids, and what refers to them."""
+    parts = {
+        part: [entry for entry in content.get(part, ()) if 'id' in entry]
+        for part in ('images', 'categories', 'annotations')
+    }
+    names = {(image['id'], str(image.get('file_name'))) for image in parts['images']}
+    ids = {part: [entry['id'] for entry in entries] for part, entries in parts.items()}
+    ids['images'] = [i for i, _ in names]  # twice the same image is read right
+    for part in ('images', 'annotations'):  # categories are told with their names
+        for i in _several(ids[part]):
+            report.problem(f'{path} has several {part} of one id ({i!r})', where)
+            break
+    for part in ('images', 'categories'):
+        if not _told_apart(ids[part]):
             report.problem(
                 f'{path}: the ids of its {part} are of several types or too large; '
                 'pycocotools sorts them by numpy, which makes others of them',
                 where,
             )
-    _check_links(where, path, content, report)
-    images = content.get('images', ())
-    listed = Counter(str(image.get('file_name')) for image in images)
-    several = [name for name, count in listed.items() if count > 1]
+    several = list(_several(name for _, name in names))
     if several:
         report.note(
             f'{path} lists {len(several)} images more than once, each time with other '
             f'annotations: {some(several, 3)}'
         )
+    _check_links(where, path, content, report)
+    _check_sizes(where, path, parts['images'], report)
+
+
+def _check_sizes(where: str, path: str, images: list[dict], report: Report) -> None:
     sizes = [(image.get('height'), image.get('width')) for image in images]
     wrong = [i for i, size in enumerate(sizes) if not finite(size) or min(size) <= 0]
     if wrong:
         report.problem(
             f'{path}: {len(wrong)} images have no size of two positive numbers (first: '
-            f'id {images[wrong[0]].get("id")}, height and width {sizes[wrong[0]]})',
+            f'id {images[wrong[0]]["id"]}, height and width {sizes[wrong[0]]})',
             where,
         )
 

@@ -3,11 +3,13 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any
 
 from .objects import finite
 from .report import Report
 
+SAMPLED = 10_000  # so many boxes of a file are compared with their polygons
 OUTSIDE = 1  # pixels by which a box may reach outside of its image
 # What is said of annotations that are not as a user may believe; `area` compares with
 # the box, and masks of thin objects may exceed theirs by rounding.
@@ -20,6 +22,11 @@ NOTES = dict(
     'height in pixels, not x1, y1, x2, y2',
     area='have an area that exceeds their box; AP_s, AP_m and AP_l go by the area',
     twice='are there twice, with the same image, category and box',
+    apart='have polygons and a bbox of which less than half is common; both are in '
+    'pixels, and a bbox is x, y, width, height',
+    corners='have an area that fits x1, y1, x2, y2, and not the x, y, width, height '
+    'that a bbox is',
+    odd_crowd='have an iscrowd that is neither 0 nor 1; mmdet takes it for 1',
 )
 
 
@@ -48,18 +55,25 @@ def check_annotations(
     sizes = {image['id']: image for image in content.get('images', ())}
     wanted, found, usable = set(cat_ids), defaultdict(list), 0
     boxes: set[tuple] = set()
-    for a in annotations:
+    step = max(1, len(annotations) // SAMPLED)
+    for i, a in enumerate(annotations):
         size = sizes.get(a.get('image_id'))
         if a.get('category_id') not in wanted or size is None or not _is_whole(a):
             continue
         kind = kind_of(a, size)
         found[kind].append(a)
-        usable += kind not in ('ignore', 'left_out', 'crowd')
+        if kind not in ('ignore', 'left_out', 'crowd'):
+            usable += 1
+            found['corners'] += [a] * _fits_corners(a)
+            found['apart'] += [a] * (i % step == 0 and _is_apart(a))
         box = (a['image_id'], a['category_id'], *a['bbox'])
         found['twice'] += [a] * (box in boxes)
+        found['odd_crowd'] += [a] * (kind == 'crowd' and a['iscrowd'] != 1)
         boxes.add(box)
     if trains and wanted and not usable:
         _tell_nothing_left(where, path, found, report)
+    if 2 * len(found['corners']) <= usable:  # by chance
+        del found['corners']
     for kind, text in NOTES.items():
         if found[kind]:
             first = found[kind][0]
@@ -86,6 +100,29 @@ def kind_of(annotation: dict, size: dict) -> str:
     if min(x, y) < -OUTSIDE or max(x + w - width, y + h - height) > OUTSIDE:
         return 'outside'
     return 'area' if area > 1.1 * w * h + 1 else 'object'
+
+
+def _fits_corners(annotation: dict) -> bool:
+    """Return whether the area is that of a box of two corners, within a hundredth."""
+    (x1, y1, x2, y2), area = annotation['bbox'], annotation['area']
+    corners = (x2 - x1) * (y2 - y1) if x2 > x1 and y2 > y1 else 0
+    return abs(corners - area) < 0.01 * area < abs(x2 * y2 - area)
+
+
+def _is_apart(annotation: dict) -> bool:
+    """Return whether a box has an IoU below 0.5 with the box around its polygons."""
+    mask = annotation.get('segmentation')
+    parts = mask if isinstance(mask, list) else []
+    parts = [part for part in parts if isinstance(part, list) and len(part) >= 6]
+    if not parts or not finite(chain(*parts)):
+        return False
+    x, y, w, h = annotation['bbox']
+    xs, ys = [n for p in parts for n in p[::2]], [n for p in parts for n in p[1::2]]
+    inter_w = min(x + w, max(xs)) - max(x, min(xs))
+    inter_h = min(y + h, max(ys)) - max(y, min(ys))
+    inter = max(inter_w, 0) * max(inter_h, 0)
+    around = (max(xs) - min(xs)) * (max(ys) - min(ys))
+    return 3 * inter < w * h + around
 
 
 def _is_whole(annotation: dict) -> bool:
@@ -130,8 +167,9 @@ def _check_numbers(where: str, path: str, annotations: list, report: Report) -> 
         wrong = [a for a in annotations if not finite([a.get(flag) or 0])]
         if wrong:
             report.problem(
-                f'{path} has {len(wrong)} annotations whose {flag} is neither 0 nor 1 '
-                f'(first: annotation {wrong[0].get("id")}, {flag} {wrong[0][flag]!r})',
+                f'{path} has {len(wrong)} annotations whose {flag} is no number '
+                f'(first: annotation {wrong[0].get("id")}, {flag} {wrong[0][flag]!r}); '
+                'expected 0 or 1',
                 where,
             )
 

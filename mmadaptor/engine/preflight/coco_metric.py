@@ -68,13 +68,13 @@ def check_metric(
 def complete(path: str, api: Any, report: Report) -> None:
     """Add what pycocotools wants of annotations without need.
 
-    `iscrowd` is 0 if it is missing or null. Matches are stored as the id of the
-    annotation, which so must be a number and not 0, which means no match; no result
-    depends on it.
+    `iscrowd` is 0 if it is missing or null, and 1 for any other number. Matches are
+    stored as the id of the annotation, which so must be a number, and not 0, which
+    means no match; no result depends on it.
     """
     annotations = api.dataset.get('annotations', ())
     for annotation in annotations:
-        annotation['iscrowd'] = annotation.get('iscrowd') or 0
+        annotation['iscrowd'] = int(bool(annotation.get('iscrowd')))
     ids = [annotation['id'] for annotation in annotations]
     wrong = [i for i in ids if not finite([i]) or i == 0]
     if wrong or len(set(ids)) < len(ids):

@@ -66,7 +66,7 @@ def note_outlines(where: str, path: str, outlines: Counter, report: Report) -> N
     Args:
         where: The key of the config that names the file.
         path: The annotation file.
-        outlines: How many objects have which result of `outlines_of`.
+        outlines: How many objects have which result of `outline_of`.
         report: Takes the problem or the notes.
     """
     left_out = 'polygons of an odd length or less than three points'
@@ -82,29 +82,14 @@ def note_outlines(where: str, path: str, outlines: Counter, report: Report) -> N
             f'{path}: mmdet leaves out {left_out}; so it ignores {outlines["none"]} '
             f'objects, and {outlines["part"]} lose a part of their mask'
         )
-    if outlines['apart']:
-        report.note(
-            f'{path}: {outlines["apart"]} objects have polygons that do not touch '
-            'their box; both are in pixels of the image'
-        )
 
 
 def outlines_of(info: dict, loader: Any) -> Iterator[str]:
-    """Yield for each object to train with the result of `outline_of`, and `apart`."""
+    """Yield for each object to train with the result of `outline_of`."""
     for instance in info.get('instances') or ():
         mask = instance.get('mask')
-        if not isinstance(mask, list | dict) or instance['ignore_flag']:
-            continue
-        yield outline_of(mask, loader.poly2mask)
-        if isinstance(mask, list) and outline_of(mask) != 'none':
-            x1, y1, x2, y2 = instance['bbox']
-            x, y = next(polygon[:2] for polygon in mask if len(polygon) > 1)
-            if x1 <= x <= x2 and y1 <= y <= y2:  # of nearly all objects
-                continue
-            xs = [x for polygon in mask for x in polygon[::2]]
-            ys = [y for polygon in mask for y in polygon[1::2]]
-            if min(xs) > x2 or max(xs) < x1 or min(ys) > y2 or max(ys) < y1:
-                yield 'apart'
+        if isinstance(mask, list | dict) and not instance['ignore_flag']:
+            yield outline_of(mask, loader.poly2mask)
 
 
 def segmentation_problem(mask: Any, size: tuple[int, int], poly2mask: bool) -> str:

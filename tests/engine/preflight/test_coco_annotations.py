@@ -60,6 +60,11 @@ def test_usual_annotations_are_not_commented_on(check):
         (dict(bbox=[16, 8, 60, 24]), 4, 'have boxes that reach outside of their image'),
         (dict(bbox=[-9, 8, 34, 24]), 4, 'have boxes that reach outside of their image'),
         (dict(area=700), 4, 'have an area that exceeds their box; AP_s, AP_m and AP_l'),
+        (
+            dict(iscrowd=-1),
+            4,
+            'have an iscrowd that is neither 0 nor 1; mmdet takes it',
+        ),
         (dict(image_id=2, category_id=1, id=9), 4, 'are there twice, with the same im'),
     ],
 )
@@ -163,7 +168,7 @@ def test_flags(check, flag, value, right):
     text, _, _ = check({flag: value})
     assert (text == '') == bool(right)
     if not right:
-        assert f'1 annotations whose {flag} is neither 0 nor 1 (first: ann' in text
+        assert f'1 annotations whose {flag} is no number (first: ann' in text
 
 
 @pytest.mark.parametrize(
@@ -174,7 +179,8 @@ def test_flags(check, flag, value, right):
         ([SQUARE[:7]], 'so it ignores 1 objects, and 0 lose a part'),
         (dict(size=[48, 64], counts=None), 'so it ignores 1 objects, and 0 lose'),
         ([SQUARE, SQUARE[:4]], 'so it ignores 0 objects, and 1 lose a part'),
-        ([[x / 64 for x in SQUARE]], '1 objects have polygons that do not touch'),
+        ([[x / 64 for x in SQUARE]], '1 annotations have polygons and a bbox of which'),
+        ([[16, 8, 40, 8, 40, 8]], '1 annotations have polygons and a bbox of which'),
         ([SQUARE], None),
         (dict(size=[48, 64], counts=[0, 3072]), None),
     ],
@@ -188,6 +194,19 @@ def test_it_is_said_what_mmdet_reads_of_a_mask(check, mask, says):
     else:
         (note,) = notes
         assert '/train.json: ' in note and says in note
+
+
+def test_corners_for_boxes(check):
+    """All within their images, so that only area or polygons tell."""
+    corners = dict(bbox=[16, 8, 40, 32])
+    text, notes, _ = check(*[corners] * 4)
+    (note,) = notes
+    assert text == '' and '4 annotations have an area that fits x1, y1, x2, y2' in note
+    assert check(corners)[1] == []  # one of four is by chance
+    polygons = dict(corners, area=300, segmentation=[SQUARE])
+    (note,) = check(*[polygons] * 4)[1]
+    assert '4 annotations have polygons and a bbox of which less than half' in note
+    assert check(*[dict(bbox=[0, 0, 24, 24])] * 4)[1] == []
 
 
 def test_run_lengths_where_polygons_are_wanted(check):
