@@ -52,7 +52,11 @@ def check_annotations(
     if annotations and 'segments_info' in annotations[0]:  # panoptic, of no boxes
         return
     _check_numbers(where, path, annotations, report)
-    sizes = {image['id']: image for image in content.get('images', ())}
+    sizes = {
+        image['id']: image
+        for image in content.get('images', ())
+        if finite((image.get('height'), image.get('width')))  # others are told
+    }
     wanted, found, usable = set(cat_ids), defaultdict(list), 0
     boxes: set[tuple] = set()
     step = max(1, len(annotations) // SAMPLED)
