@@ -2,12 +2,14 @@
 """Baselines of the fused ops, composed of simpler ops.
 
 The 2-D scan as in other implementations: copies, the 1-D scan, and a merge.
-Adaptor-T's readout as softmax (torch), gather and readout.
+Adaptor-T's readout as softmax (torch), gather and readout. Adaptor-S as torch's own
+convolutions, in the dtype of the map.
 """
 
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from mmadaptor.ops import cross_readout, memory_select, selective_scan
@@ -101,3 +103,22 @@ def memory_readout(
     """
     memory = memory_select(values.unsqueeze(-1), *find_places(predicted, granularities))
     return cross_readout(memory, coefficients.unsqueeze(-1))
+
+
+def dilated_depthwise(y: Tensor, kernels: Tensor, dilations: Sequence[int]) -> Tensor:
+    """Compute :func:`mmadaptor.ops.dilated_depthwise`.
+
+    Args:
+        y: `(B, H, W, D)`.
+        kernels: `(R, D, 3, 3)`.
+        dilations: R numbers.
+
+    Returns:
+        `(B, H, W, D)`.
+    """
+    maps = y.permute(0, 3, 1, 2)  # (B, D, H, W), a channels_last view
+    kernels = kernels.to(y.dtype).unsqueeze(2)  # (R, D, 1, 3, 3)
+    for kernel, r in zip(kernels, dilations, strict=True):
+        seen = F.conv2d(maps, kernel, padding=r, dilation=r, groups=len(kernel))
+        y = y + seen.permute(0, 2, 3, 1)
+    return y

@@ -29,7 +29,6 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks import baselines, ops_cuda
 from mmadaptor import ops
-from mmadaptor.ops.dilated_depthwise.reference import dilated_depthwise
 
 LENGTH, SIDE, CHANNELS, DIRECTIONS = 3136, 56, 96, 4
 Inputs = dict[str, Tensor]
@@ -202,7 +201,7 @@ def rows() -> list[Row]:
         for scale in (1, 2, 4, 8)  # VMamba-T's stages
         for name, call in (
             ('dilated_depthwise', ops.dilated_depthwise),
-            ('dilated by torch', dilated_depthwise),
+            ('dilated by torch', baselines.dilated_depthwise),
         )
     ]
     readouts = [

@@ -15,8 +15,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from benchmarks import baselines
 from mmadaptor import ops
-from mmadaptor.ops.dilated_depthwise.reference import dilated_depthwise
 
 # (batch, height, width, channels, states): VMamba-T's stages at batch 128, one image
 # at stage 1, stage 1 of the detection backbone, and 16 states.
@@ -122,7 +122,7 @@ def rows(
         sizes = dict(y=(*pixels, channels), kernels=(3, channels, 3, 3))
         for name, call in (
             ('dilated_depthwise', ops.dilated_depthwise),
-            ('dilated by torch', dilated_depthwise),
+            ('dilated by torch', baselines.dilated_depthwise),
         ):
             yield Row(
                 name,

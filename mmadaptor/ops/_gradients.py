@@ -1,12 +1,64 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Gradients that several compiled ops share."""
+"""Derivatives that several compiled ops share.
 
+The compiled ops have first derivatives in reverse mode. Second derivatives and
+forward-mode derivatives are those of each op's definition, `reference.py`, which is
+slow.
+"""
+
+import functools
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from mmadaptor.ops import _extension
+
+
+def differentiable(definition: Callable) -> Callable:
+    """Return a decorator for the public function of an op.
+
+    The function raises if the ops are not built. In forward mode
+    (`torch.func.jvp`, `torch.autograd.forward_ad`) it computes the definition.
+
+    Args:
+        definition: The definition, with the arguments of the function.
+    """
+
+    def decorate(function: Callable) -> Callable:
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            _extension.require()
+            # The level and not the tangents: a functorch transform can hide them.
+            if forward_ad._current_level < 0:
+                return function(*args, **kwargs)
+            # The definition does not check its arguments; the op does.
+            function(
+                *map(_without_data, args),
+                **{name: _without_data(value) for name, value in kwargs.items()},
+            )
+            return _in_full_precision(definition, *args, **kwargs)
+
+        # torch.jit.script compiles the source of a function, not its decorator.
+        call.__prepare_scriptable__ = lambda: function
+        return call
+
+    return decorate
+
+
+def _without_data(value: Any) -> Any:
+    if not isinstance(value, Tensor):
+        return value
+    return torch.empty(value.shape, dtype=value.dtype, device='meta')
+
+
+def _in_full_precision(definition: Callable, *args: Any, **kwargs: Any) -> Any:
+    """Compute a definition without autocast, which would change its operations."""
+    tensors = (x for x in (*args, *kwargs.values()) if isinstance(x, Tensor))
+    with torch.autocast(next(tensors).device.type, enabled=False):
+        return definition(*args, **kwargs)
 
 
 def present(gradient: Tensor, argument: Tensor | None) -> Tensor | None:
@@ -18,32 +70,37 @@ def _backward_op(name: str) -> Any:
     return getattr(torch.ops.mmadaptor, f'{name}_backward')
 
 
-def register_gradient(name: str) -> None:
-    """Register the gradient of an op with required tensors and one output.
+def register_gradient(name: str, definition: Callable) -> None:
+    """Register the gradients of an op with required tensors and one output.
 
     Args:
         name: The op; `NAME_backward(grad, *arguments)` returns the gradients.
+        definition: The definition of the op, for second derivatives.
     """
     if _extension.PROBLEM is not None:
         return
 
     def setup(ctx: Any, inputs: tuple, output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
+        ctx.constants = _save(ctx, inputs)
 
     def backward(ctx: Any, grad: Tensor) -> tuple:
-        return _backward_op(name)(grad, *ctx.saved_tensors)
+        inputs = _saved(ctx)
+        gradients = iter(_backward_op(name)(grad, *inputs))
+        return tuple(next(gradients) if isinstance(x, Tensor) else None for x in inputs)
 
     torch.library.register_autograd(f'mmadaptor::{name}', backward, setup_context=setup)
+    register_second_derivative(name, definition)
 
 
-def register_states_gradient(name: str) -> None:
-    """Register the gradient of an op that returns the states of a scan.
+def register_states_gradient(name: str, definition: Callable) -> None:
+    """Register the gradients of an op that returns the states of a scan.
 
     Args:
         name: The op. It takes `(x, delta, A, B, delta_bias, delta_softplus)` and
             returns the states and its checkpoints. `NAME_backward` takes the
             gradient of the states, the tensors, `delta_softplus` and the
             checkpoints.
+        definition: The definition of the op, for second derivatives.
     """
     if _extension.PROBLEM is not None:
         return
@@ -65,3 +122,95 @@ def register_states_gradient(name: str) -> None:
         return (*map(present, gradients, tensors), None)
 
     torch.library.register_autograd(f'mmadaptor::{name}', backward, setup_context=setup)
+    register_second_derivative(name, definition, checkpoints=1)
+
+
+def _save(ctx: Any, inputs: tuple) -> list:
+    """Save the tensors of some inputs, and return the others in their places."""
+    ctx.save_for_backward(*(x if isinstance(x, Tensor) else None for x in inputs))
+    return [None if isinstance(x, Tensor) else x for x in inputs]
+
+
+def _saved(ctx: Any) -> list:
+    return [
+        constant if tensor is None else tensor
+        for tensor, constant in zip(ctx.saved_tensors, ctx.constants, strict=True)
+    ]
+
+
+def register_second_derivative(
+    name: str, definition: Callable, outputs: int = 1, checkpoints: int = 0
+) -> None:
+    """Register the gradient of `NAME_backward`, by the definition of the op.
+
+    It is differentiable itself, so that derivatives of any order are right.
+
+    Args:
+        name: The op. `NAME_backward` takes the gradients of the outputs (each may be
+            None), the arguments of the definition, and the checkpoints.
+        definition: The definition of the op, which returns the outputs.
+        outputs: Number of outputs.
+        checkpoints: Number of checkpoints, which are functions of the arguments.
+    """
+    if _extension.PROBLEM is not None:
+        return
+
+    def setup(ctx: Any, inputs: tuple, output: tuple) -> None:
+        ctx.set_materialize_grads(False)
+        ctx.constants = _save(ctx, inputs[: len(inputs) - checkpoints])
+
+    def backward(ctx: Any, *weights: Tensor | None) -> tuple:
+        again = torch.is_grad_enabled()
+        with torch.enable_grad():
+            inputs = [_differentiable_view(x) for x in _saved(ctx)]
+            arguments = inputs[outputs:]
+            results = _in_full_precision(definition, *arguments)
+            results = results if isinstance(results, tuple) else (results,)
+            slots = [x for x in arguments if x is None or isinstance(x, Tensor)]
+            gradients = _gradients(
+                zip(results, inputs[:outputs], strict=True),
+                [x for x, w in zip(slots, weights, strict=True) if w is not None],
+                create_graph=True,
+            )
+            weights = [w for w in weights if w is not None]
+            needed = ctx.needs_input_grad[: len(inputs)]
+            second = _gradients(
+                zip(gradients, weights, strict=True),
+                [x if n else None for x, n in zip(inputs, needed, strict=True)],
+                create_graph=again,
+            )
+        return (*second, *[None] * checkpoints)
+
+    torch.library.register_autograd(
+        f'mmadaptor::{name}_backward', backward, setup_context=setup
+    )
+
+
+def _differentiable_view(x: Any) -> Any:
+    """Return a tensor to differentiate by, apart from its other uses in the graph."""
+    if not isinstance(x, Tensor):
+        return x
+    return x.view_as(x) if x.requires_grad else x.detach().requires_grad_()
+
+
+def _gradients(
+    weighted: Iterable[tuple[Tensor | None, Tensor | None]],
+    inputs: Sequence[Tensor | None],
+    create_graph: bool,
+) -> list[Tensor | None]:
+    """Differentiate a weighted sum of outputs; None where there is nothing to do."""
+    weighted = [
+        (output, weight)
+        for output, weight in weighted
+        if output is not None and weight is not None and output.requires_grad
+    ]
+    present = [x for x in inputs if x is not None]
+    if not weighted or not present:
+        return [None] * len(inputs)
+    outputs, weights = zip(*weighted, strict=True)
+    found = iter(
+        torch.autograd.grad(
+            outputs, present, weights, create_graph=create_graph, allow_unused=True
+        )
+    )
+    return [None if x is None else next(found) for x in inputs]

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Test Adaptor-T's gather against `grid_sample` at each place."""
+"""Test Adaptor-T's gather against its definition, and that against `grid_sample`."""
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from mmadaptor.ops import memory_select
 from mmadaptor.ops.memory_select import reference
@@ -80,6 +81,31 @@ def test_it_equals_its_definition(size, dtype):
             atol=TOLERANCE[dtype],
             msg=lambda m, n=name: f'{n}: {m}',
         )
+
+
+def test_the_definition_is_grid_sample():
+    """One group, one direction: torch's own bilinear sampling at each place."""
+    inputs = make(2, 4, 5, 1, 3, 1, 1, 2)
+    maps = inputs['states'].flatten(3).permute(0, 3, 1, 2)  # (B, D, H, W)
+    size = torch.tensor([4, 5], dtype=torch.float64)
+    grid = 2 * inputs['locations'].flatten(3, 5) / (size - 1) - 1  # (B, H, W, P, 2)
+    expected = sum(
+        weight[:, None]
+        * F.grid_sample(maps, at.flip(-1), padding_mode='zeros', align_corners=True)
+        for at, weight in zip(
+            grid.unbind(3), inputs['weights'].flatten(3).unbind(3), strict=True
+        )
+    )
+    expected = expected.permute(0, 2, 3, 1)
+    actual = gradients(reference.memory_select, inputs)
+    torch.testing.assert_close(actual['memory'].flatten(3), expected)
+    generator = torch.Generator().manual_seed(1)
+    weight = torch.randn(
+        actual['memory'].shape, generator=generator, dtype=torch.float64
+    )
+    grads = torch.autograd.grad(expected, list(inputs.values()), weight.flatten(3))
+    for name, grad in zip(inputs, grads, strict=True):
+        torch.testing.assert_close(actual[name], grad)
 
 
 @pytest.mark.parametrize(

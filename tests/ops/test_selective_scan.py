@@ -203,6 +203,102 @@ def test_large_steps_and_nan():
     assert y.isnan().nonzero().tolist() == [[0, 0, 2], [0, 0, 3]]
 
 
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize('where', ['delta', 'delta_bias'])
+def test_an_infinite_step_keeps_earlier_gradients_finite(where, dtype):
+    """Values and gradients are inf or NaN where the definition's are."""
+    inputs = Case(channels=3, length=70, skip=False).inputs(dtype)
+    for name in ('u', 'B', 'C'):
+        inputs[name] = inputs[name].detach().abs().requires_grad_()
+    with torch.no_grad():
+        if where == 'delta':
+            inputs['delta'][0, 1, 66] = float('inf')
+        else:
+            inputs['delta_bias'][1] = float('inf')
+    results = {}
+    for function in (selective_scan, reference.selective_scan):
+        y = function(**inputs, delta_softplus=True)
+        grads = torch.autograd.grad(y.sum(), list(inputs.values()))
+        results[function] = y, *grads
+    for name, actual, expected in zip(
+        ('y', *inputs), results[selective_scan], results[reference.selective_scan]
+    ):
+        torch.testing.assert_close(
+            actual,
+            expected,
+            rtol=1e-4,
+            atol=1e-5,
+            equal_nan=True,
+            msg=lambda text, name=name: f'{name}: {text}',
+        )
+    if where == 'delta':
+        y, grad_u, grad_delta = results[selective_scan][:3]
+        assert y[0, 1, 66:].isinf().all() and y[0, 1, :66].isfinite().all()
+        assert grad_delta[:, :, :66].isfinite().all()
+        assert grad_u[:, :, :66].isfinite().all()
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64], ids=str)
+def test_a_closed_gate_is_finite(dtype):
+    """-1e38 times its sigmoid is -0; -1e38 times y would be -inf in float32."""
+    inputs = Case(channels=2, length=5, gate=True).inputs(dtype)
+    with torch.no_grad():
+        inputs['D'][:] = 4
+        inputs['z'][:, :, ::2] = -1e38
+    results = {}
+    for function in (selective_scan, reference.selective_scan):
+        y = function(**inputs, delta_softplus=True)
+        grad_y = torch.full_like(y, 4)
+        results[function] = y, *torch.autograd.grad(y, list(inputs.values()), grad_y)
+    y = results[selective_scan][0]
+    assert not y[:, :, ::2].any() and y[:, :, 1::2].all()
+    for name, actual, expected in zip(('y', *inputs), *results.values()):
+        torch.testing.assert_close(
+            actual,
+            expected,
+            rtol=1e-4,
+            atol=1e-5,
+            msg=lambda text, name=name: f'{name}: {text}',
+        )
+
+
+MIXED = {'B': (2, 3), 'C': (3, 2), 'both': (2, 2), 'varying': (3, 4)}
+
+
+@pytest.mark.parametrize('low', [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize('ranks', MIXED.values(), ids=MIXED)
+def test_float32_coefficients_beside_half_maps(ranks, low):
+    """As mamba_ssm takes them: constant B and C are float32 whatever u is."""
+    B, C = ranks
+    case = Case(channels=4, states=2, length=9, B=B, C=C, gate=True)
+    inputs = case.inputs(torch.float32)
+    kept = (
+        {'B', 'C'} if B == 3 and C == 4 else {n for n in 'BC' if getattr(case, n) < 3}
+    )
+    for name in {'u', 'delta', 'B', 'C', 'z'} - kept:
+        inputs[name] = inputs[name].detach().to(low).requires_grad_()
+    y, last = scan(selective_scan, case, inputs)
+    grads = torch.autograd.grad(y.float().sum(), list(inputs.values()))
+    wide = {k: v.detach().float().requires_grad_() for k, v in inputs.items()}
+    exact, exact_last = scan(selective_scan, case, wide)
+    assert y.dtype == low and torch.equal(y, exact.to(low))
+    assert torch.equal(last, exact_last)
+    expected = torch.autograd.grad(exact.sum(), list(wide.values()))
+    for (name, t), grad, value in zip(inputs.items(), grads, expected):
+        assert grad.dtype == t.dtype, name
+        assert torch.equal(grad, value.to(t.dtype)), name
+    if 'B' in kept:
+        states = scan_states(selective_scan_states, case, inputs)[0]
+        assert torch.equal(states, scan_states(selective_scan_states, case, wide)[0])
+
+
+def test_float64_coefficients_beside_half_maps_are_named():
+    inputs = CASES['fixed B'].inputs(torch.bfloat16)
+    inputs['B'] = inputs['B'].double()
+    with pytest.raises(ValueError, match='`B` must be BFloat16 .*got Double'):
+        selective_scan(**inputs)
+
+
 def test_last_state_alone_has_a_gradient():
     inputs = CASES['mamba'].inputs(torch.float64)
     _, last = scan(selective_scan, CASES['mamba'], inputs)

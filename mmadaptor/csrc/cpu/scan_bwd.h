@@ -159,7 +159,7 @@ struct BackwardWalk {
     for (int64_t t = 0; t < steps; ++t) {
       const Vec<T> z = s.z[t], on = sigmoid<T>(z);
       s.gate_slope.set(t, s.grad_y[t] * on * (z * (T(1) - on) + T(1)));
-      s.grad_y.set(t, s.grad_y[t] * z * on);
+      s.grad_y.set(t, s.grad_y[t] * (z * on));
       s.y.set(t, D * s.in.u[t]);
     }
   }

@@ -126,7 +126,7 @@ struct ForwardWalk {
     if (!scan.z.data) return;
     const int steps = route.steps();
     read(s.z, scan.dtype, window(scan.z, scan.dtype, lanes, route.now(kZ), steps));
-    for (int64_t t = 0; t < steps; ++t) s.y.set(t, s.y[t] * s.z[t] * sigmoid<T>(s.z[t]));
+    for (int64_t t = 0; t < steps; ++t) s.y.set(t, s.y[t] * (s.z[t] * sigmoid<T>(s.z[t])));
   }
 };
 

@@ -341,13 +341,20 @@ MMADAPTOR_INLINE Vec<T> maximum(Vec<T> x, Vec<T> y) {  // y if either is NaN
   return x > y ? x : y;
 }
 
+// -|x|, by the sign bit: also of infinities.
+template <typename T>
+MMADAPTOR_INLINE Vec<T> minus_magnitude(Vec<T> x) {
+  using Bits = typename Simd<T>::Bits;
+  return (Vec<T>)((Bits)x | (Bits)splat(T(-0.0)));
+}
+
 // log(1 + e^x), or x for x > 20, like torch.nn.functional.softplus; optionally also its
 // derivative. float: relative error below 2e-6 for x > -15 (the rounding error of the
 // exponent grows with |x|).
 template <typename T, bool with_slope>
 MMADAPTOR_INLINE Vec<T> softplus(Vec<T> x, Vec<T>* slope) {
   const Vec<T> positive = maximum<T>(x, Vec<T>{});
-  const Vec<T> small = exp<T>(x - positive * T(2));  // e^-|x|
+  const Vec<T> small = exp<T>(minus_magnitude<T>(x));
   const Vec<T> result = positive + log1p_unit(small);
   if constexpr (with_slope) {
     *slope = (x < Vec<T>{} ? small : splat(T(1))) / (small + T(1));

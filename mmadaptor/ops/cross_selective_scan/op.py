@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The scan of a map in four directions: public functions and gradients."""
 
+import functools
 from typing import Any
 
 import torch
@@ -8,12 +9,17 @@ from torch import Tensor
 
 from mmadaptor.ops import _extension
 from mmadaptor.ops._gradients import (
+    differentiable,
     present,
     register_gradient,
+    register_second_derivative,
     register_states_gradient,
 )
 
+from . import reference
 
+
+@differentiable(reference.cross_selective_scan)
 def cross_selective_scan(
     x: Tensor,
     delta: Tensor,
@@ -60,13 +66,16 @@ def cross_selective_scan(
     Source:
         VMamba (arXiv 2401.10166), SS2D.
     """
-    _extension.require()
     y, states, _ = torch.ops.mmadaptor.cross_selective_scan(
         x, delta, A, B, C, D, delta_bias, delta_softplus, return_states
     )
-    return (y, states) if return_states else y
+    # Two returns: TorchScript refuses a conditional expression of two types.
+    if return_states:
+        return y, states
+    return y
 
 
+@differentiable(reference.cross_selective_scan_states)
 def cross_selective_scan_states(
     x: Tensor,
     delta: Tensor,
@@ -96,13 +105,13 @@ def cross_selective_scan_states(
     Source:
         VMamba (arXiv 2401.10166), SS2D. States as an output: our choice.
     """
-    _extension.require()
     states, _ = torch.ops.mmadaptor.cross_selective_scan_states(
         x, delta, A, B, delta_bias, delta_softplus
     )
     return states
 
 
+@differentiable(reference.cross_readout)
 def cross_readout(states: Tensor, C: Tensor) -> Tensor:
     """Compute the output of given states: the sum over k of C_k . h_k.
 
@@ -120,7 +129,6 @@ def cross_readout(states: Tensor, C: Tensor) -> Tensor:
     Source:
         VMamba (arXiv 2401.10166), SS2D, for given states.
     """
-    _extension.require()
     return torch.ops.mmadaptor.cross_readout(states, C)
 
 
@@ -148,9 +156,17 @@ def _scan_backward(
     return (*map(present, gradients, tensors), None, None)
 
 
-register_states_gradient('cross_selective_scan_states')
-register_gradient('cross_readout')
+register_states_gradient(
+    'cross_selective_scan_states', reference.cross_selective_scan_states
+)
+register_gradient('cross_readout', reference.cross_readout)
 if _extension.PROBLEM is None:
     torch.library.register_autograd(
         'mmadaptor::cross_selective_scan', _scan_backward, setup_context=_scan_setup
     )
+register_second_derivative(
+    'cross_selective_scan',
+    functools.partial(reference.cross_selective_scan, return_states=True),
+    outputs=2,
+    checkpoints=1,
+)

@@ -35,9 +35,10 @@ def cross_selective_scan_states(
     Returns:
         `(B, H, W, 4, D, N)`.
     """
+    height, width = x.shape[1:3]
     directions = []
-    for k, order in enumerate(pixel_orders(*x.shape[1:3])):
-        i, j = torch.tensor(order).T
+    for k, order in enumerate(pixel_orders(height, width)):
+        i, j = torch.tensor(order, device=x.device).T
         states = reference.selective_scan_states(
             x[:, i, j].transpose(1, 2),
             delta[:, i, j, k].transpose(1, 2),
@@ -46,11 +47,9 @@ def cross_selective_scan_states(
             None if delta_bias is None else delta_bias[k],
             delta_softplus,
         )
-        states = states.permute(0, 3, 1, 2)  # (B, L, D, N)
-        image = torch.zeros(*x.shape[:3], *A.shape[1:], dtype=states.dtype)
-        directions.append(
-            image.index_put((torch.arange(x.shape[0])[:, None], i, j), states)
-        )
+        back = (i * width + j).argsort()  # the step that visits each pixel
+        states = states.permute(0, 3, 1, 2)[:, back]  # (B, H W, D, N)
+        directions.append(states.unflatten(1, (height, width)))
     return torch.stack(directions, dim=3)
 
 
@@ -64,7 +63,8 @@ def cross_readout(states: Tensor, C: Tensor) -> Tensor:
     Returns:
         `(B, H, W, D)`.
     """
-    return torch.einsum('bhwkdn,bhwkn->bhwd', states, C.to(states.dtype))
+    y = torch.einsum('bhwkdn,bhwkn->bhwd', states, C.to(states.dtype))
+    return y.to(C.dtype)
 
 
 def cross_selective_scan(
@@ -76,7 +76,8 @@ def cross_selective_scan(
     D: Tensor | None = None,
     delta_bias: Tensor | None = None,
     delta_softplus: bool = False,
-) -> Tensor:
+    return_states: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
     """Compute the scan; see :func:`mmadaptor.ops.cross_selective_scan`.
 
     Args:
@@ -88,12 +89,14 @@ def cross_selective_scan(
         D: `(4, D)`.
         delta_bias: `(4, D)`.
         delta_softplus: Whether to apply softplus to `delta`.
+        return_states: Whether to return the states as well.
 
     Returns:
-        `(B, H, W, D)` in the dtype of x.
+        `(B, H, W, D)` in the dtype of x; with `return_states` also the states.
     """
     states = cross_selective_scan_states(x, delta, A, B, delta_bias, delta_softplus)
-    y = cross_readout(states, C)
+    y = cross_readout(states, C.to(states.dtype))
     if D is not None:
         y = y + D.sum(dim=0) * x.to(A.dtype)
-    return y.to(x.dtype)
+    y = y.to(x.dtype)
+    return (y, states) if return_states else y

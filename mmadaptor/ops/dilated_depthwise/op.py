@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Depthwise convolutions of several dilations: the function and its gradients."""
 
-from collections.abc import Sequence
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from mmadaptor.ops import _extension
+from mmadaptor.ops._gradients import differentiable, register_gradient
+
+from . import reference
 
 
-def dilated_depthwise(y: Tensor, kernels: Tensor, dilations: Sequence[int]) -> Tensor:
+@differentiable(reference.dilated_depthwise)
+def dilated_depthwise(y: Tensor, kernels: Tensor, dilations: list[int]) -> Tensor:
     """Add 3x3 depthwise convolutions with several dilations to a map.
 
     .. code-block:: text
@@ -39,23 +39,7 @@ def dilated_depthwise(y: Tensor, kernels: Tensor, dilations: Sequence[int]) -> T
     Source:
         Mamba-Adaptor (arXiv 2505.12685), Adaptor-S.
     """
-    _extension.require()
     return torch.ops.mmadaptor.dilated_depthwise(y, kernels, dilations)
 
 
-def _setup(ctx: Any, inputs: tuple, output: Tensor) -> None:
-    y, kernels, ctx.dilations = inputs
-    ctx.save_for_backward(y, kernels)
-
-
-def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
-    grads = torch.ops.mmadaptor.dilated_depthwise_backward(
-        grad, *ctx.saved_tensors, ctx.dilations
-    )
-    return *grads, None
-
-
-if _extension.PROBLEM is None:
-    torch.library.register_autograd(
-        'mmadaptor::dilated_depthwise', _backward, setup_context=_setup
-    )
+register_gradient('dilated_depthwise', reference.dilated_depthwise)

@@ -18,9 +18,11 @@ def dilated_depthwise(y: Tensor, kernels: Tensor, dilations: Sequence[int]) -> T
     Returns:
         `(B, H, W, D)`.
     """
-    maps = y.permute(0, 3, 1, 2)  # (B, D, H, W), a channels_last view
-    kernels = kernels.to(y.dtype).unsqueeze(2)  # (R, D, 1, 3, 3)
-    for kernel, r in zip(kernels, dilations, strict=True):
-        seen = F.conv2d(maps, kernel, padding=r, dilation=r, groups=len(kernel))
-        y = y + seen.permute(0, 2, 3, 1)
-    return y
+    maps = y.to(kernels.dtype).permute(0, 3, 1, 2)  # (B, D, H, W), channels_last
+    total = maps
+    for kernel, r in zip(kernels.unsqueeze(2), dilations, strict=True):
+        # kernel: (D, 1, 3, 3)
+        total = total + F.conv2d(
+            maps, kernel, padding=r, dilation=r, groups=kernel.shape[0]
+        )
+    return total.permute(0, 2, 3, 1).to(y.dtype)

@@ -1,20 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Adaptor-T in one pass: the public function and its gradients."""
 
-from collections.abc import Sequence
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from mmadaptor.ops import _extension
+from mmadaptor.ops._gradients import differentiable, register_gradient
+
+from . import reference
 
 
+@differentiable(reference.memory_readout)
 def memory_readout(
-    values: Tensor,
-    predicted: Tensor,
-    granularities: Sequence[float],
-    coefficients: Tensor,
+    values: Tensor, predicted: Tensor, granularities: list[float], coefficients: Tensor
 ) -> Tensor:
     """Read values at a few places per token and sum them over the directions.
 
@@ -57,28 +54,9 @@ def memory_readout(
         Mamba-Adaptor (arXiv 2505.12685), Adaptor-T. Bilinear places in pixels
         are our choice.
     """
-    _extension.require()
     return torch.ops.mmadaptor.memory_readout(
         values, predicted, granularities, coefficients
     )
 
 
-def _setup(ctx: Any, inputs: tuple, output: Tensor) -> None:
-    values, predicted, ctx.granularities, coefficients = inputs
-    ctx.save_for_backward(values, predicted, coefficients)
-
-
-def _backward(ctx: Any, grad_y: Tensor) -> tuple:
-    values, predicted, coefficients = ctx.saved_tensors
-    grad_values, grad_predicted, grad_coefficients = (
-        torch.ops.mmadaptor.memory_readout_backward(
-            grad_y, values, predicted, ctx.granularities, coefficients
-        )
-    )
-    return grad_values, grad_predicted, None, grad_coefficients
-
-
-if _extension.PROBLEM is None:
-    torch.library.register_autograd(
-        'mmadaptor::memory_readout', _backward, setup_context=_setup
-    )
+register_gradient('memory_readout', reference.memory_readout)

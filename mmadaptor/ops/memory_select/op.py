@@ -4,10 +4,12 @@
 import torch
 from torch import Tensor
 
-from mmadaptor.ops import _extension
-from mmadaptor.ops._gradients import register_gradient
+from mmadaptor.ops._gradients import differentiable, register_gradient
+
+from . import reference
 
 
+@differentiable(reference.memory_select)
 def memory_select(states: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
     """Sum the states at a few places per token, with weights.
 
@@ -38,8 +40,7 @@ def memory_select(states: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
         Mamba-Adaptor (arXiv 2505.12685), Adaptor-T. Bilinear places in pixels
         are our choice.
     """
-    _extension.require()
     return torch.ops.mmadaptor.memory_select(states, locations, weights)
 
 
-register_gradient('memory_select')
+register_gradient('memory_select', reference.memory_select)

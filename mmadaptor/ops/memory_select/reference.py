@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reference of the gather of Adaptor-T: `grid_sample` for each place."""
+"""Reference of the gather of Adaptor-T: bilinear weights of four pixels a place."""
+
+import itertools
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 
 def memory_select(states: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
     """Compute the gather; see :func:`mmadaptor.ops.memory_select`.
+
+    It is not `grid_sample`, which has no second derivatives.
 
     Args:
         states: `(B, H, W, K, D, N)`.
@@ -17,28 +20,27 @@ def memory_select(states: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
     Returns:
         `(B, H, W, K, D, N)`.
     """
-    batch, height, width, directions, channels, n = states.shape
-    groups, places = weights.shape[4:]
-    # One map for each image, direction and group: (B K S, D/S N, H, W).
-    maps = states.unflatten(4, (groups, -1)).flatten(5)
-    maps = maps.permute(0, 3, 4, 5, 1, 2).flatten(0, 2)
-    size = locations.new_tensor([height, width])
-    # grid_sample takes (x, y) in [-1, 1]; a map of one pixel has no such scale.
-    grid = 2 * locations / (size - 1).clamp(min=1) - 1
-    grid = torch.where(size > 1, grid, locations)
-    memory = torch.zeros_like(maps)
-    for p in range(places):
-        at = grid[..., p, :].permute(0, 3, 4, 1, 2, 5).flatten(0, 2).flip(-1)
-        weight = weights[..., p].permute(0, 3, 4, 1, 2).flatten(0, 2)
-        padded = _sample(maps, at, height, width)
-        memory = memory + weight[:, None] * padded
-    memory = memory.unflatten(0, (batch, directions, groups))
-    memory = memory.permute(0, 4, 5, 1, 2, 3)  # (B, H, W, K, S, D/S N)
-    return memory.reshape(batch, height, width, directions, channels, n)
-
-
-def _sample(maps: Tensor, grid: Tensor, height: int, width: int) -> Tensor:
-    """Sample a map; a size of 1 is padded to 3 with zeros."""
-    rows, columns = int(height == 1), int(width == 1)
-    padded = F.pad(maps, (columns, columns, rows, rows))
-    return F.grid_sample(padded, grid, align_corners=True)
+    height, width = states.shape[1:3]
+    groups = weights.shape[4]
+    # One map for each image, direction and group: (B, K, S, H W, D/S N).
+    maps = states.unflatten(4, (groups, -1)).permute(0, 3, 4, 1, 2, 5, 6)
+    maps = maps.flatten(5).flatten(3, 4)
+    locations = locations.permute(0, 3, 4, 1, 2, 5, 6)  # (B, K, S, H, W, P, 2)
+    weights = weights.permute(0, 3, 4, 1, 2, 5)  # (B, K, S, H, W, P)
+    first = locations.floor()
+    fractions = locations - first  # NaN if not finite
+    memory = 0
+    for corner in itertools.product((0, 1), repeat=2):
+        i, j = (first + locations.new_tensor(corner)).unbind(-1)
+        inside = (i >= 0) & (i < height) & (j >= 0) & (j < width)
+        i, j = (torch.where(inside, side, 0).long() for side in (i, j))
+        rows, columns = (
+            f if c else 1 - f for f, c in zip(fractions.unbind(-1), corner, strict=True)
+        )
+        at = (i * width + j).flatten(3)[..., None]  # (B, K, S, H W P, 1)
+        seen = maps.gather(3, at.expand(-1, -1, -1, -1, maps.shape[-1]))
+        seen = torch.where(inside.flatten(3)[..., None], seen, 0)
+        memory = memory + (weights * rows * columns).flatten(3)[..., None] * seen
+    memory = memory.unflatten(3, (height, width, -1)).sum(dim=5)
+    memory = memory.permute(0, 3, 4, 1, 2, 5)  # (B, H, W, K, S, D/S N)
+    return memory.reshape(states.shape)

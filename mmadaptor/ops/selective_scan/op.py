@@ -1,15 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
 """The selective scan: public functions and their gradients."""
 
+import functools
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from mmadaptor.ops import _extension
-from mmadaptor.ops._gradients import present, register_states_gradient
+from mmadaptor.ops._gradients import (
+    differentiable,
+    present,
+    register_second_derivative,
+    register_states_gradient,
+)
+
+from . import reference
 
 
+def _is_half(t: Tensor) -> bool:
+    return t.dtype in [torch.float16, torch.bfloat16]
+
+
+@differentiable(reference.selective_scan)
 def selective_scan(
     u: Tensor,
     delta: Tensor,
@@ -40,8 +53,9 @@ def selective_scan(
         delta: Step size before bias and softplus, `(B, D, L)`, dtype of u.
         A: Decay rates `(D, N)`, normally negative. `A`, `D` and `delta_bias`
             are float32, or float64 with float64 inputs.
-        B: Input coefficients, dtype of u: `(D, N)` if constant in time,
-            `(B, N, L)`, or `(B, G, N, L)` with G groups of D/G channels.
+        B: Input coefficients, dtype of u or float32: `(D, N)` if constant in time,
+            `(B, N, L)`, or `(B, G, N, L)` with G groups of D/G channels. If B or C is
+            float32 beside a half-precision u, the maps are copied to float32.
         C: Output coefficients, in any of the forms of B.
         D: Weights of the skip connection, `(D,)`. Default: none.
         z: Gate `(B, D, L)`, dtype of u. Default: none.
@@ -62,13 +76,24 @@ def selective_scan(
     Source:
         Mamba (arXiv 2312.00752), Algorithm 2.
     """
-    _extension.require()
+    dtype = u.dtype
+    mixed = _is_half(u) and torch.float32 in [B.dtype, C.dtype]
+    if mixed:
+        # The op takes one dtype. Its arithmetic is float32 in any case.
+        u, delta, B, C = u.float(), delta.float(), B.float(), C.float()
+        z = None if z is None else z.float()
     y, last_state, _ = torch.ops.mmadaptor.selective_scan(
         u, delta, A, B, C, D, z, delta_bias, delta_softplus
     )
-    return (y, last_state) if return_last_state else y
+    if mixed:
+        y = y.to(dtype)
+    # Two returns: TorchScript refuses a conditional expression of two types.
+    if return_last_state:
+        return y, last_state
+    return y
 
 
+@differentiable(reference.selective_scan_states)
 def selective_scan_states(
     u: Tensor,
     delta: Tensor,
@@ -86,7 +111,7 @@ def selective_scan_states(
         u: Input `(B, D, L)`.
         delta: Step size before bias and softplus, `(B, D, L)`, dtype of u.
         A: Decay rates `(D, N)`, float32 (float64 with float64 inputs).
-        B: `(D, N)`, `(B, N, L)` or `(B, G, N, L)`, dtype of u.
+        B: `(D, N)`, `(B, N, L)` or `(B, G, N, L)`, dtype of u or float32.
         delta_bias: Added to delta, `(D,)`. None: nothing is.
         delta_softplus: Whether softplus is applied to the step.
 
@@ -102,7 +127,8 @@ def selective_scan_states(
     Source:
         Mamba (arXiv 2312.00752), Algorithm 2. States as an output: our choice.
     """
-    _extension.require()
+    if _is_half(u) and B.dtype == torch.float32:
+        u, delta, B = u.float(), delta.float(), B.float()
     states, _ = torch.ops.mmadaptor.selective_scan_states(
         u, delta, A, B, delta_bias, delta_softplus
     )
@@ -131,8 +157,14 @@ def _scan_backward(
     return (*map(present, gradients, tensors), None)
 
 
-register_states_gradient('selective_scan_states')
+register_states_gradient('selective_scan_states', reference.selective_scan_states)
 if _extension.PROBLEM is None:
     torch.library.register_autograd(
         'mmadaptor::selective_scan', _scan_backward, setup_context=_scan_setup
     )
+register_second_derivative(
+    'selective_scan',
+    functools.partial(reference.selective_scan, return_last_state=True),
+    outputs=2,
+    checkpoints=1,
+)
