@@ -131,10 +131,21 @@ def load_strict(
         raise CheckpointMismatchError(
             f'{source} does not fit {type(module).__name__}.\n{mismatch}\nUse '
             'the config that the checkpoint was trained with, or a checkpoint '
-            'of this config.'
+            f'of this config.{_shape_hints(module, mismatch)}'
         )
     _check_shared(module, state_dict, source)
     return [name for name in keys.missing_keys if name not in required]
+
+
+def _shape_hints(module: nn.Module, mismatch: Mismatch) -> str:
+    """Return what modules with a method `shape_hint` say of their misfits."""
+    hints = ''
+    for path, _, got in mismatch.shapes:
+        parent, _, name = path.rpartition('.')
+        owner = module.get_submodule(parent)
+        if hasattr(owner, 'shape_hint') and isinstance(got, tuple):
+            hints += owner.shape_hint(name, got)
+    return hints
 
 
 def _check_shared(

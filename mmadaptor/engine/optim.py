@@ -5,14 +5,21 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from mmengine.logging import MMLogger, print_log
 from mmengine.optim import DefaultOptimWrapperConstructor
 from torch import nn
 
 from mmadaptor.errors import InputError
+from mmadaptor.models.backbones.base import AdaptableBackbone
 from mmadaptor.models.tuning import ADAPTORS
 from mmadaptor.registry import OPTIM_WRAPPER_CONSTRUCTORS
+
+OF_TOOLBOXES = (
+    'LearningRateDecayOptimizerConstructor',
+    'LayerDecayOptimizerConstructor',
+)
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
@@ -120,6 +127,57 @@ class OptimWrapperConstructor(DefaultOptimWrapperConstructor):
             count = f'{len(sizes)} parameters ({sum(sizes):,} numbers)'
             rates = f'learning rate {rate:.3g} and weight decay {decay or 0:.3g}'
             print_log(f'Optimizer: {count} with {rates}', 'current')
+
+
+def layer_decay_of_toolbox(optim_wrapper: Any, model: nn.Module) -> Any:
+    """Return settings for `OptimWrapperConstructor` for those of mmdet and mmseg.
+
+    Their constructors of layer-wise learning rates only know the names of ConvNeXt,
+    BEiT and MAE. As with them, biases and other vectors are not decayed.
+
+    Args:
+        optim_wrapper: The setting `optim_wrapper`.
+        model: The model. Its backbone may have `get_layer_depth`.
+
+    Returns:
+        The setting, unchanged if it names another constructor or the backbone is not
+        one of ours.
+
+    Raises:
+        InputError: `decay_type` is not by layers, or `decay_rate` is missing.
+    """
+    backbone = getattr(getattr(model, 'module', model), 'backbone', None)
+    if not isinstance(optim_wrapper, dict) or not isinstance(
+        backbone, AdaptableBackbone
+    ):
+        return optim_wrapper
+    constructor = optim_wrapper.get('constructor')
+    name = getattr(constructor, '__name__', str(constructor)).rpartition('.')[2]
+    if name not in OF_TOOLBOXES:
+        return optim_wrapper
+    settings = optim_wrapper.get('paramwise_cfg') or {}
+    kind, rate = settings.get('decay_type', 'layer_wise'), settings.get('decay_rate')
+    if 'layer_wise' not in kind or rate is None:
+        raise InputError(
+            f'`paramwise_cfg` of {name} must have `decay_rate` and '
+            f"decay_type='layer_wise' for {type(backbone).__name__}, got {settings}"
+        )
+    print_log(
+        f'{name} does not know {type(backbone).__name__}: mmadaptor.'
+        f'OptimWrapperConstructor is used, with layer_decay_rate={rate} for each block '
+        'of the backbone (`num_layers` is not used)',
+        'current',
+    )
+    return {
+        **optim_wrapper,
+        'constructor': 'mmadaptor.OptimWrapperConstructor',
+        'paramwise_cfg': dict(
+            layer_decay_rate=rate,
+            norm_decay_mult=0.0,
+            bias_decay_mult=0.0,
+            flat_decay_mult=0.0,
+        ),
+    }
 
 
 @contextmanager

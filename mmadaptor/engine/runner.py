@@ -33,6 +33,7 @@ from .amp import lower_on_cpu
 from .distributed import join_on_cpu, wrapper_for_cpu
 from .hooks import AdaptorCheckpointHook, StrictLoadHook
 from .lock import locked
+from .optim import layer_decay_of_toolbox
 from .preflight import preflight
 from .resumed_settings import SAVED, check_states, report, settings_of
 
@@ -182,6 +183,7 @@ class Runner(MMEngineRunner):
             kind = kind.get('type') if isinstance(kind, dict) else None
             if isinstance(kind, str) and OPTIMIZERS.get(kind) is None:
                 raise KeyError(f'{kind} is not in the registry of optimizers')
+            optim_wrapper = layer_decay_of_toolbox(optim_wrapper, self.model)
             return super().build_optim_wrapper(lower_on_cpu(optim_wrapper, self.model))
 
     def build_param_scheduler(self, scheduler: Any) -> Any:

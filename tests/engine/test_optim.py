@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is decayed and at which rate, from what the layers declare."""
 
+import importlib
+
 import pytest
 import torch
 from mmengine.optim import build_optim_wrapper
@@ -8,6 +10,7 @@ from mmengine.registry import init_default_scope
 from torch import nn
 
 from mmadaptor.engine import OptimWrapperConstructor
+from mmadaptor.engine.optim import layer_decay_of_toolbox
 from mmadaptor.errors import InputError
 from mmadaptor.models import MambaAdaptor, Vim
 
@@ -123,6 +126,50 @@ def test_the_same_depths_for_mmpretrains_own_constructor():
     ours = settings(model, layer_decay_rate=0.5)
     assert rates == {name: rate for name, (rate, _) in ours.items()}
     assert rates['backbone.cls_token'] == 0.125
+
+
+STOCK = {
+    'mmdet': 'mmdet.LearningRateDecayOptimizerConstructor',
+    'mmseg': 'mmseg.LearningRateDecayOptimizerConstructor',
+    'mmseg, older': 'mmseg.LayerDecayOptimizerConstructor',
+}
+
+
+@pytest.mark.parametrize('constructor', STOCK.values(), ids=STOCK)
+@pytest.mark.parametrize('backbone', ['vmamba', 'vim'])
+def test_the_constructors_of_mmdet_and_mmseg(constructor, backbone, vmamba):
+    """By themselves they raise a bare NotImplementedError for other backbones."""
+    importlib.import_module(f'{constructor.partition(".")[0]}.engine')
+    model = vmamba
+    if backbone == 'vim':
+        model = Model(Vim(dict(embed_dims=8, depth=3), img_size=32))
+    optimizer = dict(type='AdamW', lr=1.0, weight_decay=1.0)
+    stock = dict(
+        type='OptimWrapper',
+        constructor=constructor,
+        optimizer=optimizer,
+        paramwise_cfg=dict(decay_rate=0.5, decay_type='layer_wise', num_layers=3),
+    )
+    wrapper = build_optim_wrapper(model, layer_decay_of_toolbox(stock, model))
+    names = {p: n for n, p in model.named_parameters()}
+    found = {names[g['params'][0]]: g for g in wrapper.optimizer.param_groups}
+    assert found.keys() == set(names.values())
+    expected = settings(model, layer_decay_rate=0.5)
+    for name, group in found.items():
+        assert group['lr'] == expected[name][0], name
+        flat = group['params'][0].ndim == 1
+        assert group['weight_decay'] == (0 if flat else expected[name][1]), name
+    assert min(g['lr'] for g in found.values()) == 0.5**4
+    stock['paramwise_cfg']['decay_type'] = 'stage_wise'
+    with pytest.raises(InputError, match="decay_type='layer_wise' for (MambaA|Vim)"):
+        layer_decay_of_toolbox(stock, model)
+
+
+def test_other_constructors_and_backbones_are_left_alone(vmamba):
+    stock = dict(constructor='mmdet.LearningRateDecayOptimizerConstructor')
+    assert layer_decay_of_toolbox(stock, Model(nn.Linear(1, 1))) is stock
+    for other in (dict(), dict(constructor='DefaultOptimWrapperConstructor'), None):
+        assert layer_decay_of_toolbox(other, vmamba) is other
 
 
 def test_shared_and_frozen_parameters():

@@ -4,34 +4,43 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from mmengine.model import BaseModule
+from torch import Tensor
 
 from mmadaptor.checkpoints.pretrained import is_pretrained
 from mmadaptor.checkpoints.strict import load_backbone
 
+from ..arguments import (
+    check_flag,
+    check_init_cfg,
+    check_integer,
+    check_number,
+    is_integer,
+)
 from ..layers import AdaptorS
 from ..tuning import keep_frozen_in_eval, share_adaptors, train_only
 
 
 def checked_indices(
-    out_indices: Sequence[int], there: range, repeated: bool = True
+    out_indices: int | Sequence[int], count: int, repeated: bool = True
 ) -> tuple[int, ...]:
-    """Return the `out_indices` of a backbone as a tuple.
+    """Return the `out_indices` of a backbone as a tuple, counted from the start.
 
     Raises:
-        ValueError: They are empty, not in `there`, or repeated without `repeated`.
+        ValueError: They are empty, out of range, or repeated without `repeated`.
     """
-    if (
-        not isinstance(out_indices, Sequence)
-        or not out_indices
-        or not set(out_indices) <= set(there)
-        or (not repeated and len(set(out_indices)) < len(out_indices))
-    ):
+    indices = [out_indices] if is_integer(out_indices) else out_indices
+    there = range(-count, count)
+    valid = isinstance(indices, Sequence) and all(
+        is_integer(i) and i in there for i in indices
+    )
+    found = tuple(i % count for i in indices) if valid else ()
+    if not found or (not repeated and len(set(found)) < len(found)):
         once = '' if repeated else 'different '
         raise ValueError(
             f'`out_indices` must be one or more {once}indices from {there[0]} to '
-            f'{there[-1]}, got {out_indices}'
+            f'{there[-1]}, got {out_indices!r}'
         )
-    return tuple(out_indices)
+    return found
 
 
 class AdaptableBackbone(BaseModule):
@@ -40,7 +49,9 @@ class AdaptableBackbone(BaseModule):
     A subclass builds its layers and calls `apply_tuning` at the end.
 
     Args:
+        in_channels: Channels of the image.
         drop_path_rate: Drop path rate of the last block.
+        with_cp: Whether to recompute blocks in the backward pass to save memory.
         trainable: None: everything trains. A list of `'adaptors'`, `'norms'` and
             `'biases'`: only these train, and the rest is frozen in evaluation mode.
             An empty list is a linear probe.
@@ -56,16 +67,22 @@ class AdaptableBackbone(BaseModule):
 
     def __init__(
         self,
+        in_channels: int,
         drop_path_rate: float,
+        with_cp: bool,
         trainable: Sequence[str] | None = None,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
+        check_init_cfg(init_cfg)
         super().__init__(init_cfg)
-        if not 0 <= drop_path_rate < 1:
-            raise ValueError(
-                '`drop_path_rate` must be 0 or more and less than 1, '
-                f'got {drop_path_rate}'
-            )
+        check_integer('in_channels', in_channels)
+        check_number(
+            'drop_path_rate',
+            drop_path_rate,
+            '0 or more and less than 1',
+            lambda rate: 0 <= rate < 1,
+        )
+        check_flag('with_cp', with_cp)
         self.trainable = trainable
 
     def _settings(self, arch: str | dict, keys: Collection[str]) -> dict:
@@ -82,17 +99,18 @@ class AdaptableBackbone(BaseModule):
             raise ValueError(
                 f'`arch` as a dict must have the keys {sorted(keys)}, got {got}'
             )
-        for key, value in arch.items():
-            if isinstance(value, int | float) and value <= 0:
-                raise ValueError(f'`{key}` of `arch` must be positive, got {value}')
         return arch
 
-    def _check_frozen_stages(self, most: int) -> None:
-        """Check that `frozen_stages` is from -1 to `most`."""
-        if self.frozen_stages not in range(-1, most + 1):
+    def _refuse_mask(self, mask: Tensor | None) -> None:
+        """Refuse the second argument that masked image modeling passes.
+
+        Its algorithms pass None where they only extract features.
+        """
+        if mask is not None:
             raise ValueError(
-                f'`frozen_stages` must be an integer from -1 to {most}, '
-                f'got {self.frozen_stages}'
+                f'`mask` of {type(self).__name__} must be None, because the backbone '
+                'has no token for masked patches, which SimMIM, MaskFeat and BEiT '
+                f'train: use another pretraining, got a {type(mask).__name__}'
             )
 
     def apply_tuning(self, adaptors: dict | None) -> None:

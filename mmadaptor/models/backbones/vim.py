@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Vim: equal blocks that scan a sequence of patches in both directions."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from mmadaptor.registry import BACKBONES
 
+from ..arguments import check_integer, integers_of
 from ..layers import VimBlock
 from ..layers.class_token import insert_class_token, split_class_token
 from ..layers.vim_block import EPSILON
@@ -37,10 +39,10 @@ class Vim(AdaptableBackbone):
         in_channels: Channels of the image.
         out_type: `'cls_token'` to return the class token of each output block, or
             `'featmap'` to return the map of its patches.
-        out_indices: Indices of the blocks whose outputs are returned. Negative
-            indices count from the end. An index may occur several times, for a
-            pyramid of one map. The final norm is applied after the last block only.
-            Later blocks are frozen and not run.
+        out_indices: Indices of the blocks whose outputs are returned, or a single
+            one. Negative indices count from the end. An index may occur several
+            times, for a pyramid of one map. The final norm is applied after the last
+            block only. Later blocks are frozen and not run.
         frozen_stages: -1: none; 0: the embeddings; n: the embeddings and n blocks.
         drop_path_rate: Drop path rate of the last block. Rates grow linearly from 0.
         with_cp: Whether to recompute blocks in the backward pass to save memory.
@@ -50,6 +52,10 @@ class Vim(AdaptableBackbone):
         init_cfg: mmengine's initialization config. `Pretrained` is strict: loading
             fails unless the file holds every parameter and nothing else. Adaptors
             may be missing.
+
+    Attributes:
+        embed_dims: Channels of the tokens.
+        out_channels: Channels of each of `out_indices`.
 
     Raises:
         ValueError: An argument is out of range or unknown.
@@ -72,7 +78,7 @@ class Vim(AdaptableBackbone):
         patch_size: int = 16,
         in_channels: int = 3,
         out_type: str = 'cls_token',
-        out_indices: Sequence[int] = (-1,),
+        out_indices: int | Sequence[int] = (-1,),
         frozen_stages: int = -1,
         drop_path_rate: float = 0.0,
         with_cp: bool = False,
@@ -80,38 +86,41 @@ class Vim(AdaptableBackbone):
         trainable: Sequence[str] | None = None,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
-        super().__init__(drop_path_rate, trainable, init_cfg)
+        super().__init__(in_channels, drop_path_rate, with_cp, trainable, init_cfg)
         arch = self._settings(arch, ARCH_KEYS)
         self.out_type, self.frozen_stages = out_type, frozen_stages
         dims, depth = arch['embed_dims'], arch['depth']
+        for name, value in arch.items():
+            check_integer(f'{name}` of `arch', value)
         if out_type not in OUT_TYPES:
             raise ValueError(
                 f'`out_type` must be one of {list(OUT_TYPES)}, got {out_type!r}'
             )
-        self.out_indices = [
-            i % depth for i in checked_indices(out_indices, range(-depth, depth))
-        ]
-        self._check_frozen_stages(depth)
-        if min(*to_2tuple(img_size), patch_size) < 1:
+        self.out_indices = checked_indices(out_indices, depth)
+        self.embed_dims = dims
+        self.out_channels = (dims,) * len(self.out_indices)
+        check_integer('frozen_stages', frozen_stages, -1, depth)
+        check_integer('patch_size', patch_size)
+        if len(integers_of(to_2tuple(img_size), 1) or ()) != 2:
             raise ValueError(
-                '`img_size` and `patch_size` must be 1 or more, '
-                f'got {img_size} and {patch_size}'
+                '`img_size` must be an integer of 1 or more or a pair of them, '
+                f'got {img_size!r}'
             )
-        # Pads bottom and right if the sides are not multiples of `patch_size`.
+        self.patch_size = patch_size
         self.patch_embed = PatchEmbed(
             in_channels,
             dims,
             kernel_size=patch_size,
             stride=patch_size,
-            input_size=to_2tuple(img_size),
+            padding=0,
+            input_size=[side + -side % patch_size for side in to_2tuple(img_size)],
         )
         self.grid = self.patch_embed.init_out_size
         self.cls_token = nn.Parameter(torch.empty(1, 1, dims))
         self.pos_embed = nn.Parameter(
             torch.empty(1, self.grid[0] * self.grid[1] + 1, dims)
         )
-        for embedding in (self.cls_token, self.pos_embed):
-            nn.init.trunc_normal_(embedding, std=0.02)
+        self.reset_parameters()
         (carried,) = adaptors_of_blocks(adaptors, [depth])
         last = max(depth - 1, 1)
         self.layers = ModuleList(
@@ -120,6 +129,28 @@ class Vim(AdaptableBackbone):
         )
         self.norm = nn.RMSNorm(dims, eps=EPSILON)
         self.apply_tuning(adaptors)
+
+    def reset_parameters(self) -> None:
+        """Initialize the embeddings; layers have methods of their own."""
+        for embedding in (self.cls_token, self.pos_embed):
+            nn.init.trunc_normal_(embedding, std=0.02)
+
+    def shape_hint(self, name: str, shape: tuple[int, ...]) -> str:
+        """Return how to load a parameter of another shape; empty if unknown.
+
+        Args:
+            name: Name of the parameter.
+            shape: Its shape in the checkpoint.
+        """
+        if name != 'pos_embed' or len(shape) != 3 or shape[2] != self.embed_dims:
+            return ''
+        side = math.isqrt(shape[1] - 1)
+        square = side**2 == shape[1] - 1
+        known = f'={side * self.patch_size}' if square else ' of its training'
+        return (
+            f'\nThe checkpoint is of another image size: set `img_size`{known}. Images '
+            'of any size fit all the same, because positions are resized to each.'
+        )
 
     def _freeze_stages(self) -> None:
         # A distributed job would wait for the gradients of unused blocks. They may
@@ -171,21 +202,32 @@ class Vim(AdaptableBackbone):
             The sequence, `(B, M + 1, C)`, and the rows and columns of the M
             patches.
         """
+        # Bottom and right, to multiples of `patch_size`. Without a condition, which a
+        # trace would keep as it was for the traced image.
+        height, width = images.shape[2:]
+        images = F.pad(
+            images, (0, -width % self.patch_size, 0, -height % self.patch_size)
+        )
         patches, size = self.patch_embed(images)  # (B, M, C)
-        x = insert_class_token(patches, self.cls_token.expand(len(patches), -1, -1))
+        # Not len(patches), which a trace would keep as a constant.
+        class_token = self.cls_token.expand(patches.shape[0], -1, -1)
+        x = insert_class_token(patches, class_token)
         return x + resize_positions(self.pos_embed, self.grid, size), size
 
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, images: Tensor, mask: None = None) -> tuple[Tensor, ...]:
         """Compute the outputs of `out_indices`.
 
         Args:
             images: `(B, in_channels, H, W)`, of any size.
+            mask: None, which mmpretrain's masked image modeling passes to extract
+                features.
 
         Returns:
             For each of `out_indices` `(B, C)`, or a contiguous map
             `(B, C, H_i, W_i)`. Its sides are those of the image divided by
             `patch_size`, rounded up.
         """
+        self._refuse_mask(mask)
         x, size = self.embed(images)
         outputs = {}
         for i, layer in enumerate(self.layers):
@@ -218,7 +260,9 @@ def resize_positions(
     Returns:
         `(1, size[0] * size[1] + 1, C)`. Unchanged if the sizes are equal.
     """
-    if tuple(grid) == tuple(size):
+    # A trace or an exported graph serves other sizes too. Equal ones change nothing.
+    graph = torch.jit.is_tracing() or torch.compiler.is_exporting()
+    if not graph and tuple(grid) == tuple(size):
         return positions
     patches, class_token = split_class_token(positions)
     patches = patches.transpose(1, 2).unflatten(2, grid)  # (1, C, *grid)

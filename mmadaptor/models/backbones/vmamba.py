@@ -11,6 +11,7 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from mmadaptor.registry import BACKBONES
 
+from ..arguments import check_integer, integers_of
 from ..layers import Downsample, VMambaBlock
 from .adaptor_config import adaptors_of_blocks
 from .base import AdaptableBackbone, checked_indices
@@ -29,8 +30,8 @@ class VMamba(AdaptableBackbone):
             `ssm_ratio`.
         in_channels: Channels of the image.
         mlp_ratio: Ratio of hidden channels of each perceptron to its input.
-        out_indices: Indices of the stages whose maps are returned, from 0. Later
-            stages are frozen and not run.
+        out_indices: Indices of the stages whose maps are returned, or a single one.
+            Negative indices count from the end. Later stages are frozen and not run.
         frozen_stages: -1: none; 0: the stem; n: the stem and the first n stages.
         drop_path_rate: Drop path rate of the last block. Rates grow linearly from 0.
         with_cp: Whether to recompute blocks in the backward pass to save memory.
@@ -50,6 +51,10 @@ class VMamba(AdaptableBackbone):
         init_cfg: mmengine's initialization config. `Pretrained` is strict: loading
             fails unless the file holds every parameter and nothing else. Adaptors
             may be missing, and output norms may differ.
+
+    Attributes:
+        embed_dims: Channels of the first stage.
+        out_channels: Channels of the map of each of `out_indices`.
 
     Raises:
         ValueError: An argument is out of range or unknown, or `norm_cfg` is not a norm
@@ -73,7 +78,7 @@ class VMamba(AdaptableBackbone):
         arch: str | dict = 'tiny',
         in_channels: int = 3,
         mlp_ratio: float = 4.0,
-        out_indices: Sequence[int] = (0, 1, 2, 3),
+        out_indices: int | Sequence[int] = (0, 1, 2, 3),
         frozen_stages: int = -1,
         drop_path_rate: float = 0.0,
         with_cp: bool = False,
@@ -83,25 +88,23 @@ class VMamba(AdaptableBackbone):
         scan_init: str = 'vmamba',
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
-        super().__init__(drop_path_rate, trainable, init_cfg)
+        super().__init__(in_channels, drop_path_rate, with_cp, trainable, init_cfg)
         arch = self._settings(arch, ARCH_KEYS)
-        depths = arch['depths']
-        if (
-            not isinstance(depths, Sequence)
-            or not depths
-            or not all(isinstance(n, int) and n > 0 for n in depths)
-        ):
+        depths = integers_of(arch['depths'], 1)
+        if depths is None:
             raise ValueError(
                 '`depths` must be a sequence of integers of 1 or more, '
-                f'one per stage, got {depths}'
+                f'one per stage, got {arch["depths"]!r}'
             )
-        self.out_indices = checked_indices(
-            out_indices, range(len(depths)), repeated=False
-        )
+        check_integer('embed_dims` of `arch', arch['embed_dims'], 2)  # the stem halves
+        check_integer('d_state` of `arch', arch['d_state'])
+        self.out_indices = checked_indices(out_indices, len(depths), repeated=False)
+        check_integer('frozen_stages', frozen_stages, -1, len(depths))
         self.frozen_stages = frozen_stages
-        self._check_frozen_stages(len(depths))
         dims = [arch['embed_dims'] * 2**i for i in range(len(depths))]
-        norm_cfg = norm_cfg or dict(type='LN')
+        self.embed_dims = dims[0]
+        self.out_channels = tuple(dims[i] for i in self.out_indices)
+        norm_cfg = dict(type='LN') if norm_cfg is None else norm_cfg
         _check_norm(norm_cfg, dims[0])
         block = dict(mlp_ratio=mlp_ratio, with_cp=with_cp, norm_cfg=norm_cfg)
         scan = dict(
@@ -182,16 +185,19 @@ class VMamba(AdaptableBackbone):
             return sum(counts[: int(numbers[0])]) + int(numbers[1]) + 1, depths
         return depths - 1, depths
 
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, images: Tensor, mask: None = None) -> tuple[Tensor, ...]:
         """Compute the maps of `out_indices`.
 
         Args:
             images: `(B, in_channels, H, W)` of any size.
+            mask: None, which mmpretrain's masked image modeling passes to extract
+                features.
 
         Returns:
             For each of `out_indices` a contiguous map `(B, C_i, H_i, W_i)`. Its sides
             are those of the image divided by 4 * 2^i, rounded up.
         """
+        self._refuse_mask(mask)
         x = images.permute(0, 2, 3, 1)  # (B, H, W, in_channels)
         maps = []
         for i, stage in enumerate(self.stages):
@@ -207,6 +213,8 @@ class VMamba(AdaptableBackbone):
 
 def _check_norm(norm_cfg: dict, channels: int) -> None:
     """Raise ValueError unless `norm_cfg` is a norm over the last dimension."""
+    if not isinstance(norm_cfg, Mapping):
+        raise ValueError(f'`norm_cfg` must be a dict or None, got {norm_cfg!r}')
     norm = build_norm_layer(norm_cfg, channels)[1]
     if isinstance(norm, _NormBase | nn.GroupNorm):
         raise ValueError(

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Adaptor-S: 2-D locality for the output of a scan, at several scales."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from mmadaptor.ops import dilated_depthwise
 
+from ..arguments import check_init_cfg, check_number, integers_of
 from .plain_layer import is_plain
 
 MOST_DILATIONS = 16  # limit of the op
@@ -50,18 +50,14 @@ class AdaptorS(BaseModule):
         alpha_init: float = 0.0,
         init_cfg: dict | None = None,
     ) -> None:
+        check_init_cfg(init_cfg)
         super().__init__(init_cfg)
-        if (
-            not isinstance(dilations, Sequence)
-            or not 1 <= len(dilations) <= MOST_DILATIONS
-            or not all(isinstance(r, int) and r > 0 for r in dilations)
-        ):
+        if not 1 <= len(integers_of(dilations, 1) or ()) <= MOST_DILATIONS:
             raise ValueError(
                 f'`dilations` must be 1 to {MOST_DILATIONS} positive integers, '
-                f'got {dilations}'
+                f'got {dilations!r}'
             )
-        if not math.isfinite(alpha_init):
-            raise ValueError(f'`alpha_init` must be finite, got {alpha_init}')
+        check_number('alpha_init', alpha_init)
         self.channels = channels
         self.dilations = tuple(dilations)
         self.alpha_init = float(alpha_init)

@@ -4,6 +4,7 @@
 import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from numbers import Real
 
 import torch
 from mmengine.model import BaseModule
@@ -12,18 +13,19 @@ from torch import Tensor, nn
 from mmadaptor.ops import cross_readout, memory_readout, memory_select
 from mmadaptor.ops.memory_readout import find_places
 
+from ..arguments import check_flag, check_init_cfg, check_integer, check_number
 from .channels_last_linear import channels_last_linear
 from .op import Op
 from .plain_layer import is_plain
 
 
-def ring(places: int) -> Tensor:
+def ring(places: int, device: torch.device | None = None) -> Tensor:
     """Return points at equal angles on the unit circle.
 
     Returns:
         `(places, 2)`, as (row, column).
     """
-    angles = torch.arange(places) * (2 * math.pi / places)
+    angles = torch.arange(places, device=device) * (2 * math.pi / places)
     return torch.stack([angles.sin(), angles.cos()], dim=1)
 
 
@@ -117,12 +119,12 @@ class AdaptorT(BaseModule):
         gamma_init: float = 0.0,
         init_cfg: dict | None = None,
     ) -> None:
+        check_init_cfg(init_cfg)
         super().__init__(init_cfg)
-        for name, count in (('sequences', sequences), ('places', places)):
-            if not isinstance(count, int) or count < 1:
-                raise ValueError(
-                    f'`{name}` must be an integer of 1 or more, got {count!r}'
-                )
+        check_integer('sequences', sequences)
+        check_integer('places', places)
+        check_flag('static', static)
+        check_number('gamma_init', gamma_init)
         if channels % sequences:
             raise ValueError(
                 f'`sequences` must divide the {channels} channels '
@@ -133,7 +135,7 @@ class AdaptorT(BaseModule):
         if (
             not isinstance(granularities, Sequence)
             or len(granularities) != sequences
-            or not all(map(math.isfinite, granularities))
+            or not all(isinstance(r, Real) and math.isfinite(r) for r in granularities)
         ):
             raise ValueError(
                 f'`granularities` must be {sequences} finite numbers, '
@@ -142,8 +144,6 @@ class AdaptorT(BaseModule):
         self.channels = channels
         self.sequences, self.places = sequences, places
         self.gamma_init, self.static = float(gamma_init), static
-        if not math.isfinite(self.gamma_init):
-            raise ValueError(f'`gamma_init` must be finite, got {gamma_init}')
         points = sequences * places
         if static:
             self.offsets = None
@@ -152,7 +152,6 @@ class AdaptorT(BaseModule):
         self.coefficients = nn.Linear(channels, points)
         self.gamma = nn.Parameter(torch.full((channels,), self.gamma_init))
         self.granularities = [float(r) for r in granularities]
-        self.register_buffer('ring', ring(places), persistent=False)
         self.memory = Op(read_memory)
         self.reset_parameters()
 
@@ -194,7 +193,9 @@ class AdaptorT(BaseModule):
                 tokens.dtype
             )
         if self.offsets is None:
-            places = self.ring.to(tokens.dtype).repeat(self.sequences, 1)
+            # Not a buffer, which a model from the meta device would not fill.
+            places = ring(self.places, tokens.device).to(tokens.dtype)
+            places = places.repeat(self.sequences, 1)
             places = places.flatten().expand(*tokens.shape[:-1], -1)
             predicted = torch.cat([places, predicted], dim=-1)
         return predicted

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mmadaptor.ops import cross_selective_scan
 
+from ..arguments import scaled_channels
 from .adaptor_s import AdaptorS
 from .adaptor_t import AdaptorT
 from .channels_last_linear import apply_linear
@@ -73,7 +74,7 @@ class SS2D(BaseModule):
                 f'`scan_init` must be one of {list(SCAN_INITS)}, got {scan_init!r}'
             )
         self.scan_init = scan_init
-        inner = int(channels * ssm_ratio)
+        inner = scaled_channels('ssm_ratio', ssm_ratio, channels)
         self.d_state = d_state
         self.dt_rank = dt_rank or math.ceil(channels / 16)
         per_direction = self.dt_rank + 2 * d_state

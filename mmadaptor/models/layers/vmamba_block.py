@@ -7,6 +7,7 @@ from mmengine.model import BaseModule, Sequential, trunc_normal_init
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ..arguments import scaled_channels
 from .channels_last_linear import apply_linear
 from .ss2d import SS2D
 
@@ -82,7 +83,7 @@ class VMambaBlock(BaseModule):
         self.norm1 = build_norm_layer(norm_cfg, channels)[1]
         self.mixer = SS2D(channels, norm_cfg=norm_cfg, **mixer)
         self.norm2 = build_norm_layer(norm_cfg, channels)[1]
-        hidden = int(channels * mlp_ratio)
+        hidden = scaled_channels('mlp_ratio', mlp_ratio, channels)
         self.mlp = Perceptron(
             nn.Linear(channels, hidden), nn.GELU(), nn.Linear(hidden, channels)
         )

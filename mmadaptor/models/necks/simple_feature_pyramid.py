@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from mmadaptor.registry import MODELS
 
+from ..arguments import check_init_cfg, check_integer, is_integer
+
 
 class PixelNorm(nn.LayerNorm):
     """LayerNorm over the channels of a `(B, C, H, W)` map."""
@@ -32,7 +34,8 @@ class SimpleFeaturePyramid(BaseModule):
         init_cfg: mmengine's initialization config.
 
     Raises:
-        ValueError: `in_channels` is not a multiple of 4, or `num_outs` is less than 4.
+        ValueError: `in_channels` is not a multiple of 4, `num_outs` is less than 4, or
+            another argument is out of range.
 
     Source:
         ViTDet (arXiv 2203.16527), simple feature pyramid.
@@ -45,13 +48,14 @@ class SimpleFeaturePyramid(BaseModule):
         num_outs: int = 5,
         init_cfg: dict | None = None,
     ) -> None:
+        check_init_cfg(init_cfg)
         super().__init__(init_cfg)
-        if in_channels % 4:
+        if not is_integer(in_channels) or in_channels < 1 or in_channels % 4:
             raise ValueError(
-                f'`in_channels` must be a multiple of 4, got {in_channels}'
+                f'`in_channels` must be a multiple of 4, got {in_channels!r}'
             )
-        if num_outs < 4:
-            raise ValueError(f'`num_outs` must be 4 or more, got {num_outs}')
+        check_integer('out_channels', out_channels)
+        check_integer('num_outs', num_outs, 4)
         half, quarter = in_channels // 2, in_channels // 4
         self.num_outs = num_outs
         self.scales = ModuleList(
