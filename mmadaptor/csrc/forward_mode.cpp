@@ -34,10 +34,9 @@ void refuse_forward_mode(const c10::OperatorHandle& op, c10::DispatchKeySet keys
 }  // namespace
 
 TORCH_LIBRARY_IMPL(mmadaptor, ADInplaceOrView, m) {
-  for (const std::string op :
-       {"selective_scan", "selective_scan_states", "cross_selective_scan",
-        "cross_selective_scan_states", "cross_readout", "memory_select", "memory_readout",
-        "dilated_depthwise"})
+  for (const std::string op : {"selective_scan", "selective_scan_states", "cross_selective_scan",
+                               "cross_selective_scan_states", "cross_readout", "memory_select",
+                               "memory_readout", "dilated_depthwise"})
     for (const char* suffix : {"", "_backward"})
       m.impl((op + suffix).c_str(),
              torch::CppFunction::makeFromBoxedFunction<&refuse_forward_mode>());

@@ -1,5 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The compiled ops. They need only torch."""
+"""The compiled ops. They need only torch.
+
+Every op has first derivatives in reverse mode from its compiled kernel. Second and
+higher derivatives, and forward mode (`torch.func.jvp`, `torch.autograd.forward_ad`),
+are computed by its definition in plain torch, which is slow: a loop over the steps of
+a scan. See docs/derivatives.md for what else of torch works through the ops.
+"""
 
 from . import flops  # noqa: F401
 from .cross_selective_scan import (

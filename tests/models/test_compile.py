@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""torch.compile and torch.export of the whole backbone, compared with eager mode."""
+"""torch.compile, torch.export and traces of whole backbones, compared with eager mode."""
 
 import pytest
 import torch
 from test_mamba_adaptor import perturbed
 from torch._dynamo.testing import CompileCounterWithBackend
 
-from mmadaptor.models import MambaAdaptor
+from mmadaptor.models import MambaAdaptor, Vim, VMamba
 
 TINY = dict(embed_dims=16, depths=(1, 1, 1, 1), d_state=1, ssm_ratio=1.0)
 
@@ -91,3 +91,60 @@ def test_exported_with_sizes_that_change(backbone):
     for size in ((50, 64), (37, 101), (224, 96)):
         images = torch.randn(2, 3, *size)
         assert all(map(torch.equal, program.module()(images), model(images)))
+
+
+BOTH = dict(temporal=dict(), spatial=dict())
+VIM = dict(arch=dict(embed_dims=16, depth=2), img_size=64, patch_size=8)
+SIZES = ((1, 3, 64, 64), (3, 3, 40, 72), (2, 3, 45, 37))
+GRAPHS = {
+    'VMamba': lambda: VMamba(TINY),
+    'MambaAdaptor': lambda: MambaAdaptor(TINY),
+    'two states': lambda: MambaAdaptor(dict(TINY, d_state=2)),
+    'Vim': lambda: Vim(**VIM, out_type='featmap'),
+    'class token of Vim': lambda: Vim(**VIM),
+    'Vim with adaptors': lambda: Vim(**VIM, out_type='featmap', adaptors=BOTH),
+}
+
+
+@pytest.mark.filterwarnings('ignore::torch.jit.TracerWarning')
+@pytest.mark.parametrize('kind', GRAPHS)
+@pytest.mark.parametrize('traced_at', [(1, 3, 64, 64), (2, 3, 48, 80)], ids=str)
+def test_a_trace_serves_other_batches_and_sizes(kind, traced_at):
+    """Traced at the image size of the positions, and at another one."""
+    model = perturbed(GRAPHS[kind]())
+    traced = torch.jit.trace(model, torch.randn(*traced_at), check_trace=False)
+    for size in SIZES:
+        images = torch.randn(*size)
+        for actual, expected in zip(traced(images), model(images), strict=True):
+            torch.testing.assert_close(actual, expected)
+
+
+@pytest.mark.parametrize('kind', ['Vim', 'class token of Vim', 'Vim with adaptors'])
+def test_vim_exported_with_batches_and_sizes_that_change(kind):
+    model = perturbed(GRAPHS[kind]())
+    sides = {
+        0: torch.export.Dim('batch'),
+        2: torch.export.Dim('height', min=17),
+        3: torch.export.Dim('width', min=17),
+    }
+    program = torch.export.export(
+        model, (torch.randn(2, 3, 50, 64),), dynamic_shapes=[sides]
+    )
+    for size in SIZES:
+        images = torch.randn(*size)
+        for actual, expected in zip(program.module()(images), model(images)):
+            torch.testing.assert_close(actual, expected)
+
+
+def test_why_inductor_cannot_compile_dynamic_sizes_with_gradients():
+    """The smallest form of pytorch/pytorch#185510, which docs/derivatives.md tells of.
+
+    If it compiles, torch has the fix: then a backbone can be compiled with
+    `dynamic=True`, which docs/derivatives.md should say and a test here should check.
+    """
+    conv = torch.nn.Conv2d(3, 4, 3)
+    compiled = torch.compile(lambda x: conv(x.permute(0, 3, 1, 2)), dynamic=True)
+    with pytest.raises(torch._inductor.exc.InductorError, match='truth value of Rel'):
+        compiled(torch.randn(2, 8, 9, 3))
+    with torch.no_grad():
+        compiled(torch.randn(2, 8, 9, 3))

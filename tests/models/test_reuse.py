@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The backbone in stock detectors, as in the README."""
+"""The backbones where a toolbox expects its own."""
 
 import pytest
 import torch
@@ -7,7 +7,10 @@ from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
+from mmpretrain.models import SimMIM
+from mmpretrain.structures import DataSample
 
+from mmadaptor.models import Vim, VMamba
 from mmadaptor.registry import MODELS
 
 SMALL = dict(embed_dims=16, depths=(1, 1, 1, 1), d_state=1, ssm_ratio=1.0)
@@ -79,3 +82,59 @@ def test_stock_detector(name):
     ] == []
     (result,) = model.eval().predict(images, [sample()])
     assert result.pred_instances.bboxes.shape[1] == 4
+
+
+STAGES = dict(embed_dims=16, depths=(1, 1, 1), d_state=1, ssm_ratio=1.0)
+BLOCKS = dict(arch=dict(embed_dims=16, depth=3), img_size=32)
+
+
+@pytest.mark.parametrize('out_indices', [-1, 2, (-1,), (0, -1), (-3, 1)], ids=str)
+def test_out_indices_and_out_channels_of_stages(out_indices):
+    model = VMamba(STAGES, out_indices=out_indices).eval()
+    assert model.embed_dims == 16
+    images = torch.randn(1, 3, 32, 32)
+    maps = model(images)
+    assert model.out_channels == tuple(m.shape[1] for m in maps)
+    numbers = [out_indices] if isinstance(out_indices, int) else out_indices
+    assert model.out_indices == tuple(i % 3 for i in numbers)
+    positive = VMamba(STAGES, out_indices=model.out_indices).eval()
+    positive.load_state_dict(model.state_dict())
+    assert all(map(torch.equal, positive(images), maps))
+
+
+@pytest.mark.parametrize('out_type', ['featmap', 'cls_token'])
+def test_out_indices_and_out_channels_of_blocks(out_type):
+    images = torch.randn(1, 3, 32, 32)
+    model = Vim(**BLOCKS, out_type=out_type, out_indices=-1).eval()
+    assert model.embed_dims == 16 and model.out_indices == (2,)
+    assert model.out_channels == tuple(m.shape[1] for m in model(images)) == (16,)
+    assert Vim(**BLOCKS, out_indices=(0, -1, 2)).out_channels == (16,) * 3
+
+
+@pytest.mark.parametrize(
+    'model', [VMamba(STAGES, out_indices=(2,)), Vim(**BLOCKS)], ids=['VMamba', 'Vim']
+)
+def test_the_mask_of_masked_image_modeling(model):
+    """mmpretrain's SimMIM trains with a mask, and extracts features with None."""
+    model.eval()
+    images = torch.randn(1, 3, 32, 32)
+    assert torch.equal(model(images, mask=None)[0], model(images)[0])
+    init_default_scope('mmpretrain')
+    simmim = SimMIM(
+        backbone=dict(type='mmadaptor.VMamba', arch=STAGES, out_indices=(2,)),
+        neck=dict(
+            type='mmpretrain.SimMIMLinearDecoder', in_channels=64, encoder_stride=16
+        ),
+        head=dict(
+            type='mmpretrain.SimMIMHead',
+            patch_size=4,
+            loss=dict(type='mmpretrain.PixelReconstructionLoss', criterion='L1'),
+        ),
+    )
+    simmim.backbone = model
+    assert torch.equal(simmim.extract_feat(images)[0], model(images)[0])
+    sample = DataSample()
+    sample.mask = torch.ones(8, 8)
+    message = f'`mask` of {type(model).__name__} must be None, .*SimMIM.*got a Tensor'
+    with pytest.raises(ValueError, match=message):
+        simmim.loss(images, [sample])

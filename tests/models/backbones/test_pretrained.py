@@ -7,7 +7,9 @@ from mmengine.model import PretrainedInit
 from test_vmamba import SMALL
 
 import mmadaptor.engine  # noqa: F401
-from mmadaptor.models import MambaAdaptor, VMamba
+from mmadaptor.checkpoints.strict import load_model
+from mmadaptor.errors import CheckpointMismatchError
+from mmadaptor.models import MambaAdaptor, Vim, VMamba
 
 
 @pytest.fixture
@@ -109,3 +111,32 @@ def test_another_arch_is_named(checkpoint):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(Exception, match='nowhere.pth'):
         built(tmp_path / 'nowhere.pth')
+
+
+@pytest.mark.parametrize('whole', [False, True], ids=['backbone', 'whole model'])
+def test_vim_of_another_image_size_says_which_to_set(whole, tmp_path):
+    small = dict(arch=dict(embed_dims=8, depth=1), patch_size=8)
+    path = str(tmp_path / 'vim.pth')
+    state = Vim(**small, img_size=32).state_dict()
+    prefix = 'backbone.' if whole else ''
+    torch.save({f'{prefix}{name}': value for name, value in state.items()}, path)
+    init_cfg = dict(type='Pretrained', checkpoint=path, prefix=prefix)
+    with pytest.raises(CheckpointMismatchError, match='set `img_size`=32. Images') as e:
+        if whole:
+            model = torch.nn.ModuleDict(dict(backbone=Vim(**small, img_size=64)))
+            load_model(model, torch.load(path), path)
+        else:
+            Vim(**small, img_size=64, init_cfg=init_cfg).init_weights()
+    assert 'pos_embed: expected (1, 65, 8), got (1, 17, 8)' in str(e.value)
+    model = Vim(**small, img_size=32, init_cfg=init_cfg)
+    model.init_weights()
+    assert model(torch.zeros(1, 3, 64, 64))[0].isfinite().all()
+
+
+def test_a_parameter_of_another_width_has_no_such_hint(tmp_path):
+    path = str(tmp_path / 'vim.pth')
+    torch.save(Vim(dict(embed_dims=8, depth=1), img_size=32).state_dict(), path)
+    init_cfg = dict(type='Pretrained', checkpoint=path)
+    with pytest.raises(CheckpointMismatchError) as e:
+        Vim(dict(embed_dims=16, depth=1), img_size=32, init_cfg=init_cfg).init_weights()
+    assert 'img_size' not in str(e.value)

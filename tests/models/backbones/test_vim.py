@@ -178,8 +178,8 @@ def test_autocast_trains_without_nan():
         (dict(arch=dict(depth=8)), r"`arch` as a dict must have.*got \['depth"),
         (dict(out_type='map'), r"`out_type` must be one of .*got 'map'"),
         (dict(arch=3), '`arch` as a dict must have the keys .*got 3'),
-        (dict(img_size=0), '`img_size` and `patch_size` must be 1 or more, got 0'),
-        (dict(out_indices=3), '`out_indices` must be one or more indices.*got 3'),
+        (dict(img_size=0), '`img_size` must be an integer of 1 or more.*got 0'),
+        (dict(out_indices=24), '`out_indices` must be one or more indices.*got 24'),
         (
             dict(out_indices=(24,)),
             r'`out_indices` must be one or more indices from -24 to 23, got \(24,\)',

@@ -78,6 +78,18 @@ def test_static_places_do_not_depend_on_the_state():
     torch.testing.assert_close(locations, learned)
 
 
+def test_places_of_a_model_from_the_meta_device():
+    """`to_empty` fills nothing but what a checkpoint holds."""
+    states, C = torch.randn(1, 3, 3, 4, 4, 1), torch.randn(1, 3, 3, 4, 1)
+    adaptor = AdaptorT(4, static=True, gamma_init=1.0)
+    with torch.device('meta'):
+        empty = AdaptorT(4, static=True)
+    empty = empty.to_empty(device='cpu')
+    empty.load_state_dict(adaptor.state_dict())
+    assert not dict(empty.named_buffers())
+    assert torch.equal(empty(states, C), adaptor(states, C))
+
+
 def test_several_states_are_predicted_from_the_readout():
     torch.manual_seed(0)
     adaptor = AdaptorT(4, gamma_init=1.0)

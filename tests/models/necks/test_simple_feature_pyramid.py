@@ -80,7 +80,10 @@ def test_in_a_detector():
     'arguments, message',
     [
         (dict(in_channels=6), '`in_channels` must be a multiple of 4, got 6'),
-        (dict(in_channels=8, num_outs=3), '`num_outs` must be 4 or more, got 3'),
+        (
+            dict(in_channels=8, num_outs=3),
+            '`num_outs` must be an integer of 4 or more, got 3',
+        ),
     ],
 )
 def test_wrong_arguments_are_named(arguments, message):
