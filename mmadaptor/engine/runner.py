@@ -34,7 +34,7 @@ from .distributed import join_on_cpu, wrapper_for_cpu
 from .hooks import AdaptorCheckpointHook, StrictLoadHook
 from .lock import locked
 from .optim import layer_decay_of_toolbox
-from .preflight import preflight
+from .preflight import dry_run, preflight
 from .resumed_settings import SAVED, check_states, report, settings_of
 
 DEFAULT_HOOKS = dict(
@@ -73,7 +73,8 @@ class Runner(MMEngineRunner):
     `runner_type = 'mmadaptor.Runner'`. In addition to mmengine's runner:
 
     - Before anything long starts, one error lists all that is missing or does
-      not fit: checkpoints, files, labels, heads, ops (:mod:`.preflight`).
+      not fit: checkpoints, files, labels, heads, ops (:mod:`.preflight`). Then a
+      batch of training and one of validation are tried on copies.
     - Checkpoints are read weights-only and loaded strictly. One of adaptors
       only is completed with its base.
     - A checkpoint replaces its file when it is written as a whole. It ends with
@@ -276,6 +277,11 @@ class Runner(MMEngineRunner):
             raise DamagedFileError(
                 f'{filename} cannot be resumed from: {type(error).__name__}: {error}'
             ) from error
+
+    def _init_model_weights(self) -> None:
+        """Initialize the weights; then all is there for a dry run."""
+        super()._init_model_weights()
+        dry_run(self)
 
     def load_or_resume(self) -> None:
         """Load or resume; a validation or test by itself only loads.

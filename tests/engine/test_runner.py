@@ -62,6 +62,21 @@ def test_a_training_leaves_whole_checkpoints(tmp_path):
     }  # fmt: skip
 
 
+def test_a_dry_run_leaves_no_trace(tmp_path, monkeypatch):
+    """Also without the hook that seeds each iteration."""
+    hooks = dict(default_hooks=dict(exact_resume=None))
+    train(tmp_path / 'tried', 2, **hooks)
+    monkeypatch.setattr('mmadaptor.engine.runner.dry_run', lambda runner: None)
+    train(tmp_path / 'untried', 2, **hooks)
+    got, expected = (
+        load(tmp_path / name / 'epoch_2.pth') for name in ('tried', 'untried')
+    )
+    assert_same(got, expected, 'state_dict')
+    torch.testing.assert_close(
+        got['optimizer']['state'], expected['optimizer']['state'], rtol=0, atol=0
+    )
+
+
 @pytest.mark.parametrize('resume, seed', [(True, None), ('auto', 9)])
 def test_resume_takes_the_newest_and_its_seed(tmp_path, resume, seed):
     train(tmp_path / 'unbroken', 3)

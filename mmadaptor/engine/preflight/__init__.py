@@ -35,12 +35,13 @@ from .datasets import (
     initialize,
     leaves,
 )
+from .dry_run import dry_run
 from .report import Report
 
 if TYPE_CHECKING:
     from ..runner import Runner
 
-__all__ = ['Report', 'make_embedded_dataset', 'preflight']
+__all__ = ['Report', 'dry_run', 'make_embedded_dataset', 'preflight']
 
 LEAST = dict(batch_size=1, num_workers=0)
 
