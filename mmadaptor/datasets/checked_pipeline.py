@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checks of labels that toolboxes ignore silently, and errors that name a file."""
 
-import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import numpy as np
@@ -10,10 +9,9 @@ from mmengine.dataset import Compose
 
 from mmadaptor.errors import DamagedFileError, InputError
 
-from .image_files import image_problem, opened
+from .image_files import image_problem
 
 IGNORED = 255
-WIDE_MODES = ('I', 'F')  # of PIL: more than 8 bits a pixel
 
 
 class CheckedPipeline(Compose):
@@ -23,14 +21,18 @@ class CheckedPipeline(Compose):
         pipeline: The pipeline; its transforms are used as they are.
         num_classes: Number of classes of the masks. None: masks are not
             checked.
-        ignored: The label that stands for no class.
+        ignored: The labels that stand for no class.
     """
 
     def __init__(
-        self, pipeline: Compose, num_classes: int | None = None, ignored: int = IGNORED
+        self,
+        pipeline: Compose,
+        num_classes: int | None = None,
+        ignored: Collection[int] = (IGNORED,),
     ) -> None:
         self.transforms = pipeline.transforms
-        self.num_classes, self.ignored = num_classes, ignored
+        self.num_classes, self.ignored = num_classes, sorted(ignored)
+        self.remote = any(map(is_remote, self.transforms))
 
     def __call__(self, data: dict) -> dict | None:
         """Transform a sample.
@@ -45,12 +47,13 @@ class CheckedPipeline(Compose):
         return self._run(self.transforms, data)
 
     def load(self, data: dict) -> dict | None:
-        """Run only the transforms that read files."""
-        return self._run(filter(_loads, self.transforms), data)
+        """Run the transforms up to the last one that reads files."""
+        last = max((i for i, t in enumerate(self.transforms) if _loads(t)), default=-1)
+        return self._run(self.transforms[: last + 1], data)
 
     def _run(self, transforms: Iterable, data: dict) -> dict | None:
         image, mask = data.get('img_path'), data.get('seg_map_path')
-        for path in (image, mask):
+        for path in () if self.remote else (image, mask):
             if isinstance(path, str) and (problem := image_problem(path)):
                 raise DamagedFileError(f'{path} {problem}')
         for transform in transforms:
@@ -78,7 +81,7 @@ class CheckedPipeline(Compose):
             result['gt_seg_map'],
             result.get('ori_shape'),
             self.num_classes,
-            {IGNORED, self.ignored},
+            self.ignored,
         )
         if problem:
             raise InputError(f'{path} {problem} (mask of {image})')
@@ -89,8 +92,17 @@ def _loads(transform: Any) -> bool:
     return type(transform).__name__.startswith('Load')
 
 
+def is_remote(reader: Any) -> bool:
+    """Return whether a dataset or transform reads from another backend of mmengine."""
+    args = getattr(reader, 'backend_args', None)
+    return bool(args) and args.get('backend', 'local') != 'local'
+
+
 def mask_problem(
-    mask: np.ndarray, size: tuple[int, ...] | None, num_classes: int, ignored: set[int]
+    mask: np.ndarray,
+    size: tuple[int, ...] | None,
+    num_classes: int,
+    ignored: Collection[int],
 ) -> str:
     """Check a semantic mask."""
     if mask.ndim == 3 and mask.shape[-1] in (2, 3, 4):
@@ -108,10 +120,13 @@ def mask_problem(
     ]
     if not wrong:
         return ''
+    # ADE20K's label 0, for example, is no class.
+    zero = '; labels that count from 1 need reduce_zero_label=True'
     return (
         f'has labels {", ".join(map(str, wrong[:8]))}, and there are '
         f'{num_classes} classes: expected 0 to {num_classes - 1}, or '
         f'{", ".join(map(str, sorted(ignored)))} for none'
+        f'{zero * (wrong == [num_classes])}'
     )
 
 
@@ -120,11 +135,3 @@ def labels_of(mask: np.ndarray) -> list[int]:
     if mask.dtype == np.uint8:  # 20 times faster than unique
         return np.flatnonzero(np.bincount(mask.ravel())).tolist()
     return np.unique(mask).tolist()
-
-
-def is_wide(path: str) -> bool:
-    """Return whether an image file has more than 8 bits a channel."""
-    if not os.path.isfile(path):
-        return False
-    with opened(path) as image:
-        return image.mode.startswith(WIDE_MODES)

@@ -13,7 +13,7 @@ from mmcv.transforms import LoadImageFromFile
 from mmengine.dataset import Compose
 from PIL import Image
 
-from mmadaptor.datasets.checked_pipeline import CheckedPipeline, is_wide
+from mmadaptor.datasets.checked_pipeline import CheckedPipeline
 from mmadaptor.datasets.image_files import image_problem, kind_problem, opened
 from mmadaptor.errors import DamagedFileError
 
@@ -88,7 +88,7 @@ def test_what_the_loader_reads_is_never_refused(tmp_path):
     """Of 200 megapixels, the most that deflate packs into a byte; more than PIL's."""
     path = tmp_path / 'large.png'
     path.write_bytes(png(14200, 14200, 14200))
-    assert image_problem(str(path)) == '' and not is_wide(str(path))
+    assert image_problem(str(path)) == ''
     assert cv2.imread(str(path), cv2.IMREAD_GRAYSCALE).shape == (14200, 14200)
     Image.new('L', (9000, 9000)).save(tmp_path / 'dense.jpg', quality=1)
     assert image_problem(str(tmp_path / 'dense.jpg')) == ''

@@ -7,6 +7,7 @@ is checked is what runs, as the toolbox's own code reads it.
 
 import logging
 import os
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -30,12 +31,12 @@ from .datasets import (
     build_lazily,
     check_classes,
     check_content,
-    check_heads,
     check_paths,
     initialize,
     leaves,
 )
-from .dry_run import dry_run
+from .dry_run import dry_run, kept_random_state
+from .heads import check_heads, check_metrics, ignored_labels
 from .report import Report
 
 if TYPE_CHECKING:
@@ -69,13 +70,11 @@ def preflight(runner: 'Runner', splits: Sequence[str], needs_base: bool) -> None
     _check_ops(model, report)
     found = _build_data(runner, splits, report)
     if is_main_process():
-        for key, dataset, contents in found:
-            check_content(key, dataset, contents, report)
-            check_heads(model, dataset, key, report)
+        _check_data(runner, found, report)
         check_classes([(key, dataset) for key, dataset, _ in found], report)
         if 'train' not in splits or runner._resume:
             _check_trained_classes(runner._load_from, found, report)
-        _check_metrics(runner, splits, found, report)
+        _check_coco_metrics(runner, splits, found, report)
         for note in report.notes:
             print_log(note, 'current', logging.WARNING)
     # The error of the main process ends all.
@@ -148,13 +147,33 @@ def _build_data(
     _build_metrics(runner, splits, report)
     if lacking:  # reading annotations may take minutes
         return []
-    read = [(key, data, initialize(key, data, report)) for key, data in found]
+    ignored = ignored_labels(unwrapped(runner.model))
+    read = [(key, data, initialize(key, data, report, ignored)) for key, data in found]
     for split, dataset in datasets.items():
         with report.collect(f'{split}_dataloader.dataset', type(dataset).__name__):
             if not report and hasattr(dataset, 'full_init'):  # of a wrapper
                 dataset.full_init()
         getattr(runner, f'_{split}_dataloader')['dataset'] = dict(type=_Built(dataset))
     return read
+
+
+def _check_data(
+    runner: 'Runner', found: list[tuple[str, Any, list[dict]]], report: Report
+) -> None:
+    """Check datasets against their files, the model and the metrics."""
+    images = defaultdict(set)
+    for key, dataset, contents in found:
+        split = key.partition('_')[0]
+        with kept_random_state():
+            images[split] |= check_content(key, dataset, contents, report)
+        check_heads(unwrapped(runner.model), dataset, key, report)
+        evaluator = getattr(runner, f'_{split}_evaluator', None)
+        check_metrics(evaluator, dataset, key, f'{split}_evaluator', report)
+    if both := len(images['train'] & images['val']):
+        report.note(
+            f'val_dataloader: {both} of its {len(images["val"])} images are in '
+            'train_dataloader too'
+        )
 
 
 def _check_numbers(key: str, loader: dict, report: Report) -> None:
@@ -180,7 +199,7 @@ def _build_metrics(runner: 'Runner', splits: Sequence[str], report: Report) -> N
                 setattr(runner, f'_{key}', runner.build_evaluator(evaluator))
 
 
-def _check_metrics(
+def _check_coco_metrics(
     runner: 'Runner',
     splits: Sequence[str],
     found: list[tuple[str, Any, list[dict]]],

@@ -2,36 +2,26 @@
 """Builds the datasets of a job, and checks them against their files and heads."""
 
 import os
+import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from mmengine.dataset import Compose
 from mmengine.fileio import load
 from mmengine.registry import DATASETS
-from torch import nn
 
-from mmadaptor.datasets.checked_pipeline import (
-    IGNORED,
-    CheckedPipeline,
-    is_wide,
-    labels_of,
-)
+from mmadaptor.datasets.checked_pipeline import IGNORED, CheckedPipeline, is_remote
 from mmadaptor.datasets.image_files import kind_problem
-from mmadaptor.errors import DamagedFileError, InputError, message_of
+from mmadaptor.errors import InputError
 
 from .coco import check_coco, recorded
 from .coco_entries import explain
 from .objects import note_outlines, object_loader, object_problems, outlines_of
 from .report import Report
-from .sizes import odd_sizes
+from .samples import classes_of, load_some, note_absent
 
-# So many samples of a dataset are loaded before the start, by its own pipeline.
-SAMPLED_MASKS, SAMPLED_IMAGES = 200, 20
-SHOWN_FILES = 20  # so many damaged files of a dataset are named
-# Heads whose num_classes is not that of the dataset.
-OTHER_HEADS = ('rpn_head', 'semantic_head')
 HOW_TO_GET = dict(
     CocoDataset='COCO 2017 (train2017, val2017, annotations): '
     'https://cocodataset.org/#download',
@@ -39,16 +29,27 @@ HOW_TO_GET = dict(
     CUB='CUB-200-2011: https://www.vision.caltech.edu/datasets/cub_200_2011',
     ADE20KDataset='ADE20K (ADEChallengeData2016): http://sceneparsing.csail.mit.edu',
 )
+MASKS = ('seg', 'seg_map_path')  # names of their folder in data_prefix
 
 
 def build_lazily(cfg: dict) -> Any:
-    """Build a dataset; its annotations are read later, if its class can do that."""
+    """Build a dataset; its annotations are read later, if its class can do that.
+
+    Raises:
+        InputError: The class of the dataset has no such argument.
+    """
     try:
         return DATASETS.build(_lazy(cfg))
     except TypeError as error:
-        if 'lazy_init' not in str(error):
-            raise
-        return DATASETS.build(cfg)
+        unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+        if unknown and unknown[1] == 'lazy_init':
+            return DATASETS.build(cfg)
+        if unknown and unknown[1] in cfg:
+            raise InputError(
+                f'{cfg["type"]} has no argument `{unknown[1]}`: {error}. If a base '
+                'config sets it for another dataset, add _delete_=True to yours'
+            ) from error
+        raise
 
 
 def _lazy(cfg: Any) -> Any:
@@ -77,24 +78,20 @@ def leaves(dataset: Any, key: str) -> Iterator[tuple[str, Any]]:
         yield key, dataset
 
 
-def classes_of(dataset: Any) -> list[str]:
-    """Return the names of the classes of a dataset; none if it has no names."""
-    return list((getattr(dataset, 'metainfo', None) or {}).get('classes') or ())
-
-
 def check_paths(key: str, dataset: Any, report: Report) -> None:
     """Report files and folders of a lazily built dataset that do not exist."""
     if getattr(dataset, 'download', False) or _remote(dataset):
         return
     before = len(report.missing)
     ann_file = getattr(dataset, 'ann_file', None)
-    if isinstance(ann_file, str) and ann_file:
+    if isinstance(ann_file, str) and ann_file and '://' not in ann_file:
         report.require(f'{key}.ann_file', ann_file)
     prefixes = getattr(dataset, 'data_prefix', None)
-    for folder in prefixes.values() if isinstance(prefixes, dict) else ():
-        if isinstance(folder, str) and folder and '://' not in folder:
+    for name, folder in prefixes.items() if isinstance(prefixes, dict) else ():
+        unread = name in MASKS and not _reads_masks(dataset)
+        if isinstance(folder, str) and folder and '://' not in folder and not unread:
             there = report.require(f'{key}.data_prefix', folder)
-            if there and not (os.path.isdir(folder) and any(os.scandir(folder))):
+            if there and not _may_have_files(folder):
                 report.problem(f'{folder} is not a folder with files', key)
     kind = type(dataset)
     published = list(getattr(kind, 'METAINFO', {}).get('classes') or ())
@@ -106,17 +103,41 @@ def check_paths(key: str, dataset: Any, report: Report) -> None:
         report.hint(f'Get {HOW_TO_GET[kind.__name__]}.')
 
 
+def _reads_masks(dataset: Any) -> bool:
+    """Return whether a pipeline reads semantic masks; a test may do without."""
+    transforms = getattr(getattr(dataset, 'pipeline', None), 'transforms', None)
+    return transforms is None or any(
+        getattr(transform, 'with_seg', False) for transform in transforms
+    )
+
+
+def _may_have_files(path: str) -> bool:
+    """Return whether a path is a folder that is not empty, or cannot be listed."""
+    try:
+        return os.path.isdir(path) and any(os.scandir(path))
+    except PermissionError:
+        return True
+
+
 def _remote(dataset: Any) -> bool:
     """Return whether the dataset or its pipeline reads from another backend."""
     transforms = getattr(getattr(dataset, 'pipeline', None), 'transforms', ())
-    backends = [getattr(part, 'backend_args', None) for part in (dataset, *transforms)]
-    return any(args and args.get('backend', 'local') != 'local' for args in backends)
+    return any(map(is_remote, (dataset, *transforms)))
 
 
-def initialize(key: str, dataset: Any, report: Report) -> list[dict]:
+def initialize(
+    key: str, dataset: Any, report: Report, ignored: Collection[int] = (IGNORED,)
+) -> list[dict]:
     """Read the annotations of a dataset, and make its pipeline name its files.
 
-    Returns the content of each file that pycocotools read.
+    Args:
+        key: Key of the dataset in the config.
+        dataset: The dataset.
+        report: Where problems go.
+        ignored: The labels of semantic masks that stand for no class.
+
+    Returns:
+        The content of each file that pycocotools read.
     """
     what = getattr(dataset, 'ann_file', None) or type(dataset).__name__
     with (
@@ -144,7 +165,7 @@ def initialize(key: str, dataset: Any, report: Report) -> list[dict]:
             dataset.pipeline = CheckedPipeline(
                 dataset.pipeline,
                 len(classes_of(dataset)) if semantic else None,
-                getattr(dataset, 'ignore_index', IGNORED),
+                ignored,
             )
     return contents
 
@@ -162,13 +183,20 @@ def explained(key: str, dataset: Any, report: Report) -> Iterator[None]:
             report.problem(text, f'{key}.ann_file')
 
 
-def check_content(key: str, dataset: Any, contents: list[dict], report: Report) -> None:
-    """Check what an initialized dataset lists, and load some of its samples."""
+def check_content(
+    key: str, dataset: Any, contents: list[dict], report: Report
+) -> set[str]:
+    """Check what an initialized dataset lists, and load some of its samples.
+
+    Returns the paths of its images.
+    """
     before, paths, unread = len(report.problems), {}, set()
     what = getattr(dataset, 'ann_file', '') or key
     with report.collect(key, what):
         for content in contents:
             check_coco(key, dataset, content, report)
+        if not getattr(dataset, '_fully_initialized', True):
+            return set()  # `initialize` has said why
         if hasattr(dataset, 'get_data_info'):
             paths = _check_samples(key, dataset, report)
             _check_folders(key, dataset, report)
@@ -177,7 +205,8 @@ def check_content(key: str, dataset: Any, contents: list[dict], report: Report) 
         unread = _check_files(key, dataset, paths, report)
     if can_load and isinstance(getattr(dataset, 'pipeline', None), CheckedPipeline):
         with report.collect(key, type(dataset).__name__):
-            _load_some(key, dataset, unread, report)
+            load_some(key, dataset, unread, report)
+    return set(paths.get('img_path', ()))
 
 
 def _check_samples(key: str, dataset: Any, report: Report) -> dict[str, list[str]]:
@@ -202,7 +231,7 @@ def _check_samples(key: str, dataset: Any, report: Report) -> dict[str, list[str
         report.problem(f'{text}{"; ".join(wrong_objects[:3])})', f'{key}.ann_file')
     if outlines:
         note_outlines(f'{key}.ann_file', dataset.ann_file, outlines, report)
-    _note_absent(key, dataset, set(labels), 'sample', report)
+    note_absent(key, dataset, set(labels), 'sample', report)
     classes = len(classes_of(dataset))
     wrong = [label for label in labels if not 0 <= label < classes]
     if wrong and classes:
@@ -218,8 +247,9 @@ def _check_files(key: str, dataset: Any, paths: dict, report: Report) -> set[str
     """Check that the files that a dataset lists are there; return the others."""
     all_lost = set()
     for name, found in paths.items():
-        unread = {} if _remote(dataset) else unreadable_files(found)
-        for reason, lost in unread.items():
+        if _remote(dataset) or (name in MASKS and not _reads_masks(dataset)):
+            continue
+        for reason, lost in unreadable_files(found).items():
             text = f'{len(lost)} of {len(found)} files {reason} (first: '
             report.problem(f'{text}{", ".join(lost[:3])})', f'{key} as {name}')
             all_lost.update(lost)
@@ -232,16 +262,17 @@ def unreadable_files(paths: list[str]) -> dict[str, list[str]]:
     there, unread = {}, defaultdict(list)
     for folder in {os.path.dirname(path) for path in paths}:
         there[folder] = set()
-        if os.path.isdir(folder):
-            with os.scandir(folder) as entries:
-                there[folder] = {
-                    entry.name
-                    for entry in entries
-                    if entry.is_file(follow_symlinks=False)
-                    or os.path.isfile(entry.path)
-                }
+        # A folder may be open to those who know the names in it.
+        with suppress(OSError), os.scandir(folder) as entries:
+            there[folder] = {
+                entry.name
+                for entry in entries
+                if entry.is_file(follow_symlinks=False) or os.path.isfile(entry.path)
+            }
     for path in paths:
-        if os.path.basename(path) not in there[os.path.dirname(path)]:
+        listed = os.path.basename(path) in there[os.path.dirname(path)]
+        # A file system may know a file by several names.
+        if not listed and not os.path.isfile(path):
             reason = 'are not regular files' if kind_problem(path) else 'do not exist'
             unread[reason].append(path)
     return unread
@@ -277,69 +308,6 @@ def _check_folders(key: str, dataset: Any, report: Report) -> None:
         )
 
 
-def _load_some(key: str, dataset: Any, unread: set[str], report: Report) -> None:
-    """Load samples by the dataset's own transforms and look at them."""
-    pipeline = dataset.pipeline
-    semantic = pipeline.num_classes is not None
-    most = SAMPLED_MASKS if semantic else SAMPLED_IMAGES
-    seen, damaged, misfits = set(), 0, 0
-    samples = range(0, len(dataset), -(-len(dataset) // most))
-    for i in sorted({*samples, *odd_sizes(dataset)}):
-        info = dataset.get_data_info(i)
-        if {str(info.get('img_path')), str(info.get('seg_map_path'))} & unread:
-            continue
-        try:
-            seen.update(_look_at(dataset, info, semantic))
-        except DamagedFileError as error:
-            report.problem(message_of(error), key)
-            damaged += 1
-        except InputError as error:  # often of all files: the first one is enough
-            if misfits == 0:
-                report.problem(message_of(error), key)
-            misfits += 1
-        if damaged == SHOWN_FILES:
-            report.problem('Other files were not looked at', key)
-            return
-    ignored = sorted(seen & {IGNORED, pipeline.ignored}) if semantic else ()
-    also = f'; the label {ignored[0]}, which occurs, is ignored' if ignored else ''
-    _note_absent(
-        key, dataset, seen, f'pixel in {most} masks or all of them{also}', report
-    )
-
-
-def _look_at(dataset: Any, info: dict, semantic: bool) -> list[int]:
-    """Load a sample, check its sizes, and return the labels of its mask.
-
-    Raises:
-        DamagedFileError: A file cannot be read.
-        InputError: A size does not fit, or the labels of a mask.
-    """
-    size, mask = (info.get('height'), info.get('width')), info.get('seg_map_path')
-    result = dataset.pipeline.load(info) or {}
-    got = result.get('ori_shape')
-    if got and None not in size and tuple(got[:2]) != size:
-        raise InputError(
-            f'{info["img_path"]} has {got[0]} x {got[1]} pixels as it is loaded, '
-            f'but {dataset.ann_file} says {size[0]} x {size[1]} (height x width); '
-            'a rotation in its EXIF data may be the reason'
-        )
-    if not semantic or 'gt_seg_map' not in result:
-        return []
-    if mask and is_wide(mask):
-        raise InputError(f'{mask} has more than 8 bits a pixel, and only 8 are read')
-    return labels_of(result['gt_seg_map'])
-
-
-def _note_absent(
-    key: str, dataset: Any, seen: set[int], where: str, report: Report
-) -> None:
-    classes = classes_of(dataset)
-    absent = [name for i, name in enumerate(classes) if i not in seen]
-    if seen and absent:
-        count = f'{len(absent)} of {len(classes)} classes, such as {absent[0]}'
-        report.note(f'{key}: {count}, have no {where}')
-
-
 def check_classes(found: list[tuple[str, Any]], report: Report) -> None:
     """Compare the order of the classes of all datasets of a job: labels are numbers."""
     for key, dataset in found[1:]:
@@ -354,17 +322,3 @@ def check_classes(found: list[tuple[str, Any]], report: Report) -> None:
             report.problem(text.format('The same classes have other labels'))
         elif len(first) == len(others):
             report.note(text.format('The same labels have other names'))
-
-
-def check_heads(model: nn.Module, dataset: Any, key: str, report: Report) -> None:
-    """Compare the number of classes of each head with a dataset."""
-    expected = len(classes_of(dataset))
-    for name, module in model.named_modules():
-        last = [part for part in name.split('.') if not part.isdigit()][-1:]
-        got = getattr(module, 'num_classes', None)
-        is_head = last and last[0].endswith('head') and last[0] not in OTHER_HEADS
-        if is_head and expected and isinstance(got, int) and got != expected:
-            text = (
-                f'model.{name}.num_classes is {got}, but {key} has {expected} classes'
-            )
-            report.problem(text)

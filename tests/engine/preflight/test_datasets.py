@@ -159,6 +159,30 @@ def test_the_dataset_that_is_checked_is_the_one_that_is_read(det, monkeypatch):
     assert not copied
 
 
+def test_a_filter_that_leaves_nothing(det, root):
+    """Said once: mmengine fails again wherever the length is asked for."""
+    det.train_dataloader.dataset.dataset.filter_cfg = dict(min_size=100)
+    text = problems(det)
+    assert '1 problem found' in text
+    assert 'train.json: no sample is left. Check filter_cfg' in text
+
+
+def test_a_setting_that_was_for_another_dataset(cls):
+    """As `split` in the base configs of ImageNet."""
+    cls.train_dataloader.dataset.split = 'train'
+    text = problems(cls)
+    assert '1 problem found\n  1. CustomDataset has no argument `split`: ' in text
+    assert 'If a base config sets it for another dataset, add _delete_=True' in text
+
+
+def test_a_validation_on_training_images_is_noted(det, root):
+    assert build(det).notes == []
+    det.val_dataloader.dataset.data_prefix.img = 'train/'
+    assert build(det).notes == [
+        'val_dataloader: 4 of its 4 images are in train_dataloader too'
+    ]
+
+
 class OfOnesOwn:
     """A dataset that knows nothing of mmengine's."""
 

@@ -21,7 +21,11 @@ def test_a_mask_by_hand():
     assert mask_problem(mask, (2, 3), 8, {255}) == ''
     assert mask_problem(mask.astype(np.int64), None, 8, {255}) == ''
     assert mask_problem(mask, (2, 3), 7, {255}) == (
-        'has labels 7, and there are 7 classes: expected 0 to 6, or 255 for none'
+        'has labels 7, and there are 7 classes: expected 0 to 6, or 255 for none; '
+        'labels that count from 1 need reduce_zero_label=True'
+    )
+    assert mask_problem(mask, (2, 3), 1, {255}) == (
+        'has labels 1, 7, and there are 1 classes: expected 0 to 0, or 255 for none'
     )
     assert 'has 2 x 3 pixels, its image has 3 x 2' in mask_problem(
         mask, (3, 2), 8, {255}
@@ -34,7 +38,10 @@ def test_a_mask_by_hand():
         (np.full((48, 64), 5, np.uint8), 'has labels 5, and there are 2 classes'),
         (np.zeros((24, 32), np.uint8), 'has 24 x 32 pixels, its image has 48 x 64'),
         (np.zeros((48, 64, 3), np.uint8), 'has shape (48, 64, 3), as a color image'),
-        (np.full((48, 64), 256, np.uint16), 'has more than 8 bits a pixel'),
+        (
+            np.full((48, 64), 257, np.uint16),
+            'has labels 257, and LoadAnnotations keeps 8 bits: 257 becomes 1',
+        ),
     ],
 )
 def test_masks_that_do_not_fit(seg, root, mask, says):
@@ -71,7 +78,50 @@ def test_a_class_without_a_pixel_is_noted(seg, root):
     (note,) = build(seg).notes
     assert note == (
         'train_dataloader.dataset: 1 of 2 classes, such as box, have no pixel in 200 '
-        'masks or all of them; the label 255, which occurs, is ignored'
+        'masks or all of them. Label 255, which occurs, is ignored: it is no class'
+    )
+
+
+def test_labels_of_sixteen_bits_are_read_rightly_below_256(seg, root):
+    for path in (root / 'masks').iterdir():
+        mask = np.asarray(Image.open(path)).astype(np.uint16)
+        save(path, mask * 254 + 1)  # 1 and 255
+    assert 'such as ground' in build(seg).notes[0]
+    save(root / 'masks' / '1.png', mask * 1000)
+    assert '1.png has labels 1000, and LoadAnnotations' in problems(seg)
+
+
+def test_labels_of_float_are_read_rightly_if_whole(seg, root):
+    seg.train_dataloader.dataset.seg_map_suffix = '.tif'
+    for path in (root / 'masks').iterdir():
+        mask = np.asarray(Image.open(path)).astype(np.float32)
+        save(path.with_suffix('.tif'), mask)
+    assert build(seg).notes == []
+    save(root / 'masks' / '2.tif', mask * 1.5)
+    assert '2.tif has labels 1.5, and LoadAnnotations keeps 8 bits: 1.5 becomes 1' in (
+        problems(seg)
+    )
+
+
+def test_the_label_that_the_heads_ignore(seg, root):
+    save(root / 'masks' / '0.png', np.full((48, 64), 7, np.uint8))
+    assert 'has labels 7, and there are 2 classes' in problems(seg)
+    seg.model.decode_head.ignore_index = 7
+    build(seg)
+    save(root / 'masks' / '0.png', np.full((48, 64), 255, np.uint8))
+    assert 'has labels 255, and there are 2 classes: expected 0 to 1, or 7' in (
+        problems(seg)
+    )
+
+
+def test_zero_that_is_a_class_and_is_ignored(seg):
+    """Masks of 0 and 1 whose config inherits `reduce_zero_label` from ADE20K's."""
+    seg.train_dataloader.dataset.reduce_zero_label = True
+    (note,) = build(seg).notes
+    assert note == (
+        'train_dataloader.dataset: 1 of 2 classes, such as box, have no pixel in 200 '
+        'masks or all of them. Label 0 is ignored (reduce_zero_label), and 1 is the '
+        'first class'
     )
 
 

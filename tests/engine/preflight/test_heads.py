@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Numbers of classes that a model, its labels and its metrics have."""
+
+import pytest
+from helpers.refusals import build, problems
+
+
+@pytest.mark.parametrize('augment', ['Mixup', 'CutMix'])
+def test_one_hot_labels_of_another_number_of_classes(cls, augment):
+    """The recipe of ImageNet on other classes: the loss compares 2 with 1000."""
+    cls.model.train_cfg = dict(augments=[dict(type=augment, alpha=0.8)])
+    build(cls)
+    cls.model.data_preprocessor.num_classes = 1000
+    text = problems(cls)
+    assert 'data_preprocessor.num_classes is 1000, but train_dataloader' in text
+    assert '1 problem found' in text
+
+
+def test_without_one_hot_labels_their_number_is_not_used(cls):
+    cls.model.data_preprocessor.num_classes = 1000
+    build(cls)
+
+
+def test_more_guesses_than_classes(cls):
+    cls.test_evaluator.topk = (1, 2)
+    build(cls, 'test')
+    cls.test_evaluator.topk = (1, 5)
+    text = problems(cls, 'test')
+    assert 'test_evaluator: topk of Accuracy is (1, 5), but test_dataloader' in text
+    assert 'has 2 classes' in text
+    cls.test_evaluator = [dict(type='SingleLabelMetric'), cls.test_evaluator]
+    assert 'topk of Accuracy is (1, 5)' in problems(cls, 'test')
+
+
+def test_a_metric_that_ignores_another_label(seg):
+    assert build(seg, 'test').notes == []
+    seg.model.decode_head.ignore_index = 7
+    assert build(seg, 'test').notes == [
+        'test_evaluator: IoUMetric ignores label 255, but the heads ignore 7, which it '
+        'counts as a mistake'
+    ]
+    seg.test_evaluator.ignore_index = 7
+    assert build(seg, 'test').notes == []
+
+
+def test_a_head_of_masks_without_classes_has_any_number(det):
+    """mmdet's masks of no class ignore `num_classes`, 80 by default."""
+    pytest.importorskip('mmdet')
+    from mmengine.registry import MODELS
+    from torch import nn
+
+    from mmadaptor.engine.preflight.heads import check_heads
+    from mmadaptor.engine.preflight.report import Report
+
+    dataset = build(det).val_dataloader.dataset
+    for class_agnostic, problems_found in ((True, 0), (False, 1)):
+        head = MODELS.build(
+            dict(type='FCNMaskHead', num_classes=80, class_agnostic=class_agnostic)
+        )
+        report = Report()
+        check_heads(nn.ModuleDict(dict(mask_head=head)), dataset, 'val', report)
+        assert len(report.problems) == problems_found
