@@ -51,7 +51,7 @@ def prepare(cfg):
     runner = SimpleNamespace(cfg=cfg, _val_evaluator=evaluator)
     for key, dataset, contents in found:
         check_content(key, dataset, contents, report)
-    preflight._check_metrics(runner, ['val'], found, report)
+    preflight._check_coco_metrics(runner, ['val'], found, report)
     datasets = {key.partition('_')[0]: dataset for key, dataset, _ in found}
     return report.text('Training'), report.notes, datasets, evaluator.metrics[0]
 
