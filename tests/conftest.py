@@ -1,9 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests import their neighbours (`cases`, `test_vmamba`, ...) by name."""
 
+import functools
+import importlib.util
 import os
 import pathlib
 import sys
+import types
+
+import pytest
 
 HERE = pathlib.Path(__file__).parent
 # In several processes these start first, the longest at the head, so that none
@@ -40,6 +45,26 @@ if 'EMULATION_LIBRARY' in os.environ:
     import mmadaptor.ops  # noqa: F401
 
     torch.ops.load_library(os.environ['EMULATION_LIBRARY'])
+
+
+@pytest.fixture(autouse=True, scope='session')
+def quick_mmengine():
+    """Leave out what takes a second of each tiny training, and tests nothing.
+
+    mmengine formats configs by yapf, collects garbage after each dataset, and asks
+    compilers for their versions.
+    """
+    if importlib.util.find_spec('mmengine') is None:
+        yield
+        return
+    from mmengine.dataset import base_dataset
+    from mmengine.runner import runner
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr('yapf.yapflib.yapf_api.FormatCode', lambda text, **_: (text, 1))
+        patch.setattr(base_dataset, 'gc', types.SimpleNamespace(collect=lambda: 0))
+        patch.setattr(runner, 'collect_env', functools.cache(runner.collect_env))
+        yield
 
 
 def pytest_collection_modifyitems(items):

@@ -21,11 +21,6 @@ from mmadaptor.errors import (
 )
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    monkeypatch.setattr(Runner, '_log_env', lambda *_: None)  # it asks compilers
-
-
 def training(folder, epochs=1, hooks='', **others):
     """The config of a training of the toy."""
     folder.mkdir(exist_ok=True)

@@ -17,7 +17,6 @@ def build(cfg, job='train'):
     cfg = Config(copy.deepcopy(cfg.to_dict()), filename=cfg.filename)
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         cfg.work_dir = cfg.experiment_name = folder  # a unique name
-        patch.setattr(Runner, '_log_env', lambda *_: None)  # slow: it runs compilers
         runner = Runner.from_cfg(cfg)
         runner.notes = []
         patch.setattr(

@@ -27,16 +27,9 @@ from mmadaptor.models.backbones.base import AdaptableBackbone
 from mmadaptor.ops import selective_scan
 
 from .coco_metric import check_metric, is_coco_metric
-from .datasets import (
-    build_lazily,
-    check_classes,
-    check_content,
-    check_paths,
-    initialize,
-    leaves,
-)
+from .datasets import build_lazily, check_content, check_paths, initialize, leaves
 from .dry_run import dry_run, kept_random_state
-from .heads import check_heads, check_metrics, ignored_labels
+from .heads import check_classes, check_heads, check_metrics, ignored_labels
 from .report import Report
 
 if TYPE_CHECKING:

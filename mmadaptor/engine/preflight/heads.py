@@ -66,3 +66,19 @@ def check_metrics(
                 f'{evaluator_key}: {type(metric).__name__} ignores label {ignored}, '
                 f'but the heads ignore {labels[0]}, which it counts as a mistake'
             )
+
+
+def check_classes(found: list[tuple[str, Any]], report: Report) -> None:
+    """Compare the order of the classes of all datasets of a job: labels are numbers."""
+    for key, dataset in found[1:]:
+        first, others = classes_of(found[0][1]), classes_of(dataset)
+        if not first or not others or first == others:
+            continue
+        text = (
+            f'{{}}: {key} has the classes {", ".join(map(str, others[:5]))}, and '
+            f'{found[0][0]} has {", ".join(map(str, first[:5]))}'
+        )
+        if sorted(map(str, first)) == sorted(map(str, others)):
+            report.problem(text.format('The same classes have other labels'))
+        elif len(first) == len(others):
+            report.note(text.format('The same labels have other names'))

@@ -13,12 +13,6 @@ from helpers.jobs import (
 from mmengine.config import Config
 
 
-@pytest.fixture(autouse=True)
-def no_garbage_collection(monkeypatch):
-    """mmengine collects garbage after each dataset, which takes 0.3 s here."""
-    monkeypatch.setattr('mmengine.dataset.base_dataset.gc.collect', lambda: 0)
-
-
 @pytest.fixture
 def root(tmp_path):
     root = write_coco(tmp_path / 'data')

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from helpers.refusals import build
+from helpers.refusals import build, edit
 from mmengine.dataset import DefaultSampler
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
@@ -82,20 +82,31 @@ def test_a_last_batch_that_is_never_trained_with(seg):
     dry_run(built(seg))
 
 
-def test_a_metric_of_what_the_model_does_not_predict(det):
-    """Without it, an epoch later."""
+@pytest.fixture
+def segm(det, root):
+    """A metric of masks, which the detector does not predict."""
+
+    def add_masks(content):
+        for annotation in content['annotations']:
+            annotation['segmentation'] = [[16, 8, 40, 8, 40, 32, 16, 32]]
+
+    edit(root / 'val.json', add_masks)
     det.val_evaluator.metric = ['bbox', 'segm']
-    text = said(built(det))
+    return det
+
+
+def test_a_metric_of_what_the_model_does_not_predict(segm):
+    """Without it, an epoch later."""
+    text = said(built(segm))
     assert (
         "The first batch of val_dataloader, of 1 sample, fails: KeyError: 'segm is not "
         "in results' (in no module, mmdet.evaluation.metrics.coco_metric line " in text
     )
 
 
-def test_a_validation_that_never_comes_is_not_tried(det):
-    det.val_evaluator.metric = ['bbox', 'segm']
-    det.train_cfg.val_begin = 2
-    runner = built(det)
+def test_a_validation_that_never_comes_is_not_tried(segm):
+    segm.train_cfg.val_begin = 2
+    runner = built(segm)
     runner.train_loop._max_iters = 1
     dry_run(runner)
 
