@@ -18,8 +18,13 @@ from mmadaptor.ops._gradients import (
 from . import reference
 
 
-def _is_half(t: Tensor) -> bool:
-    return t.dtype in [torch.float16, torch.bfloat16]
+# None is no tensor, which the op says.
+def _is_half(t: Tensor | None) -> bool:
+    return t is not None and t.dtype in [torch.float16, torch.bfloat16]
+
+
+def _is_float32(t: Tensor | None) -> bool:
+    return t is not None and t.dtype == torch.float32
 
 
 @differentiable(reference.selective_scan)
@@ -76,17 +81,25 @@ def selective_scan(
     Source:
         Mamba (arXiv 2312.00752), Algorithm 2.
     """
-    dtype = u.dtype
-    mixed = _is_half(u) and torch.float32 in [B.dtype, C.dtype]
-    if mixed:
+    if _is_half(u) and (_is_float32(B) or _is_float32(C)):
         # The op takes one dtype. Its arithmetic is float32 in any case.
-        u, delta, B, C = u.float(), delta.float(), B.float(), C.float()
-        z = None if z is None else z.float()
-    y, last_state, _ = torch.ops.mmadaptor.selective_scan(
-        u, delta, A, B, C, D, z, delta_bias, delta_softplus
-    )
-    if mixed:
-        y = y.to(dtype)
+        gate = None if z is None else z.float()
+        y, last_state, _ = torch.ops.mmadaptor.selective_scan(
+            u.float(),
+            delta.float(),
+            A,
+            B.float(),
+            C.float(),
+            D,
+            gate,
+            delta_bias,
+            delta_softplus,
+        )
+        y = y.to(u.dtype)
+    else:
+        y, last_state, _ = torch.ops.mmadaptor.selective_scan(
+            u, delta, A, B, C, D, z, delta_bias, delta_softplus
+        )
     # Two returns: TorchScript refuses a conditional expression of two types.
     if return_last_state:
         return y, last_state
@@ -127,7 +140,7 @@ def selective_scan_states(
     Source:
         Mamba (arXiv 2312.00752), Algorithm 2. States as an output: our choice.
     """
-    if _is_half(u) and B.dtype == torch.float32:
+    if _is_half(u) and _is_float32(B):
         u, delta, B = u.float(), delta.float(), B.float()
     states, _ = torch.ops.mmadaptor.selective_scan_states(
         u, delta, A, B, delta_bias, delta_softplus
