@@ -9,26 +9,35 @@ import contextlib
 import glob
 import os
 import resource
+import time
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
 from mmengine.device import get_device
-from mmengine.infer import BaseInferencer
-from mmengine.registry import DefaultScope
+from mmengine.registry import VISUALIZERS
+from mmengine.visualization import Visualizer
 from rich.progress import track
 
-from mmadaptor.checkpoints.loading import read_checkpoint
-from mmadaptor.checkpoints.strict import load_model, prepare
+from mmadaptor.checkpoints.strict import build_and_load
 from mmadaptor.datasets.image_files import image_problem
+from mmadaptor.datasets.image_reader import ImageReader
 from mmadaptor.engine.cfg_options import merge_options
 from mmadaptor.engine.command_line import add_config_options, read_config, run
+from mmadaptor.engine.preflight.datasets import build_lazily
 from mmadaptor.engine.runner import as_input_error
 from mmadaptor.errors import InputError, how_to_install
 from mmadaptor.visualization.enlarge import draw_large
 
 EXTENSIONS = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff', '.ppm', '.pgm')
 LEAST_SIZE = 256  # in pixels, for a label to be readable
+DRAWN_AS = ('.jpg', '.jpeg', '.png')  # images of other formats are drawn as PNG
+VISUALIZERS_OF = dict(
+    mmdet='DetLocalVisualizer',
+    mmseg='SegLocalVisualizer',
+    mmpretrain='UniversalVisualizer',
+)
 
 
 def parse_args() -> argparse.Namespace:
@@ -135,7 +144,7 @@ def folders_for(images: Sequence[str], out_dir: str) -> list[str]:
 
 
 def build(cfg: Config, args: argparse.Namespace) -> Callable[[str, str], None]:
-    """Build the toolbox's own inferencer, with strictly loaded weights.
+    """Build the model, with strictly loaded weights, and what draws its results.
 
     Args:
         cfg: The config.
@@ -151,56 +160,50 @@ def build(cfg: Config, args: argparse.Namespace) -> Callable[[str, str], None]:
     scope = cfg.get('default_scope')
     if missing := how_to_install(scope):
         raise InputError(f'{args.config} needs {missing}')
-    checkpoint = read_checkpoint(args.checkpoint)
-    if cfg.get('visualizer'):  # only the images are to be written
-        cfg.visualizer.vis_backends = None
     with as_input_error('model'):
-        inferencer, draw = INFERENCERS[scope](cfg, args)
-    # The inferencer loaded what fits and logged the rest.
-    prepare(inferencer.model, checkpoint, args.checkpoint)
-    load_model(inferencer.model, checkpoint, args.checkpoint)
+        model = build_and_load(cfg, args.checkpoint).to(args.device).eval()
+        read = ImageReader(cfg)
+        visualizer = build_visualizer(cfg, model.dataset_meta)
+
+    @torch.no_grad()
+    def draw(image: str, folder: str) -> None:
+        visible = read.visible(image)
+        result = model.test_step(pseudo_collate([read(image)]))[0].cpu()
+        stem, extension = os.path.splitext(os.path.basename(image))
+        if extension.lower() not in DRAWN_AS:
+            extension = '.png'
+        out = dict(draw_gt=False, out_file=f'{folder}/vis/{stem}{extension}')
+        os.makedirs(f'{folder}/vis', exist_ok=True)
+        if scope == 'mmpretrain':
+            visualizer.visualize_cls(visible, result, resize=LEAST_SIZE, **out)
+            return
+        if scope == 'mmdet':
+            out['pred_score_thr'] = args.score_thr
+        visualizer.add_datasample(stem, visible, result, **out)
+
     return draw
 
 
-def build_detector(cfg: Config, args: argparse.Namespace) -> tuple:
-    """Build mmdet's inferencer and the function that draws with it."""
-    from mmdet.apis import DetInferencer
+def build_visualizer(cfg: Config, meta: dict) -> Visualizer:
+    """Build the visualizer of a config, which draws small images large.
 
-    inferencer = DetInferencer(cfg, args.checkpoint, args.device, show_progress=False)
-    draw_large(inferencer.visualizer)
-    return inferencer, lambda image, folder: inferencer(
-        image, out_dir=folder, pred_score_thr=args.score_thr
-    )
-
-
-def build_segmentor(cfg: Config, args: argparse.Namespace) -> tuple:
-    """Build mmseg's inferencer and the function that draws with it."""
-    from mmseg.apis import MMSegInferencer
-
-    inferencer = MMSegInferencer(
-        cfg, args.checkpoint, device=args.device, show_progress=False
-    )
-    inferencer.visualizer.set_dataset_meta(**inferencer.model.dataset_meta)
-    # mmseg's own call writes label maps next to every drawing.
-    return inferencer, lambda image, folder: BaseInferencer.__call__(
-        inferencer, image, img_out_dir=os.path.join(folder, 'vis')
-    )
-
-
-def build_classifier(cfg: Config, args: argparse.Namespace) -> tuple:
-    """Build mmpretrain's inferencer and the function that draws with it."""
-    from mmpretrain import ImageClassificationInferencer
-    from mmpretrain.visualization import UniversalVisualizer
-
-    DefaultScope.get_instance('mmpretrain', scope_name='mmpretrain')
-    inferencer = ImageClassificationInferencer(cfg, args.checkpoint, args.device)
-    inferencer.visualizer = UniversalVisualizer()
-
-    def draw(image: str, folder: str) -> None:
-        os.makedirs(folder, exist_ok=True)
-        inferencer(image, resize=LEAST_SIZE, show_dir=os.path.join(folder, 'vis'))
-
-    return inferencer, draw
+    Args:
+        cfg: The config.
+        meta: Classes and palette, as the checkpoint has them. What it lacks is that of
+            the config's dataset.
+    """
+    settings = dict(cfg.get('visualizer') or {})
+    settings.setdefault('type', VISUALIZERS_OF[cfg.default_scope])
+    # Visualizers of a name are one, and this one writes files only.
+    settings.update(name=f'image_demo_{time.time_ns()}', vis_backends=None)
+    visualizer = VISUALIZERS.build(settings)
+    meta = {str(key).lower(): value for key, value in meta.items() if value}
+    if not meta.keys() >= {'classes', 'palette'}:
+        known = build_lazily(cfg.test_dataloader.dataset).metainfo
+        meta = {**known, **meta}
+    visualizer.dataset_meta = meta
+    draw_large(visualizer)
+    return visualizer
 
 
 @contextlib.contextmanager
@@ -228,11 +231,6 @@ def limited_memory(device: str) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
-INFERENCERS = dict(
-    mmdet=build_detector, mmseg=build_segmentor, mmpretrain=build_classifier
-)
-
-
 def main() -> None:
     """Draw; images that fail are listed at the end and stop nothing."""
     args = parse_args()
@@ -245,10 +243,10 @@ def main() -> None:
         ) from error
     cfg = read_config(args.config)
     merge_options(cfg, args.cfg_options)
-    if cfg.get('default_scope') not in INFERENCERS:
+    if cfg.get('default_scope') not in VISUALIZERS_OF:
         raise InputError(
             f'{args.config}: `default_scope` must be one of '
-            f'{list(INFERENCERS)}, got {cfg.get("default_scope")!r}.'
+            f'{list(VISUALIZERS_OF)}, got {cfg.get("default_scope")!r}.'
         )
     images = find_images(args.images)
     jobs = list(zip(images, folders_for(images, args.out_dir), strict=True))

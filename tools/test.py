@@ -92,7 +92,7 @@ def main() -> None:
     if args.out:
         dump_into(cfg, args.out)
     runner = build_runner(cfg)
-    if args.show_dir and cfg.get('default_scope') == 'mmdet':
+    if args.show_dir and cfg.get('default_scope') != 'mmpretrain':
         draw_large(runner.visualizer)
     runner.test()
 

@@ -10,12 +10,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from mmengine.config import Config
-from mmengine.dataset import Compose, pseudo_collate
+from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
 
 from mmadaptor.checkpoints.strict import build_and_load
-from mmadaptor.datasets.checked_pipeline import CheckedPipeline
+from mmadaptor.datasets.image_reader import ImageReader, as_visible
 from mmadaptor.engine.command_line import add_common_arguments, load_config, run
 from mmadaptor.errors import InputError
 from mmadaptor.visualization import (
@@ -28,8 +27,6 @@ from mmadaptor.visualization import (
     record_memory,
     without_adaptors,
 )
-
-LABEL_LOADERS = ('Annotation', 'Label')
 
 
 def parse_args() -> argparse.Namespace:
@@ -74,35 +71,6 @@ def parse_token(text: str) -> tuple[float, float]:
             'from 0 to 1, such as 0.5,0.25'
         )
     return row, column
-
-
-def read_image(path: str, cfg: Config) -> dict:
-    """Run an image through the test pipeline of a config.
-
-    Args:
-        path: Path of the image.
-        cfg: The config. Transforms that load labels are removed from its pipeline.
-
-    Returns:
-        The sample.
-
-    Raises:
-        InputError: The file does not exist or is not an image, or the config has no
-            test pipeline.
-    """
-    if not os.path.isfile(path):
-        raise InputError(f'{path}: no such image file.')
-    if not cfg.get('test_dataloader'):
-        raise InputError(
-            f'{cfg.filename} has no test_dataloader, which is needed to read the image.'
-        )
-    steps = [
-        step
-        for step in cfg.test_dataloader.dataset.pipeline
-        if not any(word in str(step['type']) for word in LABEL_LOADERS)
-    ]
-    pipeline = CheckedPipeline(Compose(steps))
-    return pipeline(dict(img_path=path, img_id=0))
 
 
 def choose_block(records: dict, asked: str | None) -> str:
@@ -173,7 +141,7 @@ def both_fields(
 
     Args:
         backbone: The backbone.
-        inputs: `(1, 3, H, W)`.
+        inputs: `(1, C, H, W)`.
         block: Path of the block.
         token: Row and column on its map.
         size: Rows and columns of its map.
@@ -193,10 +161,11 @@ def main() -> None:
     tokens = [parse_token(text) for text in args.tokens]
     cfg = load_config(args)
     init_default_scope(cfg.get('default_scope', 'mmadaptor'))
-    sample = read_image(args.image, cfg)
+    reader = ImageReader(cfg)
+    sample = reader(args.image)
     model = build_and_load(cfg, args.checkpoint).eval()
     inputs = model.data_preprocessor(pseudo_collate([sample]))['inputs']
-    seen = sample['inputs'].permute(1, 2, 0).numpy()[..., ::-1]  # RGB
+    seen = as_visible(sample['inputs'].permute(1, 2, 0).numpy(), reader.bgr)
     records = record_memory(model.backbone, inputs)
     path = choose_block(records, args.block)
     block, record = path.removesuffix('.mixer'), records[path]

@@ -11,7 +11,7 @@ env_cfg = dict(
 )
 vis_backends = [dict(type='LocalVisBackend')]
 visualizer = dict(
-    type='SegLocalVisualizer', vis_backends=vis_backends, name='visualizer'
+    type='SegLocalVisualizer', vis_backends=vis_backends, name='visualizer', alpha=0.5
 )
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),

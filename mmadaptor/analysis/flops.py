@@ -8,11 +8,13 @@ so a count takes a second at any image size.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from mmengine.config import Config
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmadaptor.errors import InputError
@@ -82,7 +84,7 @@ def count(model: nn.Module, shape: Sequence[int]) -> tuple[dict, dict]:
     for name, module in list(model.named_modules()):
         if hasattr(module, 'roi_layers'):
             model.set_submodule(name, _Regions(module))
-    images = torch.zeros(1, _channels(model), *shape, device='meta')
+    images = torch.zeros(1, _channels(model, shape), *shape, device='meta')
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         _run(model, images)
     counts = counter.get_flop_counts()
@@ -102,11 +104,30 @@ def count(model: nn.Module, shape: Sequence[int]) -> tuple[dict, dict]:
     return modules, ours
 
 
-def _channels(model: nn.Module) -> int:
-    """Return the number of channels that the first convolution reads."""
-    for module in getattr(model, 'backbone', model).modules():
-        if isinstance(module, nn.Conv2d):
-            return module.in_channels
+class _ChannelsFound(Exception):
+    """Ends a forward pass at its first convolution."""
+
+
+class _FindChannels(TorchDispatchMode):
+    """Finds the number of image channels from a pass of an image of three."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        if func is torch.ops.aten.convolution.default:
+            # It reads those of the image, or a multiple of them (YOLOX's `Focus`).
+            inputs, weight, groups = args[0], args[1], args[8]
+            raise _ChannelsFound(weight.shape[1] * groups * 3 // inputs.shape[1])
+        return func(*args, **(kwargs or {}))
+
+
+def _channels(model: nn.Module, shape: Sequence[int]) -> int:
+    """Return the number of image channels that the first convolution asks for."""
+    try:
+        with torch.no_grad(), _FindChannels():
+            _run(model, torch.zeros(1, 3, *shape, device='meta'))
+    except _ChannelsFound as found:
+        return found.args[0]
     return 3
 
 

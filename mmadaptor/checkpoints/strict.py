@@ -247,7 +247,7 @@ def build_and_load(cfg: Config, path: str) -> nn.Module:
         path: The checkpoint. One of adaptors only is completed with its base.
 
     Returns:
-        The model.
+        The model; its `dataset_meta` is that of the checkpoint, empty if it has none.
 
     Raises:
         InputError: The checkpoint is missing, damaged, or of another model.
@@ -257,6 +257,7 @@ def build_and_load(cfg: Config, path: str) -> nn.Module:
     model = MODELS.build(cfg.model)
     prepare(model, checkpoint, path)
     load_model(model, checkpoint, path)
+    model.dataset_meta = dict(meta_of(checkpoint).get('dataset_meta') or {})
     return model
 
 

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Enlarges small images, so that drawn labels do not cover their objects."""
+"""Enlarges small images, so that what is drawn on them can be read."""
 
+import inspect
 from typing import Any
 
 import numpy as np
-from mmengine.structures import BaseDataElement, InstanceData
+from mmengine.structures import BaseDataElement, InstanceData, PixelData
 from mmengine.visualization import Visualizer
 from torch import Tensor
+
+from .legend import Legend
 
 SIDE = 512
 """Maximum longer side of an enlarged image, in pixels."""
@@ -44,20 +47,27 @@ class Enlarging:
 
 
 def draw_large(visualizer: Visualizer) -> None:
-    """Make a visualizer of mmdet enlarge images, see :class:`Enlarging`.
+    """Make a visualizer enlarge images, see :class:`Enlarging`.
+
+    One of mmseg also draws a legend beside the map, see :class:`.Legend`.
 
     Args:
         visualizer: Its class becomes a subclass, because hooks and inferencers already
             hold the object.
     """
     kind = type(visualizer)
-    visualizer.__class__ = type(f'Large{kind.__name__}', (Enlarging, kind), {})
+    names_classes = 'with_labels' in inspect.signature(kind.add_datasample).parameters
+    legend = (Legend,) if names_classes else ()
+    visualizer.__class__ = type(f'Large{kind.__name__}', (Enlarging, *legend, kind), {})
 
 
 def enlarged(sample: BaseDataElement, factor: int) -> BaseDataElement:
     """Return a copy of a sample on the CPU, with boxes and masks scaled by `factor`."""
     sample = sample.cpu().clone()
-    for part in sample.values():
+    for name, part in sample.items():
+        if isinstance(part, PixelData) and name.endswith(('_seg', '_map')):
+            maps = {key: _enlarge_masks(value, factor) for key, value in part.items()}
+            sample.set_field(PixelData(**maps), name, dtype=PixelData)
         if isinstance(part, InstanceData):
             if 'bboxes' in part:
                 part.bboxes = _scale(part.bboxes, factor)

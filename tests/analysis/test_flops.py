@@ -43,6 +43,38 @@ def test_rois_of_a_two_stage_detector():
     assert modules['roi_head'] == box + mask
 
 
+@pytest.mark.parametrize('channels', [1, 4, 13])
+def test_any_number_of_channels(channels):
+    backbone = dict(type='mmadaptor.MambaAdaptor', arch='b0', out_indices=(3,))
+    init_default_scope('mmpretrain')
+
+    def stem(**kwargs):
+        model = dict(type='ImageClassifier', backbone=dict(backbone, **kwargs))
+        return count(MODELS.build(model).eval(), (64, 64))[0]['total']
+
+    # 3 x 3 weights for each more channel, 24 outputs at stride 2.
+    outputs = MODELS.build(backbone).downsample_layers[0][0].out_channels
+    more = stem(in_channels=channels) - stem()
+    assert more == (channels - 3) * 9 * outputs * 32 * 32
+
+
+class Regrouped(Tiny):
+    """As YOLOX's stem: the convolution reads four times the image's channels."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.conv = nn.Conv2d(4 * channels, 5, 3, padding=1)
+
+    def forward(self, images, mode):
+        return super().forward(nn.functional.pixel_unshuffle(images, 2), mode)
+
+
+@pytest.mark.parametrize('channels', [3, 5])
+def test_a_stem_that_regroups_pixels(channels):
+    modules, _ = count(Regrouped(channels).eval(), (8, 16))
+    assert modules['conv'] == 4 * 8 * 4 * channels * 5 * 9
+
+
 @pytest.mark.parametrize('text', [CLASSIFIER, DETECTOR, SEGMENTOR])
 def test_other_models_of_the_toolboxes(text, tmp_path):
     cfg = Config.fromfile(write_config(tmp_path, text, data_root=''))

@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from helpers.jobs import (
     CLASSIFIER,
@@ -42,11 +43,14 @@ TEXTS = dict(mmdet=DETECTOR, mmpretrain=CLASSIFIER, mmseg=SEGMENTOR)
 @pytest.fixture(params=TEXTS)
 def job(request, tmp_path):
     """A toolbox, its config, and a checkpoint as a training leaves it."""
-    scope = request.param
+    return make_job(request.param, tmp_path)
+
+
+def make_job(scope, tmp_path, settings=''):
     pytest.importorskip(scope)
     root = write_coco(tmp_path / 'data')
     write_labels(root)
-    config = write_config(tmp_path, TEXTS[scope], data_root=str(root))
+    config = write_config(tmp_path, TEXTS[scope] + settings, data_root=str(root))
     cfg = Config.fromfile(config)
     init_default_scope(scope)
     torch.manual_seed(0)
@@ -103,14 +107,49 @@ def test_every_task_draws_and_bad_images_stop_nothing(
     original = np.asarray(Image.open(images / '0.png'))
     result = np.asarray(Image.open(out / 'vis' / '0.png'))
     assert original.shape == (48, 64, 3)
-    if scope == 'mmpretrain':  # it draws PNG files only
-        assert drawn == {f'vis/{i}.png' for i in (0, 2, 3, 5, 6)}
-        assert result.shape[:2] == (256, 341)  # enlarged, so that a label is readable
+    assert drawn == {'vis/5.jpg', *(f'vis/{i}.png' for i in (0, 2, 3, 6))}
+    # Enlarged, so that labels are readable.
+    if scope == 'mmpretrain':
+        assert result.shape[:2] == (256, 341)
     else:
-        assert drawn == {'vis/5.jpg', *(f'vis/{i}.png' for i in (0, 2, 3, 6))}
-        factor = 8 if scope == 'mmdet' else 1
-        assert result.shape == (48 * factor, 64 * factor, 3)
-        assert (result[::factor, ::factor] != original).any()
+        legend = result.shape[1] - 512
+        assert result.shape[0] == 384 and (legend > 0) == (scope == 'mmseg')
+        assert (result[::8, :512:8] != original).any()
+
+
+DEEP = """
+model['backbone']['in_channels'] = 4
+model['data_preprocessor'].update(mean=[30000.0], std=[20000.0])
+for loader in (train_dataloader, test_dataloader):
+    data = loader['dataset'].get('dataset', loader['dataset'])
+    data['pipeline'][0].update(
+        color_type='unchanged', imdecode_backend='tifffile', to_float32=True)
+del data, loader
+"""
+
+
+@pytest.mark.parametrize('scope', TEXTS)
+def test_four_channels_of_16_bits_are_drawn(scope, tmp_path, monkeypatch, capsys):
+    """Read by the config's loader: OpenCV's would give 8 bits of three channels."""
+    _, config, checkpoint = make_job(scope, tmp_path, DEEP)
+    image = np.random.default_rng(0).integers(0, 2**16, (48, 64, 4), dtype=np.uint16)
+    tifffile.imwrite(tmp_path / 'a.tif', image)
+    seen = []
+    convolve = torch.nn.Conv2d.forward
+    monkeypatch.setattr(
+        torch.nn.Conv2d, 'forward', lambda self, x: seen.append(x) or convolve(self, x)
+    )
+    demo(
+        monkeypatch, tmp_path / 'a.tif', config, checkpoint, '--out-dir', tmp_path / 'o'
+    )
+    assert '1 of 1 images were drawn' in capsys.readouterr().out
+    assert (tmp_path / 'o' / 'vis' / 'a.png').exists()
+    expected = (torch.from_numpy(image.astype(np.float32)) - 30000) / 20000
+    got = seen[0][0, :, :48, :64].permute(1, 2, 0)
+    if scope == 'mmdet':  # whose images are resized
+        assert abs(got.std() - expected.std()) < 0.1
+    else:
+        torch.testing.assert_close(got, expected)
 
 
 def test_settings_are_replaced(job, tmp_path, monkeypatch):

@@ -4,11 +4,13 @@
 import runpy
 import sys
 
+import numpy as np
 import pytest
 import torch
 from helpers.jobs import ROOT, refusal, write_coco, write_config
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
+from PIL import Image
 
 from mmadaptor.checkpoints.adaptor_only import base_state, digest
 from mmadaptor.models import Vim
@@ -130,6 +132,27 @@ def test_a_tuned_segmentor(tmp_path, monkeypatch, capsys):
     runpy.run_path(str(path), run_name='__main__')
     # 48 x 64 pixels at stride 8.
     assert 'stages.1.1, token (3, 4) of 6 x 8' in capsys.readouterr().out
+    assert len(list((tmp_path / 'out').iterdir())) == 2
+
+
+def test_a_grey_image_of_16_bits(tmp_path, monkeypatch, capsys):
+    """Read by the config's loader, and visible."""
+    text = CONFIG.replace('img_size=64', 'img_size=64, in_channels=1').replace(
+        "type='LoadImageFromFile'", "type='LoadImageFromFile', color_type='unchanged'"
+    )
+    text = text.replace('[128.] * 3, std=[64.] * 3', '[30000.], std=[20000.]')
+    config = write_config(tmp_path, text, adaptors='dict(temporal=dict())')
+    init_default_scope('mmpretrain')
+    model = MODELS.build(Config.fromfile(config).model)
+    torch.save(dict(state_dict=model.state_dict()), tmp_path / 'weights.pth')
+    image = np.random.default_rng(0).integers(0, 2**16, (48, 64), dtype=np.uint16)
+    Image.fromarray(image).save(tmp_path / 'a.png')
+    path = ROOT / 'tools' / 'visualize_memory.py'
+    files = [tmp_path / 'a.png', config, tmp_path / 'weights.pth']
+    out = ['--out-dir', tmp_path / 'out']
+    monkeypatch.setattr(sys, 'argv', [*map(str, [path, *files, *out])])
+    runpy.run_path(str(path), run_name='__main__')
+    assert 'of 3 x 4' in capsys.readouterr().out
     assert len(list((tmp_path / 'out').iterdir())) == 2
 
 
