@@ -28,7 +28,7 @@ BACKBONE = 'backbone.'
 DENSE_HEADS = re.compile(r'(neck|(rpn|roi|bbox|mask|decode|auxiliary)_head)\.')
 HOW_TO_EXTRACT = """\
 Or, if you trust the file, extract its tensors in Python. This runs any code in the
-file and needs the packages that saved it, such as yacs for VMamba's own trainings:
+file and needs the packages that saved it:
     import torch; model = torch.load({path!r}, 'cpu', weights_only=False)[{key!r}]
     torch.save(dict(model=model), {target!r})"""
 

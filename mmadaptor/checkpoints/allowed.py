@@ -13,6 +13,7 @@ import argparse
 import math
 import pickle
 import re
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import RLock
@@ -124,6 +125,16 @@ class SavedNamespace(argparse.Namespace):
         self.__class__ = argparse.Namespace
 
 
+class SavedNode:
+    """Stands in for yacs's `CfgNode`, which VMamba's own trainings save.
+
+    It becomes an `OrderedDict`, which may get items and attributes and calls nothing.
+    """
+
+    def __new__(cls) -> OrderedDict:  # noqa: D102
+        return OrderedDict()
+
+
 def saved_statistic(kind: Any, name: Any) -> None:
     """Stand in for `getattr`, by which a history names its statistics."""
     fits = kind is SavedHistory and type(name) is str and not name.startswith('_')
@@ -152,6 +163,7 @@ ALLOWED = [
     (saved_statistic, 'builtins.getattr'),
     (SavedNamespace, 'argparse.Namespace'),
     (saved_config, 'mmengine.config.config.ConfigDict'),
+    (SavedNode, 'yacs.config.CfgNode'),
     (slice, 'builtins.slice'),
     (no_bytes, 'builtins.bytes'),
 ]

@@ -3,17 +3,22 @@
 
 import gc
 import os
+import re
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
+from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import init_dist
 from mmengine.registry import MODEL_WRAPPERS
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mmadaptor.errors import InputError
+from mmadaptor.models.backbones.base import AdaptableBackbone
 
 # The environment variables of each launcher's processes; the last is the number
 # of a process on its machine.
@@ -75,6 +80,47 @@ def _no_gpu_chosen(launcher: str) -> Iterator[None]:
         yield
     finally:
         os.environ[name] = os.environ['LOCAL_RANK'] = local
+
+
+def find_unread_outputs(cfg: Config, model: nn.Module) -> None:
+    """Let DDP expect parameters without gradients where a config does not say.
+
+    A backbone of ours has a norm for each output, and many heads do not read all
+    outputs: with the default of False, DDP would end in the second iteration.
+
+    Args:
+        cfg: The config of the job; `find_unused_parameters` is set in place.
+        model: The model. One of other backbones keeps mmengine's default.
+    """
+    ours = [m for m in model.modules() if isinstance(m, AdaptableBackbone)]
+    if any(len(m.out_indices) > 1 for m in ours):
+        cfg.setdefault('find_unused_parameters', True)
+        # torch's note of a model whose heads do read all of them.
+        warnings.filterwarnings('ignore', 'find_unused_parameters=True was specified')
+
+
+def explain_unused(error: RuntimeError, model: nn.Module) -> InputError | None:
+    """Return what to do about DDP's error of parameters without gradients.
+
+    Args:
+        error: An error of a training step.
+        model: The wrapped model.
+
+    Returns:
+        An error with their names; None for any other error.
+    """
+    found = re.search(r'did not receive grad for rank \d+: ([\d ]+)', str(error))
+    if found is None or not isinstance(model, DistributedDataParallel):
+        return None
+    names = [name for name, p in model.module.named_parameters() if p.requires_grad]
+    unused = [names[int(i)] for i in found[1].split()]
+    more = ', ...' * (len(unused) > 8)
+    return InputError(
+        f'{len(unused)} parameters got no gradient: {", ".join(unused[:8])}{more}. '
+        'With several processes, set find_unused_parameters=True in the config, or '
+        'leave out the layers that the loss does not need, such as outputs of the '
+        'backbone by `out_indices`.'
+    )
 
 
 def wrapper_for_cpu(cfg: Mapping, wrapper: dict | None) -> dict:

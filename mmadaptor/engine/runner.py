@@ -30,7 +30,12 @@ from mmadaptor.errors import DamagedFileError, InputError, disk_error_of, how_to
 from mmadaptor.registry import RUNNERS
 
 from .amp import lower_on_cpu
-from .distributed import join_on_cpu, wrapper_for_cpu
+from .distributed import (
+    explain_unused,
+    find_unread_outputs,
+    join_on_cpu,
+    wrapper_for_cpu,
+)
 from .hooks import AdaptorCheckpointHook, StrictLoadHook
 from .lock import locked
 from .optim import layer_decay_of_toolbox
@@ -149,8 +154,10 @@ class Runner(MMEngineRunner):
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Wrap the model of a distributed job."""
-        if self.distributed and get_device() == 'cpu':
-            model_wrapper_cfg = wrapper_for_cpu(self.cfg, model_wrapper_cfg)
+        if self.distributed:
+            find_unread_outputs(self.cfg, model)
+            if get_device() == 'cpu':
+                model_wrapper_cfg = wrapper_for_cpu(self.cfg, model_wrapper_cfg)
         return super().wrap_model(model_wrapper_cfg, model)
 
     def register_default_hooks(self, hooks: dict | None = None) -> None:
@@ -254,6 +261,8 @@ class Runner(MMEngineRunner):
                     raise found from error
                 raise
             except RuntimeError as error:
+                if found := explain_unused(error, self.model):
+                    raise found from error
                 for pattern, advice in ENDED.items():
                     if found := pattern.search(str(error)):
                         raise InputError(f'{found[0]}. {advice}') from error

@@ -2,16 +2,19 @@
 """How the processes of a job find each other, and what DDP is told."""
 
 import argparse
+import copy
 import os
 import pathlib
 
 import pytest
 import torch
+from helpers import toy  # noqa: F401
 from helpers.jobs import TOY, write_config
 from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
 from mmengine.registry import MODEL_WRAPPERS, MODELS, init_default_scope
+from mmengine.structures import InstanceData, PixelData
 
 from mmadaptor.engine import Runner, distributed
 from mmadaptor.engine.command_line import load_config
@@ -165,10 +168,11 @@ class HalfUsed(BaseModel):
 
     def __init__(self):
         super().__init__()
+        self.frozen = torch.nn.Parameter(torch.ones(1), requires_grad=False)
         self.used, self.unused = torch.nn.Linear(2, 1), torch.nn.Linear(2, 1)
 
-    def forward(self, inputs, mode='loss'):
-        return dict(loss=self.used(inputs).sum())
+    def forward(self, inputs, mode='loss', **others):
+        return dict(loss=self.used(torch.ones(1, 2)).sum())
 
 
 class Features(BaseModel):
@@ -197,6 +201,27 @@ def train(model, batch, steps=3):
 def test_ddp_notices_an_unused_parameter(alone):
     with pytest.raises(RuntimeError, match='not used in producing loss'):
         train(HalfUsed(), dict(inputs=torch.ones(1, 2)))
+
+
+def test_what_got_no_gradient_is_named(alone, tmp_path):
+    model = HalfUsed()
+    runner = Runner(
+        model,
+        str(tmp_path),
+        launcher='pytorch',
+        train_dataloader=dict(
+            batch_size=1,
+            dataset=dict(type='ToyDataset'),
+            sampler=dict(type='DefaultSampler', shuffle=False),
+        ),
+        train_cfg=dict(by_epoch=True, max_epochs=1),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
+        experiment_name=str(tmp_path),
+    )
+    with pytest.raises(
+        InputError, match=r'2 parameters got no gradient: unused.weight, unused.bias\.'
+    ):
+        runner.train()
 
 
 BOOSTER = dict(
@@ -238,3 +263,92 @@ def test_every_parameter_of_the_embedded_detector_is_used(alone):
     )
     losses = train(model, batch)
     assert torch.isfinite(losses['loss'])
+
+
+def fcn(kind, **head):
+    model = dict(
+        type='mmseg.EncoderDecoder',
+        data_preprocessor=dict(type='mmseg.SegDataPreProcessor', size=(64, 64)),
+        backbone=BACKBONE,
+        decode_head=dict(
+            type=f'mmseg.{kind}',
+            in_channels=64,
+            channels=8,
+            num_classes=3,
+            norm_cfg=dict(type='GN', num_groups=2),
+            **head,
+        ),
+    )
+    from mmseg.structures import SegDataSample
+
+    sample = SegDataSample(gt_sem_seg=PixelData(data=torch.ones(1, 64, 64).long()))
+    return 'mmseg', model, sample
+
+
+def retinanet():
+    from mmdet.structures import DetDataSample
+
+    path = Config._get_cfg_path('mmdet::retinanet/retinanet_r50_fpn_1x_coco.py', '')[0]
+    model = Config.fromfile(path).model
+    model.backbone = BACKBONE
+    model.neck.update(in_channels=[8, 16, 32, 64], out_channels=8, start_level=1)
+    model.bbox_head.update(in_channels=8, feat_channels=8, stacked_convs=1)
+    objects = InstanceData(
+        bboxes=torch.tensor([[4.0, 4.0, 40.0, 40.0]]), labels=torch.tensor([1])
+    )
+    shape = dict(img_shape=(64, 64), pad_shape=(64, 64), batch_input_shape=(64, 64))
+    sample = DetDataSample(metainfo=shape, gt_instances=objects)
+    sample.ignored_instances = InstanceData(bboxes=torch.zeros(0, 4))
+    return 'mmdet', model, sample
+
+
+def classifier():
+    from mmpretrain.structures import DataSample
+
+    model = dict(
+        type='mmpretrain.ImageClassifier',
+        backbone=dict(BACKBONE, out_indices=(0, 1, 2, 3)),
+        neck=dict(type='mmpretrain.GlobalAveragePooling'),
+        head=dict(type='mmpretrain.LinearClsHead', num_classes=3, in_channels=64),
+    )
+    return 'mmpretrain', model, DataSample().set_gt_label(1)
+
+
+BACKBONE = dict(
+    type='mmadaptor.VMamba', **{k: v for k, v in BOOSTER.items() if k != 'type'}
+)
+HEADS = dict(
+    fcn=lambda: fcn('FCNHead', num_convs=1),
+    pspnet=lambda: fcn('PSPHead', pool_scales=(1, 2)),
+    deeplab=lambda: fcn('DepthwiseSeparableASPPHead', c1_in_channels=8, c1_channels=8),
+    retinanet=retinanet,
+    classifier=classifier,
+)
+
+
+@pytest.mark.parametrize('name', HEADS)
+def test_heads_that_do_not_read_every_output(name, alone, tmp_path):
+    """Three steps of DDP are those of one process; unread norms stay as they are."""
+    scope, config, sample = HEADS[name]()
+    init_default_scope(scope)
+    model = MODELS.build(config).train()
+    plain = copy.deepcopy(model)
+    runner = Runner(
+        model, str(tmp_path), launcher='pytorch', experiment_name=str(tmp_path)
+    )
+    assert runner.model.find_unused_parameters
+    torch.manual_seed(0)
+    images = torch.randn(2, 3, 64, 64)
+    for trained in (runner.model, plain):
+        optimizer = OptimWrapper(torch.optim.AdamW(trained.parameters(), lr=1e-2))
+        for _ in range(3):
+            data = dict(
+                inputs=list(images), data_samples=[sample.clone() for _ in images]
+            )
+            torch.manual_seed(0)  # drop path and dropout
+            trained.train_step(data, optimizer)
+    torch.testing.assert_close(model.state_dict(), plain.state_dict())
+    norms = {n: p for n, p in model.backbone.named_parameters() if n.startswith('norm')}
+    unread = [n for n, p in norms.items() if n.endswith('bias') and not p.any()]
+    read = dict(deeplab='03', retinanet='123').get(name, '3')
+    assert unread == [f'norm{i}.bias' for i in range(4) if str(i) not in read]

@@ -133,6 +133,7 @@ def doubling(index):
 
 DOUBLED = b'N' + b''.join(doubling(i) for i in range(60))
 MKDIR = name('os', 'mkdir')
+NODE = name('yacs.config', 'CfgNode')
 HISTORY = name('mmengine.logging.history_buffer', 'HistoryBuffer')
 GETATTR = name('builtins', 'getattr')
 NAMESPACE = name('argparse', 'Namespace') + b')\x81'
@@ -182,6 +183,17 @@ def planted(mark):
         torch_load=archive(code(call(name('torch.serialization', 'load'), text(path)))),
         config_text=archive(
             code(call(name('mmengine.config', 'Config.fromstring'), text(python)))
+        ),
+        node_holds_code=archive(
+            code(NODE, b')\x81', text('a'), call(MKDIR, text(path)), b's')
+        ),
+        node_of_code=archive(code(call(NODE, call(MKDIR, text(path))))),
+        node_of_items=archive(code(call(NODE, mapping(a=text('b'))))),
+        node_is_built=archive(
+            code(NODE, b')\x81', mapping(__setstate__=MKDIR), b'b', text(path), b'b')
+        ),
+        node_reads_code=archive(
+            code(call(name('yacs.config', 'CfgNode.load_cfg'), text(python)))
         ),
         executed_config=saved(
             whole(meta=dict(epoch=1, iter=2, seed=3, config=python, cfg=python))

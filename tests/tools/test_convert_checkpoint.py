@@ -7,6 +7,7 @@ import pathlib
 import runpy
 import sys
 import types
+from collections import OrderedDict
 from unittest.mock import patch
 
 import pytest
@@ -316,18 +317,54 @@ def refused(monkeypatch, *arguments, family='vmamba'):
     return refusal(monkeypatch, 'convert_checkpoint', '--from', family, *arguments)
 
 
-def test_a_config_of_yacs_is_refused_and_the_way_out_works(tmp_path, monkeypatch):
-    """As trainings by VMamba's own code save it."""
+class CfgNode(dict):
+    """yacs's, as its 0.1.8 pickles it: items, and attributes as the state."""
+
+    def __init__(self, items):
+        super().__init__(items)
+        self.__dict__.update(
+            __immutable__=True, __deprecated_keys__=set(), __renamed_keys__={}
+        )
+
+
+def test_a_training_by_vmambas_own_code(tmp_path, monkeypatch):
+    """It saves the config, a yacs node, beside the weights."""
     state = weights(vmamba_shapes(**VMAMBA))
     source, target = tmp_path / 'trained.pth', tmp_path / 'ours.pth'
-    yacs, config = types.ModuleType('yacs'), types.ModuleType('yacs.config')
-    config.CfgNode = type('CfgNode', (dict,), dict(__module__='yacs.config'))
-    installed = patch.dict(sys.modules, {'yacs': yacs, 'yacs.config': config})
+    node = CfgNode(dict(MODEL=CfgNode(dict(EMBED_DIM=8, DEPTHS=[1, 2])), AMP=True))
+    monkeypatch.setattr(CfgNode, '__module__', 'yacs.config')
+    yacs = types.ModuleType('yacs.config')
+    yacs.CfgNode = CfgNode
+    with patch.dict(
+        sys.modules, {'yacs': types.ModuleType('yacs'), yacs.__name__: yacs}
+    ):
+        torch.save(dict(model=state, config=node, epoch=3), source)
+    got = convert(monkeypatch, '--from=vmamba', source, target)['state_dict']
+    same(got, Converter('vmamba', state, published=True).convert())
+    config = read_checkpoint(str(source))['config']
+    assert config == dict(MODEL=dict(EMBED_DIM=8, DEPTHS=[1, 2]), AMP=True)
+    assert type(config) is type(config['MODEL']) is OrderedDict
+
+
+class Experiment:
+    """An object of a user's own training."""
+
+
+def test_a_file_with_other_objects_is_refused_and_the_way_out_works(
+    tmp_path, monkeypatch
+):
+    state = weights(vmamba_shapes(**VMAMBA))
+    source, target = tmp_path / 'trained.pth', tmp_path / 'ours.pth'
+    monkeypatch.setattr(Experiment, '__module__', 'my.training')
+    training = types.ModuleType('my.training')
+    training.Experiment = Experiment
+    modules = {'my': types.ModuleType('my'), 'my.training': training}
+    installed = patch.dict(sys.modules, modules)
     with installed:
-        torch.save(dict(model=state, config=config.CfgNode(lr=1)), source)
+        torch.save(dict(model=state, config=Experiment()), source)
     assert "['ema']" in refused(monkeypatch, source, target, '--key=ema')
     said = refused(monkeypatch, source, target)
-    assert f'{source} holds a pickled object (yacs.config.CfgNode)' in said
+    assert f'{source} holds a pickled object (my.training.Experiment)' in said
     assert 'This runs any code in the' in said and not target.exists()
     lines = [line.strip() for line in said.splitlines() if line.startswith('    ')]
     assert len(lines) == 2

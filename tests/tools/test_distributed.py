@@ -16,7 +16,7 @@ JOB = (
     + """
 custom_imports = dict(imports=['mmadaptor', 'mmadaptor.engine', 'helpers.toy'])
 model['backbone'] = dict(
-    type='mmadaptor.MambaAdaptor', out_indices=(3, ),
+    type='mmadaptor.MambaAdaptor',
     arch=dict(embed_dims=8, depths=(1, 1, 1, 1), d_state=1, ssm_ratio=1.))
 train_cfg = dict(by_epoch=True, max_epochs=3, val_begin=3)
 val_cfg, val_dataloader = test_cfg, test_dataloader
