@@ -14,7 +14,6 @@ import json
 import statistics
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from mmpretrain.models import ConvNeXt, SwinTransformer
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.ops import commit, elapsed, keep_memory, processor
+from mmadaptor.engine.command_line import new_file, positive
 from mmadaptor.models import MambaAdaptor, VMamba
 
 BATCH, SIDE, CLASSES = 8, 224, 1000
@@ -197,12 +197,12 @@ def main() -> None:
     """Print the table or the profile."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--models', nargs='+', choices=BACKBONES, default=[*BACKBONES])
-    parser.add_argument('--threads', type=int, default=2)
-    parser.add_argument('--repeats', type=int, default=7)
+    parser.add_argument('--threads', type=positive, default=2)
+    parser.add_argument('--repeats', type=positive, default=7)
     parser.add_argument(
         '--profile', action='store_true', help='print the time share of each part'
     )
-    parser.add_argument('--json', type=Path, help='save the results to this file')
+    parser.add_argument('--json', type=new_file, help='save the results to this file')
     args = parser.parse_args()
     keep_memory()
     torch.set_num_threads(args.threads)

@@ -29,6 +29,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks import baselines, ops_cuda
 from mmadaptor import ops
+from mmadaptor.engine.command_line import new_file, positive
 
 LENGTH, SIDE, CHANNELS, DIRECTIONS = 3136, 56, 96, 4
 Inputs = dict[str, Tensor]
@@ -328,20 +329,24 @@ def commit() -> str:
     return described.stdout.strip() or 'unknown'
 
 
-def main() -> None:
-    """Print the table."""
+def main(device: str = 'cpu') -> None:
+    """Print the table.
+
+    Args:
+        device: Default of the argument `--device`.
+    """
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--device', choices=['cpu', 'cuda'], default='cpu')
+    parser.add_argument('--device', choices=['cpu', 'cuda'], default=device)
     parser.add_argument(
         '--dtype',
         nargs='+',
         default=['float32'],
         choices=['float32', 'bfloat16', 'float16'],
     )
-    parser.add_argument('--threads', type=int, default=2)
-    parser.add_argument('--repeats', type=int, default=25)
+    parser.add_argument('--threads', type=positive, default=2)
+    parser.add_argument('--repeats', type=positive, default=25)
     parser.add_argument('--only', default='', help='only ops whose name contains this')
-    parser.add_argument('--json', type=Path, help='save the results to this file')
+    parser.add_argument('--json', type=new_file, help='save the results to this file')
     parser.add_argument(
         '--trim', action='store_true', help='return freed memory to the system'
     )

@@ -4,7 +4,7 @@
 import argparse
 from pathlib import Path
 
-from mmadaptor.engine.command_line import positive, run
+from mmadaptor.engine.command_line import filled, positive, run
 
 from . import __doc__ as purpose
 from .report import draw, table
@@ -23,10 +23,10 @@ def main() -> None:
         default=2,
         help='parallel runs; if more than 1, each uses one thread',
     )
-    parser.add_argument('--out', type=Path, default=Path('work_dirs/study'))
+    parser.add_argument('--out', type=filled, default='work_dirs/study')
     args = parser.parse_args()
     for name in args.names:
-        study, out = STUDIES[name], args.out / name
+        study, out = STUDIES[name], Path(args.out, name)
         records = run_all(study.runs, out, args.seeds, args.jobs)
         text = table(study, records)
         (out / 'table.md').write_text(text + '\n')

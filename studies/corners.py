@@ -22,6 +22,7 @@ from mmadaptor.datasets.draw import LAMP_CORE, draw_background, grain
 from mmadaptor.datasets.geometry import Point, cover, disc
 from mmadaptor.datasets.sampling import between, sample_background
 from mmadaptor.datasets.scene import SIZE
+from mmadaptor.engine.command_line import new_file, positive
 
 CLASSES = ('background', 'disc_off', 'disc_on')
 REACH = 24.0  # from the center of a disc to those of its lamps, along rows and columns
@@ -151,13 +152,18 @@ class DrawCorners(LoadImageFromFile):
         )
 
 
+def seed(text: str) -> int:
+    """Parse the seed of an image."""
+    return positive(text) if text != '0' else 0
+
+
 def main() -> None:
     """Save one image."""
     parser = argparse.ArgumentParser(
         prog='python -m studies.corners', description=__doc__
     )
-    parser.add_argument('number', type=int)
-    parser.add_argument('file', help='output file, e.g. 2007.png')
+    parser.add_argument('number', type=seed, help='seed of the image')
+    parser.add_argument('file', type=new_file, help='output file, e.g. 2007.png')
     args = parser.parse_args()
     picture, _ = draw(np.random.default_rng(args.number))
     Image.fromarray(picture).save(args.file)

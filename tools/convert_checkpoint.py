@@ -17,7 +17,7 @@ import mmadaptor
 from mmadaptor.checkpoints.loading import meta_of, peek
 from mmadaptor.checkpoints.strict import Mismatch
 from mmadaptor.checkpoints.writing import save
-from mmadaptor.engine.command_line import refuse_to_overwrite, run
+from mmadaptor.engine.command_line import filled, refuse_to_overwrite, run
 from mmadaptor.errors import CheckpointMismatchError, InputError, UnsafeCheckpointError
 
 State = Mapping[str, Tensor]
@@ -208,9 +208,9 @@ def parse_args() -> argparse.Namespace:
     target = 'DST is to be as published; SRC is ours, without adaptors'
     direction.add_argument('--to', dest='target', choices=FAMILIES, help=target)
     key = f'key of the weights in SRC (default: the first of {", ".join(KEYS)})'
-    parser.add_argument('--key', help=key)
+    parser.add_argument('--key', type=filled, help=key)
     parser.add_argument('src', help='checkpoint to read, weights only')
-    parser.add_argument('dst', help='checkpoint to write')
+    parser.add_argument('dst', type=filled, help='checkpoint to write')
     return parser.parse_args()
 
 

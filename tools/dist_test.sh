@@ -4,5 +4,6 @@
 # For multiple machines, run on each with NNODES, NODE_RANK and MASTER_ADDR set.
 # SPDX-License-Identifier: Apache-2.0
 set -euo pipefail
+case ${1:-} in -h | --help) sed -n '2,4s/^# \?//p' "$0"; exit ;; esac
 [ $# -ge 3 ] || { sed -n '2,4s/^# \?//p' "$0"; exit 2; } >&2
 exec "$(dirname "$0")/dist_run.sh" "$3" test.py "$1" "$2" "${@:4}"

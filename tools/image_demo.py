@@ -24,7 +24,13 @@ from mmadaptor.checkpoints.strict import build_and_load
 from mmadaptor.datasets.image_files import image_problem
 from mmadaptor.datasets.image_reader import ImageReader
 from mmadaptor.engine.cfg_options import merge_options
-from mmadaptor.engine.command_line import add_config_options, read_config, run
+from mmadaptor.engine.command_line import (
+    add_config_options,
+    filled,
+    fraction,
+    read_config,
+    run,
+)
 from mmadaptor.engine.preflight.datasets import build_lazily
 from mmadaptor.engine.runner import as_input_error
 from mmadaptor.errors import InputError, how_to_install
@@ -51,12 +57,14 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file')
-    parser.add_argument('--out-dir', default='outputs', help='folder for the drawings')
+    parser.add_argument(
+        '--out-dir', type=filled, default='outputs', help='folder for the drawings'
+    )
     parser.add_argument(
         '--score-thr',
-        type=float,
+        type=fraction,
         default=0.3,
-        help='lowest score of a box that is drawn',
+        help='lowest score of a box that is drawn, from 0 to 1 (default: 0.3)',
     )
     parser.add_argument(
         '--device',

@@ -5,12 +5,13 @@ import argparse
 import sys
 
 from mmadaptor.datasets import make_shapes
+from mmadaptor.engine.command_line import filled
 
 
 def main() -> None:
     """Read the command line and make the dataset."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('root', nargs='?', default='data/shapes')
+    parser.add_argument('root', nargs='?', type=filled, default='data/shapes')
     parser.add_argument('--train', type=int, default=2000, help='training images')
     parser.add_argument('--val', type=int, default=300, help='validation images')
     parser.add_argument('--seed', type=int, default=0)

@@ -14,6 +14,7 @@ from mmadaptor.checkpoints.strict import build_and_load
 from mmadaptor.checkpoints.writing import save
 from mmadaptor.engine.command_line import (
     add_common_arguments,
+    filled,
     load_config,
     refuse_to_overwrite,
     run,
@@ -27,7 +28,7 @@ def parse_args() -> argparse.Namespace:
         'config', help='config file, whose init_cfg names the file of the base'
     )
     parser.add_argument('checkpoint', help='checkpoint of adaptors only')
-    parser.add_argument('dst', help='checkpoint to write')
+    parser.add_argument('dst', type=filled, help='checkpoint to write')
     add_common_arguments(parser)
     return parser.parse_args()
 

@@ -6,6 +6,7 @@ entries without a config are removed. Results cannot be computed here and are ke
 configs/metafile.yml has them.
 """
 
+import argparse
 from pathlib import Path
 
 import torch
@@ -162,6 +163,7 @@ def generate(root: Path) -> dict[Path, str]:
 
 def main() -> None:
     """Write the files."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     for path, content in generate(ROOT).items():
         (ROOT / path).write_text(content)
         print(f'Written: {path}')

@@ -8,6 +8,7 @@ both load. pip refuses any download whose hash is not in the lock file. Later ru
 only outdated steps, and take a second if there are none.
 """
 
+import argparse
 import hashlib
 import os
 import pathlib
@@ -356,6 +357,7 @@ def set_up() -> None:
 
 def main() -> None:
     """Set up the environment, or exit with a message that tells how to fix it."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     try:
         set_up()
     except SetupError as error:

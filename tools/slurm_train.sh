@@ -4,6 +4,7 @@
 # Optional variables (defaults): GPUS (8), GPUS_PER_NODE (8), CPUS_PER_TASK (5), SRUN_ARGS.
 # SPDX-License-Identifier: Apache-2.0
 set -euo pipefail
+case ${1:-} in -h | --help) sed -n '2,4s/^# \?//p' "$0"; exit ;; esac
 [ $# -ge 4 ] || { sed -n '2,4s/^# \?//p' "$0"; exit 2; } >&2
 tools=$(cd "$(dirname "$0")" && pwd)
 per_node=${GPUS_PER_NODE:-8}

@@ -12,6 +12,7 @@ from mmengine.config import Config
 from mmadaptor.engine.command_line import (
     add_common_arguments,
     build_runner,
+    filled,
     load_config,
     run,
 )
@@ -24,8 +25,12 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file')
-    parser.add_argument('--out', metavar='FILE.pkl', help='file for the predictions')
-    parser.add_argument('--show-dir', help='folder for images of the predictions')
+    parser.add_argument(
+        '--out', type=filled, metavar='FILE.pkl', help='file for the predictions'
+    )
+    parser.add_argument(
+        '--show-dir', type=filled, help='folder for images of the predictions'
+    )
     add_common_arguments(parser)
     return parser.parse_args()
 

@@ -14,6 +14,7 @@ from mmadaptor.engine.command_line import (
     RUNNER_TYPE,
     add_common_arguments,
     build_runner,
+    filled,
     load_config,
     run,
 )
@@ -28,6 +29,7 @@ def parse_args() -> argparse.Namespace:
         '--resume',
         nargs='?',
         const='auto',
+        type=filled,
         metavar='CHECKPOINT',
         help='resume from this checkpoint, or from the newest one in the work '
         'folder that is not damaged',

@@ -15,7 +15,7 @@ from mmengine.registry import init_default_scope
 
 from mmadaptor.checkpoints.strict import build_and_load
 from mmadaptor.datasets.image_reader import ImageReader, as_visible
-from mmadaptor.engine.command_line import add_common_arguments, load_config, run
+from mmadaptor.engine.command_line import add_common_arguments, filled, load_config, run
 from mmadaptor.errors import InputError
 from mmadaptor.visualization import (
     Lattice,
@@ -47,7 +47,9 @@ def parse_args() -> argparse.Namespace:
         help='path of the block in the backbone, such as stages.2.0 (default: '
         'the last block with an Adaptor-T on the largest map)',
     )
-    parser.add_argument('--out-dir', default='memory', help='folder for the figures')
+    parser.add_argument(
+        '--out-dir', type=filled, default='memory', help='folder for the figures'
+    )
     add_common_arguments(parser)
     return parser.parse_args()
 

@@ -2,10 +2,12 @@
 """Arguments, configs and errors that the tools share."""
 
 import argparse
+import math
 import os
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 
 from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS
@@ -22,12 +24,30 @@ USER_ERRORS = (InputError, FileExistsError, NotADirectoryError)
 USER_ERRORS += (IsADirectoryError, PermissionError)
 
 
+class SettingsAction(DictAction):
+    """Reads KEY=VALUE; argparse names the argument of anything else."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: list[str],
+        option_string: str | None = None,
+    ) -> None:
+        """Add the settings to the namespace."""
+        for text in values:
+            if not text.partition('=')[0].strip() or '=' not in text:
+                problem = f'expected KEY=VALUE, got {text!r}'
+                raise argparse.ArgumentError(self, problem)
+        super().__call__(parser, namespace, values, option_string)
+
+
 def add_config_options(parser: argparse.ArgumentParser) -> None:
     """Add the argument that changes a config."""
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=SettingsAction,
         default={},
         metavar='KEY=VALUE',
         help='settings that replace those of the config, such as '
@@ -40,6 +60,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of every job, named as in the toolboxes."""
     parser.add_argument(
         '--work-dir',
+        type=filled,
         help='folder for logs and results (default: work_dir of the config, or '
         'work_dirs/CONFIG_NAME)',
     )
@@ -114,6 +135,34 @@ def positive(text: str) -> int:
         problem = f'expected an integer of 1 or more, got {text!r}'
         raise argparse.ArgumentTypeError(problem)
     return int(text)
+
+
+def fraction(text: str) -> float:
+    """Read a number from 0 to 1; argparse names the argument of a wrong one."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1:
+        problem = f'expected a number from 0 to 1, got {text!r}'
+        raise argparse.ArgumentTypeError(problem)
+    return value
+
+
+def filled(text: str) -> str:
+    """Read a path or name; an empty one, as of an unset variable, is refused."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError('expected a name, got an empty one')
+    return text
+
+
+def new_file(text: str) -> Path:
+    """Read the path of a file to write, before there is something to be written."""
+    path = Path(filled(text))
+    if path.is_dir() or not path.parent.is_dir():
+        problem = f'expected a file in a folder that exists, got {text!r}'
+        raise argparse.ArgumentTypeError(problem)
+    return path
 
 
 def refuse_to_overwrite(dst: str, src: str) -> None:

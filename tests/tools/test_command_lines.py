@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every command: `--help` prints help and does nothing else, wrong values are named."""
+
+import argparse
+import functools
+import pathlib
+import runpy
+import subprocess
+import sys
+
+import pytest
+from helpers.jobs import ROOT
+from mmengine.config import DictAction
+
+COMMANDS = sorted(
+    path.relative_to(ROOT)
+    for folder in ('tools', 'benchmarks', 'studies')
+    for path in (ROOT / folder).glob('*.py')
+    if "__name__ == '__main__'" in path.read_text() or path.stem == '__main__'
+)
+SCRIPTS = sorted(path.name for path in (ROOT / 'tools').glob('*.sh'))
+# A file that is opened, or names that are looked up, before anything else is done.
+LOOKED_UP = {'config', 'checkpoint', 'image', 'images', 'src', 'folder'}
+LOOKED_UP |= {'--tokens', '--block', '--device', '--only', '--checkpoint'}
+NONSENSE = ('', ' ', 'nan', '-1', 'x', 'inf')
+
+
+def start(command, monkeypatch, *arguments):
+    """Run a command in this process, as its name or path says."""
+    monkeypatch.syspath_prepend(ROOT / 'tools')  # Python does, for a script there
+    monkeypatch.setattr(sys, 'argv', [str(command), *arguments])
+    if command.parts[0] == 'tools':
+        runpy.run_path(str(ROOT / command), run_name='__main__')
+        return
+    name = '.'.join(command.with_suffix('').parts).removesuffix('.__main__')
+    runpy.run_module(name, run_name='__main__', alter_sys=True)
+
+
+def test_all_are_found():
+    names = {str(path) for path in COMMANDS}
+    assert len(names) == 18, names
+    assert {
+        'tools/model_zoo.py',
+        'benchmarks/ops_cuda.py',
+        'studies/__main__.py',
+    } <= names
+    assert len(SCRIPTS) == 4
+
+
+class Parsed(Exception):
+    """Ends a command where it reads its arguments."""
+
+
+@functools.cache
+def parser_of(command):
+    """Start a command once; what it does before it reads its arguments, it does."""
+
+    def stop(parser, *args, **kwargs):
+        raise Parsed(parser)
+
+    def forbid(*args, **kwargs):
+        raise AssertionError(f'{command} does something first: {args}')
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(argparse.ArgumentParser, 'parse_args', stop)
+        patch.setattr(pathlib.Path, 'write_text', forbid)
+        patch.setattr(subprocess, 'run', forbid)
+        with pytest.raises(Parsed) as found:
+            start(command, patch)
+    return found.value.args[0]
+
+
+@pytest.mark.parametrize('command', COMMANDS, ids=str)
+def test_help_does_nothing_else(command, monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    parser = parser_of(command)
+    with pytest.raises(SystemExit) as ended:
+        parser.parse_args(['--help'])
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    assert 'usage: ' in shown and len(shown) > 150
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('script', SCRIPTS)
+def test_help_of_scripts(script, tmp_path):
+    for option in ('-h', '--help'):
+        result = subprocess.run(
+            [ROOT / 'tools' / script, option],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+        )
+        assert result.returncode == 0 and not result.stderr
+        assert f'tools/{script} ' in result.stdout
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('count', ['0', '-1', 'nan', ''])
+def test_a_wrong_number_of_processes(count):
+    command = [ROOT / 'tools' / 'dist_train.sh', 'config.py', count]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 2
+    assert f"PROCESSES must be an integer of 1 or more, got '{count}'" in result.stderr
+
+
+@pytest.mark.parametrize('command', COMMANDS, ids=str)
+def test_every_option_refuses_nonsense(command):
+    """What argparse itself can tell, it tells, before anything is built."""
+    parser = parser_of(command)
+    for action in parser._actions:
+        name = [*action.option_strings, action.dest][0]
+        if action.nargs == 0 or action.help == argparse.SUPPRESS or name in LOOKED_UP:
+            continue
+        if action.choices is not None or isinstance(action, DictAction):
+            continue
+        taken = [text for text in NONSENSE if accepts(parser, action, text)]
+        if command.stem == 'make_shapes' and action.type is int:
+            continue  # make_shapes checks its numbers, see test_shapes.py
+        numeric = not accepts(parser, action, 'x') and accepts(parser, action, '1')
+        assert not {'', ' '} & {*taken}, (name, taken)
+        assert not (numeric and taken), (name, taken)
+
+
+def accepts(parser, action, text):
+    try:
+        parser._get_value(action, text)
+    except argparse.ArgumentError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize('option', ['x', '=3', 'x.y', ''])
+def test_a_setting_without_key_or_value_is_named(option, monkeypatch, capsys):
+    with pytest.raises(SystemExit) as ended:
+        start(
+            pathlib.Path('tools/get_flops.py'),
+            monkeypatch,
+            str(ROOT / 'configs' / 'mamba_adaptor_b0_shapes.py'),
+            '--cfg-options',
+            option,
+        )
+    said = f'{ended.value.code} {capsys.readouterr().err}'
+    assert 'expected KEY=VALUE' in said and repr(option) in said
