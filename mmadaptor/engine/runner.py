@@ -12,6 +12,7 @@ from mmengine.config import ConfigDict
 from mmengine.device import get_device
 from mmengine.dist import broadcast_object_list, master_only
 from mmengine.hooks import CheckpointHook, Hook
+from mmengine.logging import MMLogger
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.registry import OPTIMIZERS
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop
@@ -30,6 +31,7 @@ from mmadaptor.errors import DamagedFileError, InputError, disk_error_of, how_to
 from mmadaptor.registry import RUNNERS
 
 from .amp import lower_on_cpu
+from .console import shorten
 from .distributed import (
     explain_unused,
     find_unread_outputs,
@@ -106,6 +108,10 @@ class Runner(MMEngineRunner):
         """Set up the environment, and the processes of a job on a CPU."""
         join_on_cpu(self._launcher, env_cfg.get('dist_cfg') or {})
         super().setup_env(env_cfg)
+
+    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
+        """Build the logger; its file has more than the console."""
+        return shorten(super().build_logger(*args, **kwargs))
 
     def build_model(self, model: nn.Module | dict) -> nn.Module:
         """Build the model; a resumed one does not load its base first.
