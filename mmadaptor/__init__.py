@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Mamba-Adaptor for OpenMMLab.
 
-If mmengine is installed, importing it registers the backbones. Hooks and the
-runner (:mod:`mmadaptor.engine`) are imported when a config names one.
+If mmengine and mmcv are installed, importing it registers the backbones. Hooks and
+the runner (:mod:`mmadaptor.engine`) are imported when a config names one.
 :mod:`mmadaptor.ops` needs only torch.
 """
 
@@ -29,7 +29,7 @@ def _check_versions() -> None:
             )
 
 
-if importlib.util.find_spec('mmengine') is not None:
+if all(map(importlib.util.find_spec, ('mmengine', 'mmcv'))):
     _check_versions()
     from . import models  # noqa: F401
 

@@ -2,38 +2,19 @@
 """Every command: `--help` prints help and does nothing else, wrong values are named."""
 
 import argparse
-import functools
 import pathlib
-import runpy
 import subprocess
-import sys
 
 import pytest
+from helpers.commands import COMMANDS, parser_of, start
 from helpers.jobs import ROOT
 from mmengine.config import DictAction
 
-COMMANDS = sorted(
-    path.relative_to(ROOT)
-    for folder in ('tools', 'benchmarks', 'studies')
-    for path in (ROOT / folder).glob('*.py')
-    if "__name__ == '__main__'" in path.read_text() or path.stem == '__main__'
-)
 SCRIPTS = sorted(path.name for path in (ROOT / 'tools').glob('*.sh'))
 # A file that is opened, or names that are looked up, before anything else is done.
 LOOKED_UP = {'config', 'checkpoint', 'image', 'images', 'src', 'folder'}
 LOOKED_UP |= {'--tokens', '--block', '--device', '--only', '--checkpoint'}
 NONSENSE = ('', ' ', 'nan', '-1', 'x', 'inf')
-
-
-def start(command, monkeypatch, *arguments):
-    """Run a command in this process, as its name or path says."""
-    monkeypatch.syspath_prepend(ROOT / 'tools')  # Python does, for a script there
-    monkeypatch.setattr(sys, 'argv', [str(command), *arguments])
-    if command.parts[0] == 'tools':
-        runpy.run_path(str(ROOT / command), run_name='__main__')
-        return
-    name = '.'.join(command.with_suffix('').parts).removesuffix('.__main__')
-    runpy.run_module(name, run_name='__main__', alter_sys=True)
 
 
 def test_all_are_found():
@@ -45,29 +26,6 @@ def test_all_are_found():
         'studies/__main__.py',
     } <= names
     assert len(SCRIPTS) == 4
-
-
-class Parsed(Exception):
-    """Ends a command where it reads its arguments."""
-
-
-@functools.cache
-def parser_of(command):
-    """Start a command once; what it does before it reads its arguments, it does."""
-
-    def stop(parser, *args, **kwargs):
-        raise Parsed(parser)
-
-    def forbid(*args, **kwargs):
-        raise AssertionError(f'{command} does something first: {args}')
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(argparse.ArgumentParser, 'parse_args', stop)
-        patch.setattr(pathlib.Path, 'write_text', forbid)
-        patch.setattr(subprocess, 'run', forbid)
-        with pytest.raises(Parsed) as found:
-            start(command, patch)
-    return found.value.args[0]
 
 
 @pytest.mark.parametrize('command', COMMANDS, ids=str)
