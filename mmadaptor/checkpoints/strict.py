@@ -3,7 +3,7 @@
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -94,39 +94,10 @@ def load_strict(
         CheckpointMismatchError: Names are missing or left over, or shapes
             differ. The message lists the first of each.
     """
-    expected = {
-        name: tuple(value.shape)
-        for name, value in module.state_dict().items()
-        if isinstance(value, torch.Tensor)
-    }
-    shapes = {
-        name: tuple(value.shape)
-        if isinstance(value, torch.Tensor)
-        else type(value).__name__
-        for name, value in state_dict.items()
-        if name in expected
-    }
-    misfits = {name: shape for name, shape in shapes.items() if shape != expected[name]}
-    # torch's own loading also runs each module's upgrades of older names, which
-    # a comparison of names would report as errors.
-    try:
-        keys = module.load_state_dict(
-            {k: v for k, v in state_dict.items() if k not in misfits}, strict=False
-        )
-    except RuntimeError as error:
-        raise CheckpointMismatchError(
-            f'{source} does not fit {type(module).__name__}: {error}'
-        ) from error
-    required = _unmatched(keys.missing_keys, optional)
-    mismatch = Mismatch(
-        missing=[
-            name
-            for name in required
-            if name not in misfits and 'num_batches_tracked' not in name
-        ],
-        unexpected=_unmatched(keys.unexpected_keys, surplus),
-        shapes=[(name, expected[name], got) for name, got in misfits.items()],
-    )
+    mismatch = load_and_compare(module, state_dict, source)
+    absent = mismatch.missing
+    mismatch.missing = unmatched(absent, optional)
+    mismatch.unexpected = unmatched(mismatch.unexpected, surplus)
     if mismatch:
         raise CheckpointMismatchError(
             f'{source} does not fit {type(module).__name__}.\n{mismatch}\nUse '
@@ -134,7 +105,63 @@ def load_strict(
             f'of this config.{_shape_hints(module, mismatch)}'
         )
     _check_shared(module, state_dict, source)
-    return [name for name in keys.missing_keys if name not in required]
+    return [name for name in absent if name not in mismatch.missing]
+
+
+def load_and_compare(
+    module: nn.Module, state_dict: Mapping[str, torch.Tensor], source: str
+) -> Mismatch:
+    """Load what fits of a state dict, and return what does not fit.
+
+    Args:
+        module: The module that gets the weights.
+        state_dict: The weights by the module's own names.
+        source: Where they come from, for the error message.
+
+    Returns:
+        All differences. Counters of batches, which old files lack, are none.
+
+    Raises:
+        CheckpointMismatchError: A module refuses its part of the state dict.
+    """
+    misfits = {}
+    try:
+        # Modules resize and rename in their own loading, such as position
+        # embeddings: it decides what fits.
+        keys = module.load_state_dict(state_dict, strict=False)
+    except RuntimeError:
+        expected = {
+            name: tuple(value.shape)
+            for name, value in module.state_dict().items()
+            if isinstance(value, torch.Tensor)
+        }
+        shapes = {
+            name: tuple(value.shape)
+            if isinstance(value, torch.Tensor)
+            else type(value).__name__
+            for name, value in state_dict.items()
+            if name in expected
+        }
+        misfits = {
+            n: (expected[n], got) for n, got in shapes.items() if got != expected[n]
+        }
+        try:
+            keys = module.load_state_dict(
+                {k: v for k, v in state_dict.items() if k not in misfits}, strict=False
+            )
+        except RuntimeError as error:
+            raise CheckpointMismatchError(
+                f'{source} does not fit {type(module).__name__}: {error}'
+            ) from error
+    return Mismatch(
+        missing=[
+            name
+            for name in keys.missing_keys
+            if name not in misfits and 'num_batches_tracked' not in name
+        ],
+        unexpected=list(keys.unexpected_keys),
+        shapes=[(name, *shapes) for name, shapes in misfits.items()],
+    )
 
 
 def _shape_hints(module: nn.Module, mismatch: Mismatch) -> str:
@@ -168,7 +195,8 @@ def _check_shared(
             )
 
 
-def _unmatched(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
+def unmatched(names: Iterable[str], patterns: Sequence[str]) -> list[str]:
+    """Return the names in which none of the regular expressions is found."""
     return [n for n in names if not any(re.search(p, n) for p in patterns)]
 
 
@@ -198,7 +226,7 @@ def prepare(
         re.sub(r'^module\.', '', name): value
         for name, value in weights_of(checkpoint, source).items()
     }
-    kept = _unmatched(weights, skip)
+    kept = unmatched(weights, skip)
     averages = checkpoint.get('ema_state_dict')
     for name in weights.keys() - set(kept):
         # mmengine's EMAHook swaps the weights and their averages.
@@ -236,7 +264,7 @@ def load_model(
     except CheckpointMismatchError as error:
         hint = _task_hint(checkpoint) + (SKIP_HINT if starts else '')
         raise CheckpointMismatchError(f'{error}{hint}') from error
-    _log_absent(source, _unmatched(absent, skip))
+    _log_absent(source, unmatched(absent, skip))
 
 
 def build_and_load(cfg: Config, path: str) -> nn.Module:
@@ -289,7 +317,7 @@ def load_backbone(
     state_dict = weights_of(checkpoint, source)
     prefix = init_cfg.get('prefix') or ''
     if prefix:
-        state_dict = _below(state_dict, prefix.rstrip('.') + '.', source)
+        state_dict = below(state_dict, prefix.rstrip('.') + '.', source)
     try:
         absent = load_strict(module, state_dict, source, optional, surplus)
     except CheckpointMismatchError as error:
@@ -305,15 +333,20 @@ def load_backbone(
         update_init_info(module, init_info=f'Pretrained: loaded from {source}')
 
 
-def _below(
+def below(
     state_dict: Mapping[str, torch.Tensor], prefix: str, source: str
 ) -> dict[str, torch.Tensor]:
-    below = {
+    """Return the weights below a prefix, without it.
+
+    Raises:
+        InputError: There is none.
+    """
+    found = {
         name[len(prefix) :]: value
         for name, value in state_dict.items()
         if name.startswith(prefix)
     }
-    if not below:
+    if not found:
         roots = sorted({name.split('.')[0] + '.' for name in state_dict})
         published = (
             '. Convert published weights by tools/convert_checkpoint.py'
@@ -324,7 +357,7 @@ def _below(
             f"{source} has no name with the prefix '{prefix}'; its names start "
             f'with {", ".join(roots[:SHOWN])}{published}'
         )
-    return below
+    return found
 
 
 def _task_hint(checkpoint: Mapping) -> str:

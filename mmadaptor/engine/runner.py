@@ -21,6 +21,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from mmadaptor.checkpoints.adaptor_only import holds_adaptors_only
+from mmadaptor.checkpoints.initialized import checked_initializers
 from mmadaptor.checkpoints.integrity import seal
 from mmadaptor.checkpoints.loading import meta_of, read_checkpoint
 from mmadaptor.checkpoints.pretrained import drop_pretrained
@@ -127,7 +128,7 @@ class Runner(MMEngineRunner):
         scope = self.cfg.get('default_scope')
         if missing := how_to_install(scope):
             raise InputError(f'The config needs {missing}')
-        with as_input_error('model'):
+        with as_input_error('model'), checked_initializers():
             return super().build_model(model)
 
     def _choose_checkpoint(self) -> dict | None:
@@ -157,6 +158,18 @@ class Runner(MMEngineRunner):
             self._randomness_cfg.update(seed=seed)
             self.set_randomness(**self._randomness_cfg)
         return checkpoint
+
+    def _init_model_weights(self) -> None:
+        """Initialize the model; a file of another model is an error."""
+        skip, optional, _ = self._loading_exceptions()
+        with checked_initializers(unwrapped(self.model), skip, optional):
+            super()._init_model_weights()
+
+    def _loading_exceptions(self) -> tuple:
+        """Return the exceptions of `StrictLoadHook` for what is loaded now."""
+        # One of custom_hooks comes after the default one.
+        hooks = [hook for hook in self.hooks if isinstance(hook, StrictLoadHook)]
+        return (hooks[-1] if hooks else StrictLoadHook()).exceptions(self)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Wrap the model of a distributed job."""
@@ -339,10 +352,7 @@ class Runner(MMEngineRunner):
         if isinstance(checkpoint.get('meta'), dict):
             checkpoint['meta'].pop('config', None)
         model = unwrapped(self.model)
-        # One of custom_hooks comes after the default one.
-        hooks = [hook for hook in self.hooks if isinstance(hook, StrictLoadHook)]
-        hook = hooks[-1] if hooks else StrictLoadHook()
-        skip, optional, starts = hook.exceptions(self)
+        skip, optional, starts = self._loading_exceptions()
         prepare(model, checkpoint, filename, skip)
         for pattern, replacement in revise_keys:
             checkpoint['state_dict'] = {
