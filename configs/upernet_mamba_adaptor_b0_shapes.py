@@ -13,8 +13,9 @@ sync_bn = None
 # for the classifiers). So the classes are weighted, and the heads keep the
 # initialization of torch.
 class_weight = [0.05, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]
+data_preprocessor = dict(size=(128, 128))
 model = dict(
-    data_preprocessor=dict(size=(128, 128)),
+    data_preprocessor=data_preprocessor,
     backbone=dict(arch='b0', drop_path_rate=0.0, scan_init='balanced'),
     decode_head=dict(
         in_channels=[32, 64, 128, 256],

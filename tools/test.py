@@ -5,9 +5,10 @@ Usage: python tools/test.py CONFIG CHECKPOINT
 """
 
 import argparse
+import copy
 import os
 
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 
 from mmadaptor.engine.command_line import (
     add_common_arguments,
@@ -19,6 +20,17 @@ from mmadaptor.engine.command_line import (
 from mmadaptor.errors import InputError
 from mmadaptor.visualization.enlarge import draw_large
 
+LABEL_LOADERS = ('Annotation', 'Label')
+# What the toolboxes' own test tools use where a config has none.
+TTA_MODELS = dict(
+    mmdet=dict(
+        type='DetTTAModel',
+        tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100),
+    ),
+    mmseg=dict(type='SegTTAModel'),
+    mmpretrain=dict(type='AverageClsScoreTTA'),
+)
+
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
@@ -26,7 +38,22 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument(
-        '--out', type=filled, metavar='FILE.pkl', help='file for the predictions'
+        '--out',
+        type=filled,
+        metavar='FILE.pkl',
+        help='file for the predictions; for mmseg also a folder, for label maps',
+    )
+    parser.add_argument(
+        '--tta',
+        action='store_true',
+        help='test-time augmentation, by tta_model and tta_pipeline of the config '
+        '(default: the image and its mirror image)',
+    )
+    parser.add_argument(
+        '--show', action='store_true', help='show the predictions in a window'
+    )
+    parser.add_argument(
+        '--wait-time', type=float, default=2, help='seconds to show each (default: 2)'
     )
     parser.add_argument(
         '--show-dir', type=filled, help='folder for images of the predictions'
@@ -35,12 +62,14 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def draw_into(cfg: Config, folder: str) -> None:
+def draw(cfg: Config, folder: str | None, show: bool, wait_time: float) -> None:
     """Turn on the toolbox's own drawing of predictions.
 
     Args:
         cfg: The config, changed in place.
-        folder: The folder for the images.
+        folder: The folder for the images, if they are to be saved.
+        show: Whether to show them in a window.
+        wait_time: Seconds to show each.
 
     Raises:
         InputError: The config has no visualization hook.
@@ -48,43 +77,95 @@ def draw_into(cfg: Config, folder: str) -> None:
     hook = (cfg.get('default_hooks') or {}).get('visualization')
     if not hook:
         raise InputError(
-            "--show-dir needs the toolbox's hook in the config: "
+            "--show and --show-dir need the toolbox's hook in the config: "
             'default_hooks=dict(visualization=dict(type=...)).'
         )
+    if show:
+        hook.update(show=True, wait_time=wait_time)
     # mmdet would put a relative path below its log folder.
-    folder = os.path.abspath(folder)
+    folder = folder and os.path.abspath(folder)
     scope = cfg.get('default_scope')
     if scope == 'mmpretrain':
         hook.update(enable=True, interval=1, out_dir=folder)
     elif scope == 'mmseg':
         hook.update(draw=True)
-        cfg.visualizer.vis_backends = [
-            dict(type='LocalVisBackend', img_save_dir=folder)
-        ]
+        if folder:
+            cfg.visualizer.vis_backends = [
+                dict(type='LocalVisBackend', img_save_dir=folder)
+            ]
     else:
         hook.update(draw=True, test_out_dir=folder)
 
 
 def dump_into(cfg: Config, path: str) -> None:
-    """Add a metric that writes the predictions to a file.
+    """Make a test write its predictions.
 
     Args:
         cfg: The config, changed in place.
-        path: The file.
+        path: A file; or for mmseg a folder, for label maps.
 
     Raises:
         InputError: The file is not named as a pickle.
     """
-    if not path.endswith(('.pkl', '.pickle')):
-        raise InputError(f'--out {path}: expected a name that ends in .pkl')
-    # mmdet's own packs masks as run lengths.
-    detection = cfg.get('default_scope') == 'mmdet'
-    dump = dict(
-        type='DumpDetResults' if detection else 'DumpResults', out_file_path=path
-    )
     metrics = cfg.test_evaluator
     metrics = metrics if isinstance(metrics, list) else [metrics]
-    cfg.test_evaluator = [*metrics, dump]
+    scope = cfg.get('default_scope')
+    if path.endswith(('.pkl', '.pickle')):
+        # mmdet's own packs masks as run lengths.
+        kind = 'DumpDetResults' if scope == 'mmdet' else 'DumpResults'
+        metrics = [*metrics, dict(type=kind, out_file_path=path)]
+    elif scope == 'mmseg' and not os.path.splitext(path)[1]:
+        metrics[0].update(output_dir=path, keep_results=True)
+    else:
+        raise InputError(
+            f'--out {path}: expected a name that ends in .pkl, or for mmseg a folder'
+        )
+    cfg.test_evaluator = metrics
+
+
+def augment(cfg: Config) -> None:
+    """Turn on test-time augmentation, as the toolboxes' own test tools do.
+
+    Args:
+        cfg: The config, changed in place.
+
+    Raises:
+        InputError: The config has no `tta_model` and is not of a toolbox.
+    """
+    wrapper = cfg.get('tta_model') or TTA_MODELS.get(cfg.get('default_scope'))
+    if wrapper is None:
+        raise InputError(
+            '--tta needs tta_model=dict(type=...) in the config, or a default_scope '
+            f'of {list(TTA_MODELS)}'
+        )
+    dataset = cfg.test_dataloader.dataset
+    while 'dataset' in dataset:
+        dataset = dataset.dataset
+    dataset.pipeline = cfg.get('tta_pipeline') or mirrored(dataset.pipeline)
+    if cfg.model.get('data_preprocessor'):
+        cfg.pop('data_preprocessor', None)  # it would replace that of the model
+    cfg.model = ConfigDict(**wrapper, module=cfg.model)
+
+
+def mirrored(pipeline: list) -> list:
+    """Return a test pipeline that gives each image and its mirror image.
+
+    Args:
+        pipeline: The pipeline of the config, which ends with what packs a sample.
+    """
+    *steps, pack = copy.deepcopy(pipeline)
+    pack.pop('meta_keys', None)  # the default ones tell that a sample is flipped
+    flips = [dict(type='RandomFlip', prob=p) for p in (0.0, 1.0)]
+    labels = [
+        step
+        for step in steps
+        if any(word in str(step['type']) for word in LABEL_LOADERS)
+    ]
+    return [
+        *(step for step in steps if step not in labels),
+        # Labels stay as they are on the disk: merged predictions are not flipped.
+        dict(type='TestTimeAug', transforms=[flips, *([x] for x in labels), [pack]]),
+    ]
 
 
 def main() -> None:
@@ -92,10 +173,12 @@ def main() -> None:
     args = parse_args()
     cfg = load_config(args)
     cfg.load_from, cfg.resume = args.checkpoint, False
-    if args.show_dir:
-        draw_into(cfg, args.show_dir)
+    if args.show or args.show_dir:
+        draw(cfg, args.show_dir, args.show, args.wait_time)
     if args.out:
         dump_into(cfg, args.out)
+    if args.tta:
+        augment(cfg)
     runner = build_runner(cfg)
     if args.show_dir and cfg.get('default_scope') != 'mmpretrain':
         draw_large(runner.visualizer)

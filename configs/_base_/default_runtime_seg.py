@@ -25,6 +25,7 @@ default_hooks = dict(
     curves=dict(type='mmadaptor.CurvesHook'),
 )
 log_level = 'INFO'
+tta_model = dict(type='SegTTAModel')
 load_from = None
 resume = False
 randomness = dict(seed=0)

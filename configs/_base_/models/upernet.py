@@ -4,17 +4,19 @@
 # distributed training.
 norm_cfg = dict(type='BN', requires_grad=True)
 sync_bn = 'torch'
+# At the top level too, where mmseg's visualization_cam.py reads it.
+data_preprocessor = dict(
+    type='SegDataPreProcessor',
+    mean=[123.675, 116.28, 103.53],
+    std=[58.395, 57.12, 57.375],
+    bgr_to_rgb=True,
+    pad_val=0,
+    seg_pad_val=255,
+    size=(512, 512),
+)
 model = dict(
     type='EncoderDecoder',
-    data_preprocessor=dict(
-        type='SegDataPreProcessor',
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375],
-        bgr_to_rgb=True,
-        pad_val=0,
-        seg_pad_val=255,
-        size=(512, 512),
-    ),
+    data_preprocessor=data_preprocessor,
     backbone=dict(type='mmadaptor.MambaAdaptor', drop_path_rate=0.2),
     decode_head=dict(
         type='UPerHead',
