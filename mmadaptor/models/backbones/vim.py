@@ -31,6 +31,10 @@ class Vim(AdaptableBackbone):
     The adaptors work on the map of patches, which does not include the class token. The
     class token gets the mean of the terms that they add to the patches.
 
+    `patch_map` is a layer that leaves the map of patches `(B, C, H, W)` as it is, for
+    Grad-CAM and other tools that read a layer. With `out_type='featmap'` it is the last
+    output, else the input of the last block: nothing reads the patches behind it.
+
     Args:
         arch: `'tiny'`, `'small'`, or a dict of `embed_dims` and `depth`.
         img_size: Image size of the position embedding, a side or `(height, width)`.
@@ -128,6 +132,7 @@ class Vim(AdaptableBackbone):
             for i, mixer in enumerate(carried)
         )
         self.norm = nn.RMSNorm(dims, eps=EPSILON)
+        self.patch_map = nn.Identity()
         self.apply_tuning(adaptors)
 
     def reset_parameters(self) -> None:
@@ -229,22 +234,33 @@ class Vim(AdaptableBackbone):
         """
         self._refuse_mask(mask)
         x, size = self.embed(images)
-        outputs = {}
-        for i, layer in enumerate(self.layers):
-            if i > max(self.out_indices):
-                break
+        outputs, last = {}, max(self.out_indices)
+        for i, layer in enumerate(self.layers[: last + 1]):
+            if i == last and self.out_type == 'cls_token':
+                x = self._through_patch_map(x, size)
             x = layer(x, *size)
             if i in self.out_indices:
-                last = i == len(self.layers) - 1
-                outputs[i] = self._output(self.norm(x) if last else x, size)
+                out = self.norm(x) if i == len(self.layers) - 1 else x
+                patches, class_token = split_class_token(out)
+                outputs[i] = (
+                    class_token.squeeze(1)
+                    if self.out_type == 'cls_token'
+                    else map_of(patches, size)
+                )
+        if self.out_type == 'featmap':
+            outputs[last] = self.patch_map(outputs[last])
         return tuple(outputs[i] for i in self.out_indices)
 
-    def _output(self, x: Tensor, size: tuple[int, int]) -> Tensor:
-        """Return the class token or the map of patches."""
+    def _through_patch_map(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+        """Return the sequence, whose patches went through `patch_map`."""
         patches, class_token = split_class_token(x)
-        if self.out_type == 'cls_token':
-            return class_token.squeeze(1)
-        return patches.transpose(1, 2).unflatten(2, size).contiguous()
+        patches = self.patch_map(map_of(patches, size)).flatten(2)  # (B, C, M)
+        return insert_class_token(patches.transpose(1, 2), class_token)
+
+
+def map_of(patches: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return a sequence of patches `(B, M, C)` as a contiguous map `(B, C, *size)`."""
+    return patches.transpose(1, 2).unflatten(2, size).contiguous()
 
 
 def resize_positions(

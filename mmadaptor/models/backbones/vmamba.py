@@ -23,6 +23,9 @@ ARCH_KEYS = {'embed_dims', 'depths', 'd_state', 'ssm_ratio'}
 class VMamba(AdaptableBackbone):
     """The VMamba backbone (v2, one state, no gate), with optional adaptors.
 
+    Maps are channels last inside; those of the output norms `norm0`, `norm1`, ... are
+    channels first, for Grad-CAM and other tools that read a layer.
+
     Args:
         arch: `'tiny'`, `'small'`, `'base'`, or a dict of `embed_dims` (channels of
             the first stage; each further stage doubles them), `depths` (blocks per
@@ -147,7 +150,11 @@ class VMamba(AdaptableBackbone):
                 )
             )
         for i in self.out_indices:
-            self.add_module(f'norm{i}', build_norm_layer(norm_cfg, dims[i])[1])
+            norm = build_norm_layer(norm_cfg, dims[i])[1]
+            # Tools that draw a layer, such as Grad-CAM, take the last norm by default
+            # and expect (B, C, H, W) of it.
+            norm.register_forward_hook(_channels_first)
+            self.add_module(f'norm{i}', norm)
         self.apply_tuning(adaptors)
 
     def _freeze_stages(self) -> None:
@@ -205,10 +212,16 @@ class VMamba(AdaptableBackbone):
                 break
             x = stage(self.downsample_layers[i](x))
             if i in self.out_indices:
-                out = getattr(self, f'norm{i}')(x)
-                # (B, C, H, W), contiguous: mmcv's RoIAlign ignores strides.
-                maps.append(out.permute(0, 3, 1, 2).contiguous())
+                maps.append(getattr(self, f'norm{i}')(x))  # (B, C, H, W)
         return tuple(maps)
+
+
+def _channels_first(norm: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
+    """Return the output `(B, H, W, C)` of a norm as a map `(B, C, H, W)`.
+
+    It is contiguous, because mmcv's RoIAlign ignores strides.
+    """
+    return output.permute(0, 3, 1, 2).contiguous()
 
 
 def _check_norm(norm_cfg: dict, channels: int) -> None:
