@@ -48,7 +48,7 @@ def test_missing_checkpoint_is_named(config, tmp_path, monkeypatch):
     'arguments, says',
     [
         (['--out', 'x.json'], 'expected a name that ends in .pkl'),
-        (['--show-dir', 'x'], '--show-dir needs'),
+        (['--show-dir', 'x'], '--show and --show-dir need'),
     ],
 )
 def test_wrong_arguments_are_explained(arguments, says, config, monkeypatch):

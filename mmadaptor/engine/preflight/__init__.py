@@ -61,6 +61,7 @@ def preflight(runner: 'Runner', splits: Sequence[str], needs_base: bool) -> None
     if runner._load_from:
         _check_checkpoint('load_from', runner._load_from, report, runner.cfg.filename)
     _check_ops(model, report)
+    _check_tta(runner.model, report)
     found = _build_data(runner, splits, report)
     if is_main_process():
         _check_data(runner, found, report)
@@ -264,3 +265,12 @@ def _check_ops(model: torch.nn.Module, report: Report) -> None:
         selective_scan(u, u, u[0], u, u).cpu()
     except RuntimeError as error:
         report.problem(str(error).split('\n')[0])
+
+
+def _check_tta(model: torch.nn.Module, report: Report) -> None:
+    """Report what mmdet finds out with the first batch."""
+    if type(model).__name__ == 'DetTTAModel' and model.module.with_mask:
+        report.problem(
+            "mmdet's DetTTAModel merges boxes only, and the model predicts masks: test "
+            'it without test-time augmentation'
+        )
