@@ -17,6 +17,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
+from mmadaptor.checkpoints.plain import make_plain, restore_histories
 from mmadaptor.registry import HOOKS
 
 MODEL, DATA, VALIDATION = 0, 1, 2
@@ -126,6 +127,9 @@ class ExactResumeHook(Hook):
     weights of an unbroken run, also with another number of workers. Works with
     loops over epochs and over iterations.
 
+    Checkpoints hold only what `torch.load` reads by default, histories of the logs
+    included.
+
     Loaders with a `worker_init_fn` of their own seed their workers themselves.
     Transforms that keep samples between batches, such as mmdet's
     `CachedMosaic`, depend on their history all the same.
@@ -167,6 +171,15 @@ class ExactResumeHook(Hook):
     def after_val(self, runner: Runner) -> None:
         """Seed the next batch: a validation may have drawn numbers."""
         self._seed_data(runner, runner.iter)
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Save the history of the logs in a form that `torch.load` reads."""
+        make_plain(checkpoint)
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Restore the history of the logs."""
+        if runner._resume:
+            restore_histories(checkpoint)
 
     def _seed_data(self, runner: Runner, iteration: int) -> None:
         if self.batches is not None and self.batches.workers == 0:
