@@ -160,10 +160,11 @@ class Runner(MMEngineRunner):
         return checkpoint
 
     def _init_model_weights(self) -> None:
-        """Initialize the model; a file of another model is an error."""
+        """Initialize the model, strictly; then all is there for a dry run."""
         skip, optional, _ = self._loading_exceptions()
         with checked_initializers(unwrapped(self.model), skip, optional):
             super()._init_model_weights()
+        dry_run(self)
 
     def _loading_exceptions(self) -> tuple:
         """Return the exceptions of `StrictLoadHook` for what is loaded now."""
@@ -305,11 +306,6 @@ class Runner(MMEngineRunner):
             raise DamagedFileError(
                 f'{filename} cannot be resumed from: {type(error).__name__}: {error}'
             ) from error
-
-    def _init_model_weights(self) -> None:
-        """Initialize the weights; then all is there for a dry run."""
-        super()._init_model_weights()
-        dry_run(self)
 
     def load_or_resume(self) -> None:
         """Load or resume; a validation or test by itself only loads.
