@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mmengine.dist import get_world_size
+from mmengine.hooks import EMAHook
+from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner
 from torch.optim import Optimizer
 
@@ -16,6 +18,8 @@ PARTS = ('optimizer', 'param_schedulers')
 SHOWN = 12
 OPTIMIZER = 'optim_wrapper.optimizer.type'
 LONGEST = 200  # characters of a value
+# What changes as a training goes on, or follows from other numbers.
+PROGRESS = {'params', 'lr', 'last_step', '_global_step', '_last_value', 'base_values'}
 # States of torch's optimizers that have the shape of their parameter.
 MOMENTS = ('exp_avg', 'exp_avg_sq', 'max_exp_avg_sq', 'momentum_buffer')
 WHICH = (
@@ -32,7 +36,8 @@ def settings_of(runner: Runner) -> dict[str, str]:
     """Return the settings of a training by their dotted keys."""
     settings = dict(_flatten({key: runner.cfg.get(key) for key in SECTIONS}))
     loader = runner.train_dataloader
-    settings['batch_size'] = repr(getattr(loader, 'batch_size', None))
+    batches = getattr(loader, 'batch_sampler', None)  # a loader knows no size of one
+    settings['batch_size'] = repr(getattr(batches, 'batch_size', None))
     settings['processes'] = repr(get_world_size())
     return settings
 
@@ -63,7 +68,8 @@ def differences(meta: Mapping, checkpoint: Mapping, runner: Runner) -> list[str]
         checkpoint lacks.
 
     Raises:
-        InputError: The checkpoint has the states of another optimizer.
+        InputError: The checkpoint has the states of another optimizer, of other
+            groups of parameters, or of other schedules.
     """
     lines = [
         f'{part}: not in the checkpoint; it starts as in the config'
@@ -71,15 +77,25 @@ def differences(meta: Mapping, checkpoint: Mapping, runner: Runner) -> list[str]
         if part not in checkpoint
         and (part != 'param_schedulers' or runner.param_schedulers)
     ]
+    if 'ema_state_dict' in checkpoint and not any(
+        isinstance(hook, EMAHook) for hook in runner.hooks
+    ):
+        lines.append(
+            'ema_state_dict: in the checkpoint, but the config has no EMAHook; the '
+            'training continues from the averaged weights'
+        )
     saved, now = meta.get(SAVED), settings_of(runner)
-    if not isinstance(saved, Mapping):
-        return lines
+    known = isinstance(saved, Mapping)
+    saved = saved if known else {}
     before, wanted = saved.get(OPTIMIZER), now.get(OPTIMIZER)
     if before and wanted and before != wanted and 'optimizer' in checkpoint:
         raise InputError(
             f'The checkpoint has the states of the optimizer {str(before)[:LONGEST]}, '
             f'the config {wanted}. {HOW_TO_LEAVE}'
         )
+    states = list(_states(checkpoint, runner))
+    if not known:  # a checkpoint of another runner
+        return lines + states
     for key in sorted(saved.keys() | now.keys(), key=str):
         before = str(saved.get(key, 'not set'))[:LONGEST]
         if before != now.get(key, 'not set')[:LONGEST]:
@@ -88,6 +104,42 @@ def differences(meta: Mapping, checkpoint: Mapping, runner: Runner) -> list[str]
                 'config'
             )
     return lines
+
+
+def _states(checkpoint: Mapping, runner: Runner) -> Iterator[str]:
+    """Compare the numbers that a resume takes from the checkpoint with the config."""
+    wrapper, schedulers = runner.optim_wrapper, runner.param_schedulers
+    if isinstance(wrapper, OptimWrapperDict) or not isinstance(schedulers, list):
+        return
+    groups = wrapper.optimizer.state_dict()['param_groups']
+    states = [scheduler.state_dict() for scheduler in schedulers]
+    loaded = (checkpoint.get('optimizer') or {}).get('param_groups', groups)
+    yield from _compare(
+        'optimizer', 'groups of parameters or optimizers', loaded, groups
+    )
+    loaded = checkpoint.get('param_schedulers') or states
+    yield from _compare('param_scheduler', 'schedules', loaded, states)
+
+
+def _compare(key: str, what: str, before: Any, now: list[dict]) -> Iterator[str]:
+    kinds = [
+        [sorted(map(str, each)) for each in states]
+        if isinstance(states, list) and all(isinstance(s, Mapping) for s in states)
+        else None
+        for states in (before, now)
+    ]
+    if kinds[0] != kinds[1]:
+        raise InputError(
+            f'`{key}`: the checkpoint has the states of other {what} than the config. '
+            f'{HOW_TO_LEAVE}'
+        )
+    for i, (old, new) in enumerate(zip(before, now, strict=True)):
+        for name in sorted(new.keys() - PROGRESS):
+            if repr(old[name]) != repr(new[name]):
+                yield (
+                    f'{key}.{i}.{name}: {repr(old[name])[:LONGEST]} in the checkpoint, '
+                    f'{repr(new[name])[:LONGEST]} in the config'
+                )
 
 
 def check_states(optimizer: Optimizer, source: str) -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from helpers.jobs import TOY, write_config
 from mmengine.config import Config
+from torch.utils.data import BatchSampler
 
 from mmadaptor.engine import Runner
 from mmadaptor.errors import DamagedFileError, InputError
@@ -29,7 +30,9 @@ def config(tmp_path):
 def resume(config, **changes):
     """Resumes from the first epoch; returns the log."""
     cfg = Config.fromfile(config)
-    cfg.merge_from_dict({'resume': True, 'experiment_name': 'resumed', **changes})
+    cfg.merge_from_dict(
+        {'resume': True, 'experiment_name': f'resumed{changes}', **changes}
+    )
     cfg.load_from = cfg.get('load_from') or f'{cfg.work_dir}/epoch_2.pth'
     runner = Runner.from_cfg(cfg)
     runner.train()
@@ -54,10 +57,9 @@ def test_as_it_was_trained_nothing_is_said(config):
             'batch_size: 2 in the checkpoint, 4 in the config',
         ),
         (
-            'param_scheduler',
-            [dict(type='CosineAnnealingLR', T_max=9, by_epoch=True)],
-            "param_scheduler.0.type: 'LinearLR' in the checkpoint, 'CosineAnnealingLR' "
-            'in the config',
+            'param_scheduler.1.T_max',
+            9,
+            'param_scheduler.1.T_max: 3 in the checkpoint, 9 in the config',
         ),
         (
             'optim_wrapper.optimizer.lr',
@@ -117,3 +119,89 @@ def test_a_state_of_another_shape_is_named(config, tmp_path):
 def test_another_optimizer_is_refused(config):
     with pytest.raises(InputError, match="'AdamW', the config 'SGD'. To train with"):
         resume(config, **{'optim_wrapper.optimizer.type': 'SGD'})
+
+
+@pytest.mark.parametrize(
+    'changes, says',
+    [
+        (
+            {'param_scheduler': [dict(type='CosineAnnealingLR', T_max=9)]},
+            '`param_scheduler`: the checkpoint has the states of other schedules',
+        ),
+        (
+            {'param_scheduler.0': dict(_delete_=True, type='ExponentialLR', gamma=0.9)},
+            '`param_scheduler`: the checkpoint has the states of other schedules',
+        ),
+        (
+            {'optim_wrapper.paramwise_cfg.custom_keys.ballast.lr_mult': 0.1},
+            '`optimizer`: the checkpoint has the states of other groups of parameters',
+        ),
+    ],
+    ids=['fewer schedules', 'another schedule', 'other groups'],
+)
+def test_states_that_do_not_belong_to_the_config_are_refused(changes, says, config):
+    """mmengine would put the state of one schedule into another."""
+    with pytest.raises(InputError, match=f'{says}.*load_from=CHECKPOINT'):
+        resume(config, **changes)
+
+
+@pytest.fixture
+def stock(config, tmp_path):
+    """Return a checkpoint as mmengine's own runner saves it."""
+    content = torch.load(tmp_path / 'run' / 'epoch_2.pth', weights_only=False)
+    del content['meta']['training']
+    torch.save(content, tmp_path / 'stock.pth')
+    return str(tmp_path / 'stock.pth')
+
+
+@pytest.mark.parametrize(
+    'changes, line',
+    [
+        (
+            {'param_scheduler.1.T_max': 9},
+            'param_scheduler.1.T_max: 3 in the checkpoint, 9 in the config',
+        ),
+        (
+            {'optim_wrapper.optimizer.lr': 0.5},
+            'optimizer.0.initial_lr: 0.01 in the checkpoint, 0.5 in the config',
+        ),
+        (
+            {'optim_wrapper.optimizer.weight_decay': 0.5},
+            'optimizer.0.weight_decay: 0.01 in the checkpoint, 0.5 in the config',
+        ),
+    ],
+    ids=['schedule', 'rate', 'decay'],
+)
+def test_what_a_stock_checkpoint_replaces_is_named(changes, line, config, stock):
+    log = resume(config, load_from=stock, **changes)
+    assert line in log and log.count(' in the checkpoint, ') == 1
+
+
+def test_a_stock_checkpoint_as_it_was_trained(config, stock):
+    assert 'is resumed otherwise' not in resume(config, load_from=stock)
+
+
+def test_another_optimizer_of_a_stock_checkpoint_is_refused(config, stock):
+    optimizer = dict(type='SGD', lr=0.1, momentum=0.9, _delete_=True)
+    with pytest.raises(InputError, match='states of other groups of parameters or opt'):
+        resume(config, load_from=stock, **{'optim_wrapper.optimizer': optimizer})
+
+
+def test_averaged_weights_without_their_hook_are_named(config, tmp_path):
+    hooks = [dict(type='EMAHook')]
+    resume(config, custom_hooks=hooks)
+    path = str(tmp_path / 'run' / 'epoch_3.pth')
+    assert 'ema_state_dict' in torch.load(path)
+    log = resume(config, load_from=path)
+    assert 'the training continues from the averaged weights' in log
+    assert 'ema_state_dict' not in resume(config, load_from=path, custom_hooks=hooks)
+
+
+def test_the_batch_size_of_a_batch_sampler_is_known(config):
+    """mmdet's COCO configs have one."""
+    changes = {
+        'train_dataloader.batch_sampler': dict(type=BatchSampler, drop_last=False),
+        'train_dataloader.batch_size': 4,
+    }
+    log = resume(config, **changes)
+    assert 'batch_size: 2 in the checkpoint, 4 in the config' in log
