@@ -129,7 +129,12 @@ def test_another_optimizer_is_refused(config):
             '`param_scheduler`: the checkpoint has the states of other schedules',
         ),
         (
-            {'param_scheduler.0': dict(_delete_=True, type='ExponentialLR', gamma=0.9)},
+            {
+                'param_scheduler': [
+                    dict(type='ExponentialLR', gamma=0.9),
+                    dict(type='CosineAnnealingLR', T_max=3, by_epoch=True),
+                ]
+            },
             '`param_scheduler`: the checkpoint has the states of other schedules',
         ),
         (
