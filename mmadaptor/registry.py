@@ -4,6 +4,7 @@
 A config of mmdet, mmseg or mmpretrain names a module as `mmadaptor.NAME`.
 """
 
+from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import (
@@ -25,3 +26,7 @@ OPTIM_WRAPPERS = _child('optim_wrapper', MMENGINE_OPTIM_WRAPPERS, 'mmadaptor.eng
 OPTIM_WRAPPER_CONSTRUCTORS = _child(
     'optim wrapper constructor', MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS, 'mmadaptor.engine'
 )
+
+# For `_base_ = 'mmadaptor::...'` and `'mmseg::...'`: mmengine looks for mmseg by the
+# name of a distribution, which is another one with OneDL.
+MODULE2PACKAGE.update(mmadaptor='mmadaptor', mmseg='mmseg')

@@ -67,7 +67,7 @@ def describe(cfg: Config, name: str, known: dict) -> dict:
         'Metadata': {
             'Parameters': parameters,
             'FLOPs': modules['total'],
-            'Input': list(shape),
+            'Input': 'x'.join(map(str, shape)),  # mim search reads no list of numbers
         },
         **by_hand,
     }

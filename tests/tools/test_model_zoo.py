@@ -69,6 +69,16 @@ def test_modelindex_finds_nothing_wrong(entries):
         assert (ROOT / entry['Config']).is_file()
 
 
+def test_mim_finds_the_index_and_the_configs(entries):
+    """`mim search` joins lists, of which it takes only those of text."""
+    index = modelindex.load(str(ROOT / 'mmadaptor' / '.mim' / 'model-index.yml'))
+    assert {model.name for model in index.models} == set(entries)
+    for entry in entries.values():
+        assert (ROOT / 'mmadaptor' / '.mim' / entry['Config']).is_file()
+        for value in entry['Metadata'].values():
+            assert isinstance(value, int | float | str)
+
+
 @pytest.mark.parametrize(
     'name, published',
     [
