@@ -173,7 +173,10 @@ def main() -> None:
     args = parse_args()
     cfg = load_config(args)
     cfg.load_from, cfg.resume = args.checkpoint, False
-    if args.show or args.show_dir:
+    shows = args.show or args.show_dir
+    if shows and args.tta and cfg.get('default_scope') == 'mmpretrain':
+        raise InputError('--tta: mmpretrain cannot draw augmented images.')
+    if shows:
         draw(cfg, args.show_dir, args.show, args.wait_time)
     if args.out:
         dump_into(cfg, args.out)

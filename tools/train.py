@@ -10,6 +10,7 @@ from mmengine.config import Config
 from mmengine.runner import find_latest_checkpoint
 
 from mmadaptor.checkpoints.pretrained import drop_pretrained
+from mmadaptor.engine import Runner
 from mmadaptor.engine.command_line import (
     RUNNER_TYPE,
     add_common_arguments,
@@ -83,7 +84,7 @@ def apply_arguments(cfg: Config, args: argparse.Namespace) -> None:
                 f'in {args.config}: the batch size of its learning rate.'
             )
         cfg.auto_scale_lr.enable = True
-    if args.resume == 'auto' and cfg.runner_type == RUNNER_TYPE:
+    if args.resume == 'auto' and cfg.runner_type in (RUNNER_TYPE, Runner):
         cfg.resume = 'auto'
     elif args.resume == 'auto':
         newest = find_latest_checkpoint(cfg.work_dir)

@@ -13,7 +13,13 @@ from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from mmadaptor.errors import InputError, disk_error_of, how_to_install, message_of
+from mmadaptor.errors import (
+    EXTRAS,
+    InputError,
+    disk_error_of,
+    how_to_install,
+    message_of,
+)
 
 from .cfg_options import merge_options
 from .distributed import check_launcher, join_on_cpu, leave_processes
@@ -80,13 +86,16 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
 def read_config(path: str) -> Config:
     """Read a config file.
 
+    Its `default_scope` is that of the model if it is not set: configs that name
+    types as classes need none, but the tools do.
+
     Raises:
         InputError: The file is missing or broken.
     """
     if not os.path.isfile(path):
         raise InputError(f'{path}: no such config file.')
     try:
-        return Config.fromfile(path)
+        cfg = Config.fromfile(path)
     except Exception as error:  # a config is Python code
         missing = how_to_install(str(error).partition(' ')[0])
         if isinstance(error, ModuleNotFoundError) and missing:
@@ -95,6 +104,12 @@ def read_config(path: str) -> Config:
         cause = error.__context__ if isinstance(error, UnboundLocalError) else error
         text = f'{path} cannot be read: {type(cause).__name__}: {cause}'
         raise InputError(text) from error
+    model = cfg.get('model')
+    kind = model.get('type') if isinstance(model, dict) else None
+    name = kind if isinstance(kind, str) else getattr(kind, '__module__', '')
+    if cfg.get('default_scope') is None and name.split('.')[0] in EXTRAS:
+        cfg.default_scope = name.split('.')[0]
+    return cfg
 
 
 def load_config(args: argparse.Namespace) -> Config:

@@ -320,3 +320,21 @@ def test_one_training_at_a_time_uses_a_folder(tmp_path, monkeypatch):
     assert not (tmp_path / 'epoch_2.pth').exists()
     monkeypatch.undo()
     train(tmp_path, 2)
+
+
+def test_custom_hooks_of_a_base_stay_next_to_ours(tmp_path):
+    """Ours are default hooks: a stock config keeps what it has in `custom_hooks`."""
+    path = tmp_path / 'config.py'
+    path.write_text(
+        "_base_ = 'mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py'\n"
+        "runner_type = 'mmadaptor.Runner'\n"
+        "custom_imports = dict(imports=['mmadaptor.engine'])\n"
+        "default_hooks = dict(curves=dict(type='mmadaptor.CurvesHook'))\n"
+    )
+    stock = Config.fromfile(path)
+    assert [h.type for h in stock.custom_hooks] == ['EMAHook', 'PipelineSwitchHook']
+    cfg = training(tmp_path / 'run', custom_hooks=[dict(type='EMAHook')])
+    cfg.default_hooks.curves = stock.default_hooks.curves
+    kinds = [type(hook).__name__ for hook in Runner.from_cfg(cfg).hooks]
+    ours = ['StrictLoadHook', 'ExactResumeHook', 'NonFiniteHook', 'CurvesHook']
+    assert {'EMAHook', 'MissingValidationHook', *ours} <= set(kinds)
