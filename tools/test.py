@@ -16,6 +16,7 @@ from mmadaptor.engine.command_line import (
     filled,
     load_config,
     run,
+    seconds,
 )
 from mmadaptor.errors import InputError
 from mmadaptor.visualization.enlarge import draw_large
@@ -53,7 +54,10 @@ def parse_args() -> argparse.Namespace:
         '--show', action='store_true', help='show the predictions in a window'
     )
     parser.add_argument(
-        '--wait-time', type=float, default=2, help='seconds to show each (default: 2)'
+        '--wait-time',
+        type=seconds,
+        default=2,
+        help='seconds to show each image (default: 2)',
     )
     parser.add_argument(
         '--show-dir', type=filled, help='folder for images of the predictions'

@@ -154,13 +154,21 @@ def positive(text: str) -> int:
 
 def fraction(text: str) -> float:
     """Read a number from 0 to 1; argparse names the argument of a wrong one."""
+    return _number(text, 1, 'a number from 0 to 1')
+
+
+def seconds(text: str) -> float:
+    """Read a time; argparse names the argument of a wrong one."""
+    return _number(text, sys.float_info.max, 'a number of 0 or more')
+
+
+def _number(text: str, most: float, expected: str) -> float:
     try:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not 0 <= value <= 1:
-        problem = f'expected a number from 0 to 1, got {text!r}'
-        raise argparse.ArgumentTypeError(problem)
+    if not 0 <= value <= most:
+        raise argparse.ArgumentTypeError(f'expected {expected}, got {text!r}')
     return value
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import pytest
+from mmengine.registry import Registry
 
 from .jobs import ROOT
 
@@ -24,6 +25,14 @@ def start(command, monkeypatch, *arguments):
     """Run a command in this process, as its name or path says."""
     monkeypatch.syspath_prepend(ROOT / 'tools')  # Python does, for a script there
     monkeypatch.setattr(sys, 'argv', [str(command), *arguments])
+    register = Registry._register_module
+
+    def register_once(registry, module, module_name=None, force=False):
+        """What another test imported is registered."""
+        if module_name or module.__name__ not in registry.module_dict:
+            register(registry, module, module_name, force)
+
+    monkeypatch.setattr(Registry, '_register_module', register_once)
     if command.parts[0] == 'tools':
         runpy.run_path(str(ROOT / command), run_name='__main__')
         return
