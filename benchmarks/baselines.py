@@ -9,10 +9,10 @@ convolutions, in the dtype of the map.
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from mmadaptor.ops import cross_readout, memory_select, selective_scan
+from mmadaptor.ops.dilated_depthwise.reference import dilated_depthwise as definition
 from mmadaptor.ops.memory_readout import find_places
 
 
@@ -116,9 +116,4 @@ def dilated_depthwise(y: Tensor, kernels: Tensor, dilations: Sequence[int]) -> T
     Returns:
         `(B, H, W, D)`.
     """
-    maps = y.permute(0, 3, 1, 2)  # (B, D, H, W), a channels_last view
-    kernels = kernels.to(y.dtype).unsqueeze(2)  # (R, D, 1, 3, 3)
-    for kernel, r in zip(kernels, dilations, strict=True):
-        seen = F.conv2d(maps, kernel, padding=r, dilation=r, groups=len(kernel))
-        y = y + seen.permute(0, 2, 3, 1)
-    return y
+    return definition(y, kernels.to(y.dtype), dilations)

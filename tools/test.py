@@ -10,6 +10,7 @@ import os
 
 from mmengine.config import Config, ConfigDict
 
+from mmadaptor.datasets.image_reader import innermost, loads_labels
 from mmadaptor.engine.command_line import (
     add_common_arguments,
     build_runner,
@@ -21,7 +22,6 @@ from mmadaptor.engine.command_line import (
 from mmadaptor.errors import InputError
 from mmadaptor.visualization.enlarge import draw_large
 
-LABEL_LOADERS = ('Annotation', 'Label')
 # What the toolboxes' own test tools use where a config has none.
 TTA_MODELS = dict(
     mmdet=dict(
@@ -142,9 +142,7 @@ def augment(cfg: Config) -> None:
             '--tta needs tta_model=dict(type=...) in the config, or a default_scope '
             f'of {list(TTA_MODELS)}'
         )
-    dataset = cfg.test_dataloader.dataset
-    while 'dataset' in dataset:
-        dataset = dataset.dataset
+    dataset = innermost(cfg.test_dataloader.dataset)
     dataset.pipeline = cfg.get('tta_pipeline') or mirrored(dataset.pipeline)
     if cfg.model.get('data_preprocessor'):
         cfg.pop('data_preprocessor', None)  # it would replace that of the model
@@ -160,13 +158,9 @@ def mirrored(pipeline: list) -> list:
     *steps, pack = copy.deepcopy(pipeline)
     pack.pop('meta_keys', None)  # the default ones tell that a sample is flipped
     flips = [dict(type='RandomFlip', prob=p) for p in (0.0, 1.0)]
-    labels = [
-        step
-        for step in steps
-        if any(word in str(step['type']) for word in LABEL_LOADERS)
-    ]
+    labels = [step for step in steps if loads_labels(step)]
     return [
-        *(step for step in steps if step not in labels),
+        *(step for step in steps if not loads_labels(step)),
         # Labels stay as they are on the disk: merged predictions are not flipped.
         dict(type='TestTimeAug', transforms=[flips, *([x] for x in labels), [pack]]),
     ]

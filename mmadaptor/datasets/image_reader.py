@@ -14,6 +14,18 @@ from .checked_pipeline import CheckedPipeline
 LABEL_LOADERS = ('Annotation', 'Label')
 
 
+def loads_labels(step: dict) -> bool:
+    """Return whether a transform of a config loads labels."""
+    return any(word in str(step['type']) for word in LABEL_LOADERS)
+
+
+def innermost(dataset: dict) -> dict:
+    """Return the config of the dataset in wrappers."""
+    while 'dataset' in dataset:
+        dataset = dataset['dataset']
+    return dataset
+
+
 class ImageReader:
     """Runs the test pipeline of a config on single images.
 
@@ -27,19 +39,13 @@ class ImageReader:
     """
 
     def __init__(self, cfg: Config) -> None:
-        dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}
-        while 'pipeline' not in dataset and 'dataset' in dataset:  # of a wrapper
-            dataset = dataset['dataset']
+        dataset = innermost((cfg.get('test_dataloader') or {}).get('dataset') or {})
         if not dataset.get('pipeline'):
             raise InputError(
                 f'{cfg.filename} has no test_dataloader with a pipeline, which is '
                 'needed to read images.'
             )
-        steps = [
-            step
-            for step in dataset['pipeline']
-            if not any(word in str(step['type']) for word in LABEL_LOADERS)
-        ]
+        steps = [step for step in dataset['pipeline'] if not loads_labels(step)]
         self.pipeline = CheckedPipeline(Compose(steps))
         # These loaders keep the order of the file; OpenCV's is BGR.
         self.bgr = not any(

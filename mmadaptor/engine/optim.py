@@ -8,7 +8,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from mmengine.logging import MMLogger, print_log
-from mmengine.optim import DefaultOptimWrapperConstructor
+from mmengine.optim import (
+    DefaultOptimWrapperConstructor,
+    OptimWrapper,
+    OptimWrapperDict,
+)
+from mmengine.runner import Runner
 from torch import nn
 
 from mmadaptor.errors import InputError
@@ -20,6 +25,13 @@ OF_TOOLBOXES = (
     'LearningRateDecayOptimizerConstructor',
     'LayerDecayOptimizerConstructor',
 )
+
+
+def wrappers_of(runner: Runner) -> list[OptimWrapper]:
+    """Return the optimizer wrappers of a runner, such as two of a GAN."""
+    wrapper = runner.optim_wrapper
+    several = isinstance(wrapper, OptimWrapperDict)
+    return list(wrapper.values()) if several else [wrapper]
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Settings that decide how a training continues, compared on a resume."""
 
-from collections.abc import Iterator, Mapping
+import copy
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from mmengine.dist import get_world_size
@@ -114,21 +115,43 @@ def _states(checkpoint: Mapping, runner: Runner) -> Iterator[str]:
     groups = wrapper.optimizer.state_dict()['param_groups']
     states = [scheduler.state_dict() for scheduler in schedulers]
     loaded = (checkpoint.get('optimizer') or {}).get('param_groups', groups)
-    yield from _compare(
-        'optimizer', 'groups of parameters or optimizers', loaded, groups
-    )
+    if _is_listed(loaded):
+        loaded = _upgraded(wrapper.optimizer, loaded)
+    what = 'groups of parameters or optimizers'
+    yield from _compare('optimizer', what, loaded, groups, _fits_group)
     loaded = checkpoint.get('param_schedulers') or states
-    yield from _compare('param_scheduler', 'schedules', loaded, states)
+    # Neither names its type.
+    yield from _compare('param_scheduler', 'schedules', loaded, states, _fits_schedule)
 
 
-def _compare(key: str, what: str, before: Any, now: list[dict]) -> Iterator[str]:
-    kinds = [
-        [sorted(map(str, each)) for each in states]
-        if isinstance(states, list) and all(isinstance(s, Mapping) for s in states)
-        else None
-        for states in (before, now)
-    ]
-    if kinds[0] != kinds[1]:
+def _is_listed(states: Any) -> bool:
+    return isinstance(states, list) and all(isinstance(s, Mapping) for s in states)
+
+
+def _upgraded(optimizer: Optimizer, groups: list[Mapping]) -> list[dict]:
+    """Add what an optimizer itself adds to groups of an older version of torch."""
+    groups = [dict(group) for group in groups]
+    state = dict(optimizer.__getstate__(), state={}, param_groups=groups)
+    copy.copy(optimizer).__setstate__(state)
+    return groups
+
+
+def _fits_group(old: Mapping, new: Mapping) -> bool:
+    """Return whether a group can be read; it may have keys of a later version."""
+    parameters = old.get('params')
+    size = len(parameters) if isinstance(parameters, list) else None
+    return size == len(new['params']) and new.keys() <= old.keys()
+
+
+def _fits_schedule(old: Mapping, new: Mapping) -> bool:
+    return old.keys() == new.keys()
+
+
+def _compare(
+    key: str, what: str, before: Any, now: list[dict], fits: Callable
+) -> Iterator[str]:
+    same = _is_listed(before) and len(before) == len(now)
+    if not (same and all(map(fits, before, now))):
         raise InputError(
             f'`{key}`: the checkpoint has the states of other {what} than the config. '
             f'{HOW_TO_LEAVE}'

@@ -13,7 +13,7 @@ from mmengine.device import get_device
 from mmengine.dist import broadcast_object_list, master_only
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.logging import MMLogger
-from mmengine.optim import OptimWrapper, OptimWrapperDict
+from mmengine.optim import OptimWrapper
 from mmengine.registry import OPTIMIZERS
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop
 from mmengine.runner import Runner as MMEngineRunner
@@ -41,7 +41,7 @@ from .distributed import (
 )
 from .hooks import AdaptorCheckpointHook, StrictLoadHook
 from .lock import locked
-from .optim import layer_decay_of_toolbox
+from .optim import layer_decay_of_toolbox, wrappers_of
 from .preflight import dry_run, preflight
 from .resumed_settings import SAVED, check_states, report, settings_of
 
@@ -296,10 +296,8 @@ class Runner(MMEngineRunner):
         """
         try:
             super().resume(filename, *args, **kwargs)
-            wrapper = self.optim_wrapper
-            several = isinstance(wrapper, OptimWrapperDict)
-            for each in wrapper.values() if several else [wrapper]:
-                check_states(each.optimizer, filename)
+            for wrapper in wrappers_of(self):
+                check_states(wrapper.optimizer, filename)
         except (InputError, torch.OutOfMemoryError):
             raise
         except Exception as error:

@@ -154,6 +154,17 @@ def test_figures_of_dilated_depthwise(size, width):
     assert all(map(near, told, values)), (told, values)
 
 
+def test_no_row_of_figures_stands_twice():
+    """Two tables of other quantities do not have the same figures."""
+    for path in sorted(ROOT.glob('mmadaptor/ops/*/README.md')):
+        rows = [
+            line
+            for line in path.read_text().splitlines()
+            if line.startswith('|') and len(re.findall(r'\d+\.\d+', line)) > 2
+        ]
+        assert len(set(rows)) == len(rows), path
+
+
 @pytest.mark.parametrize('name', ['memory_readout', 'softmax, memory_select'])
 def test_figures_of_memory_readout(name):
     lines = text_of('mmadaptor/ops/memory_readout/README.md').splitlines()

@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A training that is resumed otherwise than it was trained is told so."""
 
-import pathlib
-
 import pytest
 import torch
-from helpers.jobs import TOY, write_config
+from helpers.jobs import TOY, log_of_training, write_config
 from mmengine.config import Config
 from torch.utils.data import BatchSampler
 
@@ -34,9 +32,7 @@ def resume(config, **changes):
         {'resume': True, 'experiment_name': f'resumed{changes}', **changes}
     )
     cfg.load_from = cfg.get('load_from') or f'{cfg.work_dir}/epoch_2.pth'
-    runner = Runner.from_cfg(cfg)
-    runner.train()
-    return pathlib.Path(runner.log_dir, f'{runner.timestamp}.log').read_text()
+    return log_of_training(cfg)
 
 
 def test_as_it_was_trained_nothing_is_said(config):
@@ -103,6 +99,17 @@ def test_a_checkpoint_without_a_part_is_told(part, config, tmp_path):
     torch.save(content, tmp_path / 'less.pth')
     log = resume(config, load_from=str(tmp_path / 'less.pth'))
     assert f'{part}: not in the checkpoint; it starts as in the config' in log
+
+
+def test_groups_of_another_version_of_torch_are_taken(config, tmp_path):
+    """torch adds keys to the groups of an optimizer, and reads files without them."""
+    content = torch.load(tmp_path / 'run' / 'epoch_2.pth')
+    for group in content['optimizer']['param_groups']:
+        assert group.pop('decoupled_weight_decay') is True
+        group['of_a_later_version'] = None
+    torch.save(content, tmp_path / 'older.pth')
+    said = resume(config, load_from=str(tmp_path / 'older.pth'))
+    assert 'is resumed otherwise' not in said
 
 
 def test_a_state_of_another_shape_is_named(config, tmp_path):

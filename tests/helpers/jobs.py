@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mmadaptor.engine import Runner
+
 HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parents[1]
 CLASSES = ('disc', 'box')
@@ -225,6 +227,15 @@ def write_labels(root, images=4):
         folder = root / 'classes' / CLASSES[i % 2]
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copy(root / 'val' / f'{i}.png', folder)
+
+
+def log_of_training(cfg):
+    """Train; return the log. Runs that start within a second share a file."""
+    before = {p: p.read_text() for p in pathlib.Path(cfg.work_dir).glob('*/*.log')}
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    path = pathlib.Path(runner.log_dir, f'{runner.timestamp}.log')
+    return path.read_text().removeprefix(before.get(path, ''))
 
 
 def refusal(monkeypatch, name, *arguments):

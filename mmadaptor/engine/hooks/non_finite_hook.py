@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner, find_latest_checkpoint
 
 from mmadaptor.checkpoints.strict import unwrapped
+from mmadaptor.engine.optim import wrappers_of
 from mmadaptor.errors import InputError
 from mmadaptor.registry import HOOKS
 
@@ -56,12 +56,10 @@ class NonFiniteHook(Hook):
         Raises:
             InputError: A weight is not finite before the first step.
         """
-        wrapper = runner.optim_wrapper
-        several = isinstance(wrapper, OptimWrapperDict)
-        for each in wrapper.values() if several else [wrapper]:
+        for wrapper in wrappers_of(runner):
             # A gradient scaler skips by itself.
-            look = not hasattr(each, 'loss_scaler')
-            each.optimizer.register_step_pre_hook(partial(self._before_step, look=look))
+            look = partial(self._before_step, look=not hasattr(wrapper, 'loss_scaler'))
+            wrapper.optimizer.register_step_pre_hook(look)
         model = unwrapped(runner.model)
         if bad := _not_finite(dict(model.named_parameters())):
             raise InputError(

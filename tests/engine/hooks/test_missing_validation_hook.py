@@ -1,16 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """A validation that a kill cut off is done first; tests/faults kills for real."""
 
-import pathlib
-
 import pytest
 from helpers import toy  # noqa: F401
-from helpers.jobs import TOY, write_config
+from helpers.jobs import TOY, log_of_training, write_config
 from mmengine.config import Config
 from mmengine.registry import LOOPS
 from mmengine.runner import BaseLoop
-
-from mmadaptor.engine import Runner
 
 SAID = 'is not recorded in the checkpoint: validating first'
 
@@ -27,12 +23,7 @@ def run(folder, epochs, interval=1, **changes):
             **changes,
         }
     )
-    # Runs that start within a second share a file.
-    before = {path: path.read_text() for path in folder.glob('run/*/*.log')}
-    runner = Runner.from_cfg(cfg)
-    runner.train()
-    path = pathlib.Path(runner.log_dir, f'{runner.timestamp}.log')
-    return path.read_text().removeprefix(before.get(path, ''))
+    return log_of_training(cfg)
 
 
 @pytest.mark.parametrize('interval, due', [(1, True), (2, True), (3, False)])
