@@ -81,4 +81,4 @@ fuzz: sanitized
 		$(if $(CASE),--case $(CASE),--seconds $(SECONDS))
 
 clean:
-	rm -rf build dist *.egg-info mmadaptor/_ext*.so
+	rm -rf build dist *.egg-info mmadaptor/*.so

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Builds `mmadaptor._ext`, the compiled ops; the rest is in setup.cfg.
+"""Builds the library of the compiled ops; the rest is in setup.cfg.
+
+The library uses torch's stable ABI and no Python header, so one file serves every
+Python and every torch from `OLDEST_TORCH` on, whichever it was built with.
 
 The CPU's ops are always built, those for CUDA when the installed torch has CUDA
 and its nvcc is found; no GPU is needed. In the environment:
@@ -21,12 +24,14 @@ import warnings
 from setuptools import setup
 
 NO_TORCH = """
-mmadaptor compiles its ops against the torch that will run them, and no torch is
-importable here. Install torch first, then build without pip's isolation:
+mmadaptor compiles its ops with torch's headers, and no torch is importable here.
+Install torch first, then build without pip's isolation:
 
     pip install -r requirements/build.txt
     pip install -e . --no-build-isolation
 """
+# mmadaptor/ops/_extension.py says it to users.
+OLDEST_TORCH = (2, 10)
 # Where no GPU says which it is: A100, H100 and H200, RTX 50, as far as the
 # toolkit knows them; others compile PTX when they first load it.
 ARCHITECTURES = ('8.0', '9.0+PTX', '12.0+PTX')
@@ -124,33 +129,44 @@ def get_extensions() -> list:
             '-O3',
             '-fno-math-errno',
             '-ffp-contract=fast',
-            '-fopenmp',  # without it at::parallel_for is one thread
+            # Refuses headers of torch that are not of its stable ABI.
+            '-DTORCH_STABLE_ONLY',
+            f'-DTORCH_TARGET_VERSION=0x{OLDEST_TORCH[0]:02x}{OLDEST_TORCH[1]:02x}{0:012x}',
+            '-fvisibility=hidden',
             # Vectors wider than the baseline's are passed in memory
             # between the kernels' own functions, which is what we want.
             '-Wno-psabi',
             # Said of GCC's own headers of AVX-512 intrinsics.
             '-Wno-maybe-uninitialized',
-            *(['-DMMADAPTOR_WITH_CUDA'] if with_cuda else []),
+            *(['-DUSE_CUDA'] if with_cuda else []),
             *os.environ.get('MMADAPTOR_CXX_ARGS', '').split(),
         ],
         nvcc=['-O3', *os.environ.get('MMCV_CUDA_ARGS', '').split()],
     )
     return [
         (CUDAExtension if with_cuda else CppExtension)(
-            'mmadaptor._ext',
+            'mmadaptor.libmmadaptor',
             sources=sorted(map(str, sources)),
             depends=sorted(map(str, headers)),
             extra_compile_args=arguments,
-            extra_link_args=['-fopenmp'],
+            py_limited_api=True,  # no libtorch_python
         )
     ]
 
 
 def get_commands() -> dict:
-    """The `build_ext` of torch, parallel where ninja is there."""
+    """The `build_ext` of torch, and wheels for every Python 3."""
+    from setuptools.command.bdist_wheel import bdist_wheel
     from torch.utils.cpp_extension import BuildExtension
 
-    return dict(build_ext=BuildExtension)
+    class AnyPython(bdist_wheel):
+        def get_tag(self) -> tuple[str, str, str]:
+            return 'py3', 'none', super().get_tag()[2]
+
+    return dict(
+        build_ext=BuildExtension.with_options(no_python_abi_suffix=True),
+        bdist_wheel=AnyPython,
+    )
 
 
 setup(ext_modules=get_extensions(), cmdclass=get_commands())

@@ -3,28 +3,25 @@
 // and conversion of tensors to the structs that kernels get.
 #pragma once
 
-#include <torch/library.h>
-
 #include "cross_selective_scan_arguments.h"
-#include "scan_tensors.h"
 
 namespace mmadaptor {
 
 inline Strided strided(const Tensor& t) {  // (batch, height, width, channels)
-  return {t.data_ptr(), t.stride(0), 0, t.stride(3), t.stride(1), t.stride(2)};
+  return {t.mutable_data_ptr(), t.stride(0), 0, t.stride(3), t.stride(1), t.stride(2)};
 }
 
 inline Strided strided_directed(const Tensor& t) {  // (batch, height, width, 4, channels)
-  return {t.data_ptr(), t.stride(0), t.stride(3), t.stride(4), t.stride(1), t.stride(2)};
+  return {t.mutable_data_ptr(), t.stride(0), t.stride(3), t.stride(4), t.stride(1), t.stride(2)};
 }
 
 inline Strided strided_coefficients(const Tensor& t) {  // (batch, height, width, 4, states)
-  return {t.data_ptr(), t.stride(0), t.stride(3), 0, t.stride(1), t.stride(2), t.stride(4)};
+  return {t.mutable_data_ptr(), t.stride(0), t.stride(3), 0, t.stride(1), t.stride(2), t.stride(4)};
 }
 
 inline Strided strided_states(const Tensor& t) {  // (batch, height, width, 4, channels, states)
-  return {t.data_ptr(), t.stride(0), t.stride(3), t.stride(4),
-          t.stride(1),  t.stride(2), t.stride(5)};
+  return {t.mutable_data_ptr(), t.stride(0), t.stride(3), t.stride(4),
+          t.stride(1),          t.stride(2), t.stride(5)};
 }
 
 // The forward function of a device. Returns y, the states (empty unless return_states) and
@@ -85,11 +82,11 @@ struct CrossScanOps {
             std::get<6>(grads)};
   }
 
-  static void implement(torch::Library& m) {
-    m.impl("cross_selective_scan", scan);
-    m.impl("cross_selective_scan_backward", scan_backward);
-    m.impl("cross_selective_scan_states", states);
-    m.impl("cross_selective_scan_states_backward", states_backward);
+  static void implement(torch::stable::detail::StableLibrary& m) {
+    m.impl("cross_selective_scan", TORCH_BOX(&scan));
+    m.impl("cross_selective_scan_backward", TORCH_BOX(&scan_backward));
+    m.impl("cross_selective_scan_states", TORCH_BOX(&states));
+    m.impl("cross_selective_scan_states_backward", TORCH_BOX(&states_backward));
   }
 };
 

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Argument checks and result allocation of memory_select. Shared by all devices and by
-// torch.compile, which calls them with fake tensors.
+// Argument checks and result allocation of memory_select, for all devices.
 #pragma once
 
 #include <limits>
@@ -10,50 +9,42 @@
 
 namespace mmadaptor {
 
-inline void check_memory_select(const char* op, const Tensor& states, const Tensor& locations,
-                                const Tensor& weights) {
-  const Check check(op, states);
-  const auto dtype = states.scalar_type();
-  TORCH_CHECK_VALUE(dtype == at::kFloat || dtype == at::kDouble, op,
-                    ": `states` must be float32 or float64, got ", dtype);
-  const char* meaning = "(batch, height, width, directions, channels, states)";
-  check.dtype("states", states, dtype, "its own dtype");
-  check.rank("states", states, 6, meaning);
-  constexpr const char* kSizes[] = {"batch", "rows", "columns", "directions", "channels", "states"};
-  for (int64_t dim = 1; dim < 6; ++dim) check.not_empty("states", states, dim, kSizes[dim]);
+// The kernels index the pixels of a map with 32 bits.
+inline void check_map_fits(const char* op, const char* name, const Tensor& map) {
+  require(map.size(1) * map.size(2) < std::numeric_limits<int32_t>::max(), op, ": `", name,
+          "` must have fewer than 2^31 - 1 pixels per map, got ", map.size(1), " x ", map.size(2));
+}
 
-  const char* like_states = "the dtype of `states`";
-  const char* of_weights = "(batch, height, width, directions, groups, places)";
-  check.dtype("weights", weights, dtype, like_states);
-  check.rank("weights", weights, 6, of_weights);
-  check.not_empty("weights", weights, 4, "groups");
-  check.not_empty("weights", weights, 5, "places");
-  const auto groups = weights.sym_size(4), places = weights.sym_size(5);
-  const auto batch = states.sym_size(0), height = states.sym_size(1), width = states.sym_size(2),
-             directions = states.sym_size(3), channels = states.sym_size(4);
-  check.shape("weights", weights, {batch, height, width, directions, groups, places}, of_weights);
-  TORCH_CHECK_VALUE(channels % groups == 0, op, ": the groups of `weights` must divide the ",
-                    channels, " channels of `states`, got ", groups, " groups");
-  check.dtype("locations", locations, dtype, like_states);
-  check.shape("locations", locations, {batch, height, width, directions, groups, places, 2},
-              "(batch, height, width, directions, groups, places, 2)");
+inline Check check_memory_select(const char* op, const Tensor& states, const Tensor& locations,
+                                 const Tensor& weights) {
+  const Check check(op, "states", states);
+  const auto dtype = states.scalar_type();
+  check.wide("states", states);
+  check.rank("states", states, 6);
+  check.only_batch_empty("states", states);
+  check_map_fits(op, "states", states);
+  check.dtype("weights", weights, dtype);
+  check.rank("weights", weights, 6);
+  check.only_batch_empty("weights", weights);
+  const int64_t groups = weights.size(4), places = weights.size(5);
+  const auto expected = [&](std::initializer_list<int64_t> inner) {
+    Sizes sizes{states.size(0), states.size(1), states.size(2), states.size(3)};
+    sizes.insert(sizes.end(), inner);
+    return sizes;
+  };
+  check.shape("weights", weights, expected({groups, places}));
+  require(states.size(4) % groups == 0, op,
+          ": the groups of `weights` must divide the channels of `states`");
+  check.dtype("locations", locations, dtype);
+  check.shape("locations", locations, expected({groups, places, 2}));
+  return check;
 }
 
 inline void check_memory_select_gradient(const Tensor& grad_memory, const Tensor& states,
                                          const Tensor& locations, const Tensor& weights) {
-  const char* op = "memory_select_backward";
-  check_memory_select(op, states, locations, weights);
-  const Check check(op, states);
-  check.dtype("grad_memory", grad_memory, states.scalar_type(), "the dtype of `states`");
-  check.shape("grad_memory", grad_memory, states.sym_sizes(), "(that of `states`)");
-}
-
-// The kernels index the pixels of a map with 32 bits. Not checked for fake tensors: it would
-// add a guard on their symbolic sizes.
-inline void check_map_fits(const char* argument, const Tensor& map) {
-  TORCH_CHECK_VALUE(map.size(1) * map.size(2) < std::numeric_limits<int32_t>::max(), argument,
-                    " must have fewer than 2^31 - 1 pixels per map, got ", map.size(1), " x ",
-                    map.size(2));
+  const Check check = check_memory_select("memory_select_backward", states, locations, weights);
+  check.dtype("grad_memory", grad_memory, states.scalar_type());
+  check.shape("grad_memory", grad_memory, sizes_of(states));
 }
 
 // Gradients of states, locations and weights.

@@ -3,36 +3,35 @@
 // and conversion of tensors to the structs that kernels get.
 #pragma once
 
-#include <torch/library.h>
-
-#include "scan_tensors.h"
 #include "selective_scan_arguments.h"
 
 namespace mmadaptor {
 
 // A sequence is a map of one row; channels are split into groups.
 inline Strided strided(const Tensor& t, int64_t groups) {  // (batch, channels, length)
-  return {t.data_ptr(), t.stride(0), t.size(1) / groups * t.stride(1), t.stride(1), 0, t.stride(2)};
+  return {t.mutable_data_ptr(), t.stride(0), t.size(1) / groups * t.stride(1),
+          t.stride(1),          0,           t.stride(2)};
 }
 
 inline Strided strided_states(const Tensor& t,
                               int64_t groups) {  // (batch, channels, states, length)
-  return {t.data_ptr(), t.stride(0), t.size(1) / groups * t.stride(1), t.stride(1), 0,
-          t.stride(3),  t.stride(2)};
+  return {t.mutable_data_ptr(), t.stride(0), t.size(1) / groups * t.stride(1), t.stride(1), 0,
+          t.stride(3),          t.stride(2)};
 }
 
 // B or C: (channels, states), (batch, states, length) or (batch, groups, states, length).
 inline Strided strided_coefficients(const Tensor& t, int64_t groups) {
   if (t.dim() == 2)
-    return {t.data_ptr(), 0, t.size(0) / groups * t.stride(0), t.stride(0), 0, 0, t.stride(1)};
-  if (t.dim() == 3) return {t.data_ptr(), t.stride(0), 0, 0, 0, t.stride(2), t.stride(1)};
-  return {t.data_ptr(), t.stride(0), t.stride(1), 0, 0, t.stride(3), t.stride(2)};
+    return {t.mutable_data_ptr(), 0, t.size(0) / groups * t.stride(0), t.stride(0), 0, 0,
+            t.stride(1)};
+  if (t.dim() == 3) return {t.mutable_data_ptr(), t.stride(0), 0, 0, 0, t.stride(2), t.stride(1)};
+  return {t.mutable_data_ptr(), t.stride(0), t.stride(1), 0, 0, t.stride(3), t.stride(2)};
 }
 
 // The results of a forward pass. With C: y, the last state and the checkpoints. Without C:
 // all states and the checkpoints.
 struct ScanOutputs {
-  Tensor y, last_state, states, checkpoints;
+  OptionalTensor y, last_state, states, checkpoints;
 
   explicit ScanOutputs(const ScanArguments& a) {
     if (is_present(a.C))
@@ -61,7 +60,7 @@ struct SelectiveScanOps {
     const ScanArguments arguments{u, delta, A, B, readout, D, z, delta_bias};
     check_scan("selective_scan", arguments);
     const auto outputs = forward(arguments, delta_softplus);
-    return {outputs.y, outputs.last_state, outputs.checkpoints};
+    return {*outputs.y, *outputs.last_state, *outputs.checkpoints};
   }
 
   static std::tuple<Tensor, Tensor> states(const Tensor& u, const Tensor& delta, const Tensor& A,
@@ -71,7 +70,7 @@ struct SelectiveScanOps {
     const ScanArguments arguments{u, delta, A, B, none, none, none, delta_bias};
     check_scan("selective_scan_states", arguments);
     const auto outputs = forward(arguments, delta_softplus);
-    return {outputs.states, outputs.checkpoints};
+    return {*outputs.states, *outputs.checkpoints};
   }
 
   static ScanGradientTuple scan_backward(const Tensor& grad_y,
@@ -98,11 +97,11 @@ struct SelectiveScanOps {
             std::get<7>(grads)};
   }
 
-  static void implement(torch::Library& m) {
-    m.impl("selective_scan", scan);
-    m.impl("selective_scan_backward", scan_backward);
-    m.impl("selective_scan_states", states);
-    m.impl("selective_scan_states_backward", states_backward);
+  static void implement(torch::stable::detail::StableLibrary& m) {
+    m.impl("selective_scan", TORCH_BOX(&scan));
+    m.impl("selective_scan_backward", TORCH_BOX(&scan_backward));
+    m.impl("selective_scan_states", TORCH_BOX(&states));
+    m.impl("selective_scan_states_backward", TORCH_BOX(&states_backward));
   }
 };
 

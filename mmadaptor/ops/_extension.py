@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Load the compiled ops, `mmadaptor._ext`, once."""
+"""Load the library of the compiled ops once."""
 
-import importlib
+import pathlib
+import re
 
 import torch
 
+OLDEST_TORCH = '2.10'
+LIBRARY = pathlib.Path(__file__).resolve().parents[1] / 'libmmadaptor.so'
 _HOW_TO_BUILD = (
     'build them with "pip install -e . --no-build-isolation" in '
     "mmadaptor's folder, in the environment that runs them"
 )
-
-
 _OPS = (
     'selective_scan',
     'selective_scan_states',
@@ -24,16 +25,21 @@ _OPS = (
 
 
 def _load() -> str | None:
-    """Import the library and return its problem; None if it has none."""
-    try:
-        importlib.import_module('mmadaptor._ext')
-    except ModuleNotFoundError:
-        return f"mmadaptor's compiled ops are not built: {_HOW_TO_BUILD}."
-    except ImportError as error:
+    """Load the library and return its problem; None if it has none."""
+    version = tuple(map(int, re.findall(r'\d+', torch.__version__)[:2]))
+    if version < tuple(map(int, OLDEST_TORCH.split('.'))):
         return (
-            f"mmadaptor's compiled ops do not load with torch "
-            f'{torch.__version__}, because they were built for another version: '
-            f'{_HOW_TO_BUILD}. The loader said: {error}'
+            f"mmadaptor's compiled ops need torch {OLDEST_TORCH} or later, and this is "
+            f'torch {torch.__version__}: pip install --upgrade "torch>={OLDEST_TORCH}"'
+        )
+    if not LIBRARY.exists():
+        return f"mmadaptor's compiled ops are not built: {_HOW_TO_BUILD}."
+    try:
+        torch.ops.load_library(LIBRARY)
+    except OSError as error:
+        return (
+            f"mmadaptor's compiled ops do not load with torch {torch.__version__} on "
+            f'this machine: {_HOW_TO_BUILD}. The loader said: {error}'
         )
     missing = [op for op in _OPS if not hasattr(torch.ops.mmadaptor, op)]
     if missing:
@@ -46,6 +52,12 @@ def _load() -> str | None:
 
 PROBLEM = _load()
 """Why the ops cannot be used, in one sentence; None if they can."""
+
+
+HAS_CUDA = PROBLEM is None and torch._C._dispatch_has_kernel_for_dispatch_key(
+    'mmadaptor::memory_select', 'CUDA'
+)
+"""Whether the library has kernels for CUDA."""
 
 
 def require() -> None:

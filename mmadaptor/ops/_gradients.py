@@ -15,13 +15,15 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from mmadaptor.ops import _extension
+from mmadaptor.ops._dispatch import LIBRARY, find_problem
 
 
 def differentiable(definition: Callable) -> Callable:
     """Return a decorator for the public function of an op.
 
-    The function raises if the ops are not built. In forward mode
-    (`torch.func.jvp`, `torch.autograd.forward_ad`) it computes the definition.
+    The function raises if the ops are not built, and a ValueError that names a wrong
+    argument. In forward mode (`torch.func.jvp`, `torch.autograd.forward_ad`) it
+    computes the definition.
 
     Args:
         definition: The definition, with the arguments of the function.
@@ -32,26 +34,24 @@ def differentiable(definition: Callable) -> Callable:
         def call(*args: Any, **kwargs: Any) -> Any:
             _extension.require()
             # The level and not the tangents: a functorch transform can hide them.
-            if forward_ad._current_level < 0:
+            if forward_ad._current_level >= 0:
+                # The definition does not check its arguments.
+                if problem := find_problem(function, args, kwargs):
+                    raise ValueError(problem)
+                return _in_full_precision(definition, *args, **kwargs)
+            try:
                 return function(*args, **kwargs)
-            # The definition does not check its arguments; the op does.
-            function(
-                *map(_without_data, args),
-                **{name: _without_data(value) for name, value in kwargs.items()},
-            )
-            return _in_full_precision(definition, *args, **kwargs)
+            except RuntimeError:
+                problem = find_problem(function, args, kwargs)
+                if problem is None:
+                    raise
+            raise ValueError(problem)
 
         # torch.jit.script compiles the source of a function, not its decorator.
         call.__prepare_scriptable__ = lambda: function
         return call
 
     return decorate
-
-
-def _without_data(value: Any) -> Any:
-    if not isinstance(value, Tensor):
-        return value
-    return torch.empty(value.shape, dtype=value.dtype, device='meta')
 
 
 def _in_full_precision(definition: Callable, *args: Any, **kwargs: Any) -> Any:
@@ -66,6 +66,14 @@ def present(gradient: Tensor, argument: Tensor | None) -> Tensor | None:
     return None if argument is None else gradient
 
 
+def register_autograd(name: str, backward: Callable, setup: Callable) -> None:
+    """Register the gradient of an op; see torch.library.register_autograd."""
+    if _extension.PROBLEM is None:
+        torch.library.register_autograd(
+            f'mmadaptor::{name}', backward, setup_context=setup, lib=LIBRARY
+        )
+
+
 def _backward_op(name: str) -> Any:
     return getattr(torch.ops.mmadaptor, f'{name}_backward')
 
@@ -77,8 +85,6 @@ def register_gradient(name: str, definition: Callable) -> None:
         name: The op; `NAME_backward(grad, *arguments)` returns the gradients.
         definition: The definition of the op, for second derivatives.
     """
-    if _extension.PROBLEM is not None:
-        return
 
     def setup(ctx: Any, inputs: tuple, output: Tensor) -> None:
         ctx.constants = _save(ctx, inputs)
@@ -88,7 +94,7 @@ def register_gradient(name: str, definition: Callable) -> None:
         gradients = iter(_backward_op(name)(grad, *inputs))
         return tuple(next(gradients) if isinstance(x, Tensor) else None for x in inputs)
 
-    torch.library.register_autograd(f'mmadaptor::{name}', backward, setup_context=setup)
+    register_autograd(name, backward, setup)
     register_second_derivative(name, definition)
 
 
@@ -102,8 +108,6 @@ def register_states_gradient(name: str, definition: Callable) -> None:
             checkpoints.
         definition: The definition of the op, for second derivatives.
     """
-    if _extension.PROBLEM is not None:
-        return
 
     def setup(ctx: Any, inputs: tuple, output: tuple) -> None:
         *tensors, ctx.delta_softplus = inputs
@@ -121,7 +125,7 @@ def register_states_gradient(name: str, definition: Callable) -> None:
         )
         return (*map(present, gradients, tensors), None)
 
-    torch.library.register_autograd(f'mmadaptor::{name}', backward, setup_context=setup)
+    register_autograd(name, backward, setup)
     register_second_derivative(name, definition, checkpoints=1)
 
 
@@ -152,8 +156,6 @@ def register_second_derivative(
         outputs: Number of outputs.
         checkpoints: Number of checkpoints, which are functions of the arguments.
     """
-    if _extension.PROBLEM is not None:
-        return
 
     def setup(ctx: Any, inputs: tuple, output: tuple) -> None:
         ctx.set_materialize_grads(False)
@@ -181,9 +183,7 @@ def register_second_derivative(
             )
         return (*second, *[None] * checkpoints)
 
-    torch.library.register_autograd(
-        f'mmadaptor::{name}_backward', backward, setup_context=setup
-    )
+    register_autograd(f'{name}_backward', backward, setup)
 
 
 def _differentiable_view(x: Any) -> Any:

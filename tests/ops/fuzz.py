@@ -36,7 +36,7 @@ from fuzz_inputs import (
 )
 from torch import Tensor
 
-from mmadaptor import _ext
+from mmadaptor.ops._extension import LIBRARY
 
 # Relative to the largest number, for any shape.
 TOLERANCE = {
@@ -299,7 +299,7 @@ def main() -> None:
     if args.worker:
         work(first, args.seconds)
         return
-    say(f'{args.seconds:.0f} s of cases from {first} on, of {_ext.__file__}')
+    say(f'{args.seconds:.0f} s of cases from {first} on, of {LIBRARY}')
     arguments = ['--worker', f'--first={first}', f'--seconds={args.seconds}']
     case = watch([sys.executable, __file__, *arguments])
     if case is not None:

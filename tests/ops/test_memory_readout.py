@@ -3,6 +3,7 @@
 
 import pytest
 import torch
+from helpers.op_errors import assert_refused
 from test_memory_select import TOLERANCE, assert_equal_bits
 
 from mmadaptor.ops import cross_readout, memory_readout, memory_select
@@ -244,7 +245,7 @@ WRONG = {
     'half values': (
         'values',
         torch.ones(1, 3, 3, 1, 4).half(),
-        '`values` must be float32 or float64, got Half',
+        '`values` must be float32 or float64, got float16',
     ),
     'no groups': (
         'granularities',
@@ -274,7 +275,7 @@ WRONG = {
     'dtype of predicted': (
         'predicted',
         torch.ones(1, 3, 3, 1, 12).double(),
-        r'`predicted` must be Float \(the dtype of `values`\), got Double',
+        r'`predicted` must be float32 \(the dtype of `values`\), got float64',
     ),
     'directions of coefficients': (
         'coefficients',
@@ -309,9 +310,10 @@ def test_the_fake_kernel_says_the_same(key):
 def test_a_wrong_gradient_is_named():
     inputs = changed(make(1, 3, 3, 1, 4, 2, 2), torch.Tensor.detach)
     backward = torch.ops.mmadaptor.memory_readout_backward
-    with pytest.raises(
-        ValueError,
-        match=r'`grad_y` must have shape \[1, 3, 3, 4\] '
+    assert_refused(
+        backward,
+        torch.ones(1, dtype=torch.float64),
+        *inputs.values(),
+        message=r'`grad_y` must have shape \[1, 3, 3, 4\] '
         r'\(batch, height, width, channels\), got \[1\]',
-    ):
-        backward(torch.ones(1, dtype=torch.float64), *inputs.values())
+    )

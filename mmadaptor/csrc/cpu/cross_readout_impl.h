@@ -75,14 +75,14 @@ void read_out_backward_as(const Readout& r, int64_t begin, int64_t end) {
 }
 
 inline void read_out(const Readout& r, int64_t begin, int64_t end) {
-  if (r.dtype == c10::ScalarType::Double)
+  if (r.dtype == ScalarType::Double)
     read_out_as<double>(r, begin, end);
   else
     read_out_as<float>(r, begin, end);
 }
 
 inline void read_out_backward(const Readout& r, int64_t begin, int64_t end) {
-  if (r.dtype == c10::ScalarType::Double)
+  if (r.dtype == ScalarType::Double)
     read_out_backward_as<double>(r, begin, end);
   else
     read_out_backward_as<float>(r, begin, end);

@@ -2,13 +2,14 @@
 // CPU host code of the 2-D scan: passes the maps to the kernels, which traverse them in
 // place.
 #include "../cross_selective_scan_ops.h"
+#include "add_up.h"
 #include "scan_tasks.h"
 
 namespace mmadaptor {
 namespace {
 
 // The kernels support any strides, but are fast only if channels are contiguous.
-Tensor channels_last(const Tensor& t) { return t.stride(-1) == 1 ? t : t.contiguous(); }
+Tensor channels_last(const Tensor& t) { return t.stride(-1) == 1 ? t : as_contiguous(t); }
 
 // The kernels' view of the arguments, and the tensors that own its memory.
 struct PreparedScan {
@@ -16,17 +17,16 @@ struct PreparedScan {
   OptionalTensor C, D, delta_bias;
   Scan scan;
 
-  PreparedScan(const CrossArguments& a, bool delta_softplus, bool gives_states) {
-    const auto accumulate = accumulate_type(a.x.scalar_type());
-    x = channels_last(a.x);
-    delta = channels_last(a.delta);
-    A = a.A.contiguous();
-    B = a.B.to(accumulate);
-    if (is_present(a.C)) C = a.C->to(accumulate);
-    D = contiguous(a.D);
-    delta_bias = contiguous(a.delta_bias);
+  PreparedScan(const CrossArguments& a, bool delta_softplus, bool gives_states)
+      : x(channels_last(a.x)),
+        delta(channels_last(a.delta)),
+        A(as_contiguous(a.A)),
+        B(cast(a.B, a.wide())),
+        D(as_contiguous(a.D)),
+        delta_bias(as_contiguous(a.delta_bias)) {
+    if (is_present(a.C)) C = cast(*a.C, a.wide());
     scan.dtype = x.scalar_type();
-    scan.sum_dtype = accumulate;
+    scan.sum_dtype = a.wide();
     scan.batch = x.size(0);
     scan.groups = kDirections;
     scan.channels = x.size(3);
@@ -48,7 +48,7 @@ struct PreparedScan {
     scan.delta_bias = data_or_null(delta_bias);
     // A task takes all four directions, unless this would leave threads idle.
     scan.sharing = kDirections;
-    if (scan.tasks() < at::get_num_threads()) scan.sharing = 1;
+    if (scan.tasks() < static_cast<int64_t>(torch::stable::get_num_threads())) scan.sharing = 1;
   }
 };
 
@@ -57,33 +57,34 @@ struct PreparedScan {
 // bit-identical results.
 class DirectionSum {
  public:
-  DirectionSum(const Scan& scan, const Tensor& total) : total_(total) {
-    if (scan.sharing == 1) {
-      auto sizes = total.sizes().vec();
-      sizes.insert(sizes.begin(), kDirections);
-      parts_ = at::empty(sizes, total.options().dtype(scan.sum_dtype));
-    } else if (scan.sum_dtype != scan.dtype) {
-      parts_ = at::empty(total.sizes(), total.options().dtype(scan.sum_dtype)).unsqueeze(0);
-    } else {
-      parts_ = total.unsqueeze(0);
-    }
-  }
+  DirectionSum(const Scan& scan, const Tensor& total)
+      : total_(total),
+        parts_(scan.sharing == 1              ? maps(kDirections, scan.sum_dtype)
+               : scan.sum_dtype != scan.dtype ? maps(1, scan.sum_dtype)
+                                              : torch::stable::unsqueeze(total, 0)),
+        direct_(scan.sharing != 1 && scan.sum_dtype == scan.dtype) {}
 
   Strided strided_parts() const {
-    auto part = strided(parts_.select(0, 0));
+    auto part = strided(torch::stable::select(parts_, 0, 0));
     if (parts_.size(0) > 1) part.group = parts_.stride(0);
     return part;
   }
 
-  void add_up() {
-    if (parts_.is_alias_of(total_)) return;
-    auto sum = parts_.select(0, 0);
-    for (int64_t k = 1; k < parts_.size(0); ++k) sum.add_(parts_.select(0, k));
-    total_.copy_(sum);
+  void add_up() const {
+    if (direct_) return;
+    if (parts_.size(0) > 1) add_to_first(parts_);
+    copy(torch::stable::select(parts_, 0, 0), total_);
   }
 
  private:
+  Tensor maps(int64_t count, ScalarType dtype) const {
+    auto sizes = sizes_of(total_);
+    sizes.insert(sizes.begin(), count);
+    return empty(sizes, dtype, total_);
+  }
+
   Tensor total_, parts_;
+  bool direct_;
 };
 
 std::tuple<Tensor, Tensor, Tensor> forward(const CrossArguments& arguments, bool delta_softplus,
@@ -93,7 +94,7 @@ std::tuple<Tensor, Tensor, Tensor> forward(const CrossArguments& arguments, bool
   const PreparedScan prepared(arguments, delta_softplus, return_states);
   const Scan& scan = prepared.scan;
   ScanResults out{};
-  out.checkpoints = checkpoints.data_ptr();
+  out.checkpoints = checkpoints.mutable_data_ptr();
   if (return_states) out.h = strided_states(states);
   if (scan.reads_out) {
     DirectionSum sum(scan, y);
@@ -119,10 +120,11 @@ CrossGradients backward(const CrossArguments& a, bool delta_softplus, const Opti
   if (scan.delta_bias) delta_bias = Parts(grad_delta_bias, scan.batch, scan.sum_dtype);
   DirectionSum sum(scan, grad_x);
 
-  const Tensor kept = checkpoints.contiguous();
-  Tensor incoming_y;
+  const Tensor kept = as_contiguous(checkpoints);
+  OptionalTensor incoming_y;
+  if (scan.reads_out) incoming_y = channels_last(*grad_y);
   ScanGradients grads{};
-  if (scan.reads_out) grads.y = strided(incoming_y = channels_last(*grad_y));
+  if (scan.reads_out) grads.y = strided(*incoming_y);
   if (scan.gives_states) grads.h = strided_states(*grad_states);
   grads.checkpoints = kept.const_data_ptr();
   grads.u = sum.strided_parts();
@@ -147,40 +149,45 @@ Readout prepare_readout(const Tensor& h, const Tensor& C) {
 
 constexpr int64_t kPixels = 64;  // minimum pixels per thread (grain size)
 
+// Calls `kernel` for all pixels of C, (batch, height, width, 4, states).
+template <typename Kernel>
+void for_pixels(const Tensor& C, const Kernel& kernel) {
+  torch::stable::parallel_for(0, C.size(0) * C.size(1) * C.size(2), kPixels, kernel);
+}
+
 Tensor cross_readout(const Tensor& states, const Tensor& C) {
   check_readout("cross_readout", states, C);
-  const Tensor h = states.contiguous(), wide_C = C.to(h.scalar_type()).contiguous();
-  const Tensor y = empty_readout(h, wide_C);
+  const Tensor h = as_contiguous(states), wide_C = as_contiguous(cast(C, h.scalar_type()));
+  const Tensor y = empty(sizes_of_readout(h), h.scalar_type(), h);
   auto readout = prepare_readout(h, wide_C);
-  readout.y = y.data_ptr();
-  at::parallel_for(
-      0, wide_C.size(0) * wide_C.size(1) * wide_C.size(2), kPixels,
-      [&](int64_t begin, int64_t end) { scan_kernels().readout(readout, begin, end); });
-  return y.to(C.scalar_type());
+  readout.y = y.mutable_data_ptr();
+  for_pixels(wide_C,
+             [&](int64_t begin, int64_t end) { scan_kernels().readout(readout, begin, end); });
+  return cast(y, C.scalar_type());
 }
 
 std::tuple<Tensor, Tensor> cross_readout_backward(const Tensor& grad_y, const Tensor& states,
                                                   const Tensor& C) {
   check_readout_gradient("cross_readout_backward", grad_y, states, C);
-  const Tensor h = states.contiguous(), wide_C = C.to(h.scalar_type()).contiguous();
-  auto [grad_states, grad_C] = empty_readout_gradients(h, wide_C);
-  const Tensor grad = grad_y.to(h.scalar_type()).contiguous();
+  const Tensor h = as_contiguous(states), wide_C = as_contiguous(cast(C, h.scalar_type())),
+               grad = as_contiguous(cast(grad_y, h.scalar_type()));
+  const Tensor grad_states = empty_contiguous(h), grad_C = empty_contiguous(wide_C);
   auto readout = prepare_readout(h, wide_C);
   readout.grad_y = grad.const_data_ptr();
-  readout.grad_h = grad_states.data_ptr();
-  readout.grad_C = grad_C.data_ptr();
-  at::parallel_for(
-      0, wide_C.size(0) * wide_C.size(1) * wide_C.size(2), kPixels,
-      [&](int64_t begin, int64_t end) { scan_kernels().readout_backward(readout, begin, end); });
-  return {grad_states, grad_C.to(C.scalar_type())};
+  readout.grad_h = grad_states.mutable_data_ptr();
+  readout.grad_C = grad_C.mutable_data_ptr();
+  for_pixels(wide_C, [&](int64_t begin, int64_t end) {
+    scan_kernels().readout_backward(readout, begin, end);
+  });
+  return {grad_states, cast(grad_C, C.scalar_type())};
 }
 
 }  // namespace
 
-TORCH_LIBRARY_IMPL(mmadaptor, CPU, m) {
+STABLE_TORCH_LIBRARY_IMPL(mmadaptor, CPU, m) {
   CrossScanOps<forward, backward>::implement(m);
-  m.impl("cross_readout", cross_readout);
-  m.impl("cross_readout_backward", cross_readout_backward);
+  m.impl("cross_readout", TORCH_BOX(&cross_readout));
+  m.impl("cross_readout_backward", TORCH_BOX(&cross_readout_backward));
 }
 
 }  // namespace mmadaptor

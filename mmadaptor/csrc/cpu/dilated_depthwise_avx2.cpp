@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "dilated_depthwise_kernel.h"
-#include <c10/util/BFloat16.h>
-#include <c10/util/Half.h>
+#include <torch/headeronly/util/BFloat16.h>
+#include <torch/headeronly/util/Half.h>
 
 #if defined(__x86_64__)
 

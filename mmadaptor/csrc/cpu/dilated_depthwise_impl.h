@@ -243,15 +243,15 @@ void convolve_maps_backward(const DilatedDepthwise& op, const DilatedDepthwiseGr
 
 // Calls `visit` with null pointers whose types are those of the sums and of the maps.
 template <typename Visit>
-void for_maps(c10::ScalarType dtype, const Visit& visit) {
+void for_maps(ScalarType dtype, const Visit& visit) {
   float* const sums = nullptr;
   switch (dtype) {
-    case c10::ScalarType::Double:
+    case ScalarType::Double:
       return visit(static_cast<double*>(nullptr), static_cast<double*>(nullptr));
-    case c10::ScalarType::Half:
-      return visit(sums, static_cast<c10::Half*>(nullptr));
-    case c10::ScalarType::BFloat16:
-      return visit(sums, static_cast<c10::BFloat16*>(nullptr));
+    case ScalarType::Half:
+      return visit(sums, static_cast<torch::headeronly::Half*>(nullptr));
+    case ScalarType::BFloat16:
+      return visit(sums, static_cast<torch::headeronly::BFloat16*>(nullptr));
     default:
       return visit(sums, sums);
   }

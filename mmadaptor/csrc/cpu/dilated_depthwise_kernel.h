@@ -2,16 +2,18 @@
 // Parameters and table of the CPU kernels of dilated_depthwise.
 #pragma once
 
-#include <c10/core/ScalarType.h>
+#include <torch/headeronly/core/ScalarType.h>
 
 #include <algorithm>
 #include <cstdint>
 
 namespace mmadaptor {
 
+using torch::headeronly::ScalarType;
+
 // All tensors are contiguous; maps are channels last.
 struct DilatedDepthwise {
-  c10::ScalarType dtype;
+  ScalarType dtype;
   int64_t batch, height, width, channels;
   const int64_t* dilations;
   int64_t count;        // number of dilations

@@ -1,16 +1,43 @@
 // SPDX-License-Identifier: Apache-2.0
 // CPU host code of memory_readout: passes tensors to the kernels for this processor.
-#include "../memory_readout_arguments.h"
-
-#include <ATen/Parallel.h>
-#include <torch/library.h>
 
 #include "../memory_select_arguments.h"
-#include "../scan_tensors.h"
 #include "memory_select_kernel.h"
 
 namespace mmadaptor {
 namespace {
+
+// (batch, height, width, channels), of values (batch, height, width, directions, channels).
+Sizes sizes_of_readout(const Tensor& values) {
+  return {values.size(0), values.size(1), values.size(2), values.size(4)};
+}
+
+void check_memory_readout(const char* op, const Tensor& values, const Tensor& predicted,
+                          const std::vector<double>& granularities, const Tensor& coefficients,
+                          const OptionalTensor& grad_y) {
+  const Check check(op, "values", values);
+  const auto dtype = values.scalar_type();
+  check.wide("values", values);
+  check.rank("values", values, 5);
+  check.only_batch_empty("values", values);
+  check_map_fits(op, "values", values);
+  const auto groups = static_cast<int64_t>(granularities.size());
+  require(groups > 0 && values.size(4) % groups == 0, op,
+          ": the `granularities`, one a group, must divide the channels of `values`");
+  check.dtype("predicted", predicted, dtype);
+  check.rank("predicted", predicted, 5);
+  const int64_t numbers = predicted.size(4);
+  require(numbers > 0 && numbers % (3 * groups) == 0, op,
+          ": `predicted` must have three numbers for each place of a group, got ", numbers);
+  check.shape("predicted", predicted,
+              {values.size(0), values.size(1), values.size(2), values.size(3), numbers});
+  check.dtype("coefficients", coefficients, dtype);
+  check.shape("coefficients", coefficients,
+              {values.size(0), values.size(1), values.size(2), values.size(3)});
+  if (!grad_y.has_value()) return;
+  check.dtype("grad_y", *grad_y, dtype);
+  check.shape("grad_y", *grad_y, sizes_of_readout(values));
+}
 
 // The kernels' view of the arguments, and the tensors that own its memory.
 struct PreparedMemoryReadout {
@@ -18,10 +45,10 @@ struct PreparedMemoryReadout {
   MemoryReadout op;
 
   PreparedMemoryReadout(const Tensor& values_, const Tensor& predicted_,
-                        at::ArrayRef<double> granularities, const Tensor& coefficients_)
-      : values(values_.contiguous()),
-        predicted(predicted_.contiguous()),
-        coefficients(coefficients_.contiguous()) {
+                        const std::vector<double>& granularities, const Tensor& coefficients_)
+      : values(as_contiguous(values_)),
+        predicted(as_contiguous(predicted_)),
+        coefficients(as_contiguous(coefficients_)) {
     op.dtype = values.scalar_type();
     op.batch = values.size(0);
     op.height = values.size(1);
@@ -35,17 +62,16 @@ struct PreparedMemoryReadout {
     op.granularities = granularities.data();
     op.predicted = predicted.const_data_ptr();
     op.coefficients = coefficients.const_data_ptr();
-    check_map_fits("memory_readout: `values`", values);
   }
 };
 
 Tensor memory_readout(const Tensor& values, const Tensor& predicted,
-                      at::ArrayRef<double> granularities, const Tensor& coefficients) {
-  check_memory_readout("memory_readout", values, predicted, granularities, coefficients);
-  Tensor y = empty_memory_readout(values);
+                      const std::vector<double>& granularities, const Tensor& coefficients) {
+  check_memory_readout("memory_readout", values, predicted, granularities, coefficients, {});
+  const Tensor y = empty(sizes_of_readout(values), values.scalar_type(), values);
   const PreparedMemoryReadout prepared(values, predicted, granularities, coefficients);
-  at::parallel_for(0, prepared.op.forward_tasks(), 1, [&](int64_t begin, int64_t end) {
-    memory_select_kernels().readout(prepared.op, y.data_ptr(), begin, end);
+  torch::stable::parallel_for(0, prepared.op.forward_tasks(), 1, [&](int64_t begin, int64_t end) {
+    memory_select_kernels().readout(prepared.op, y.mutable_data_ptr(), begin, end);
   });
   return y;
 }
@@ -53,19 +79,20 @@ Tensor memory_readout(const Tensor& values, const Tensor& predicted,
 std::tuple<Tensor, Tensor, Tensor> memory_readout_backward(const Tensor& grad_y,
                                                            const Tensor& values,
                                                            const Tensor& predicted,
-                                                           at::ArrayRef<double> granularities,
+                                                           const std::vector<double>& granularities,
                                                            const Tensor& coefficients) {
-  check_memory_readout_gradient(grad_y, values, predicted, granularities, coefficients);
-  auto [grad_values, grad_predicted, grad_coefficients] =
-      empty_memory_readout_gradients(values, predicted, coefficients);
+  check_memory_readout("memory_readout_backward", values, predicted, granularities, coefficients,
+                       grad_y);
+  const Tensor grad_values = empty_contiguous(values), grad_predicted = empty_contiguous(predicted),
+               grad_coefficients = empty_contiguous(coefficients);
   const PreparedMemoryReadout prepared(values, predicted, granularities, coefficients);
-  const Tensor incoming = grad_y.contiguous();
+  const Tensor incoming = as_contiguous(grad_y);
   const int64_t blocks = prepared.op.blocks();
   Parts predicted_parts(grad_predicted, blocks, values.scalar_type());
   Parts coefficients_parts(grad_coefficients, blocks * prepared.op.groups, values.scalar_type());
-  const MemoryReadoutGradients grads{incoming.const_data_ptr(), grad_values.data_ptr(),
+  const MemoryReadoutGradients grads{incoming.const_data_ptr(), grad_values.mutable_data_ptr(),
                                      predicted_parts.data(), coefficients_parts.data()};
-  at::parallel_for(0, prepared.op.backward_tasks(), 1, [&](int64_t begin, int64_t end) {
+  torch::stable::parallel_for(0, prepared.op.backward_tasks(), 1, [&](int64_t begin, int64_t end) {
     memory_select_kernels().readout_backward(prepared.op, grads, begin, end);
   });
   predicted_parts.add_up();
@@ -75,9 +102,9 @@ std::tuple<Tensor, Tensor, Tensor> memory_readout_backward(const Tensor& grad_y,
 
 }  // namespace
 
-TORCH_LIBRARY_IMPL(mmadaptor, CPU, m) {
-  m.impl("memory_readout", memory_readout);
-  m.impl("memory_readout_backward", memory_readout_backward);
+STABLE_TORCH_LIBRARY_IMPL(mmadaptor, CPU, m) {
+  m.impl("memory_readout", TORCH_BOX(&memory_readout));
+  m.impl("memory_readout_backward", TORCH_BOX(&memory_readout_backward));
 }
 
 }  // namespace mmadaptor

@@ -155,7 +155,7 @@ void readout_backward(const MemoryReadout& op, const MemoryReadoutGradients& gra
 }
 
 void readout_any(const MemoryReadout& op, void* y, int64_t begin, int64_t end) {
-  if (op.dtype == c10::ScalarType::Double)
+  if (op.dtype == ScalarType::Double)
     readout<double>(op, y, begin, end);
   else
     readout<float>(op, y, begin, end);
@@ -163,7 +163,7 @@ void readout_any(const MemoryReadout& op, void* y, int64_t begin, int64_t end) {
 
 void readout_backward_any(const MemoryReadout& op, const MemoryReadoutGradients& grads,
                           int64_t begin, int64_t end) {
-  if (op.dtype == c10::ScalarType::Double)
+  if (op.dtype == ScalarType::Double)
     readout_backward<double>(op, grads, begin, end);
   else
     readout_backward<float>(op, grads, begin, end);

@@ -268,7 +268,7 @@ void backward(const MemorySelect& op, const MemorySelectGradients& grads, int64_
 }
 
 void forward_any(const MemorySelect& op, void* memory, int64_t begin, int64_t end) {
-  if (op.dtype == c10::ScalarType::Double)
+  if (op.dtype == ScalarType::Double)
     forward<double>(op, memory, begin, end);
   else
     forward<float>(op, memory, begin, end);
@@ -276,7 +276,7 @@ void forward_any(const MemorySelect& op, void* memory, int64_t begin, int64_t en
 
 void backward_any(const MemorySelect& op, const MemorySelectGradients& grads, int64_t begin,
                   int64_t end) {
-  if (op.dtype == c10::ScalarType::Double)
+  if (op.dtype == ScalarType::Double)
     backward<double>(op, grads, begin, end);
   else
     backward<float>(op, grads, begin, end);

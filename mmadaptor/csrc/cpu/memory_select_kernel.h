@@ -2,18 +2,20 @@
 // Parameters and table of the CPU kernels of memory_select and memory_readout.
 #pragma once
 
-#include <c10/core/ScalarType.h>
+#include <torch/headeronly/core/ScalarType.h>
 
 #include <algorithm>
 #include <cstdint>
 
 namespace mmadaptor {
 
+using torch::headeronly::ScalarType;
+
 // A slice is one group of one direction: the map that the places of this group sample
 // from. Its row at a pixel (channels times states) is contiguous in memory, followed by
 // the rows of the next slices. All tensors are contiguous.
 struct MemorySelect {
-  c10::ScalarType dtype;  // float or double
+  ScalarType dtype;  // float or double
   int64_t batch, height, width;
   int64_t slices;  // directions times groups
   int64_t row;     // D / S * N

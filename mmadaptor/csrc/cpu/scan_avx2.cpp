@@ -5,8 +5,8 @@
 #include <memory>
 
 #include "scan_kernel.h"
-#include <c10/util/BFloat16.h>
-#include <c10/util/Half.h>
+#include <torch/headeronly/util/BFloat16.h>
+#include <torch/headeronly/util/Half.h>
 
 #if defined(__x86_64__)
 

@@ -45,7 +45,7 @@ struct BackwardWalk {
   const bool first;  // whether this is the first of the walks that share u and y
   BackwardScratch<T>& s;
   int steps = 0;  // of the current chunk
-  static constexpr auto wide = c10::CppTypeToScalarType<T>::value;
+  static constexpr auto wide = torch::headeronly::CppTypeToScalarType<T>::value;
 
   void run() {
     const Strided* const tensors[kTensors] = {&scan.u,      &scan.delta, &scan.z,  &scan.B,
@@ -117,7 +117,7 @@ struct BackwardWalk {
   }
 
   void tile(const Lanes& lanes, int v, int64_t chunk, const Route<kTensors>& route) {
-    const auto now = [&](const Strided& tensor, int which, c10::ScalarType dtype) {
+    const auto now = [&](const Strided& tensor, int which, ScalarType dtype) {
       return window(tensor, dtype, lanes, route.now(which), steps);
     };
     const auto next = [&](const Strided& tensor, int which) {

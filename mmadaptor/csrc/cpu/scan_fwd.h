@@ -54,7 +54,7 @@ struct ForwardWalk {
   const Block& block;
   const bool first;  // whether this is the first of the walks that share y
   ForwardScratch<T>& s;
-  static constexpr auto wide = c10::CppTypeToScalarType<T>::value;
+  static constexpr auto wide = torch::headeronly::CppTypeToScalarType<T>::value;
 
   void run() {
     const Strided* const tensors[kTensors] = {&scan.u, &scan.delta, &scan.z, &scan.B,

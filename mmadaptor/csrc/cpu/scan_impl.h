@@ -61,7 +61,7 @@ void for_form(const Scan& scan, const Tensors& tensors, std::atomic<int64_t>& ne
 
 template <typename Pass, typename Tensors>
 void for_dtype(const Scan& scan, const Tensors& tensors, std::atomic<int64_t>& next) {
-  if (scan.dtype == c10::ScalarType::Double)
+  if (scan.dtype == ScalarType::Double)
     for_form<Pass, double>(scan, tensors, next);
   else
     for_form<Pass, float>(scan, tensors, next);

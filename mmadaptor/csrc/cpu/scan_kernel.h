@@ -2,7 +2,7 @@
 // Parameters and table of the CPU kernels of the scans.
 #pragma once
 
-#include <c10/core/ScalarType.h>
+#include <torch/headeronly/core/ScalarType.h>
 
 #include <atomic>
 
@@ -10,11 +10,13 @@
 
 namespace mmadaptor {
 
+using torch::headeronly::ScalarType;
+
 // u, delta, z and the incoming gradient of y have `dtype`. Everything else is double if
 // `dtype` is double, otherwise float.
 struct Scan : ScanView {
-  c10::ScalarType dtype;
-  c10::ScalarType sum_dtype;  // dtype of y and of the gradient of u
+  ScalarType dtype;
+  ScalarType sum_dtype;  // dtype of y and of the gradient of u
 
   // A task takes a block of channels. The number of blocks is a power of two, so that
   // threads get equal shares; a block is whole vectors of any instruction set. Larger
@@ -35,7 +37,7 @@ struct Scan : ScanView {
 // contiguous and all float or all double: h (pixels, directions, channels, states),
 // C and its gradient (pixels, directions, states), y (pixels, channels).
 struct Readout {
-  c10::ScalarType dtype;
+  ScalarType dtype;
   int64_t directions, channels, states;
   const void *h, *C, *grad_y;
   void *y, *grad_h, *grad_C;

@@ -174,9 +174,9 @@ class Route {
   Chunk *now_ = &chunks_[0], *next_ = &chunks_[1];
 };
 
-MMADAPTOR_INLINE Window window(const Strided& tensor, c10::ScalarType dtype, const Lanes& lanes,
+MMADAPTOR_INLINE Window window(const Strided& tensor, ScalarType dtype, const Lanes& lanes,
                                const Offsets& steps, int count, int64_t state = 0) {
-  const int item = dtype == c10::ScalarType::Double ? 3 : dtype == c10::ScalarType::Float ? 2 : 1;
+  const int item = dtype == ScalarType::Double ? 3 : dtype == ScalarType::Float ? 2 : 1;
   const int64_t element = lanes.batch * tensor.batch + lanes.group * tensor.group +
                           lanes.channel * tensor.channel + state * tensor.state;
   return {static_cast<char*>(tensor.data) + (element << item),

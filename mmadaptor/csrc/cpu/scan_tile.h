@@ -113,27 +113,27 @@ void write_to(const Tile<T>& tile, scalar_t* data, const Window& to) {
 }
 
 template <typename T>
-void read(Tile<T>& tile, c10::ScalarType dtype, const Window& from) {
+void read(Tile<T>& tile, ScalarType dtype, const Window& from) {
   if constexpr (std::is_same_v<T, double>)
     read_from(tile, reinterpret_cast<const double*>(from.data), from);
-  else if (dtype == c10::ScalarType::Float)
+  else if (dtype == ScalarType::Float)
     read_from(tile, reinterpret_cast<const float*>(from.data), from);
-  else if (dtype == c10::ScalarType::BFloat16)
-    read_from(tile, reinterpret_cast<const c10::BFloat16*>(from.data), from);
+  else if (dtype == ScalarType::BFloat16)
+    read_from(tile, reinterpret_cast<const torch::headeronly::BFloat16*>(from.data), from);
   else
-    read_from(tile, reinterpret_cast<const c10::Half*>(from.data), from);
+    read_from(tile, reinterpret_cast<const torch::headeronly::Half*>(from.data), from);
 }
 
 template <typename T>
-void write(const Tile<T>& tile, c10::ScalarType dtype, const Window& to) {
+void write(const Tile<T>& tile, ScalarType dtype, const Window& to) {
   if constexpr (std::is_same_v<T, double>)
     write_to<false>(tile, reinterpret_cast<double*>(to.data), to);
-  else if (dtype == c10::ScalarType::Float)
+  else if (dtype == ScalarType::Float)
     write_to<false>(tile, reinterpret_cast<float*>(to.data), to);
-  else if (dtype == c10::ScalarType::BFloat16)
-    write_to<false>(tile, reinterpret_cast<c10::BFloat16*>(to.data), to);
+  else if (dtype == ScalarType::BFloat16)
+    write_to<false>(tile, reinterpret_cast<torch::headeronly::BFloat16*>(to.data), to);
   else
-    write_to<false>(tile, reinterpret_cast<c10::Half*>(to.data), to);
+    write_to<false>(tile, reinterpret_cast<torch::headeronly::Half*>(to.data), to);
 }
 
 // Accumulates into memory of type T.

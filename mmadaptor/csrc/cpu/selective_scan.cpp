@@ -1,21 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // CPU host code of the selective scan: passes tensors to the kernels for this processor.
 #include "../selective_scan_ops.h"
-
-#include <ATen/Version.h>
+#include "instruction_set.h"
 
 #include "scan_tasks.h"
 
 namespace mmadaptor {
 
-// Uses torch's choice of instruction set; ATEN_CPU_CAPABILITY=default|avx2|avx512
-// overrides it.
 const ScanKernels& scan_kernels() {
   static const ScanKernels& kernels = []() -> const ScanKernels& {
 #if defined(__x86_64__)
-    const auto capability = at::get_cpu_capability();
-    if (capability == "AVX512") return avx512::scan_kernels;
-    if (capability == "AVX2") return avx2::scan_kernels;
+    if (instruction_set() == InstructionSet::avx512) return avx512::scan_kernels;
+    if (instruction_set() == InstructionSet::avx2) return avx2::scan_kernels;
 #endif
     return baseline::scan_kernels;
   }();
@@ -30,16 +26,15 @@ struct PreparedScan {
   OptionalTensor C, D, delta_bias;
   Scan scan;
 
-  explicit PreparedScan(const ScanArguments& a, bool delta_softplus) {
-    const auto accumulate = accumulate_type(a.u.scalar_type());
-    A = a.A.contiguous();
-    B = a.B.to(accumulate);
-    if (is_present(a.C)) C = a.C->to(accumulate);
-    D = contiguous(a.D);
-    delta_bias = contiguous(a.delta_bias);
+  PreparedScan(const ScanArguments& a, bool delta_softplus)
+      : A(as_contiguous(a.A)),
+        B(cast(a.B, a.wide())),
+        D(as_contiguous(a.D)),
+        delta_bias(as_contiguous(a.delta_bias)) {
+    if (is_present(a.C)) C = cast(*a.C, a.wide());
     scan.dtype = scan.sum_dtype = a.u.scalar_type();
     scan.batch = a.u.size(0);
-    scan.groups = a.groups().expect_int();
+    scan.groups = a.groups();
     scan.channels = a.u.size(1) / scan.groups;
     scan.states = A.size(1);
     scan.height = 1;
@@ -67,11 +62,11 @@ ScanOutputs forward(const ScanArguments& arguments, bool delta_softplus) {
   ScanOutputs outputs(arguments);
   ScanResults results{};
   if (scan.reads_out)
-    results.y = strided(outputs.y, scan.groups);
+    results.y = strided(*outputs.y, scan.groups);
   else
-    results.h = strided_states(outputs.states, scan.groups);
-  results.last_state = data_or_null(outputs.last_state);
-  results.checkpoints = outputs.checkpoints.data_ptr();
+    results.h = strided_states(*outputs.states, scan.groups);
+  if (scan.reads_out) results.last_state = outputs.last_state->mutable_data_ptr();
+  results.checkpoints = outputs.checkpoints->mutable_data_ptr();
   run(scan_kernels().forward, scan, results);
   return outputs;
 }
@@ -93,8 +88,8 @@ ScanGradientTuple backward(const ScanArguments& a, bool delta_softplus, const Te
   if (scan.D) D = Parts(grad_D, scan.batch, wide);
   if (scan.delta_bias) delta_bias = Parts(grad_delta_bias, scan.batch, wide);
 
-  const OptionalTensor last = contiguous(grad_last_state);
-  const Tensor kept = checkpoints.contiguous();
+  const OptionalTensor last = as_contiguous(grad_last_state);
+  const Tensor kept = as_contiguous(checkpoints);
   ScanGradients grads{};
   if (scan.reads_out)
     grads.y = strided(grad, scan.groups);
@@ -121,6 +116,6 @@ ScanGradientTuple backward(const ScanArguments& a, bool delta_softplus, const Te
 
 }  // namespace
 
-TORCH_LIBRARY_IMPL(mmadaptor, CPU, m) { SelectiveScanOps<forward, backward>::implement(m); }
+STABLE_TORCH_LIBRARY_IMPL(mmadaptor, CPU, m) { SelectiveScanOps<forward, backward>::implement(m); }
 
 }  // namespace mmadaptor

@@ -7,8 +7,8 @@
 // compiler extensions (GCC and Clang, any processor).
 #pragma once
 
-#include <c10/util/BFloat16.h>
-#include <c10/util/Half.h>
+#include <torch/headeronly/util/BFloat16.h>
+#include <torch/headeronly/util/Half.h>
 
 #include <cmath>
 #include <cstdint>
@@ -66,21 +66,21 @@ MMADAPTOR_INLINE void store(T* target, Vec<T> v) {
 typedef uint16_t Words __attribute__((vector_size(MMADAPTOR_VECTOR_BYTES / 2)));
 typedef uint32_t DoubleWords __attribute__((vector_size(MMADAPTOR_VECTOR_BYTES)));
 
-MMADAPTOR_INLINE Vec<float> widen(const c10::BFloat16* source) {
+MMADAPTOR_INLINE Vec<float> widen(const torch::headeronly::BFloat16* source) {
   Words words;
   std::memcpy(&words, source, sizeof(words));
   return (Vec<float>)(__builtin_convertvector(words, DoubleWords) << 16);
 }
 
 // Rounds to nearest even. NaN is handled separately: rounding could turn it into inf.
-MMADAPTOR_INLINE void narrow(c10::BFloat16* target, Vec<float> v) {
+MMADAPTOR_INLINE void narrow(torch::headeronly::BFloat16* target, Vec<float> v) {
   const DoubleWords bits = (DoubleWords)v;
   const DoubleWords rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
   const Words words = __builtin_convertvector(v == v ? rounded : DoubleWords{} + 0x7fc0, Words);
   std::memcpy(target, &words, sizeof(words));
 }
 
-MMADAPTOR_INLINE Vec<float> widen(const c10::Half* source) {
+MMADAPTOR_INLINE Vec<float> widen(const torch::headeronly::Half* source) {
 #if MMADAPTOR_VECTOR_BYTES == 64
   return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(source)));
 #else
@@ -88,7 +88,7 @@ MMADAPTOR_INLINE Vec<float> widen(const c10::Half* source) {
 #endif
 }
 
-MMADAPTOR_INLINE void narrow(c10::Half* target, Vec<float> v) {
+MMADAPTOR_INLINE void narrow(torch::headeronly::Half* target, Vec<float> v) {
 #if MMADAPTOR_VECTOR_BYTES == 64
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(target),
                       _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));

@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // CUDA host code of cross_readout: passes tensors to the kernels.
-#include <torch/library.h>
-
 #include "../cross_selective_scan_arguments.h"
 #include "cross_readout_launch.h"
 #include "torch_device.h"
@@ -11,7 +9,7 @@ namespace {
 
 // The kernels compute in the dtype of the states. C is read in its own dtype if that
 // accumulates in the dtype of the states; otherwise it is cast to the dtype of the states.
-at::ScalarType kernel_dtype(const Tensor& states, const Tensor& C) {
+ScalarType kernel_dtype(const Tensor& states, const Tensor& C) {
   return accumulate_type(C.scalar_type()) == states.scalar_type() ? C.scalar_type()
                                                                   : states.scalar_type();
 }
@@ -31,44 +29,44 @@ Readout prepare(const Tensor& h, const Tensor& C) {
 
 Tensor cross_readout(const Tensor& states, const Tensor& C) {
   check_readout("cross_readout", states, C);
-  const DeviceGuard guard(states.device());
+  const DeviceGuard guard(states);
   const auto dtype = kernel_dtype(states, C);
-  const Tensor h = states.contiguous(), read_C = C.to(dtype).contiguous();
-  const Tensor y = empty_readout(h, read_C);
+  const Tensor h = as_contiguous(states), read_C = as_contiguous(cast(C, dtype));
+  const Tensor y = empty(sizes_of_readout(h), dtype, h);
   if (y.numel() > 0) {
     auto readout = prepare(h, read_C);
-    readout.y = y.data_ptr();
+    readout.y = y.mutable_data_ptr();
     for_element(dtype, [&](auto* type) { launch_readout(type, readout, current_target()); });
     MMADAPTOR_LAUNCHED();
   }
-  return y.to(C.scalar_type());
+  return cast(y, C.scalar_type());
 }
 
 std::tuple<Tensor, Tensor> cross_readout_backward(const Tensor& grad_y, const Tensor& states,
                                                   const Tensor& C) {
   check_readout_gradient("cross_readout_backward", grad_y, states, C);
-  const DeviceGuard guard(states.device());
+  const DeviceGuard guard(states);
   const auto dtype = kernel_dtype(states, C);
-  const Tensor h = states.contiguous(), read_C = C.to(dtype).contiguous();
-  const Tensor grad = grad_y.to(dtype).contiguous();
-  const auto [grad_states, grad_C] = empty_readout_gradients(h, read_C);
+  const Tensor h = as_contiguous(states), read_C = as_contiguous(cast(C, dtype));
+  const Tensor grad = as_contiguous(cast(grad_y, dtype));
+  const Tensor grad_states = empty_contiguous(h), grad_C = empty_contiguous(read_C);
   if (grad_states.numel() > 0) {
     auto readout = prepare(h, read_C);
     readout.grad_y = grad.const_data_ptr();
-    readout.grad_h = grad_states.data_ptr();
-    readout.grad_C = grad_C.data_ptr();
+    readout.grad_h = grad_states.mutable_data_ptr();
+    readout.grad_C = grad_C.mutable_data_ptr();
     for_element(dtype,
                 [&](auto* type) { launch_readout_backward(type, readout, current_target()); });
     MMADAPTOR_LAUNCHED();
   }
-  return {grad_states, grad_C.to(C.scalar_type())};
+  return {grad_states, cast(grad_C, C.scalar_type())};
 }
 
 }  // namespace
 
-TORCH_LIBRARY_IMPL(mmadaptor, MMADAPTOR_DEVICE, m) {
-  m.impl("cross_readout", cross_readout);
-  m.impl("cross_readout_backward", cross_readout_backward);
+STABLE_TORCH_LIBRARY_IMPL(mmadaptor, MMADAPTOR_DEVICE, m) {
+  m.impl("cross_readout", TORCH_BOX(&cross_readout));
+  m.impl("cross_readout_backward", TORCH_BOX(&cross_readout_backward));
 }
 
 }  // namespace mmadaptor::cuda

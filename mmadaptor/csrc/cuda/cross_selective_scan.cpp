@@ -9,11 +9,11 @@ namespace {
 
 // The kernels require that the rows of a map follow one another in memory.
 Tensor in_rows(const Tensor& t) {
-  return t.size(1) == 1 || t.stride(1) == t.size(2) * t.stride(2) ? t : t.contiguous();
+  return t.size(1) == 1 || t.stride(1) == t.size(2) * t.stride(2) ? t : as_contiguous(t);
 }
 
 // Coalesced access also requires contiguous channels.
-Tensor channels_last(const Tensor& t) { return t.stride(-1) == 1 ? in_rows(t) : t.contiguous(); }
+Tensor channels_last(const Tensor& t) { return t.stride(-1) == 1 ? in_rows(t) : as_contiguous(t); }
 
 // The kernels' view of the arguments, and the tensors that own its memory.
 struct PreparedScan {
@@ -24,10 +24,10 @@ struct PreparedScan {
   PreparedScan(const CrossArguments& a, bool delta_softplus, bool gives_states)
       : x(channels_last(a.x)),
         delta(channels_last(a.delta)),
-        A(a.A.contiguous()),
+        A(as_contiguous(a.A)),
         B(in_rows(a.B)),
-        D(contiguous(a.D)),
-        delta_bias(contiguous(a.delta_bias)) {
+        D(as_contiguous(a.D)),
+        delta_bias(as_contiguous(a.delta_bias)) {
     if (is_present(a.C)) C = in_rows(*a.C);
     view.batch = x.size(0);
     view.groups = kDirections;
@@ -50,52 +50,55 @@ struct PreparedScan {
     view.delta_bias = data_or_null(delta_bias);
   }
 
-  at::TensorOptions wide_options() const { return A.options(); }
+  // A tensor of the dtype in which the kernels accumulate.
+  const Tensor& wide() const { return A; }
 };
 
 // A map that is the sum over the directions. It is accumulated in shared memory or in a
 // separate map until the last direction, or summed from one map per direction.
 class DirectionSum {
  public:
-  DirectionSum(const Tensor& total, const ScanPlan& plan, at::TensorOptions wide) : total_(total) {
-    auto sizes = total.sizes().vec();
+  DirectionSum(const Tensor& total, const ScanPlan& plan, const Tensor& wide) : total_(total) {
+    auto sizes = sizes_of(total);
     if (plan.sharing == 1) sizes.insert(sizes.begin(), kDirections);
-    if (plan.sharing == 1 || (!plan.sums_in_shared && total.dtype() != wide.dtype()))
-      sum_ = at::empty(sizes, wide);
+    if (plan.sharing == 1 || (!plan.sums_in_shared && total.scalar_type() != wide.scalar_type()))
+      sum_ = empty(sizes, wide.scalar_type(), wide);
     else if (!plan.sums_in_shared)
       sum_ = total;
   }
 
   Strided sum() const {
-    if (!sum_.defined()) return {};
-    if (sum_.dim() == total_.dim()) return strided(sum_);
-    auto part = strided(sum_.select(0, 0));
-    part.group = sum_.stride(0);
+    if (!sum_) return {};
+    if (!has_parts()) return strided(*sum_);
+    auto part = strided(torch::stable::select(*sum_, 0, 0));
+    part.group = sum_->stride(0);
     return part;
   }
-  Strided result() const {
-    return sum_.defined() && sum_.dim() > total_.dim() ? Strided{} : strided(total_);
-  }
+  Strided result() const { return has_parts() ? Strided{} : strided(total_); }
   void add_up() const {
-    if (sum_.defined() && sum_.dim() > total_.dim()) total_.copy_(sum_.sum(0));
+    if (has_parts()) copy(sum_of_parts(*sum_), total_);
   }
 
  private:
-  Tensor total_, sum_;
+  // Whether each direction has a map of its own.
+  bool has_parts() const { return sum_ && sum_->dim() > total_.dim(); }
+
+  Tensor total_;
+  OptionalTensor sum_;
 };
 
 std::tuple<Tensor, Tensor, Tensor> forward(const CrossArguments& arguments, bool delta_softplus,
                                            bool return_states) {
-  const DeviceGuard guard(arguments.x.device());
+  const DeviceGuard guard(arguments.x);
   auto results = empty_cross_results(arguments, return_states);
   auto& [y, states, checkpoints] = results;
   if (y.numel() == 0) return results;
   const PreparedScan scan(arguments, delta_softplus, return_states);
-  PreparedPlan prepared(scan.view, scan.wide_options(), false);
+  PreparedPlan prepared(scan.view, scan.wide(), false);
   ScanResults out{};
-  out.checkpoints = checkpoints.data_ptr();
+  out.checkpoints = checkpoints.mutable_data_ptr();
   if (return_states) out.h = strided_states(states);
-  const DirectionSum sum(y, prepared.extra.plan, scan.wide_options());
+  const DirectionSum sum(y, prepared.extra.plan, scan.wide());
   if (scan.view.reads_out) {
     prepared.extra.sum = sum.sum();
     out.y = sum.result();
@@ -110,22 +113,22 @@ std::tuple<Tensor, Tensor, Tensor> forward(const CrossArguments& arguments, bool
 
 // The parts of the gradient of B or C. Each is (batch, 4, states, height, width), so that
 // the values of neighboring steps are adjacent in memory.
-Parts coefficient_parts(const Tensor& total, const ScanPlan& plan, at::ScalarType wide) {
-  return {total.permute({0, 3, 4, 1, 2}), plan.blocks, wide};
+Parts coefficient_parts(const Tensor& total, const ScanPlan& plan, ScalarType wide) {
+  return {permute(total, {0, 3, 4, 1, 2}), plan.blocks, wide};
 }
 
 Strided strided_part(const Parts& parts) {
-  return strided_coefficients(parts.first().permute({0, 3, 4, 1, 2}));
+  return strided_coefficients(permute(parts.first(), {0, 3, 4, 1, 2}));
 }
 
 CrossGradients backward(const CrossArguments& a, bool delta_softplus, const OptionalTensor& grad_y,
                         const OptionalTensor& grad_states, const Tensor& checkpoints) {
-  const DeviceGuard guard(a.x.device());
+  const DeviceGuard guard(a.x);
   auto gradients = empty_cross_gradients(a);
   auto& [grad_x, grad_delta, grad_A, grad_B, grad_C, grad_D, grad_delta_bias] = gradients;
   const PreparedScan scan(a, delta_softplus, is_present(grad_states));
   const ScanView& view = scan.view;
-  PreparedPlan prepared(view, scan.wide_options(), true);
+  PreparedPlan prepared(view, scan.wide(), true);
   const ScanPlan& plan = prepared.extra.plan;
   const auto wide = scan.A.scalar_type();
   Parts A = parts_of(grad_A, prepared, view, wide, true);
@@ -133,13 +136,15 @@ CrossGradients backward(const CrossArguments& a, bool delta_softplus, const Opti
   if (view.reads_out) C = coefficient_parts(grad_C, plan, wide);
   if (view.D) D = parts_of(grad_D, prepared, view, wide, false);
   if (view.delta_bias) delta_bias = parts_of(grad_delta_bias, prepared, view, wide, false);
-  const DirectionSum sum(grad_x, plan, scan.wide_options());
+  const DirectionSum sum(grad_x, plan, scan.wide());
 
-  const Tensor kept = checkpoints.contiguous();
-  Tensor incoming_y, incoming_states;
+  const Tensor kept = as_contiguous(checkpoints);
+  OptionalTensor incoming_y, incoming_states;
+  if (view.reads_out) incoming_y = channels_last(*grad_y);
+  if (view.gives_states) incoming_states = in_rows(*grad_states);
   ScanGradients grads{};
-  if (view.reads_out) grads.y = strided(incoming_y = channels_last(*grad_y));
-  if (view.gives_states) grads.h = strided_states(incoming_states = in_rows(*grad_states));
+  if (view.reads_out) grads.y = strided(*incoming_y);
+  if (view.gives_states) grads.h = strided_states(*incoming_states);
   grads.checkpoints = kept.const_data_ptr();
   grads.u = sum.result();
   prepared.extra.sum = sum.sum();
@@ -164,7 +169,7 @@ CrossGradients backward(const CrossArguments& a, bool delta_softplus, const Opti
 
 }  // namespace
 
-TORCH_LIBRARY_IMPL(mmadaptor, MMADAPTOR_DEVICE, m) {
+STABLE_TORCH_LIBRARY_IMPL(mmadaptor, MMADAPTOR_DEVICE, m) {
   CrossScanOps<forward, backward>::implement(m);
 }
 

@@ -2,8 +2,6 @@
 // CUDA host code of dilated_depthwise: passes tensors to the kernels.
 #include "../dilated_depthwise_arguments.h"
 
-#include <torch/library.h>
-
 #include "dilated_depthwise_launch.h"
 #include "torch_device.h"
 
@@ -13,7 +11,8 @@ namespace {
 // Minimum rows per part (approximately): two per warp.
 constexpr int64_t kRowsOfPart = 16;
 
-DilatedDepthwise prepare(const Tensor& y, const Tensor& kernels, at::IntArrayRef dilations) {
+DilatedDepthwise prepare(const Tensor& y, const Tensor& kernels,
+                         const std::vector<int64_t>& dilations) {
   DilatedDepthwise op{};
   op.batch = y.size(0);
   op.channels = y.size(3);
@@ -30,15 +29,18 @@ DilatedDepthwise prepare(const Tensor& y, const Tensor& kernels, at::IntArrayRef
 }
 
 // (dilations, 3, 3, channels), from (dilations, channels, 3, 3).
-Tensor channels_last(const Tensor& kernels) { return kernels.permute({0, 2, 3, 1}).contiguous(); }
+Tensor channels_last(const Tensor& kernels) {
+  return as_contiguous(permute(kernels, {0, 2, 3, 1}));
+}
 
-Tensor dilated_depthwise(const Tensor& y, const Tensor& kernels, at::IntArrayRef dilations) {
+Tensor dilated_depthwise(const Tensor& y, const Tensor& kernels,
+                         const std::vector<int64_t>& dilations) {
   check_dilated_depthwise("dilated_depthwise", y, kernels, dilations);
-  const DeviceGuard guard(y.device());
-  const Tensor map = y.contiguous(), weights = channels_last(kernels), out = empty_contiguous(y);
+  const DeviceGuard guard(y);
+  const Tensor map = as_contiguous(y), weights = channels_last(kernels), out = empty_contiguous(y);
   if (out.numel() > 0) {
     auto op = prepare(map, weights, dilations);
-    op.out = out.data_ptr();
+    op.out = out.mutable_data_ptr();
     for_element(y.scalar_type(),
                 [&](auto* type) { launch_dilated_depthwise(type, op, false, current_target()); });
     MMADAPTOR_LAUNCHED();
@@ -48,15 +50,16 @@ Tensor dilated_depthwise(const Tensor& y, const Tensor& kernels, at::IntArrayRef
 
 std::tuple<Tensor, Tensor> dilated_depthwise_backward(const Tensor& grad, const Tensor& y,
                                                       const Tensor& kernels,
-                                                      at::IntArrayRef dilations) {
+                                                      const std::vector<int64_t>& dilations) {
   check_dilated_depthwise_gradient(grad, y, kernels, dilations);
-  const DeviceGuard guard(y.device());
-  const Tensor map = y.contiguous(), gradient = grad.contiguous(), weights = channels_last(kernels);
-  const auto [grad_y, grad_kernels] = empty_dilated_depthwise_gradients(y, kernels);
-  if (y.numel() == 0) return {grad_y, grad_kernels.zero_()};
+  const DeviceGuard guard(y);
+  const Tensor map = as_contiguous(y), gradient = as_contiguous(grad),
+               weights = channels_last(kernels);
+  Tensor grad_y = empty_contiguous(y), grad_kernels = empty_contiguous(kernels);
+  if (y.numel() == 0) return {grad_y, torch::stable::zero_(grad_kernels)};
   const Target target = current_target();
   auto op = prepare(gradient, weights, dilations);
-  op.out = grad_y.data_ptr();
+  op.out = grad_y.mutable_data_ptr();
   for_element(y.scalar_type(),
               [&](auto* type) { launch_dilated_depthwise(type, op, true, target); });
   MMADAPTOR_LAUNCHED();
@@ -68,20 +71,21 @@ std::tuple<Tensor, Tensor> dilated_depthwise_backward(const Tensor& grad, const 
   const int64_t blocks = divide_up(op.channels, 32) * op.count;
   op.parts = static_cast<int>(std::clamp<int64_t>(divide_up(4 * target.processors, blocks), 1,
                                                   divide_up(op.rows(), kRowsOfPart)));
-  const Tensor parts = at::empty({op.parts, op.count, 3, 3, op.channels}, weights.options());
-  op.grad_kernels = parts.data_ptr();
+  const Tensor parts =
+      empty({op.parts, op.count, 3, 3, op.channels}, weights.scalar_type(), weights);
+  op.grad_kernels = parts.mutable_data_ptr();
   for_element(y.scalar_type(),
               [&](auto* type) { launch_dilated_depthwise_kernels(type, op, target); });
   MMADAPTOR_LAUNCHED();
-  grad_kernels.copy_(parts.sum(0).permute({0, 3, 1, 2}));
+  copy(permute(sum_of_parts(parts), {0, 3, 1, 2}), grad_kernels);
   return {grad_y, grad_kernels};
 }
 
 }  // namespace
 
-TORCH_LIBRARY_IMPL(mmadaptor, MMADAPTOR_DEVICE, m) {
-  m.impl("dilated_depthwise", dilated_depthwise);
-  m.impl("dilated_depthwise_backward", dilated_depthwise_backward);
+STABLE_TORCH_LIBRARY_IMPL(mmadaptor, MMADAPTOR_DEVICE, m) {
+  m.impl("dilated_depthwise", TORCH_BOX(&dilated_depthwise));
+  m.impl("dilated_depthwise_backward", TORCH_BOX(&dilated_depthwise_backward));
 }
 
 }  // namespace mmadaptor::cuda

@@ -4,7 +4,6 @@
 
 #include <limits>
 
-#include "../scan_tensors.h"
 #include "scan_launch.h"
 #include "torch_device.h"
 
@@ -16,27 +15,26 @@ class PreparedPlan {
   ScanExtra extra;
   Target target;
 
-  PreparedPlan(const ScanView& v, at::TensorOptions wide_options, bool backward)
-      : target(current_target()) {
-    TORCH_CHECK_VALUE(v.states <= kMostStates, "selective scan on CUDA: `A` must have at most ",
-                      kMostStates, " states, got ", v.states);
-    TORCH_CHECK_VALUE(v.length() < kMostSteps && largest_stride(v) < kMostSteps,
-                      "selective scan on CUDA: a map must have fewer than ", kMostSteps,
-                      " pixels, and a smaller stride between pixels, got ", v.length(), " and ",
-                      largest_stride(v));
-    extra.plan = plan_scan(v, wide_options.dtype().itemsize(), backward, target);
+  PreparedPlan(const ScanView& v, const Tensor& wide, bool backward) : target(current_target()) {
+    require(v.states <= kMostStates, "selective scan on CUDA: `A` must have at most ", kMostStates,
+            " states, got ", v.states);
+    require(v.length() < kMostSteps && largest_stride(v) < kMostSteps,
+            "selective scan on CUDA: a map must have fewer than ", kMostSteps,
+            " pixels, and a smaller stride between pixels, got ", v.length(), " and ",
+            largest_stride(v));
+    extra.plan = plan_scan(v, wide.element_size(), backward, target);
     const ScanPlan& plan = extra.plan;
     if (plan.segments == 1) return;
-    steps_ = at::empty({plan.segments, v.batch, v.all_channels()}, wide_options);
-    states_ = at::empty({plan.segments, v.batch, v.states, v.all_channels()}, wide_options);
-    extra.segment_steps = steps_.data_ptr();
-    extra.segment_states = states_.data_ptr();
+    steps_ = empty({plan.segments, v.batch, v.all_channels()}, wide.scalar_type(), wide);
+    states_ = empty({plan.segments, v.batch, v.states, v.all_channels()}, wide.scalar_type(), wide);
+    extra.segment_steps = steps_->mutable_data_ptr();
+    extra.segment_states = states_->mutable_data_ptr();
   }
 
  private:
   // The kernels index pixels by int.
   static constexpr int64_t kMostSteps = std::numeric_limits<int>::max() - (1 << 16);
-  Tensor steps_, states_;
+  OptionalTensor steps_, states_;
 
   static int64_t largest_stride(const ScanView& v) {
     int64_t most = v.groups * v.channels * v.states;  // stride of the states
@@ -48,9 +46,11 @@ class PreparedPlan {
 // The per-thread parts of a gradient of shape (all channels) or, with states, (all
 // channels, states); the parts of the latter are (states, all channels).
 inline Parts parts_of(const Tensor& total, const PreparedPlan& prepared, const ScanView& v,
-                      at::ScalarType wide, bool with_states) {
-  const Tensor target =
-      with_states ? total.view({v.all_channels(), v.states}).t() : total.view({v.all_channels()});
+                      ScalarType wide, bool with_states) {
+  const auto view = [&](const Sizes& sizes) { return torch::stable::view(total, sizes); };
+  const Tensor target = with_states
+                            ? torch::stable::transpose(view({v.all_channels(), v.states}), 0, 1)
+                            : view({v.all_channels()});
   return {target, prepared.extra.plan.parts(v), wide};
 }
 

@@ -9,15 +9,17 @@ namespace {
 // Coalesced access requires contiguous channels, so (batch, channels, length) tensors of
 // any other memory order are copied.
 Tensor channels_last(const Tensor& t) {
-  return t.stride(1) == 1 ? t : t.transpose(1, 2).contiguous().transpose(1, 2);
+  if (t.stride(1) == 1) return t;
+  const Tensor copied = as_contiguous(torch::stable::transpose(t, 1, 2));
+  return torch::stable::transpose(copied, 1, 2);
 }
 
-// A tensor like `t` that the kernels can write: `t` itself, or a temporary tensor that the
-// caller copies to `t`.
-Tensor written_like(const Tensor& t) {
-  return t.stride(1) == 1
-             ? t
-             : at::empty_like(t.transpose(1, 2), at::MemoryFormat::Contiguous).transpose(1, 2);
+// A temporary tensor like `t`, for the caller to copy to `t`, if the kernels cannot write
+// `t` itself.
+OptionalTensor written_instead(const Tensor& t) {
+  if (t.stride(1) == 1) return std::nullopt;
+  const Tensor temporary = empty_contiguous(torch::stable::transpose(t, 1, 2));
+  return torch::stable::transpose(temporary, 1, 2);
 }
 
 // The kernels' view of the arguments, and the tensors that own its memory.
@@ -29,11 +31,11 @@ struct PreparedScan {
   PreparedScan(const ScanArguments& a, bool delta_softplus)
       : u(channels_last(a.u)),
         delta(channels_last(a.delta)),
-        A(a.A.contiguous()),
-        D(contiguous(a.D)),
-        delta_bias(contiguous(a.delta_bias)) {
+        A(as_contiguous(a.A)),
+        D(as_contiguous(a.D)),
+        delta_bias(as_contiguous(a.delta_bias)) {
     view.batch = u.size(0);
-    view.groups = a.groups().expect_int();
+    view.groups = a.groups();
     view.channels = u.size(1) / view.groups;
     view.states = A.size(1);
     view.height = 1;
@@ -53,28 +55,31 @@ struct PreparedScan {
     view.delta_bias = data_or_null(delta_bias);
   }
 
-  at::TensorOptions wide_options() const { return A.options(); }
+  // A tensor of the dtype in which the kernels accumulate.
+  const Tensor& wide() const { return A; }
 };
 
 ScanOutputs forward(const ScanArguments& arguments, bool delta_softplus) {
-  const DeviceGuard guard(arguments.u.device());
+  const DeviceGuard guard(arguments.u);
   ScanOutputs outputs(arguments);
   if (arguments.u.numel() == 0) return outputs;
   const PreparedScan scan(arguments, delta_softplus);
-  const PreparedPlan prepared(scan.view, scan.wide_options(), false);
+  const PreparedPlan prepared(scan.view, scan.wide(), false);
   ScanResults results{};
-  Tensor y;
-  if (scan.view.reads_out)
-    results.y = strided(y = written_like(outputs.y), scan.view.groups);
-  else
-    results.h = strided_states(outputs.states, scan.view.groups);
-  results.last_state = data_or_null(outputs.last_state);
-  results.checkpoints = outputs.checkpoints.data_ptr();
+  OptionalTensor instead;
+  if (scan.view.reads_out) {
+    instead = written_instead(*outputs.y);
+    results.y = strided(instead ? *instead : *outputs.y, scan.view.groups);
+    results.last_state = outputs.last_state->mutable_data_ptr();
+  } else {
+    results.h = strided_states(*outputs.states, scan.view.groups);
+  }
+  results.checkpoints = outputs.checkpoints->mutable_data_ptr();
   for_element(scan.u.scalar_type(), [&](auto* type) {
     launch_scan(type, scan.view, results, prepared.extra, prepared.target);
   });
   MMADAPTOR_LAUNCHED();
-  if (scan.view.reads_out && !y.is_same(outputs.y)) outputs.y.copy_(y);
+  if (instead) copy(*instead, *outputs.y);
   return outputs;
 }
 
@@ -83,12 +88,12 @@ ScanOutputs forward(const ScanArguments& arguments, bool delta_softplus) {
 class Written {
  public:
   Strided operator()(const Tensor& gradient, int64_t groups) {
-    pairs_.emplace_back(gradient, written_like(gradient));
-    return strided(pairs_.back().second, groups);
+    const OptionalTensor instead = written_instead(gradient);
+    if (instead) pairs_.emplace_back(*instead, gradient);
+    return strided(instead ? *instead : gradient, groups);
   }
-  void copy() const {
-    for (const auto& [gradient, written] : pairs_)
-      if (!written.is_same(gradient)) gradient.copy_(written);
+  void copy_back() const {
+    for (const auto& [written, gradient] : pairs_) copy(written, gradient);
   }
 
  private:
@@ -97,12 +102,12 @@ class Written {
 
 ScanGradientTuple backward(const ScanArguments& a, bool delta_softplus, const Tensor& grad,
                            const OptionalTensor& grad_last_state, const Tensor& checkpoints) {
-  const DeviceGuard guard(a.u.device());
+  const DeviceGuard guard(a.u);
   auto gradients = empty_scan_gradients(a);
   auto& [grad_u, grad_delta, grad_A, grad_B, grad_C, grad_D, grad_z, grad_delta_bias] = gradients;
   const PreparedScan scan(a, delta_softplus);
   const ScanView& view = scan.view;
-  const PreparedPlan prepared(view, scan.wide_options(), true);
+  const PreparedPlan prepared(view, scan.wide(), true);
   const auto wide = scan.A.scalar_type();
   const auto coefficients = [&](const Tensor& total, bool varies) {
     return varies ? Parts(total, prepared.extra.plan.blocks, wide)
@@ -114,8 +119,8 @@ ScanGradientTuple backward(const ScanArguments& a, bool delta_softplus, const Te
   if (view.D) D = parts_of(grad_D, prepared, view, wide, false);
   if (view.delta_bias) delta_bias = parts_of(grad_delta_bias, prepared, view, wide, false);
 
-  const OptionalTensor last = contiguous(grad_last_state);
-  const Tensor kept = checkpoints.contiguous(),
+  const OptionalTensor last = as_contiguous(grad_last_state);
+  const Tensor kept = as_contiguous(checkpoints),
                incoming = view.reads_out ? channels_last(grad) : grad;
   Written written;
   ScanGradients grads{};
@@ -142,7 +147,7 @@ ScanGradientTuple backward(const ScanArguments& a, bool delta_softplus, const Te
       launch_scan_backward(type, view, grads, prepared.extra, prepared.target);
     });
     MMADAPTOR_LAUNCHED();
-    written.copy();
+    written.copy_back();
   }
   for (Parts* parts : {&A, &B, &C, &D, &delta_bias}) parts->add_up();
   return gradients;
@@ -150,7 +155,7 @@ ScanGradientTuple backward(const ScanArguments& a, bool delta_softplus, const Te
 
 }  // namespace
 
-TORCH_LIBRARY_IMPL(mmadaptor, MMADAPTOR_DEVICE, m) {
+STABLE_TORCH_LIBRARY_IMPL(mmadaptor, MMADAPTOR_DEVICE, m) {
   SelectiveScanOps<forward, backward>::implement(m);
 }
 

@@ -2,37 +2,42 @@
 // The parts of torch that the CUDA ops need: device, stream and launch errors.
 #pragma once
 
-#include <ATen/ATen.h>
-
+#include "../checks.h"
 #include "target.h"
 
 #ifdef MMADAPTOR_EMULATION
 #include "emulation_torch_device.h"
 #else
-// Nothing from ATen/cuda: it needs headers that a toolkit may lack (cusparse.h).
-#include <c10/cuda/CUDAException.h>
-#include <c10/cuda/CUDAGuard.h>
-#include <c10/cuda/CUDAStream.h>
+#include <torch/csrc/stable/accelerator.h>
+#include <torch/csrc/stable/macros.h>
 
 #define MMADAPTOR_DEVICE CUDA
-#define MMADAPTOR_LAUNCHED() C10_CUDA_KERNEL_LAUNCH_CHECK()
+#define MMADAPTOR_LAUNCHED() STD_CUDA_KERNEL_LAUNCH_CHECK()
 
 namespace mmadaptor::cuda {
 
-// Makes a tensor's device the current one during its lifetime.
-using DeviceGuard = c10::cuda::CUDAGuard;
-
 // The current device and stream.
 inline Target current_target() {
-  Target target{c10::cuda::getCurrentCUDAStream(), 0, 0};
-  const int device = c10::cuda::current_device();
-  int shared = 0;
-  C10_CUDA_CHECK(
+  int device = 0, shared = 0;
+  void* stream = nullptr;
+  STD_CUDA_CHECK(cudaGetDevice(&device));
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(device, &stream));
+  Target target{static_cast<cudaStream_t>(stream), 0, 0};
+  STD_CUDA_CHECK(
       cudaDeviceGetAttribute(&target.processors, cudaDevAttrMultiProcessorCount, device));
-  C10_CUDA_CHECK(cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
+  STD_CUDA_CHECK(cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
   target.shared_bytes = shared;
   return target;
 }
+
+// Makes a tensor's device the current one during its lifetime.
+class DeviceGuard {
+ public:
+  explicit DeviceGuard(const Tensor& t) : guard_(t.get_device_index()) {}
+
+ private:
+  torch::stable::accelerator::DeviceGuard guard_;
+};
 
 }  // namespace mmadaptor::cuda
 #endif
@@ -41,18 +46,18 @@ namespace mmadaptor::cuda {
 
 // Calls `visit` with a null pointer whose type is the CUDA type of a dtype.
 template <typename Visit>
-void for_element(c10::ScalarType dtype, const Visit& visit) {
+void for_element(ScalarType dtype, const Visit& visit) {
   switch (dtype) {
-    case at::kFloat:
+    case ScalarType::Float:
       return visit(static_cast<float*>(nullptr));
-    case at::kDouble:
+    case ScalarType::Double:
       return visit(static_cast<double*>(nullptr));
-    case at::kHalf:
+    case ScalarType::Half:
       return visit(static_cast<__half*>(nullptr));
-    case at::kBFloat16:
+    case ScalarType::BFloat16:
       return visit(static_cast<__nv_bfloat16*>(nullptr));
     default:
-      TORCH_INTERNAL_ASSERT(false, "no kernel for ", dtype);
+      require(false, "mmadaptor has no kernel for ", dtype);
   }
 }
 

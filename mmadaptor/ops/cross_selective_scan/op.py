@@ -7,16 +7,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmadaptor.ops import _extension
+from mmadaptor.ops._dispatch import lower, register_autocast
 from mmadaptor.ops._gradients import (
     differentiable,
     present,
+    register_autograd,
     register_gradient,
     register_second_derivative,
     register_states_gradient,
 )
 
-from . import reference
+from . import fake, reference  # noqa: F401
 
 
 @differentiable(reference.cross_selective_scan)
@@ -156,14 +157,35 @@ def _scan_backward(
     return (*map(present, gradients, tensors), None, None)
 
 
+def _lower_scan(
+    dtype: torch.dtype,
+    x: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    *others: Any,
+) -> tuple:
+    x, delta, B, C = lower(dtype, x, delta, B, C)
+    return x, delta, A, B, C, *others
+
+
+def _lower_states(
+    dtype: torch.dtype, x: Tensor, delta: Tensor, A: Tensor, B: Tensor, *others: Any
+) -> tuple:
+    x, delta, B = lower(dtype, x, delta, B)
+    return x, delta, A, B, *others
+
+
+# The readout has no autocast rule: it accepts the states in their own dtype, and C in
+# any.
+register_autocast('cross_selective_scan', _lower_scan)
+register_autocast('cross_selective_scan_states', _lower_states)
 register_states_gradient(
     'cross_selective_scan_states', reference.cross_selective_scan_states
 )
 register_gradient('cross_readout', reference.cross_readout)
-if _extension.PROBLEM is None:
-    torch.library.register_autograd(
-        'mmadaptor::cross_selective_scan', _scan_backward, setup_context=_scan_setup
-    )
+register_autograd('cross_selective_scan', _scan_backward, _scan_setup)
 register_second_derivative(
     'cross_selective_scan',
     functools.partial(reference.cross_selective_scan, return_states=True),

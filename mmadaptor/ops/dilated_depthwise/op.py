@@ -6,7 +6,7 @@ from torch import Tensor
 
 from mmadaptor.ops._gradients import differentiable, register_gradient
 
-from . import reference
+from . import fake, reference  # noqa: F401
 
 
 @differentiable(reference.dilated_depthwise)

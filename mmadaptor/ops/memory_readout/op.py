@@ -4,9 +4,11 @@
 import torch
 from torch import Tensor
 
+from mmadaptor.ops import _extension
+from mmadaptor.ops._dispatch import register, register_autocast, to_dtype_of_first
 from mmadaptor.ops._gradients import differentiable, register_gradient
 
-from . import reference
+from . import composed, fake, reference  # noqa: F401
 
 
 @differentiable(reference.memory_readout)
@@ -59,4 +61,8 @@ def memory_readout(
     )
 
 
+if _extension.HAS_CUDA:
+    register('memory_readout', composed.memory_readout, 'CUDA')
+    register('memory_readout_backward', composed.memory_readout_backward, 'CUDA')
+register_autocast('memory_readout', to_dtype_of_first)
 register_gradient('memory_readout', reference.memory_readout)

@@ -7,6 +7,14 @@ import torch
 from torch import Tensor
 
 
+def granularity_of(predicted: Tensor, granularities: Sequence[float]) -> Tensor:
+    """Return the units of the offsets, `(S, 1, 1)`, in the dtype of predicted.
+
+    They are created on the device: a copy from the host would synchronize a GPU.
+    """
+    return torch.stack([predicted.new_full((1, 1), r) for r in granularities])
+
+
 def find_places(
     predicted: Tensor, granularities: Sequence[float]
 ) -> tuple[Tensor, Tensor]:
@@ -33,8 +41,9 @@ def find_places(
     )
     grid = grid[:, :, None, None, None]  # (H, W, 1, 1, 1, 2)
     offsets, logits = predicted.split([2 * count, count], dim=-1)
-    granularity = predicted.new_tensor(granularities)[:, None, None]
     return (
-        grid + granularity * offsets.unflatten(-1, (groups, -1, 2)),
+        grid
+        + granularity_of(predicted, granularities)
+        * offsets.unflatten(-1, (groups, -1, 2)),
         logits.unflatten(-1, (groups, -1)).softmax(dim=-1),
     )

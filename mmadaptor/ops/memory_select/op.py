@@ -4,9 +4,10 @@
 import torch
 from torch import Tensor
 
+from mmadaptor.ops._dispatch import register_autocast, to_dtype_of_first
 from mmadaptor.ops._gradients import differentiable, register_gradient
 
-from . import reference
+from . import fake, reference  # noqa: F401
 
 
 @differentiable(reference.memory_select)
@@ -43,4 +44,5 @@ def memory_select(states: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
     return torch.ops.mmadaptor.memory_select(states, locations, weights)
 
 
+register_autocast('memory_select', to_dtype_of_first)
 register_gradient('memory_select', reference.memory_select)

@@ -7,15 +7,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmadaptor.ops import _extension
+from mmadaptor.ops._dispatch import lower, register_autocast
 from mmadaptor.ops._gradients import (
     differentiable,
     present,
+    register_autograd,
     register_second_derivative,
     register_states_gradient,
 )
 
-from . import reference
+from . import fake, reference  # noqa: F401
 
 
 # None is no tensor, which the op says.
@@ -170,11 +171,32 @@ def _scan_backward(
     return (*map(present, gradients, tensors), None)
 
 
+def _lower_scan(
+    dtype: torch.dtype,
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    *others: Any,
+) -> tuple:
+    u, delta, B, C, z = lower(dtype, u, delta, B, C, z)
+    return u, delta, A, B, C, D, z, *others
+
+
+def _lower_states(
+    dtype: torch.dtype, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, *others: Any
+) -> tuple:
+    u, delta, B = lower(dtype, u, delta, B)
+    return u, delta, A, B, *others
+
+
+register_autocast('selective_scan', _lower_scan)
+register_autocast('selective_scan_states', _lower_states)
 register_states_gradient('selective_scan_states', reference.selective_scan_states)
-if _extension.PROBLEM is None:
-    torch.library.register_autograd(
-        'mmadaptor::selective_scan', _scan_backward, setup_context=_scan_setup
-    )
+register_autograd('selective_scan', _scan_backward, _scan_setup)
 register_second_derivative(
     'selective_scan',
     functools.partial(reference.selective_scan, return_last_state=True),

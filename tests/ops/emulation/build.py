@@ -6,7 +6,6 @@ import hashlib
 import os
 import pathlib
 import subprocess
-import sysconfig
 
 import torch
 from torch.utils import cpp_extension
@@ -37,10 +36,8 @@ def compile_object(source: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
     calls_torch = source.suffix == '.cpp' and source.parent != HERE
     flags = [f'-I{HERE}', *(CALLER if calls_torch else KERNEL)]
     if calls_torch:
-        flags += [
-            f'-I{p}'
-            for p in (*cpp_extension.include_paths(), sysconfig.get_path('include'))
-        ]
+        flags += ['-DTORCH_STABLE_ONLY', '-DTORCH_TARGET_VERSION=0x020a000000000000']
+        flags += [f'-I{p}' for p in cpp_extension.include_paths()]
     target = folder / f'{source.name}.o'
     done = subprocess.run(
         [*COMPILER, *COMMON, *flags, '-x', 'c++', '-c', str(source), '-o', str(target)],
@@ -84,7 +81,6 @@ def build() -> pathlib.Path:
             *map(str, objects),
             f'-L{torch_libraries}',
             '-ltorch_cpu',
-            '-lc10',
             '-o',
             str(library),
         ],

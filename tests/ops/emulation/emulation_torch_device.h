@@ -14,7 +14,7 @@
 namespace mmadaptor::cuda {
 
 struct DeviceGuard {
-  explicit DeviceGuard(at::Device) {}
+  explicit DeviceGuard(const Tensor&) {}
 };
 
 inline long from_environment(const char* name, long otherwise) {

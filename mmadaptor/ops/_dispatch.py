@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What torch's dispatcher calls around the compiled kernels, in Python.
+
+The library registers kernels for the CPU and CUDA. Fake kernels, autocast rules and
+errors are the same for all devices and are registered from here.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.autograd import forward_ad
+
+from mmadaptor.ops import _extension
+
+_NO_CUDA = (
+    "mmadaptor::{}: mmadaptor's compiled ops were built for the CPU alone: build them "
+    'again with "FORCE_CUDA=1 pip install -e . --no-build-isolation" in mmadaptor\'s '
+    'folder (the build reports missing parts of the CUDA toolkit), or run on the CPU '
+    'with CUDA_VISIBLE_DEVICES=-1.'
+)
+
+
+class _Library(torch.library.Library):
+    """A library whose autograd kernels refuse forward-mode derivatives.
+
+    torch's own kernels would drop them. The functions of `mmadaptor.ops` compute them
+    by the definitions; a traced or exported graph calls the ops directly.
+    """
+
+    def impl(
+        self, op_name: str, fn: Callable, dispatch_key: str = '', **options: Any
+    ) -> None:
+        """Register a kernel; see torch.library.Library.impl."""
+        if dispatch_key == 'Autograd':
+            fn = functools.partial(_without_tangents, fn, op_name)
+        super().impl(op_name, fn, dispatch_key, **options)
+
+
+LIBRARY = _Library('mmadaptor', 'IMPL')
+
+
+def _without_tangents(kernel: Callable, name: str, keys: Any, *args: Any) -> Any:
+    if forward_ad._current_level >= 0:
+        op = getattr(torch.ops.mmadaptor, name).default
+        for argument, value in zip(op._schema.arguments, args, strict=True):
+            if (
+                isinstance(value, Tensor)
+                and forward_ad.unpack_dual(value).tangent is not None
+            ):
+                raise NotImplementedError(
+                    f'mmadaptor::{name}: `{argument.name}` has a forward-mode '
+                    'derivative, which the compiled op does not propagate: call the '
+                    'function of mmadaptor.ops, not the op or a traced or exported '
+                    'graph'
+                )
+    return kernel(keys, *args)
+
+
+def register(name: str, kernel: Callable, key: str, **options: Any) -> None:
+    """Register a kernel in Python for an op and a dispatch key."""
+    if _extension.PROBLEM is None:
+        LIBRARY.impl(name, kernel, key, **options)
+
+
+def register_fake(name: str) -> Callable:
+    """Return a decorator that registers an op's fake kernel.
+
+    It also registers an error for tensors on a GPU if the library has no CUDA kernels.
+    """
+
+    def decorate(kernel: Callable) -> Callable:
+        if _extension.PROBLEM is None:
+            torch.library.register_fake(f'mmadaptor::{name}', kernel)
+            if not _extension.HAS_CUDA:
+                register(name, functools.partial(_refuse_cuda, name), 'CUDA')
+        return kernel
+
+    return decorate
+
+
+def _refuse_cuda(name: str, *args: Any) -> None:
+    raise RuntimeError(_NO_CUDA.format(name))
+
+
+def register_autocast(name: str, lower: Callable) -> None:
+    """Register the autocast rule of an op.
+
+    Args:
+        name: The op.
+        lower: Returns the arguments in the dtypes in which the op is to be called,
+            given autocast's dtype and the arguments.
+    """
+    op = getattr(torch.ops.mmadaptor, name, None)
+    for device in ('cpu', 'cuda'):
+
+        def call(*args: Any, device: str = device) -> Any:
+            lowered = lower(torch.get_autocast_dtype(device), *args)
+            with torch.autocast(device, enabled=False):
+                return op(*lowered)
+
+        register(name, call, f'Autocast{device.upper()}')
+
+
+def lower(dtype: torch.dtype, *tensors: Tensor | None) -> tuple[Tensor | None, ...]:
+    """Cast maps and coefficients to autocast's dtype; float64 and None stay."""
+    return tuple(
+        t.to(dtype)
+        if t is not None and t.is_floating_point() and t.dtype != torch.float64
+        else t
+        for t in tensors
+    )
+
+
+def to_dtype_of_first(_: torch.dtype, first: Tensor, *others: Any) -> tuple:
+    """Cast floating-point tensors to the dtype of the first: an autocast rule.
+
+    The maps that memory ops sample are never lowered. Predictions, which linear layers
+    under autocast computed in the lower dtype, are cast to the dtype of the maps. Even
+    so, a location with an 8-bit mantissa is off by up to half a pixel on a map of 128
+    pixels.
+    """
+    return (
+        first,
+        *(
+            t.to(first.dtype) if isinstance(t, Tensor) and t.is_floating_point() else t
+            for t in others
+        ),
+    )
+
+
+def find_problem(function: Callable, args: tuple, kwargs: dict) -> str | None:
+    """Call a function without data, so that fake kernels check the arguments.
+
+    Returns:
+        The message of their ValueError; None if they accept the arguments, or if the
+        call cannot be made without data.
+    """
+    if torch.compiler.is_compiling():
+        return None
+    mode = FakeTensorMode()
+
+    def fake(x: Any) -> Any:
+        # From its metadata: torch.func's tensors cannot be converted.
+        if not isinstance(x, Tensor) or x.layout != torch.strided:
+            return x
+        return torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device=x.device)
+
+    try:
+        with mode:
+            function(*map(fake, args), **{name: fake(x) for name, x in kwargs.items()})
+    except ValueError as error:
+        return str(error)
+    except Exception:  # the caller raises the error of the real call
+        return None
+    return None
