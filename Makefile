@@ -22,7 +22,14 @@ SANITIZED_PYTHON = cd $(SANITIZED)/lib && PYTHONPATH='$(CURDIR)/$(SANITIZED)/lib
 	'$(CURDIR)/$(BIN)/python'
 SECONDS := 600
 
-.PHONY: help env demo transfer test test-cuda lint sanitize sanitized fuzz faults clean
+# The wheel of the CPU's ops, or with CUDA=1 that of both, named by CUDA_VERSION.
+CUDA ?= 0
+CUDA_VERSION := $(if $(filter 1,$(CUDA)),cu$(shell nvcc --version | \
+	sed -n 's/.*release \([0-9]*\)\.\([0-9]*\).*/\1\2/p'))
+RELEASE := build/release/bin
+
+.PHONY: help env demo transfer test test-cuda lint sanitize sanitized fuzz faults wheel \
+	test-wheel clean
 
 help:
 	@echo 'make demo   set up .venv, train a detector on the embedded dataset, test'
@@ -37,6 +44,10 @@ help:
 	@echo 'make faults   kill and damage trainings, KILLS=30 times; give hostile files to'
 	@echo '            all tools'
 	@echo 'make env    set up .venv alone (PYTHON=python3.x to choose the Python)'
+	@echo 'make wheel  build a wheel for every Python and torch into dist/, and the sdist;'
+	@echo '            CUDA=1 with the CUDA ops'
+	@echo 'make test-wheel  install that wheel beside several versions of torch and Python,'
+	@echo '            and pass the tests of the CPU ops'
 	@echo 'make clean  remove what was built; .venv stays'
 
 env:
@@ -53,7 +64,7 @@ transfer: env
 	$(BIN)/python -m studies transfer --seeds 1
 
 test: env
-	$(BIN)/python -m pytest $(PARALLEL) --ignore tests/faults
+	$(BIN)/python -m pytest $(PARALLEL) --ignore tests/faults --ignore tests/packaging
 
 test-cuda: env
 	$(BIN)/python -m pytest -m cuda -rs tests/ops
@@ -79,6 +90,24 @@ faults: env
 fuzz: sanitized
 	$(SANITIZED_PYTHON) '$(CURDIR)/tests/ops/fuzz.py' \
 		$(if $(CASE),--case $(CASE),--seconds $(SECONDS))
+
+build/release: requirements/release.txt
+	$(BIN)/python -m venv --clear $@
+	$(RELEASE)/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+wheel: env build/release
+	rm -rf build/wheel dist
+	$(BIN)/python setup.py --quiet sdist
+	FORCE_CUDA=$(CUDA) MMADAPTOR_LOCAL_VERSION=$(CUDA_VERSION) $(BIN)/python -m pip wheel \
+		--quiet --no-deps --no-build-isolation --wheel-dir build/wheel dist/*.tar.gz
+	PATH="$(CURDIR)/$(RELEASE):$$PATH" $(RELEASE)/auditwheel repair --strip \
+		--exclude 'libtorch*' --wheel-dir dist build/wheel/*.whl
+	$(RELEASE)/check-wheel-contents dist/*.whl
+	$(RELEASE)/twine check --strict dist/*
+
+test-wheel: wheel
+	$(BIN)/python -m pytest tests/packaging
 
 clean:
 	rm -rf build dist *.egg-info mmadaptor/*.so

@@ -12,6 +12,7 @@ and its nvcc is found; no GPU is needed. In the environment:
     TORCH_CUDA_ARCH_LIST   for which GPUs: "8.0;9.0+PTX"
     MMADAPTOR_CXX_ARGS     more arguments of the C++ compiler, after ours
     MMCV_CUDA_ARGS         more arguments of nvcc, as mmcv's build reads them
+    MMADAPTOR_LOCAL_VERSION  "cu130" names a wheel mmadaptor-0.1.0+cu130
 """
 
 import os
@@ -32,9 +33,9 @@ Install torch first, then build without pip's isolation:
 """
 # mmadaptor/ops/_extension.py says it to users.
 OLDEST_TORCH = (2, 10)
-# Where no GPU says which it is: A100, H100 and H200, RTX 50, as far as the
-# toolkit knows them; others compile PTX when they first load it.
-ARCHITECTURES = ('8.0', '9.0+PTX', '12.0+PTX')
+# Where no GPU says which it is: A100, H100 and H200, B200, RTX 50, as far as the
+# toolkit knows them; later ones compile the PTX of the last when they first load it.
+ARCHITECTURES = ('8.0', '9.0', '10.0', '12.0')
 
 
 def find_toolkit() -> pathlib.Path | None:
@@ -60,11 +61,8 @@ def known_architectures(toolkit: pathlib.Path) -> str:
         text=True,
         check=True,
     ).stdout.split()
-    return ';'.join(
-        name
-        for name in ARCHITECTURES
-        if f'compute_{name.partition("+")[0].replace(".", "")}' in known
-    )
+    names = [n for n in ARCHITECTURES if f'compute_{n.replace(".", "")}' in known]
+    return ';'.join(names) + '+PTX'
 
 
 def why_no_cuda(toolkit: pathlib.Path | None) -> str | None:
@@ -143,15 +141,24 @@ def get_extensions() -> list:
         ],
         nvcc=['-O3', *os.environ.get('MMCV_CUDA_ARGS', '').split()],
     )
-    return [
-        (CUDAExtension if with_cuda else CppExtension)(
-            'mmadaptor.libmmadaptor',
-            sources=sorted(map(str, sources)),
-            depends=sorted(map(str, headers)),
-            extra_compile_args=arguments,
-            py_limited_api=True,  # no libtorch_python
-        )
+    extension = (CUDAExtension if with_cuda else CppExtension)(
+        'mmadaptor.libmmadaptor',
+        sources=sorted(map(str, sources)),
+        depends=sorted(map(str, headers)),
+        extra_compile_args=arguments,
+        py_limited_api=True,
+    )
+    # Not those of torch that have no stable ABI (c10, torch_python), nor the toolkit's
+    # runtime: it is linked statically, so that any of the same major version will do.
+    # The C++ library first: torch exports parts of its own copy.
+    extension.libraries = [
+        'stdc++',
+        'torch_cpu',
+        *(['torch_cuda'] if with_cuda else []),
     ]
+    if with_cuda:
+        extension.extra_link_args = ['-lcudart_static', '-ldl', '-lrt', '-lpthread']
+    return [extension]
 
 
 def get_commands() -> dict:
@@ -169,4 +176,10 @@ def get_commands() -> dict:
     )
 
 
-setup(ext_modules=get_extensions(), cmdclass=get_commands())
+def get_options() -> dict:
+    """The tag of the version, if there is one."""
+    local = os.environ.get('MMADAPTOR_LOCAL_VERSION')
+    return dict(egg_info=dict(tag_build=f'+{local}')) if local else {}
+
+
+setup(ext_modules=get_extensions(), cmdclass=get_commands(), options=get_options())

@@ -12,7 +12,7 @@ from typing import Any
 
 from .version import __version__
 
-MINIMUM_VERSIONS = dict(torch='2.8', mmengine='0.10.12', mmcv='2.3.6')
+MINIMUM_VERSIONS = dict(torch='2.10', mmengine='0.10.12', mmcv='2.3.6')
 
 
 def _check_versions() -> None:

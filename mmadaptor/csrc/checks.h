@@ -22,25 +22,28 @@ void require(bool holds, const Text&... text) {
 // The checks of one call. All tensors must be on the device of the first.
 class Check {
  public:
-  Check(const char* op, const char* name, const Tensor& first)
-      : op_(op), device_(device_of(op, name, first)) {}
+  Check(const char* op, const char* name, const Tensor& first) : op_(op) {
+    require(first.defined(), op, ": `", name, "` must be a tensor, got None");
+    device_ = device_of(first);
+  }
 
   void dtype(const char* name, const Tensor& t, ScalarType expected) const {
     require(t.defined(), op_, ": `", name, "` must be a tensor, got None");
-    require(t.scalar_type() == expected, op_, ": `", name, "` must be ", expected, ", got ",
-            t.scalar_type());
-    require(t.device() == device_, op_, ": `", name, "` must be on the device of the first tensor");
+    require(dtype_of(t) == expected, op_, ": `", name, "` must be ", expected, ", got ",
+            dtype_of(t));
+    require(device_of(t) == device_, op_, ": `", name,
+            "` must be on the device of the first tensor");
   }
 
   void floating(const char* name, const Tensor& t) const {
-    require(t.scalar_type() == ScalarType::Half || t.scalar_type() == ScalarType::BFloat16 ||
-                is_wide(t.scalar_type()),
-            op_, ": `", name, "` must be a floating-point tensor, got ", t.scalar_type());
+    const auto dtype = dtype_of(t);
+    require(is_wide(dtype) || dtype == ScalarType::Half || dtype == ScalarType::BFloat16, op_,
+            ": `", name, "` must be a floating-point tensor, got ", dtype);
   }
 
   void wide(const char* name, const Tensor& t) const {
-    require(is_wide(t.scalar_type()), op_, ": `", name, "` must be Float or Double, got ",
-            t.scalar_type());
+    const auto dtype = dtype_of(t);
+    require(is_wide(dtype), op_, ": `", name, "` must be Float or Double, got ", dtype);
   }
 
   void rank(const char* name, const Tensor& t, int64_t expected) const {
@@ -64,9 +67,12 @@ class Check {
     return dtype == ScalarType::Float || dtype == ScalarType::Double;
   }
 
-  static torch::stable::Device device_of(const char* op, const char* name, const Tensor& t) {
-    require(t.defined(), op, ": `", name, "` must be a tensor, got None");
-    return t.device();
+  // Type and index, as torch numbers them.
+  static std::pair<int32_t, int32_t> device_of(const Tensor& t) {
+    std::pair<int32_t, int32_t> device;
+    TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(t.get(), &device.first));
+    TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(t.get(), &device.second));
+    return device;
   }
 
   static std::string text(const Sizes& sizes) {
@@ -77,7 +83,7 @@ class Check {
   }
 
   const char* op_;
-  torch::stable::Device device_;
+  std::pair<int32_t, int32_t> device_;
 };
 
 }  // namespace mmadaptor

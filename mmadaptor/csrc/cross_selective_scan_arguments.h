@@ -21,7 +21,7 @@ struct CrossArguments {
 
   int64_t channels() const { return x.size(3); }
   int64_t states() const { return A.size(2); }
-  ScalarType wide() const { return accumulate_type(x.scalar_type()); }
+  ScalarType wide() const { return accumulate_type(dtype_of(x)); }
 
   // (batch, height, width, 4, ...)
   Sizes directed(std::initializer_list<int64_t> inner) const {
@@ -39,7 +39,7 @@ struct CrossArguments {
 
 inline Check check_cross_scan(const char* op, const CrossArguments& a) {
   const Check check(op, "x", a.x);
-  const auto dtype = a.x.scalar_type();
+  const auto dtype = dtype_of(a.x);
   check.floating("x", a.x);
   check.rank("x", a.x, 4);
   check.only_batch_empty("x", a.x);
@@ -70,7 +70,7 @@ inline void check_cross_gradients(const char* op, const CrossArguments& a,
                                   const Tensor& checkpoints) {
   const Check check = check_cross_scan(op, a);
   if (grad_y.has_value()) {
-    check.dtype("grad_y", *grad_y, a.x.scalar_type());
+    check.dtype("grad_y", *grad_y, dtype_of(a.x));
     check.shape("grad_y", *grad_y, sizes_of(a.x));
   }
   if (is_present(grad_states)) {
@@ -95,7 +95,7 @@ using CrossGradients = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor
 
 inline CrossGradients empty_cross_gradients(const CrossArguments& a) {
   const auto like = [&](const OptionalTensor& t) {
-    return is_present(t) ? empty_contiguous(*t) : empty({0}, a.x.scalar_type(), a.x);
+    return is_present(t) ? empty_contiguous(*t) : empty({0}, dtype_of(a.x), a.x);
   };
   return {like(a.x), like(a.delta), like(a.A), like(a.B), like(a.C), like(a.D), like(a.delta_bias)};
 }
@@ -112,7 +112,7 @@ inline Check check_readout(const char* op, const Tensor& states, const Tensor& C
   check.only_batch_empty("states", states);
   require(C.defined(), op, ": `C` must be a tensor, got None");
   check.floating("C", C);
-  check.dtype("C", C, C.scalar_type());
+  check.dtype("C", C, dtype_of(C));
   check.shape("C", C,
               {states.size(0), states.size(1), states.size(2), states.size(3), states.size(5)});
   return check;
@@ -121,7 +121,7 @@ inline Check check_readout(const char* op, const Tensor& states, const Tensor& C
 inline void check_readout_gradient(const char* op, const Tensor& grad_y, const Tensor& states,
                                    const Tensor& C) {
   const Check check = check_readout(op, states, C);
-  check.dtype("grad_y", grad_y, C.scalar_type());
+  check.dtype("grad_y", grad_y, dtype_of(C));
   check.shape("grad_y", grad_y, sizes_of_readout(states));
 }
 

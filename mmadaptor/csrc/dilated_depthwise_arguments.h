@@ -19,7 +19,7 @@ inline Check check_dilated_depthwise(const char* op, const Tensor& y, const Tens
   require(!dilations.empty() && dilations.size() <= kMostDilations &&
               std::none_of(dilations.begin(), dilations.end(), not_positive),
           op, ": `dilations` must be positive, and 1 to ", kMostDilations, " of them");
-  check.dtype("kernels", kernels, accumulate_type(y.scalar_type()));
+  check.dtype("kernels", kernels, accumulate_type(dtype_of(y)));
   check.shape("kernels", kernels, {static_cast<int64_t>(dilations.size()), y.size(3), 3, 3});
   return check;
 }
@@ -28,7 +28,7 @@ inline void check_dilated_depthwise_gradient(const Tensor& grad, const Tensor& y
                                              const Tensor& kernels,
                                              const std::vector<int64_t>& dilations) {
   const Check check = check_dilated_depthwise("dilated_depthwise_backward", y, kernels, dilations);
-  check.dtype("grad", grad, y.scalar_type());
+  check.dtype("grad", grad, dtype_of(y));
   check.shape("grad", grad, sizes_of(y));
 }
 

@@ -18,7 +18,7 @@ inline void check_map_fits(const char* op, const char* name, const Tensor& map) 
 inline Check check_memory_select(const char* op, const Tensor& states, const Tensor& locations,
                                  const Tensor& weights) {
   const Check check(op, "states", states);
-  const auto dtype = states.scalar_type();
+  const auto dtype = dtype_of(states);
   check.wide("states", states);
   check.rank("states", states, 6);
   check.only_batch_empty("states", states);
@@ -43,7 +43,7 @@ inline Check check_memory_select(const char* op, const Tensor& states, const Ten
 inline void check_memory_select_gradient(const Tensor& grad_memory, const Tensor& states,
                                          const Tensor& locations, const Tensor& weights) {
   const Check check = check_memory_select("memory_select_backward", states, locations, weights);
-  check.dtype("grad_memory", grad_memory, states.scalar_type());
+  check.dtype("grad_memory", grad_memory, dtype_of(states));
   check.shape("grad_memory", grad_memory, sizes_of(states));
 }
 

@@ -21,7 +21,7 @@ struct ScanArguments {
   int64_t channels() const { return u.size(1); }
   int64_t length() const { return u.size(2); }
   int64_t states() const { return A.size(1); }
-  ScalarType wide() const { return accumulate_type(u.scalar_type()); }
+  ScalarType wide() const { return accumulate_type(dtype_of(u)); }
 
   // (batch, chunks, states, channels), flattened to two dimensions: with a separate
   // dimension of chunks, torch.compile would check whether it is 1, and specialize.
@@ -38,7 +38,7 @@ struct ScanArguments {
 
 inline void check_coefficients(const Check& check, const char* name, const Tensor& t,
                                const ScanArguments& a) {
-  check.dtype(name, t, a.u.scalar_type());
+  check.dtype(name, t, dtype_of(a.u));
   if (t.dim() == 2)
     check.shape(name, t, {a.channels(), a.states()});
   else if (t.dim() == 3)
@@ -52,7 +52,7 @@ inline Check check_scan(const char* op, const ScanArguments& a) {
   check.floating("u", a.u);
   check.rank("u", a.u, 3);
   check.only_batch_empty("u", a.u);
-  check.dtype("delta", a.delta, a.u.scalar_type());
+  check.dtype("delta", a.delta, dtype_of(a.u));
   check.shape("delta", a.delta, sizes_of(a.u));
   check.dtype("A", a.A, a.wide());
   check.rank("A", a.A, 2);
@@ -74,7 +74,7 @@ inline Check check_scan(const char* op, const ScanArguments& a) {
   parameter("D", a.D);
   parameter("delta_bias", a.delta_bias);
   if (is_present(a.z)) {
-    check.dtype("z", *a.z, a.u.scalar_type());
+    check.dtype("z", *a.z, dtype_of(a.u));
     check.shape("z", *a.z, sizes_of(a.u));
   }
   return check;
@@ -88,7 +88,7 @@ inline void check_checkpoints(const Check& check, const ScanArguments& a, const 
 inline void check_scan_gradient(const char* op, const ScanArguments& a, const Tensor& grad_y,
                                 const OptionalTensor& grad_last_state, const Tensor& checkpoints) {
   const Check check = check_scan(op, a);
-  check.dtype("grad_y", grad_y, a.u.scalar_type());
+  check.dtype("grad_y", grad_y, dtype_of(a.u));
   check.shape("grad_y", grad_y, sizes_of(a.u));
   if (is_present(grad_last_state)) {
     check.dtype("grad_last_state", *grad_last_state, a.wide());
@@ -134,7 +134,7 @@ using ScanGradientTuple =
 
 inline ScanGradientTuple empty_scan_gradients(const ScanArguments& a) {
   const auto like = [&](const OptionalTensor& t) {
-    return is_present(t) ? empty_contiguous(*t) : empty({0}, a.u.scalar_type(), a.u);
+    return is_present(t) ? empty_contiguous(*t) : empty({0}, dtype_of(a.u), a.u);
   };
   return {torch::stable::empty_like(a.u),
           torch::stable::empty_like(a.delta),

@@ -9,7 +9,10 @@
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/core/ScalarType.h>
 
+#include <algorithm>
 #include <optional>
+#include <stdexcept>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -22,23 +25,66 @@ using Sizes = std::vector<int64_t>;
 
 inline bool is_present(const OptionalTensor& t) { return t.has_value() && t->defined(); }
 
+// The dtypes of the kernels, as torch numbers them.
+struct NumberedDtype {
+  int32_t number;
+  ScalarType dtype;
+};
+
+inline const auto& numbered_dtypes() {
+  static const NumberedDtype dtypes[] = {{aoti_torch_dtype_float32(), ScalarType::Float},
+                                         {aoti_torch_dtype_bfloat16(), ScalarType::BFloat16},
+                                         {aoti_torch_dtype_float16(), ScalarType::Half},
+                                         {aoti_torch_dtype_float64(), ScalarType::Double}};
+  return dtypes;
+}
+
+// Like t.scalar_type(), which asks torch for the number of each dtype in turn.
+inline ScalarType dtype_of(const Tensor& t) {
+  int32_t number = 0;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_dtype(t.get(), &number));
+  for (const auto& known : numbered_dtypes())
+    if (number == known.number) return known.dtype;
+  return t.scalar_type();
+}
+
 inline Sizes sizes_of(const Tensor& t) {
   const auto sizes = t.sizes();
   return {sizes.begin(), sizes.end()};
 }
 
-// Uninitialized and contiguous, on the device of `like`.
+// Uninitialized and contiguous, on the device of `like`. Of a failure, torch tells a
+// library only that there was one; Python raises this as torch.OutOfMemoryError on CUDA.
 inline Tensor empty(const Sizes& sizes, ScalarType dtype, const Tensor& like) {
-  return torch::stable::new_empty(like, sizes, dtype);
+  int32_t number = 0, device_type = 0, device_index = 0;
+  for (const auto& known : numbered_dtypes())
+    if (dtype == known.dtype) number = known.number;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device_type));
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(like.get(), &device_index));
+  Sizes strides(sizes.size());
+  int64_t stride = 1;
+  for (size_t dim = sizes.size(); dim-- > 0; stride *= std::max<int64_t>(sizes[dim], 1))
+    strides[dim] = stride;
+  AtenTensorHandle tensor = nullptr;
+  if (aoti_torch_empty_strided(static_cast<int64_t>(sizes.size()), sizes.data(), strides.data(),
+                               number, device_type, device_index, &tensor) != TORCH_SUCCESS)
+    throw std::runtime_error("mmadaptor: out of memory: could not allocate a tensor of " +
+                             std::to_string(stride) + " elements");
+  return Tensor(tensor);
 }
+
+inline void copy(const Tensor& from, Tensor to) { torch::stable::copy_(to, from); }
 
 // Results are contiguous, regardless of the strides of the arguments.
 inline Tensor empty_contiguous(const Tensor& like) {
-  return empty(sizes_of(like), like.scalar_type(), like);
+  return empty(sizes_of(like), dtype_of(like), like);
 }
 
 inline Tensor as_contiguous(const Tensor& t) {
-  return t.is_contiguous() ? t : torch::stable::contiguous(t);
+  if (t.is_contiguous()) return t;
+  const Tensor copied = empty_contiguous(t);
+  copy(t, copied);
+  return copied;
 }
 
 inline OptionalTensor as_contiguous(const OptionalTensor& t) {
@@ -46,14 +92,20 @@ inline OptionalTensor as_contiguous(const OptionalTensor& t) {
 }
 
 inline Tensor cast(const Tensor& t, ScalarType dtype) {
-  return t.scalar_type() == dtype ? t : torch::stable::to(t, dtype);
+  return dtype_of(t) == dtype ? t : torch::stable::to(t, dtype);
 }
 
-inline void copy(const Tensor& from, Tensor to) { torch::stable::copy_(to, from); }
-
-inline Tensor sum_of_parts(const Tensor& parts) {
+// The sum over the first dimension, in the dtype of the parts.
+inline void add_parts(const Tensor& parts, Tensor total) {
   const int64_t first[] = {0};
-  return torch::stable::sum(parts, torch::headeronly::IntHeaderOnlyArrayRef(first, 1));
+  const torch::headeronly::IntHeaderOnlyArrayRef over(first, 1);
+  if (dtype_of(parts) == dtype_of(total)) {
+    torch::stable::sum_out(total, parts, over);
+    return;
+  }
+  Tensor sum = empty(sizes_of(total), dtype_of(parts), total);
+  torch::stable::sum_out(sum, parts, over);
+  copy(sum, total);
 }
 
 // A view with the dimensions in the given order, as in at::Tensor::permute.
@@ -84,25 +136,29 @@ inline ScalarType accumulate_type(ScalarType dtype) {
 class Parts {
  public:
   Parts() = default;
-  Parts(const Tensor& total, int64_t parts, ScalarType dtype)
-      : total_(total), direct_(parts == 1 && total.scalar_type() == dtype) {
+  Parts(const Tensor& total, int64_t parts, ScalarType dtype) : total_(total) {
+    if (parts == 1 && dtype_of(total) == dtype) return;
     auto sizes = sizes_of(total);
     sizes.insert(sizes.begin(), parts);
-    parts_ = direct_ ? torch::stable::unsqueeze(total, 0) : empty(sizes, dtype, total);
+    parts_ = empty(sizes, dtype, total);
   }
 
-  void* data() const { return parts_ ? parts_->mutable_data_ptr() : nullptr; }
+  void* data() const {
+    return parts_ ? parts_->mutable_data_ptr() : total_ ? total_->mutable_data_ptr() : nullptr;
+  }
   int64_t stride() const { return parts_ ? parts_->stride(0) : 0; }
-  Tensor first() const { return torch::stable::select(*parts_, 0, 0); }
+  Tensor first() const { return parts_ ? torch::stable::select(*parts_, 0, 0) : *total_; }
 
   void add_up() const {
-    if (!parts_ || direct_) return;
-    copy(parts_->size(0) == 1 ? first() : sum_of_parts(*parts_), *total_);
+    if (!parts_) return;
+    if (parts_->size(0) == 1)
+      copy(first(), *total_);
+    else
+      add_parts(*parts_, *total_);
   }
 
  private:
   OptionalTensor total_, parts_;
-  bool direct_ = false;
 };
 
 }  // namespace mmadaptor

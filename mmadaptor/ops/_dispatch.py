@@ -57,7 +57,21 @@ def _without_tangents(kernel: Callable, name: str, keys: Any, *args: Any) -> Any
                     'function of mmadaptor.ops, not the op or a traced or exported '
                     'graph'
                 )
-    return kernel(keys, *args)
+    try:
+        return kernel(keys, *args)
+    except RuntimeError as error:
+        raise_out_of_memory(error, *args)
+        raise
+
+
+def raise_out_of_memory(error: RuntimeError, *args: Any) -> None:
+    """Raise torch's own exception of a GPU without memory, if that was the error.
+
+    A library on the stable ABI can only raise RuntimeErrors.
+    """
+    on_gpu = any(isinstance(x, Tensor) and x.is_cuda for x in args)
+    if on_gpu and 'mmadaptor: out of memory' in str(error):
+        raise torch.OutOfMemoryError(str(error)) from None
 
 
 def register(name: str, kernel: Callable, key: str, **options: Any) -> None:

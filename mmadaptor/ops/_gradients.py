@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from mmadaptor.ops import _extension
-from mmadaptor.ops._dispatch import LIBRARY, find_problem
+from mmadaptor.ops._dispatch import LIBRARY, find_problem, raise_out_of_memory
 
 
 def differentiable(definition: Callable) -> Callable:
@@ -41,7 +41,8 @@ def differentiable(definition: Callable) -> Callable:
                 return _in_full_precision(definition, *args, **kwargs)
             try:
                 return function(*args, **kwargs)
-            except RuntimeError:
+            except RuntimeError as error:
+                raise_out_of_memory(error, *args, *kwargs.values())
                 problem = find_problem(function, args, kwargs)
                 if problem is None:
                     raise
@@ -56,8 +57,8 @@ def differentiable(definition: Callable) -> Callable:
 
 def _in_full_precision(definition: Callable, *args: Any, **kwargs: Any) -> Any:
     """Compute a definition without autocast, which would change its operations."""
-    tensors = (x for x in (*args, *kwargs.values()) if isinstance(x, Tensor))
-    with torch.autocast(next(tensors).device.type, enabled=False):
+    tensors = [x for x in (*args, *kwargs.values()) if isinstance(x, Tensor)]
+    with torch.autocast(tensors[0].device.type, enabled=False):
         return definition(*args, **kwargs)
 
 

@@ -220,7 +220,7 @@ def test_forward_mode_of_a_graph_is_an_error(graph, grad):
             called(dual)
 
 
-def test_a_compiled_function_is_compiled_again_for_forward_mode():
+def test_a_compiled_function_in_forward_mode_is_compiled_again_or_refused():
     function, inputs = positional('cross_readout')
     compiled = torch.compile(function, fullgraph=True, backend='aot_eager')
     inputs = [t.detach() for t in inputs]
@@ -228,7 +228,12 @@ def test_a_compiled_function_is_compiled_again_for_forward_mode():
     tangents = [normal(*t.shape, seed=9) for t in inputs]
     _, expected = torch.func.jvp(function, tuple(inputs), tuple(tangents))
     with forward_ad.dual_level():
-        result = compiled(*map(forward_ad.make_dual, inputs, tangents))
+        duals = list(map(forward_ad.make_dual, inputs, tangents))
+        try:
+            result = compiled(*duals)
+        except torch._dynamo.exc.Unsupported as error:  # torch 2.15 and later
+            assert 'forward-mode AD tangent' in str(error)
+            return
         tangent = forward_ad.unpack_dual(result).tangent
     torch.testing.assert_close(tangent, expected)
 

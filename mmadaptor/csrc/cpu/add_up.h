@@ -20,7 +20,7 @@ void add_to_first(T* parts, int64_t count, int64_t size) {
 // Adds the parts[1], parts[2], ... of a contiguous float or double tensor to parts[0].
 inline void add_to_first(const Tensor& parts) {
   const int64_t count = parts.size(0), size = parts.numel() / count;
-  if (parts.scalar_type() == ScalarType::Double)
+  if (dtype_of(parts) == ScalarType::Double)
     add_to_first(static_cast<double*>(parts.mutable_data_ptr()), count, size);
   else
     add_to_first(static_cast<float*>(parts.mutable_data_ptr()), count, size);

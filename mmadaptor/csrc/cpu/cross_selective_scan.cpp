@@ -25,7 +25,7 @@ struct PreparedScan {
         D(as_contiguous(a.D)),
         delta_bias(as_contiguous(a.delta_bias)) {
     if (is_present(a.C)) C = cast(*a.C, a.wide());
-    scan.dtype = x.scalar_type();
+    scan.dtype = dtype_of(x);
     scan.sum_dtype = a.wide();
     scan.batch = x.size(0);
     scan.groups = kDirections;
@@ -57,34 +57,29 @@ struct PreparedScan {
 // bit-identical results.
 class DirectionSum {
  public:
-  DirectionSum(const Scan& scan, const Tensor& total)
-      : total_(total),
-        parts_(scan.sharing == 1              ? maps(kDirections, scan.sum_dtype)
-               : scan.sum_dtype != scan.dtype ? maps(1, scan.sum_dtype)
-                                              : torch::stable::unsqueeze(total, 0)),
-        direct_(scan.sharing != 1 && scan.sum_dtype == scan.dtype) {}
+  DirectionSum(const Scan& scan, const Tensor& total) : total_(total) {
+    if (scan.sharing != 1 && scan.sum_dtype == scan.dtype) return;
+    auto sizes = sizes_of(total);
+    sizes.insert(sizes.begin(), scan.sharing == 1 ? kDirections : 1);
+    parts_ = empty(sizes, scan.sum_dtype, total);
+  }
 
   Strided strided_parts() const {
-    auto part = strided(torch::stable::select(parts_, 0, 0));
-    if (parts_.size(0) > 1) part.group = parts_.stride(0);
+    if (!parts_) return strided(total_);
+    auto part = strided(torch::stable::select(*parts_, 0, 0));
+    if (parts_->size(0) > 1) part.group = parts_->stride(0);
     return part;
   }
 
   void add_up() const {
-    if (direct_) return;
-    if (parts_.size(0) > 1) add_to_first(parts_);
-    copy(torch::stable::select(parts_, 0, 0), total_);
+    if (!parts_) return;
+    if (parts_->size(0) > 1) add_to_first(*parts_);
+    copy(torch::stable::select(*parts_, 0, 0), total_);
   }
 
  private:
-  Tensor maps(int64_t count, ScalarType dtype) const {
-    auto sizes = sizes_of(total_);
-    sizes.insert(sizes.begin(), count);
-    return empty(sizes, dtype, total_);
-  }
-
-  Tensor total_, parts_;
-  bool direct_;
+  Tensor total_;
+  OptionalTensor parts_;
 };
 
 std::tuple<Tensor, Tensor, Tensor> forward(const CrossArguments& arguments, bool delta_softplus,
@@ -143,7 +138,7 @@ CrossGradients backward(const CrossArguments& a, bool delta_softplus, const Opti
 }
 
 Readout prepare_readout(const Tensor& h, const Tensor& C) {
-  return {h.scalar_type(),    h.size(3), h.size(4), h.size(5), h.const_data_ptr(),
+  return {dtype_of(h),        h.size(3), h.size(4), h.size(5), h.const_data_ptr(),
           C.const_data_ptr(), nullptr,   nullptr,   nullptr,   nullptr};
 }
 
@@ -157,20 +152,20 @@ void for_pixels(const Tensor& C, const Kernel& kernel) {
 
 Tensor cross_readout(const Tensor& states, const Tensor& C) {
   check_readout("cross_readout", states, C);
-  const Tensor h = as_contiguous(states), wide_C = as_contiguous(cast(C, h.scalar_type()));
-  const Tensor y = empty(sizes_of_readout(h), h.scalar_type(), h);
+  const Tensor h = as_contiguous(states), wide_C = as_contiguous(cast(C, dtype_of(h)));
+  const Tensor y = empty(sizes_of_readout(h), dtype_of(h), h);
   auto readout = prepare_readout(h, wide_C);
   readout.y = y.mutable_data_ptr();
   for_pixels(wide_C,
              [&](int64_t begin, int64_t end) { scan_kernels().readout(readout, begin, end); });
-  return cast(y, C.scalar_type());
+  return cast(y, dtype_of(C));
 }
 
 std::tuple<Tensor, Tensor> cross_readout_backward(const Tensor& grad_y, const Tensor& states,
                                                   const Tensor& C) {
   check_readout_gradient("cross_readout_backward", grad_y, states, C);
-  const Tensor h = as_contiguous(states), wide_C = as_contiguous(cast(C, h.scalar_type())),
-               grad = as_contiguous(cast(grad_y, h.scalar_type()));
+  const Tensor h = as_contiguous(states), wide_C = as_contiguous(cast(C, dtype_of(h))),
+               grad = as_contiguous(cast(grad_y, dtype_of(h)));
   const Tensor grad_states = empty_contiguous(h), grad_C = empty_contiguous(wide_C);
   auto readout = prepare_readout(h, wide_C);
   readout.grad_y = grad.const_data_ptr();
@@ -179,7 +174,7 @@ std::tuple<Tensor, Tensor> cross_readout_backward(const Tensor& grad_y, const Te
   for_pixels(wide_C, [&](int64_t begin, int64_t end) {
     scan_kernels().readout_backward(readout, begin, end);
   });
-  return {grad_states, cast(grad_C, C.scalar_type())};
+  return {grad_states, cast(grad_C, dtype_of(C))};
 }
 
 }  // namespace

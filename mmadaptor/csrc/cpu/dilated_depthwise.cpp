@@ -26,7 +26,7 @@ struct PreparedDilatedDepthwise {
   PreparedDilatedDepthwise(const Tensor& y_, const Tensor& kernels_,
                            const std::vector<int64_t>& dilations)
       : y(as_contiguous(y_)), kernels(as_contiguous(permute(kernels_, {0, 2, 3, 1}))) {
-    op.dtype = y.scalar_type();
+    op.dtype = dtype_of(y);
     op.batch = y.size(0);
     op.height = y.size(1);
     op.width = y.size(2);
@@ -56,7 +56,7 @@ std::tuple<Tensor, Tensor> dilated_depthwise_backward(const Tensor& grad, const 
   const Tensor grad_y = empty_contiguous(y);
   const PreparedDilatedDepthwise prepared(y, kernels, dilations);
   const Tensor incoming = as_contiguous(grad), grad_taps = empty_contiguous(prepared.kernels);
-  Parts parts(grad_taps, prepared.op.patches(), grad_taps.scalar_type());
+  Parts parts(grad_taps, prepared.op.patches(), dtype_of(grad_taps));
   const DilatedDepthwiseGradients grads{incoming.const_data_ptr(), prepared.y.const_data_ptr(),
                                         grad_y.mutable_data_ptr(), parts.data()};
   torch::stable::parallel_for(0, prepared.op.tasks(), 1, [&](int64_t begin, int64_t end) {

@@ -16,7 +16,7 @@ void check_memory_readout(const char* op, const Tensor& values, const Tensor& pr
                           const std::vector<double>& granularities, const Tensor& coefficients,
                           const OptionalTensor& grad_y) {
   const Check check(op, "values", values);
-  const auto dtype = values.scalar_type();
+  const auto dtype = dtype_of(values);
   check.wide("values", values);
   check.rank("values", values, 5);
   check.only_batch_empty("values", values);
@@ -49,7 +49,7 @@ struct PreparedMemoryReadout {
       : values(as_contiguous(values_)),
         predicted(as_contiguous(predicted_)),
         coefficients(as_contiguous(coefficients_)) {
-    op.dtype = values.scalar_type();
+    op.dtype = dtype_of(values);
     op.batch = values.size(0);
     op.height = values.size(1);
     op.width = values.size(2);
@@ -68,7 +68,7 @@ struct PreparedMemoryReadout {
 Tensor memory_readout(const Tensor& values, const Tensor& predicted,
                       const std::vector<double>& granularities, const Tensor& coefficients) {
   check_memory_readout("memory_readout", values, predicted, granularities, coefficients, {});
-  const Tensor y = empty(sizes_of_readout(values), values.scalar_type(), values);
+  const Tensor y = empty(sizes_of_readout(values), dtype_of(values), values);
   const PreparedMemoryReadout prepared(values, predicted, granularities, coefficients);
   torch::stable::parallel_for(0, prepared.op.forward_tasks(), 1, [&](int64_t begin, int64_t end) {
     memory_select_kernels().readout(prepared.op, y.mutable_data_ptr(), begin, end);
@@ -88,8 +88,8 @@ std::tuple<Tensor, Tensor, Tensor> memory_readout_backward(const Tensor& grad_y,
   const PreparedMemoryReadout prepared(values, predicted, granularities, coefficients);
   const Tensor incoming = as_contiguous(grad_y);
   const int64_t blocks = prepared.op.blocks();
-  Parts predicted_parts(grad_predicted, blocks, values.scalar_type());
-  Parts coefficients_parts(grad_coefficients, blocks * prepared.op.groups, values.scalar_type());
+  Parts predicted_parts(grad_predicted, blocks, dtype_of(values));
+  Parts coefficients_parts(grad_coefficients, blocks * prepared.op.groups, dtype_of(values));
   const MemoryReadoutGradients grads{incoming.const_data_ptr(), grad_values.mutable_data_ptr(),
                                      predicted_parts.data(), coefficients_parts.data()};
   torch::stable::parallel_for(0, prepared.op.backward_tasks(), 1, [&](int64_t begin, int64_t end) {

@@ -28,7 +28,7 @@ struct PreparedMemorySelect {
       : states(as_contiguous(states_)),
         locations(as_contiguous(locations_)),
         weights(as_contiguous(weights_)) {
-    op.dtype = states.scalar_type();
+    op.dtype = dtype_of(states);
     op.batch = states.size(0);
     op.height = states.size(1);
     op.width = states.size(2);
@@ -62,8 +62,8 @@ std::tuple<Tensor, Tensor, Tensor> memory_select_backward(const Tensor& grad_mem
   const PreparedMemorySelect prepared(states, locations, weights);
   const Tensor incoming = as_contiguous(grad_memory);
   const int64_t blocks = prepared.op.blocks();
-  Parts locations_parts(grad_locations, blocks, states.scalar_type());
-  Parts weights_parts(grad_weights, blocks, states.scalar_type());
+  Parts locations_parts(grad_locations, blocks, dtype_of(states));
+  Parts weights_parts(grad_weights, blocks, dtype_of(states));
   const MemorySelectGradients grads{incoming.const_data_ptr(), grad_states.mutable_data_ptr(),
                                     locations_parts.data(), weights_parts.data()};
   torch::stable::parallel_for(0, prepared.op.backward_tasks(), 1, [&](int64_t begin, int64_t end) {

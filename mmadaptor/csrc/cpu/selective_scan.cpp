@@ -32,7 +32,7 @@ struct PreparedScan {
         D(as_contiguous(a.D)),
         delta_bias(as_contiguous(a.delta_bias)) {
     if (is_present(a.C)) C = cast(*a.C, a.wide());
-    scan.dtype = scan.sum_dtype = a.u.scalar_type();
+    scan.dtype = scan.sum_dtype = dtype_of(a.u);
     scan.batch = a.u.size(0);
     scan.groups = a.groups();
     scan.channels = a.u.size(1) / scan.groups;

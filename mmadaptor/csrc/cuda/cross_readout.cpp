@@ -10,8 +10,7 @@ namespace {
 // The kernels compute in the dtype of the states. C is read in its own dtype if that
 // accumulates in the dtype of the states; otherwise it is cast to the dtype of the states.
 ScalarType kernel_dtype(const Tensor& states, const Tensor& C) {
-  return accumulate_type(C.scalar_type()) == states.scalar_type() ? C.scalar_type()
-                                                                  : states.scalar_type();
+  return accumulate_type(dtype_of(C)) == dtype_of(states) ? dtype_of(C) : dtype_of(states);
 }
 
 Readout prepare(const Tensor& h, const Tensor& C) {
@@ -39,7 +38,7 @@ Tensor cross_readout(const Tensor& states, const Tensor& C) {
     for_element(dtype, [&](auto* type) { launch_readout(type, readout, current_target()); });
     MMADAPTOR_LAUNCHED();
   }
-  return cast(y, C.scalar_type());
+  return cast(y, dtype_of(C));
 }
 
 std::tuple<Tensor, Tensor> cross_readout_backward(const Tensor& grad_y, const Tensor& states,
@@ -59,7 +58,7 @@ std::tuple<Tensor, Tensor> cross_readout_backward(const Tensor& grad_y, const Te
                 [&](auto* type) { launch_readout_backward(type, readout, current_target()); });
     MMADAPTOR_LAUNCHED();
   }
-  return {grad_states, cast(grad_C, C.scalar_type())};
+  return {grad_states, cast(grad_C, dtype_of(C))};
 }
 
 }  // namespace

@@ -61,8 +61,8 @@ class DirectionSum {
   DirectionSum(const Tensor& total, const ScanPlan& plan, const Tensor& wide) : total_(total) {
     auto sizes = sizes_of(total);
     if (plan.sharing == 1) sizes.insert(sizes.begin(), kDirections);
-    if (plan.sharing == 1 || (!plan.sums_in_shared && total.scalar_type() != wide.scalar_type()))
-      sum_ = empty(sizes, wide.scalar_type(), wide);
+    if (plan.sharing == 1 || (!plan.sums_in_shared && dtype_of(total) != dtype_of(wide)))
+      sum_ = empty(sizes, dtype_of(wide), wide);
     else if (!plan.sums_in_shared)
       sum_ = total;
   }
@@ -76,7 +76,7 @@ class DirectionSum {
   }
   Strided result() const { return has_parts() ? Strided{} : strided(total_); }
   void add_up() const {
-    if (has_parts()) copy(sum_of_parts(*sum_), total_);
+    if (has_parts()) add_parts(*sum_, total_);
   }
 
  private:
@@ -103,7 +103,7 @@ std::tuple<Tensor, Tensor, Tensor> forward(const CrossArguments& arguments, bool
     prepared.extra.sum = sum.sum();
     out.y = sum.result();
   }
-  for_element(scan.x.scalar_type(), [&](auto* type) {
+  for_element(dtype_of(scan.x), [&](auto* type) {
     launch_scan(type, scan.view, out, prepared.extra, prepared.target);
   });
   MMADAPTOR_LAUNCHED();
@@ -130,7 +130,7 @@ CrossGradients backward(const CrossArguments& a, bool delta_softplus, const Opti
   const ScanView& view = scan.view;
   PreparedPlan prepared(view, scan.wide(), true);
   const ScanPlan& plan = prepared.extra.plan;
-  const auto wide = scan.A.scalar_type();
+  const auto wide = dtype_of(scan.A);
   Parts A = parts_of(grad_A, prepared, view, wide, true);
   Parts B = coefficient_parts(grad_B, plan, wide), C, D, delta_bias;
   if (view.reads_out) C = coefficient_parts(grad_C, plan, wide);
@@ -157,7 +157,7 @@ CrossGradients backward(const CrossArguments& a, bool delta_softplus, const Opti
   grads.D = D.data();
   grads.delta_bias = delta_bias.data();
   if (view.batch > 0) {
-    for_element(scan.x.scalar_type(), [&](auto* type) {
+    for_element(dtype_of(scan.x), [&](auto* type) {
       launch_scan_backward(type, view, grads, prepared.extra, prepared.target);
     });
     MMADAPTOR_LAUNCHED();

@@ -41,7 +41,7 @@ Tensor dilated_depthwise(const Tensor& y, const Tensor& kernels,
   if (out.numel() > 0) {
     auto op = prepare(map, weights, dilations);
     op.out = out.mutable_data_ptr();
-    for_element(y.scalar_type(),
+    for_element(dtype_of(y),
                 [&](auto* type) { launch_dilated_depthwise(type, op, false, current_target()); });
     MMADAPTOR_LAUNCHED();
   }
@@ -60,8 +60,7 @@ std::tuple<Tensor, Tensor> dilated_depthwise_backward(const Tensor& grad, const 
   const Target target = current_target();
   auto op = prepare(gradient, weights, dilations);
   op.out = grad_y.mutable_data_ptr();
-  for_element(y.scalar_type(),
-              [&](auto* type) { launch_dilated_depthwise(type, op, true, target); });
+  for_element(dtype_of(y), [&](auto* type) { launch_dilated_depthwise(type, op, true, target); });
   MMADAPTOR_LAUNCHED();
 
   // The number of parts depends only on the shapes and the device, so results are
@@ -71,13 +70,11 @@ std::tuple<Tensor, Tensor> dilated_depthwise_backward(const Tensor& grad, const 
   const int64_t blocks = divide_up(op.channels, 32) * op.count;
   op.parts = static_cast<int>(std::clamp<int64_t>(divide_up(4 * target.processors, blocks), 1,
                                                   divide_up(op.rows(), kRowsOfPart)));
-  const Tensor parts =
-      empty({op.parts, op.count, 3, 3, op.channels}, weights.scalar_type(), weights);
+  const Tensor parts = empty({op.parts, op.count, 3, 3, op.channels}, dtype_of(weights), weights);
   op.grad_kernels = parts.mutable_data_ptr();
-  for_element(y.scalar_type(),
-              [&](auto* type) { launch_dilated_depthwise_kernels(type, op, target); });
+  for_element(dtype_of(y), [&](auto* type) { launch_dilated_depthwise_kernels(type, op, target); });
   MMADAPTOR_LAUNCHED();
-  copy(permute(sum_of_parts(parts), {0, 3, 1, 2}), grad_kernels);
+  add_parts(parts, permute(grad_kernels, {0, 2, 3, 1}));
   return {grad_y, grad_kernels};
 }
 

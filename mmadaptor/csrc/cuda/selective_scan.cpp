@@ -75,7 +75,7 @@ ScanOutputs forward(const ScanArguments& arguments, bool delta_softplus) {
     results.h = strided_states(*outputs.states, scan.view.groups);
   }
   results.checkpoints = outputs.checkpoints->mutable_data_ptr();
-  for_element(scan.u.scalar_type(), [&](auto* type) {
+  for_element(dtype_of(scan.u), [&](auto* type) {
     launch_scan(type, scan.view, results, prepared.extra, prepared.target);
   });
   MMADAPTOR_LAUNCHED();
@@ -108,7 +108,7 @@ ScanGradientTuple backward(const ScanArguments& a, bool delta_softplus, const Te
   const PreparedScan scan(a, delta_softplus);
   const ScanView& view = scan.view;
   const PreparedPlan prepared(view, scan.wide(), true);
-  const auto wide = scan.A.scalar_type();
+  const auto wide = dtype_of(scan.A);
   const auto coefficients = [&](const Tensor& total, bool varies) {
     return varies ? Parts(total, prepared.extra.plan.blocks, wide)
                   : parts_of(total, prepared, view, wide, true);
@@ -143,7 +143,7 @@ ScanGradientTuple backward(const ScanArguments& a, bool delta_softplus, const Te
   grads.D = D.data();
   grads.delta_bias = delta_bias.data();
   if (view.batch > 0) {
-    for_element(scan.u.scalar_type(), [&](auto* type) {
+    for_element(dtype_of(scan.u), [&](auto* type) {
       launch_scan_backward(type, view, grads, prepared.extra, prepared.target);
     });
     MMADAPTOR_LAUNCHED();
