@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Examine the environment: versions, compiled ops, and a command for each problem.
+
+Usage: python -m mmadaptor.doctor
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import io
+import json
+import os
+import pathlib
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import warnings
+from importlib import metadata
+
+from .environment import (
+    DISTRIBUTIONS,
+    ROOT,
+    has_code,
+    import_problem,
+    install,
+    installed,
+    problem_of_mmcv_ops,
+    problem_of_package,
+)
+from .version import __version__
+
+PYTHONS = ((3, 10), (3, 12))  # the oldest and the newest, as in setup.cfg
+
+
+def output_of(command: str) -> str:
+    """Return what `command --version` prints; nothing if there is no such command."""
+    words = command.split()
+    if not words or shutil.which(words[0]) is None:
+        return ''
+    done = subprocess.run([*words, '--version'], capture_output=True, text=True)
+    return done.stdout
+
+
+def compiler() -> str:
+    """Return the command of the C++ compiler, as torch's builds choose it."""
+    return os.environ.get('CXX', 'c++')
+
+
+def facts_of_machine() -> dict[str, str]:
+    """Return the versions of everything, for which nothing is imported."""
+    facts = {
+        'Python': f'{platform.python_version()} ({sys.executable})',
+        'platform': f'{platform.platform()}, {" ".join(platform.libc_ver())}',
+        'C++ compiler': output_of(compiler()).partition('\n')[0] or 'not found',
+        'nvcc': ', '.join(re.findall(r'V[\d.]+', output_of('nvcc'))) or 'not found',
+    }
+    for name in DISTRIBUTIONS:
+        found = [f'{version} ({d})' for d, version in installed(name).items()]
+        facts[name] = ', '.join(found) or (
+            'of an unknown version' if has_code(name) else 'not installed'
+        )
+    return {**facts, 'mmadaptor': f'{__version__} (in {ROOT})'}
+
+
+def problem_of_python() -> str | None:
+    """Return the problem of the running Python; None if mmadaptor supports it."""
+    if PYTHONS[0] <= sys.version_info[:2] <= PYTHONS[1]:
+        return None
+    oldest, newest = ('.'.join(map(str, version)) for version in PYTHONS)
+    return (
+        f'Python {platform.python_version()} is not supported, only {oldest} to '
+        f'{newest}: python{newest} -m venv .venv && . .venv/bin/activate'
+    )
+
+
+def problem_of_compiler() -> str | None:
+    """Return what is missing to compile ops; None if nothing is."""
+    if not output_of(compiler()):
+        return (
+            f"No C++ compiler ({compiler()}) is found, and mmcv's ops have to be "
+            'compiled: apt-get install g++'
+        )
+    if not pathlib.Path(sysconfig.get_path('include'), 'Python.h').exists():
+        return (
+            "Python.h is not found, and mmcv's ops have to be compiled: apt-get "
+            'install python3-dev'
+        )
+    return None
+
+
+def problem_of_leftovers() -> str | None:
+    """Return the problem of files that editable installs and stopped removals left."""
+    names = [d.replace('-', '_') for ds in DISTRIBUTIONS.values() for d in ds]
+    owned = {
+        file.name
+        for name in DISTRIBUTIONS
+        for distribution in installed(name)
+        for file in metadata.files(distribution) or ()
+    }
+    left = [
+        str(path)
+        for folder in map(pathlib.Path, sys.path)
+        if folder.name in ('site-packages', 'dist-packages')
+        for path in sorted([*folder.glob('__editable__*'), *folder.glob('~*')])
+        if path.name not in owned
+        and any(
+            path.name.startswith((f'__editable__.{name}-', f'__editable___{name}_'))
+            or path.name.startswith(f'~{name[1:]}')
+            for name in names
+        )
+    ]
+    if not left:
+        return None
+    return f'{len(left)} files of removed packages are left: rm -r {" ".join(left)}'
+
+
+def facts_of_torch(problems: list[str]) -> dict[str, str]:
+    """Return the facts of the compiled ops, and add their problems."""
+    import torch
+
+    gpu = torch.cuda.is_available()
+    facts = dict(torch=f'{torch.__version__}, {"a GPU" if gpu else "no GPU"}')
+    if problem := import_problem('mmadaptor.ops', "mmadaptor's ops"):
+        problems.append(problem)
+        return facts
+    try:
+        from .ops import _extension
+
+        _extension.require()
+    except RuntimeError as error:
+        problems.append(str(error))
+    else:
+        built = importlib.import_module('mmadaptor._ext')
+        instructions = torch.backends.cpu.get_cpu_capability()
+        cuda = f'CUDA {torch.version.cuda}' if built.with_cuda else 'no CUDA'
+        facts["mmadaptor's ops"] = f'{instructions} in use, {cuda}'
+        if gpu and not built.with_cuda:
+            problems.append(
+                "torch finds a GPU, but mmadaptor's ops are compiled for the CPU only: "
+                f'FORCE_CUDA=1 {install("mmadaptor", "--force-reinstall", "--no-deps")}'
+            )
+    return facts
+
+
+def facts_of_mmcv_ops(problems: list[str]) -> dict[str, str]:
+    """Return the facts of mmcv's compiled ops, and add their problems."""
+    import torch
+
+    if problem := problem_of_mmcv_ops():
+        problems.append(problem)
+        return {"mmcv's ops": 'cannot be used'}
+    from mmcv.ops import get_compiler_version, get_compiling_cuda_version
+
+    cuda = get_compiling_cuda_version()
+    if cuda == 'not available' and torch.cuda.is_available():
+        problems.append(
+            "torch finds a GPU, but mmcv's ops are compiled for the CPU only: "
+            f'FORCE_CUDA=1 {install("mmcv", "--force-reinstall", "--no-deps")}'
+        )
+    return {"mmcv's ops": f'{get_compiler_version()}, CUDA {cuda}'}
+
+
+def examine() -> tuple[dict[str, str], list[str]]:
+    """Examine the environment.
+
+    Returns:
+        What there is, by name; and the problems, each a sentence with a command.
+    """
+    facts = facts_of_machine()
+    if problem := problem_of_python():
+        return facts, [problem]
+    problems = [problem_of_leftovers()]
+    found = {'torch': problem_of_package('torch')}
+    if not found['torch'] or 'is older' in found['torch']:
+        found.update((name, problem_of_package(name)) for name in DISTRIBUTIONS)
+    problems = [text for text in [*problems, *found.values()] if text]
+    if len(found) > 1:
+        facts.update(facts_of_torch(problems))
+        if not found['mmcv']:
+            facts.update(facts_of_mmcv_ops(problems))
+    if any('--no-build-isolation' in text for text in problems):
+        problems = [text for text in [problem_of_compiler()] if text] + problems
+    if not problems and (problem := import_problem('mmadaptor.models', 'mmadaptor')):
+        problems.append(problem)
+    return facts, problems
+
+
+def main() -> int:
+    """Print facts and problems; return 1 if there are problems, else 0."""
+    parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
+    parser.add_argument('--json', action='store_true', help='print JSON')
+    args = parser.parse_args()
+    with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+        warnings.simplefilter('ignore')  # packages warn as they are imported
+        with contextlib.redirect_stdout(io.StringIO()):
+            facts, problems = examine()
+    if args.json:
+        sys.stdout.write(json.dumps(dict(facts=facts, problems=problems), indent=1))
+        return int(bool(problems))
+    width = max(map(len, facts))
+    lines = [f'{name:{width}}  {text}' for name, text in facts.items()]
+    lines += ['', f'{len(problems) or "No"} problem{"s" * (len(problems) != 1)} found']
+    lines += [f'  {i}. {text}' for i, text in enumerate(problems, 1)]
+    lines += ['Run this again when they are solved.'] * bool(problems)
+    sys.stdout.write('\n'.join(lines) + '\n')
+    return int(bool(problems))
+
+
+if __name__ == '__main__':
+    sys.exit(main())
