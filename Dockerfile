@@ -1,7 +1,7 @@
-# The stack of the README on a slim image. On a machine with NVIDIA's container toolkit
-# the models run on the GPU, with mmcv's ops and ours for the CPU.
+# The stack of the README on a slim image, for the CPU: there is no nvcc that would
+# compile the ops for a GPU.
 #   docker build -t mmadaptor .
-#   docker run --rm -it -v "$PWD/data:/mmadaptor/data" mmadaptor
+#   docker run --rm -it -v "$PWD/data:/mmadaptor/data" mmadaptor bash
 FROM python:3.11-slim-bookworm
 
 # The newest of each: the doctor at the end finds what does not fit together.
@@ -25,3 +25,5 @@ RUN python -c "from mmadaptor.environment import install; print(install('mmcv'))
 COPY . .
 RUN pip install --no-cache-dir --no-build-isolation -e '.[det,seg,cls]' \
     && python -m mmadaptor.doctor
+
+CMD ["python", "-m", "mmadaptor.doctor"]
