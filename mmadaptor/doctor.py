@@ -200,7 +200,8 @@ def main() -> int:
         with contextlib.redirect_stdout(io.StringIO()):
             facts, problems = examine()
     if args.json:
-        sys.stdout.write(json.dumps(dict(facts=facts, problems=problems), indent=1))
+        text = json.dumps(dict(facts=facts, problems=problems), indent=1)
+        sys.stdout.write(f'{text}\n')
         return int(bool(problems))
     width = max(map(len, facts))
     lines = [f'{name:{width}}  {text}' for name, text in facts.items()]
