@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib
 import io
 import json
 import os
@@ -16,6 +15,7 @@ import pathlib
 import platform
 import re
 import shutil
+import struct
 import subprocess
 import sys
 import sysconfig
@@ -37,13 +37,12 @@ from .version import __version__
 PYTHONS = ((3, 10), (3, 12))  # the oldest and the newest, as in setup.cfg
 
 
-def output_of(command: str) -> str:
-    """Return what `command --version` prints; nothing if there is no such command."""
+def output_of(command: str, *arguments: str) -> str:
+    """Return what a command prints; nothing if there is no such command."""
     words = command.split()
     if not words or shutil.which(words[0]) is None:
         return ''
-    done = subprocess.run([*words, '--version'], capture_output=True, text=True)
-    return done.stdout
+    return subprocess.run([*words, *arguments], capture_output=True, text=True).stdout
 
 
 def compiler() -> str:
@@ -53,11 +52,12 @@ def compiler() -> str:
 
 def facts_of_machine() -> dict[str, str]:
     """Return the versions of everything, for which nothing is imported."""
+    cxx, nvcc = output_of(compiler(), '--version'), output_of('nvcc', '--version')
     facts = {
         'Python': f'{platform.python_version()} ({sys.executable})',
         'platform': f'{platform.platform()}, {" ".join(platform.libc_ver())}',
-        'C++ compiler': output_of(compiler()).partition('\n')[0] or 'not found',
-        'nvcc': ', '.join(re.findall(r'V[\d.]+', output_of('nvcc'))) or 'not found',
+        'C++ compiler': cxx.partition('\n')[0] or 'not found',
+        'nvcc': ', '.join(re.findall(r'V[\d.]+', nvcc)) or 'not found',
     }
     for name in DISTRIBUTIONS:
         found = [f'{version} ({d})' for d, version in installed(name).items()]
@@ -80,7 +80,7 @@ def problem_of_python() -> str | None:
 
 def problem_of_compiler() -> str | None:
     """Return what is missing to compile ops; None if nothing is."""
-    if not output_of(compiler()):
+    if not output_of(compiler(), '--version'):
         return (
             f"No C++ compiler ({compiler()}) is found, and mmcv's ops have to be "
             'compiled: apt-get install g++'
@@ -119,6 +119,25 @@ def problem_of_leftovers() -> str | None:
     return f'{len(left)} files of removed packages are left: rm -r {" ".join(left)}'
 
 
+def gpus_of(library: pathlib.Path) -> str:
+    """Return the GPUs that a library has kernels for: `'sm_80, sm_90, compute_90'`.
+
+    nvcc puts its kernels into containers: a header of 16 bytes with the size of the
+    rest, then entries of a kind (1 is PTX, 2 machine code), the sizes of the entry's
+    header and content, and at byte 28 the architecture.
+    """
+    data, found = library.read_bytes(), set()
+    for start in re.finditer(b'\x50\xed\x55\xba\x01\x00\x10\x00', data):
+        at = start.end() + 8
+        end = at + struct.unpack_from('<Q', data, start.end())[0]
+        while at < end:
+            kind, _, header, content = struct.unpack_from('<HHIQ', data, at)
+            architecture = struct.unpack_from('<I', data, at + 28)[0]
+            found.add((kind != 2, architecture))
+            at += header + content
+    return ', '.join(f'{"compute" if ptx else "sm"}_{n}' for ptx, n in sorted(found))
+
+
 def facts_of_torch(problems: list[str]) -> dict[str, str]:
     """Return the facts of the compiled ops, and add their problems."""
     import torch
@@ -134,16 +153,15 @@ def facts_of_torch(problems: list[str]) -> dict[str, str]:
         _extension.require()
     except RuntimeError as error:
         problems.append(str(error))
-    else:
-        built = importlib.import_module('mmadaptor._ext')
-        instructions = torch.backends.cpu.get_cpu_capability()
-        cuda = f'CUDA {torch.version.cuda}' if built.with_cuda else 'no CUDA'
-        facts["mmadaptor's ops"] = f'{instructions} in use, {cuda}'
-        if gpu and not built.with_cuda:
-            problems.append(
-                "torch finds a GPU, but mmadaptor's ops are compiled for the CPU only: "
-                f'FORCE_CUDA=1 {install("mmadaptor", "--force-reinstall", "--no-deps")}'
-            )
+        return facts
+    instructions = torch.backends.cpu.get_cpu_capability()  # ours choose as torch does
+    cuda = f'CUDA {gpus_of(_extension.LIBRARY)}' if _extension.HAS_CUDA else 'no CUDA'
+    facts["mmadaptor's ops"] = f'{instructions} in use, {cuda}'
+    if gpu and not _extension.HAS_CUDA:
+        problems.append(
+            "torch finds a GPU, but mmadaptor's ops are compiled for the CPU only: "
+            f'FORCE_CUDA=1 {install("mmadaptor", "--force-reinstall", "--no-deps")}'
+        )
     return facts
 
 
@@ -178,10 +196,13 @@ def examine() -> tuple[dict[str, str], list[str]]:
     found = {'torch': problem_of_package('torch')}
     if not found['torch'] or 'is older' in found['torch']:
         found.update((name, problem_of_package(name)) for name in DISTRIBUTIONS)
-    problems = [text for text in [*problems, *found.values()] if text]
+    by_command = {}  # what is missing fails in several packages
+    for text in filter(None, [*problems, *found.values()]):
+        by_command.setdefault(text.rpartition(': ')[2], text)
+    problems = [*by_command.values()]
     if len(found) > 1:
         facts.update(facts_of_torch(problems))
-        if not found['mmcv']:
+        if not found['mmcv'] and 'mmcv' in sys.modules:
             facts.update(facts_of_mmcv_ops(problems))
     if any('--no-build-isolation' in text for text in problems):
         problems = [text for text in [problem_of_compiler()] if text] + problems

@@ -16,7 +16,7 @@ import sys
 from importlib import metadata, util
 from urllib.parse import unquote
 
-MINIMUM_VERSIONS = dict(torch='2.8', mmengine='0.10.12', mmcv='2.3.6')
+MINIMUM_VERSIONS = dict(torch='2.10', mmengine='0.10.12', mmcv='2.3.6')
 # Import names, and distributions that put files there; the first is ours to install.
 DISTRIBUTIONS = dict(
     torch=['torch'],
@@ -160,6 +160,8 @@ def problem_behind(error: BaseException | None) -> str | None:
 def import_problem(name: str, who: str) -> str | None:
     """Import a module; return why that fails, or None.
 
+    None also if another package is to blame that has to be there.
+
     Args:
         name: The module.
         who: What to call it.
@@ -174,16 +176,20 @@ def import_problem(name: str, who: str) -> str | None:
             if library in str(error):
                 return f'{found}: apt-get install {debian}'
         missing = (getattr(error, 'name', None) or package).partition('.')[0]
-        if isinstance(error, ModuleNotFoundError) and missing not in DISTRIBUTIONS:
-            return f'{found}: {PIP} install {INSTALLED_AS.get(missing, missing)}'
-        return f'{found}: {replace(package)}'
+        if not isinstance(error, ModuleNotFoundError) or missing == package:
+            return f'{found}: {replace(package)}'
+        if missing in MINIMUM_VERSIONS:
+            return None  # which is a problem of that package
+        if missing in DISTRIBUTIONS:
+            return f'{found}: {install(missing)}'
+        return f'{found}: {PIP} install {INSTALLED_AS.get(missing, missing)}'
 
 
 def problem_of_version(name: str) -> str | None:
-    """Return whether a package is older than the tested versions; None if not."""
-    module = importlib.import_module(name)
-    version, oldest = getattr(module, '__version__', '0'), MINIMUM_VERSIONS.get(name)
-    if not oldest or numbers(version) >= numbers(oldest):
+    """Return that a package is older than the tested versions; None if it is not."""
+    module, oldest = importlib.import_module(name), MINIMUM_VERSIONS.get(name, '0')
+    version = getattr(module, '__version__', '0')
+    if numbers(version) >= numbers(oldest):
         return None
     again = install(name, '--upgrade') if name == 'torch' else replace(name)
     return (
@@ -210,4 +216,5 @@ def problem_of_package(name: str) -> str | None:
             return f'{who} is half removed: its files are gone: {replace(name)}'
         needed = name in MINIMUM_VERSIONS
         return f'{name} is not installed: {install(name)}' if needed else None
-    return import_problem(name, who) or problem_of_version(name)
+    problem = import_problem(name, who)
+    return problem_of_version(name) if name in sys.modules else problem

@@ -7,26 +7,28 @@ import json
 import os
 import pathlib
 import re
+import struct
 import subprocess
 import sys
 
 import pytest
 from helpers.jobs import ROOT
 
-from mmadaptor import doctor
+from mmadaptor import doctor, environment
+from mmadaptor.ops import _extension
 
 # Without torch our own ops cannot be imported: stubs stand for them too.
 CODE = """
-import sys, types
+import pathlib, sys, types
 del sys.argv[1]  # what lets mmadaptor import itself without its models
 def stub(name, **content):
     sys.modules[name] = types.ModuleType(name)
     vars(sys.modules[name]).update(content)
 def require():
     pass
-extension = types.SimpleNamespace(require=require)
+library = pathlib.Path('/dev/null')
+extension = types.SimpleNamespace(require=require, HAS_CUDA=False, LIBRARY=library)
 stub('mmadaptor.ops', _extension=extension)
-stub('mmadaptor._ext', with_cuda=False)
 stub('mmadaptor.models')
 {more}
 from mmadaptor import doctor
@@ -145,9 +147,9 @@ CASES = {
         'pip install --force-reinstall torch torchvision',
     ),
     'an old torch': (
-        {'torch/__init__.py': TORCH.format(gpu=False).replace('2.11.0', '2.7.1')},
-        {'torch': '2.7.1'},
-        'torch 2.7.1+cu130 in {site}/torch is older than 2.8: '
+        {'torch/__init__.py': TORCH.format(gpu=False).replace('2.11.0', '2.9.1')},
+        {'torch': '2.9.1'},
+        'torch 2.9.1+cu130 in {site}/torch is older than 2.10: '
         'pip install --upgrade torch torchvision',
     ),
     'torchvision of another torch': (
@@ -263,6 +265,27 @@ CASES = {
         'onedl-mmengine 0.10.12 does not import (ModuleNotFoundError: No module named '
         "'yaml'): pip install pyyaml",
     ),
+    'a dependency of two packages': (
+        {'mmengine/__init__.py': 'import yaml', 'mmcv/__init__.py': 'import mmengine'},
+        {},
+        'onedl-mmengine 0.10.12 does not import (ModuleNotFoundError: No module named '
+        "'yaml'): pip install pyyaml",
+    ),
+    'a toolbox that another one needs': (
+        {'mmdet/__init__.py': 'import mmpretrain'},
+        {},
+        'onedl-mmdetection 3.5.1 does not import (ModuleNotFoundError: No module named '
+        "'mmpretrain'): pip install onedl-mmpretrain",
+    ),
+    'no mmengine': (
+        {
+            'mmengine/__init__.py': None,
+            'mmcv/__init__.py': 'import mmengine',
+            'mmdet/__init__.py': 'import mmcv',
+        },
+        {'onedl-mmengine': None},
+        'mmengine is not installed: pip install onedl-mmengine',
+    ),
     'no mmcv, torch of C++20, no build tools': (
         {
             'mmcv/__init__.py': None,
@@ -289,7 +312,7 @@ CASES = {
 @pytest.mark.parametrize('case', CASES)
 def test_each_fault_has_its_sentence_and_command(case, site):
     files, versions, expected = CASES[case]
-    more = "sys.modules['mmadaptor._ext'].with_cuda = True"
+    more = 'extension.HAS_CUDA = True'
     assert problems_of(site, files, versions, more) == [expected.format(site=site)]
 
 
@@ -339,6 +362,36 @@ def test_range_of_python_is_that_of_the_package():
     assert setup['options']['python_requires'] == (
         f'>={major}.{oldest},<{major}.{newest + 1}'
     )
+
+
+def test_gpus_that_a_library_has_kernels_for(tmp_path):
+    """Two containers, as nvcc makes them, among other bytes."""
+
+    def entry(kind, architecture, content):
+        head = struct.pack('<HHIQ12xI32x', kind, 0x101, 64, len(content), architecture)
+        return head + content
+
+    def container(*entries):
+        content = b''.join(entries)
+        return struct.pack('<IHHQ', 0xBA55ED50, 1, 16, len(content)) + content
+
+    path = tmp_path / 'library.so'
+    path.write_bytes(
+        b'ELF of some bytes'
+        + container(entry(2, 120, b'x' * 24), entry(2, 80, b'y' * 8))
+        + b'others'
+        + container(entry(2, 80, b''), entry(1, 120, b'.target'))
+    )
+    assert doctor.gpus_of(path) == 'sm_80, sm_120, compute_120'
+    path.write_bytes(b'no kernel')
+    assert doctor.gpus_of(path) == ''
+
+
+def test_the_oldest_torch_is_that_of_the_ops_and_of_pip():
+    oldest = environment.MINIMUM_VERSIONS['torch']
+    assert oldest == _extension.OLDEST_TORCH
+    requirements = (ROOT / 'requirements' / 'runtime.txt').read_text().split()
+    assert f'torch>={oldest}' in requirements
 
 
 def test_tools_say_the_same(tmp_path):
