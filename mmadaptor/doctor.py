@@ -82,15 +82,23 @@ def problem_of_compiler() -> str | None:
     """Return what is missing to compile ops; None if nothing is."""
     if not output_of(compiler(), '--version'):
         return (
-            f"No C++ compiler ({compiler()}) is found, and mmcv's ops have to be "
-            'compiled: apt-get install g++'
+            f'No C++ compiler ({compiler()}) is found, and ops have to be compiled: '
+            'apt-get install g++'
         )
     if not pathlib.Path(sysconfig.get_path('include'), 'Python.h').exists():
         return (
-            "Python.h is not found, and mmcv's ops have to be compiled: apt-get "
-            'install python3-dev'
+            'Python.h is not found, and ops have to be compiled: apt-get install '
+            'python3-dev'
         )
     return None
+
+
+def is_left(path: pathlib.Path, name: str) -> bool:
+    """Return whether a file is what an editable install or a removal may leave."""
+    if path.name == f'{name}.egg-link':  # names the folder of an older pip's install
+        return not pathlib.Path(path.read_text().partition('\n')[0]).is_dir()
+    starts = f'__editable__.{name}-', f'__editable___{name}_', f'~{name[1:]}'
+    return path.name.startswith(starts)
 
 
 def problem_of_leftovers() -> str | None:
@@ -106,17 +114,12 @@ def problem_of_leftovers() -> str | None:
         str(path)
         for folder in map(pathlib.Path, sys.path)
         if folder.name in ('site-packages', 'dist-packages')
-        for path in sorted([*folder.glob('__editable__*'), *folder.glob('~*')])
-        if path.name not in owned
-        and any(
-            path.name.startswith((f'__editable__.{name}-', f'__editable___{name}_'))
-            or path.name.startswith(f'~{name[1:]}')
-            for name in names
-        )
+        for path in sorted(folder.glob('*'))
+        if path.name not in owned and any(is_left(path, name) for name in names)
     ]
     if not left:
         return None
-    return f'{len(left)} files of removed packages are left: rm -r {" ".join(left)}'
+    return f'Files of removed packages are left: rm -r {" ".join(left)}'
 
 
 def gpus_of(library: pathlib.Path) -> str:
@@ -194,7 +197,7 @@ def examine() -> tuple[dict[str, str], list[str]]:
         return facts, [problem]
     problems = [problem_of_leftovers()]
     found = {'torch': problem_of_package('torch')}
-    if not found['torch'] or 'is older' in found['torch']:
+    if not found['torch']:
         found.update((name, problem_of_package(name)) for name in DISTRIBUTIONS)
     by_command = {}  # what is missing fails in several packages
     for text in filter(None, [*problems, *found.values()]):

@@ -244,14 +244,19 @@ CASES = {
             '__editable__.another-1.0.pth': '',
         },
         {},
-        '2 files of removed packages are left: rm -r '
+        'Files of removed packages are left: rm -r '
         '{site}/__editable__.mmadaptor-0.0.9.pth '
         '{site}/__editable___mmadaptor_0_0_9_finder.py',
+    ),
+    'the link of an editable install whose folder is gone': (
+        {'mmdet.egg-link': '/gone/mmdet\n.', 'mmseg.egg-link': '/\n.'},
+        {},
+        'Files of removed packages are left: rm -r {site}/mmdet.egg-link',
     ),
     'files of a stopped removal': (
         {'~mcv/ops.py': '', '~umpy/ops.py': ''},
         {},
-        '1 files of removed packages are left: rm -r {site}/~mcv',
+        'Files of removed packages are left: rm -r {site}/~mcv',
     ),
     "OpenCV's system library": (
         {'mmcv/__init__.py': 'raise ImportError("libGL.so.1: cannot open")'},
@@ -340,8 +345,8 @@ def test_no_compiler_for_what_has_to_be_compiled(site):
     (site / 'mmcv' / '_ext.py').unlink()
     first, second = problems_of(site, files, CXX='no-such-compiler')
     assert first == (
-        "No C++ compiler (no-such-compiler) is found, and mmcv's ops have to be "
-        'compiled: apt-get install g++'
+        'No C++ compiler (no-such-compiler) is found, and ops have to be compiled: '
+        'apt-get install g++'
     )
     assert second.endswith(MMCV_AGAIN)
 
