@@ -6,31 +6,18 @@ the runner (:mod:`mmadaptor.engine`) are imported when a config names one.
 :mod:`mmadaptor.ops` needs only torch.
 """
 
-import importlib
-import importlib.util
+import sys
 from typing import Any
 
+from .environment import MINIMUM_VERSIONS, has_code, problem_of_version
 from .version import __version__
 
-MINIMUM_VERSIONS = dict(torch='2.10', mmengine='0.10.12', mmcv='2.3.6')
-
-
-def _check_versions() -> None:
-    """Raise ImportError if a library is older than the tested versions."""
-    from mmengine.utils import digit_version
-
-    for name, minimum in MINIMUM_VERSIONS.items():
-        module = importlib.import_module(name)
-        if digit_version(module.__version__) < digit_version(minimum):
-            raise ImportError(
-                f'mmadaptor {__version__} needs {name}>={minimum} and finds '
-                f'{module.__version__} in {module.__file__}. The maintained '
-                'OpenMMLab distributions are named onedl-*: see README.md'
-            )
-
-
-if all(map(importlib.util.find_spec, ('mmengine', 'mmcv'))):
-    _check_versions()
+# The doctor is run because these imports may fail.
+_DOCTOR = 'mmadaptor.doctor' in getattr(sys, 'orig_argv', sys.argv)
+if not _DOCTOR and has_code('mmengine') and has_code('mmcv'):
+    for _name in MINIMUM_VERSIONS:
+        if _problem := problem_of_version(_name):
+            raise ImportError(_problem)
     from . import models  # noqa: F401
 
 __all__ = ['__version__']

@@ -4,6 +4,8 @@
 import errno
 import importlib.util
 
+from .environment import problem_of_mmcv_ops
+
 # The extra of mmadaptor that installs each toolbox.
 EXTRAS = dict(mmdet='det', mmseg='seg', mmpretrain='cls')
 
@@ -53,18 +55,22 @@ def message_of(error: Exception) -> str:
 
 
 def how_to_install(toolbox: str | None) -> str:
-    """Return how to install a toolbox that is missing.
+    """Return how to install a toolbox that is missing or lacks compiled ops.
 
     Args:
         toolbox: Its import name.
 
     Returns:
-        A phrase that starts with the name. Empty if the toolbox is installed or
+        A phrase that starts with the name. Empty if the toolbox can be imported or
         is not one that mmadaptor uses.
     """
-    if toolbox not in EXTRAS or importlib.util.find_spec(toolbox):
+    if toolbox not in EXTRAS:
         return ''
-    return (
-        f'{toolbox}, which is not installed. Run in the mmadaptor folder: '
-        f'pip install -e ".[{EXTRAS[toolbox]}]" --no-build-isolation'
-    )
+    if not importlib.util.find_spec(toolbox):
+        return (
+            f'{toolbox}, which is not installed. Run in the mmadaptor folder: '
+            f'pip install -e ".[{EXTRAS[toolbox]}]" --no-build-isolation'
+        )
+    # The other toolboxes can be imported without them.
+    problem = problem_of_mmcv_ops() if toolbox == 'mmdet' else None
+    return f"{toolbox}, which needs mmcv's ops. {problem}" if problem else ''

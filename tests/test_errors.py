@@ -35,3 +35,4 @@ def test_the_traceback_of_a_data_worker_is_left_out():
 
 def test_what_to_install():
     assert how_to_install(None) == how_to_install('numpy') == ''
+    assert how_to_install('mmdet') == ''

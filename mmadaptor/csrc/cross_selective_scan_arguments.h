@@ -85,8 +85,8 @@ inline void check_cross_gradients(const char* op, const CrossArguments& a,
 inline std::tuple<Tensor, Tensor, Tensor> empty_cross_results(const CrossArguments& a,
                                                               bool return_states) {
   const Sizes states = return_states ? a.directed({a.channels(), a.states()}) : Sizes{0};
-  return {empty_contiguous(a.x), empty(states, a.wide(), a.x),
-          empty(a.checkpoints(), a.wide(), a.x)};
+  return {empty_contiguous(a.x), empty_tensor(states, a.wide(), a.x),
+          empty_tensor(a.checkpoints(), a.wide(), a.x)};
 }
 
 // Gradients of x, delta, A, B, C, D and delta_bias, contiguous and in the dtype of each
@@ -95,7 +95,7 @@ using CrossGradients = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor
 
 inline CrossGradients empty_cross_gradients(const CrossArguments& a) {
   const auto like = [&](const OptionalTensor& t) {
-    return is_present(t) ? empty_contiguous(*t) : empty({0}, dtype_of(a.x), a.x);
+    return is_present(t) ? empty_contiguous(*t) : empty_tensor({0}, dtype_of(a.x), a.x);
   };
   return {like(a.x), like(a.delta), like(a.A), like(a.B), like(a.C), like(a.D), like(a.delta_bias)};
 }

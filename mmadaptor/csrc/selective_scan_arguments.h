@@ -106,13 +106,13 @@ inline void check_states_gradient(const char* op, const ScanArguments& a, const 
 }
 
 inline Tensor empty_checkpoints(const ScanArguments& a) {
-  return empty(a.checkpoints(), a.wide(), a.u);
+  return empty_tensor(a.checkpoints(), a.wide(), a.u);
 }
 
 // y, the last state and the checkpoints.
 inline std::tuple<Tensor, Tensor, Tensor> empty_scan_results(const ScanArguments& a) {
   return {torch::stable::empty_like(a.u),
-          empty({a.batch(), a.channels(), a.states()}, a.wide(), a.u), empty_checkpoints(a)};
+          empty_tensor({a.batch(), a.channels(), a.states()}, a.wide(), a.u), empty_checkpoints(a)};
 }
 
 // All states, (batch, channels, states, length), and the checkpoints. If the channels of u
@@ -122,8 +122,9 @@ inline std::tuple<Tensor, Tensor> empty_states_results(const ScanArguments& a) {
   auto states =
       channels_last
           ? torch::stable::transpose(
-                empty({a.batch(), a.length(), a.states(), a.channels()}, a.wide(), a.u), 1, 3)
-          : empty({a.batch(), a.channels(), a.states(), a.length()}, a.wide(), a.u);
+                empty_tensor({a.batch(), a.length(), a.states(), a.channels()}, a.wide(), a.u), 1,
+                3)
+          : empty_tensor({a.batch(), a.channels(), a.states(), a.length()}, a.wide(), a.u);
   return {states, empty_checkpoints(a)};
 }
 
@@ -134,7 +135,7 @@ using ScanGradientTuple =
 
 inline ScanGradientTuple empty_scan_gradients(const ScanArguments& a) {
   const auto like = [&](const OptionalTensor& t) {
-    return is_present(t) ? empty_contiguous(*t) : empty({0}, dtype_of(a.u), a.u);
+    return is_present(t) ? empty_contiguous(*t) : empty_tensor({0}, dtype_of(a.u), a.u);
   };
   return {torch::stable::empty_like(a.u),
           torch::stable::empty_like(a.delta),

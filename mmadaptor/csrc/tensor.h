@@ -55,7 +55,7 @@ inline Sizes sizes_of(const Tensor& t) {
 
 // Uninitialized and contiguous, on the device of `like`. Of a failure, torch tells a
 // library only that there was one; Python raises this as torch.OutOfMemoryError on CUDA.
-inline Tensor empty(const Sizes& sizes, ScalarType dtype, const Tensor& like) {
+inline Tensor empty_tensor(const Sizes& sizes, ScalarType dtype, const Tensor& like) {
   int32_t number = 0, device_type = 0, device_index = 0;
   for (const auto& known : numbered_dtypes())
     if (dtype == known.dtype) number = known.number;
@@ -73,17 +73,17 @@ inline Tensor empty(const Sizes& sizes, ScalarType dtype, const Tensor& like) {
   return Tensor(tensor);
 }
 
-inline void copy(const Tensor& from, Tensor to) { torch::stable::copy_(to, from); }
+inline void copy_to(const Tensor& from, Tensor to) { torch::stable::copy_(to, from); }
 
 // Results are contiguous, regardless of the strides of the arguments.
 inline Tensor empty_contiguous(const Tensor& like) {
-  return empty(sizes_of(like), dtype_of(like), like);
+  return empty_tensor(sizes_of(like), dtype_of(like), like);
 }
 
 inline Tensor as_contiguous(const Tensor& t) {
   if (t.is_contiguous()) return t;
   const Tensor copied = empty_contiguous(t);
-  copy(t, copied);
+  copy_to(t, copied);
   return copied;
 }
 
@@ -91,7 +91,7 @@ inline OptionalTensor as_contiguous(const OptionalTensor& t) {
   return is_present(t) ? OptionalTensor(as_contiguous(*t)) : std::nullopt;
 }
 
-inline Tensor cast(const Tensor& t, ScalarType dtype) {
+inline Tensor as_dtype(const Tensor& t, ScalarType dtype) {
   return dtype_of(t) == dtype ? t : torch::stable::to(t, dtype);
 }
 
@@ -103,13 +103,13 @@ inline void add_parts(const Tensor& parts, Tensor total) {
     torch::stable::sum_out(total, parts, over);
     return;
   }
-  Tensor sum = empty(sizes_of(total), dtype_of(parts), total);
+  Tensor sum = empty_tensor(sizes_of(total), dtype_of(parts), total);
   torch::stable::sum_out(sum, parts, over);
-  copy(sum, total);
+  copy_to(sum, total);
 }
 
 // A view with the dimensions in the given order, as in at::Tensor::permute.
-inline Tensor permute(Tensor t, Sizes order) {
+inline Tensor permuted(Tensor t, Sizes order) {
   for (int64_t dim = 0; dim < static_cast<int64_t>(order.size()); ++dim) {
     const int64_t from = order[dim];
     if (from == dim) continue;
@@ -140,7 +140,7 @@ class Parts {
     if (parts == 1 && dtype_of(total) == dtype) return;
     auto sizes = sizes_of(total);
     sizes.insert(sizes.begin(), parts);
-    parts_ = empty(sizes, dtype, total);
+    parts_ = empty_tensor(sizes, dtype, total);
   }
 
   void* data() const {
@@ -152,7 +152,7 @@ class Parts {
   void add_up() const {
     if (!parts_) return;
     if (parts_->size(0) == 1)
-      copy(first(), *total_);
+      copy_to(first(), *total_);
     else
       add_parts(*parts_, *total_);
   }

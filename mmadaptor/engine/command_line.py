@@ -13,6 +13,7 @@ from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from mmadaptor.environment import problem_behind
 from mmadaptor.errors import (
     EXTRAS,
     InputError,
@@ -204,9 +205,12 @@ def run(main: Callable[[], None]) -> None:
     try:
         main()
         leave_processes()
-    except (*USER_ERRORS, OSError) as error:
-        if not isinstance(error, USER_ERRORS):
-            if (found := disk_error_of(error)) is None:
+    except (*USER_ERRORS, OSError, ImportError) as error:
+        if problem := problem_behind(error):
+            error = InputError(problem)
+        elif not isinstance(error, USER_ERRORS):
+            found = disk_error_of(error) if isinstance(error, OSError) else None
+            if found is None:
                 raise
             error = found
         if os.environ.get(TRACEBACK):

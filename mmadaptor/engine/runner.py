@@ -106,7 +106,13 @@ class Runner(MMEngineRunner):
     """
 
     def setup_env(self, env_cfg: dict) -> None:
-        """Set up the environment, and the processes of a job on a CPU."""
+        """Set up the environment, and the processes of a job on a CPU.
+
+        Raises:
+            InputError: The toolbox of the config cannot be imported.
+        """
+        if missing := how_to_install(self.cfg.get('default_scope')):
+            raise InputError(f'The config needs {missing}')
         join_on_cpu(self._launcher, env_cfg.get('dist_cfg') or {})
         super().setup_env(env_cfg)
 
@@ -125,9 +131,6 @@ class Runner(MMEngineRunner):
         self._needs_base = not resumed or holds_adaptors_only(resumed)
         if isinstance(model, dict) and not self._needs_base:
             drop_pretrained(model)
-        scope = self.cfg.get('default_scope')
-        if missing := how_to_install(scope):
-            raise InputError(f'The config needs {missing}')
         with as_input_error('model'), checked_initializers():
             return super().build_model(model)
 

@@ -49,6 +49,33 @@ def test_bugs_keep_their_traceback(kind):
         run(buggy)
 
 
+def test_an_import_of_ops_that_mmcv_lacks(monkeypatch):
+    """Wherever it fails, and whatever was made of the error."""
+    problem = 'mmcv has no compiled ops: pip install ...'
+    monkeypatch.setattr('mmadaptor.environment.problem_of_mmcv_ops', lambda: problem)
+
+    def fails():
+        raise ModuleNotFoundError("No module named 'mmcv._ext'", name='mmcv._ext')
+
+    def fails_in_a_config():
+        try:
+            fails()
+        except ImportError as error:
+            raise InputError('config.py cannot be read') from error
+
+    for main in (fails, fails_in_a_config):
+        with pytest.raises(SystemExit, match=f'^\nerror: {problem}'):
+            run(main)
+
+
+def test_an_import_of_anything_else_keeps_its_traceback():
+    def fails():
+        raise ModuleNotFoundError("No module named 'mmcv.nothing'", name='mmcv.nothing')
+
+    with pytest.raises(ModuleNotFoundError):
+        run(fails)
+
+
 def test_the_error_of_a_data_worker_is_shown_without_its_traceback():
     def fails():
         raise InputError(

@@ -21,10 +21,10 @@ struct PreparedScan {
       : x(channels_last(a.x)),
         delta(channels_last(a.delta)),
         A(as_contiguous(a.A)),
-        B(cast(a.B, a.wide())),
+        B(as_dtype(a.B, a.wide())),
         D(as_contiguous(a.D)),
         delta_bias(as_contiguous(a.delta_bias)) {
-    if (is_present(a.C)) C = cast(*a.C, a.wide());
+    if (is_present(a.C)) C = as_dtype(*a.C, a.wide());
     scan.dtype = dtype_of(x);
     scan.sum_dtype = a.wide();
     scan.batch = x.size(0);
@@ -61,7 +61,7 @@ class DirectionSum {
     if (scan.sharing != 1 && scan.sum_dtype == scan.dtype) return;
     auto sizes = sizes_of(total);
     sizes.insert(sizes.begin(), scan.sharing == 1 ? kDirections : 1);
-    parts_ = empty(sizes, scan.sum_dtype, total);
+    parts_ = empty_tensor(sizes, scan.sum_dtype, total);
   }
 
   Strided strided_parts() const {
@@ -74,7 +74,7 @@ class DirectionSum {
   void add_up() const {
     if (!parts_) return;
     if (parts_->size(0) > 1) add_to_first(*parts_);
-    copy(torch::stable::select(*parts_, 0, 0), total_);
+    copy_to(torch::stable::select(*parts_, 0, 0), total_);
   }
 
  private:
@@ -152,20 +152,20 @@ void for_pixels(const Tensor& C, const Kernel& kernel) {
 
 Tensor cross_readout(const Tensor& states, const Tensor& C) {
   check_readout("cross_readout", states, C);
-  const Tensor h = as_contiguous(states), wide_C = as_contiguous(cast(C, dtype_of(h)));
-  const Tensor y = empty(sizes_of_readout(h), dtype_of(h), h);
+  const Tensor h = as_contiguous(states), wide_C = as_contiguous(as_dtype(C, dtype_of(h)));
+  const Tensor y = empty_tensor(sizes_of_readout(h), dtype_of(h), h);
   auto readout = prepare_readout(h, wide_C);
   readout.y = y.mutable_data_ptr();
   for_pixels(wide_C,
              [&](int64_t begin, int64_t end) { scan_kernels().readout(readout, begin, end); });
-  return cast(y, dtype_of(C));
+  return as_dtype(y, dtype_of(C));
 }
 
 std::tuple<Tensor, Tensor> cross_readout_backward(const Tensor& grad_y, const Tensor& states,
                                                   const Tensor& C) {
   check_readout_gradient("cross_readout_backward", grad_y, states, C);
-  const Tensor h = as_contiguous(states), wide_C = as_contiguous(cast(C, dtype_of(h))),
-               grad = as_contiguous(cast(grad_y, dtype_of(h)));
+  const Tensor h = as_contiguous(states), wide_C = as_contiguous(as_dtype(C, dtype_of(h))),
+               grad = as_contiguous(as_dtype(grad_y, dtype_of(h)));
   const Tensor grad_states = empty_contiguous(h), grad_C = empty_contiguous(wide_C);
   auto readout = prepare_readout(h, wide_C);
   readout.grad_y = grad.const_data_ptr();
@@ -174,7 +174,7 @@ std::tuple<Tensor, Tensor> cross_readout_backward(const Tensor& grad_y, const Te
   for_pixels(wide_C, [&](int64_t begin, int64_t end) {
     scan_kernels().readout_backward(readout, begin, end);
   });
-  return {grad_states, cast(grad_C, dtype_of(C))};
+  return {grad_states, as_dtype(grad_C, dtype_of(C))};
 }
 
 }  // namespace

@@ -25,7 +25,7 @@ struct PreparedDilatedDepthwise {
 
   PreparedDilatedDepthwise(const Tensor& y_, const Tensor& kernels_,
                            const std::vector<int64_t>& dilations)
-      : y(as_contiguous(y_)), kernels(as_contiguous(permute(kernels_, {0, 2, 3, 1}))) {
+      : y(as_contiguous(y_)), kernels(as_contiguous(permuted(kernels_, {0, 2, 3, 1}))) {
     op.dtype = dtype_of(y);
     op.batch = y.size(0);
     op.height = y.size(1);
@@ -63,7 +63,7 @@ std::tuple<Tensor, Tensor> dilated_depthwise_backward(const Tensor& grad, const 
     dilated_depthwise_kernels().backward(prepared.op, grads, begin, end);
   });
   parts.add_up();
-  return {grad_y, as_contiguous(permute(grad_taps, {0, 3, 1, 2}))};
+  return {grad_y, as_contiguous(permuted(grad_taps, {0, 3, 1, 2}))};
 }
 
 }  // namespace

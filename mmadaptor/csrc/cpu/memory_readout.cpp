@@ -68,7 +68,7 @@ struct PreparedMemoryReadout {
 Tensor memory_readout(const Tensor& values, const Tensor& predicted,
                       const std::vector<double>& granularities, const Tensor& coefficients) {
   check_memory_readout("memory_readout", values, predicted, granularities, coefficients, {});
-  const Tensor y = empty(sizes_of_readout(values), dtype_of(values), values);
+  const Tensor y = empty_tensor(sizes_of_readout(values), dtype_of(values), values);
   const PreparedMemoryReadout prepared(values, predicted, granularities, coefficients);
   torch::stable::parallel_for(0, prepared.op.forward_tasks(), 1, [&](int64_t begin, int64_t end) {
     memory_select_kernels().readout(prepared.op, y.mutable_data_ptr(), begin, end);

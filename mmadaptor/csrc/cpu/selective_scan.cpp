@@ -28,10 +28,10 @@ struct PreparedScan {
 
   PreparedScan(const ScanArguments& a, bool delta_softplus)
       : A(as_contiguous(a.A)),
-        B(cast(a.B, a.wide())),
+        B(as_dtype(a.B, a.wide())),
         D(as_contiguous(a.D)),
         delta_bias(as_contiguous(a.delta_bias)) {
-    if (is_present(a.C)) C = cast(*a.C, a.wide());
+    if (is_present(a.C)) C = as_dtype(*a.C, a.wide());
     scan.dtype = scan.sum_dtype = dtype_of(a.u);
     scan.batch = a.u.size(0);
     scan.groups = a.groups();

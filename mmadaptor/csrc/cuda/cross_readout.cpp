@@ -30,15 +30,15 @@ Tensor cross_readout(const Tensor& states, const Tensor& C) {
   check_readout("cross_readout", states, C);
   const DeviceGuard guard(states);
   const auto dtype = kernel_dtype(states, C);
-  const Tensor h = as_contiguous(states), read_C = as_contiguous(cast(C, dtype));
-  const Tensor y = empty(sizes_of_readout(h), dtype, h);
+  const Tensor h = as_contiguous(states), read_C = as_contiguous(as_dtype(C, dtype));
+  const Tensor y = empty_tensor(sizes_of_readout(h), dtype, h);
   if (y.numel() > 0) {
     auto readout = prepare(h, read_C);
     readout.y = y.mutable_data_ptr();
     for_element(dtype, [&](auto* type) { launch_readout(type, readout, current_target()); });
     MMADAPTOR_LAUNCHED();
   }
-  return cast(y, dtype_of(C));
+  return as_dtype(y, dtype_of(C));
 }
 
 std::tuple<Tensor, Tensor> cross_readout_backward(const Tensor& grad_y, const Tensor& states,
@@ -46,8 +46,8 @@ std::tuple<Tensor, Tensor> cross_readout_backward(const Tensor& grad_y, const Te
   check_readout_gradient("cross_readout_backward", grad_y, states, C);
   const DeviceGuard guard(states);
   const auto dtype = kernel_dtype(states, C);
-  const Tensor h = as_contiguous(states), read_C = as_contiguous(cast(C, dtype));
-  const Tensor grad = as_contiguous(cast(grad_y, dtype));
+  const Tensor h = as_contiguous(states), read_C = as_contiguous(as_dtype(C, dtype));
+  const Tensor grad = as_contiguous(as_dtype(grad_y, dtype));
   const Tensor grad_states = empty_contiguous(h), grad_C = empty_contiguous(read_C);
   if (grad_states.numel() > 0) {
     auto readout = prepare(h, read_C);
@@ -58,7 +58,7 @@ std::tuple<Tensor, Tensor> cross_readout_backward(const Tensor& grad_y, const Te
                 [&](auto* type) { launch_readout_backward(type, readout, current_target()); });
     MMADAPTOR_LAUNCHED();
   }
-  return {grad_states, cast(grad_C, dtype_of(C))};
+  return {grad_states, as_dtype(grad_C, dtype_of(C))};
 }
 
 }  // namespace

@@ -62,7 +62,7 @@ class DirectionSum {
     auto sizes = sizes_of(total);
     if (plan.sharing == 1) sizes.insert(sizes.begin(), kDirections);
     if (plan.sharing == 1 || (!plan.sums_in_shared && dtype_of(total) != dtype_of(wide)))
-      sum_ = empty(sizes, dtype_of(wide), wide);
+      sum_ = empty_tensor(sizes, dtype_of(wide), wide);
     else if (!plan.sums_in_shared)
       sum_ = total;
   }
@@ -114,11 +114,11 @@ std::tuple<Tensor, Tensor, Tensor> forward(const CrossArguments& arguments, bool
 // The parts of the gradient of B or C. Each is (batch, 4, states, height, width), so that
 // the values of neighboring steps are adjacent in memory.
 Parts coefficient_parts(const Tensor& total, const ScanPlan& plan, ScalarType wide) {
-  return {permute(total, {0, 3, 4, 1, 2}), plan.blocks, wide};
+  return {permuted(total, {0, 3, 4, 1, 2}), plan.blocks, wide};
 }
 
 Strided strided_part(const Parts& parts) {
-  return strided_coefficients(permute(parts.first(), {0, 3, 4, 1, 2}));
+  return strided_coefficients(permuted(parts.first(), {0, 3, 4, 1, 2}));
 }
 
 CrossGradients backward(const CrossArguments& a, bool delta_softplus, const OptionalTensor& grad_y,

@@ -30,7 +30,7 @@ DilatedDepthwise prepare(const Tensor& y, const Tensor& kernels,
 
 // (dilations, 3, 3, channels), from (dilations, channels, 3, 3).
 Tensor channels_last(const Tensor& kernels) {
-  return as_contiguous(permute(kernels, {0, 2, 3, 1}));
+  return as_contiguous(permuted(kernels, {0, 2, 3, 1}));
 }
 
 Tensor dilated_depthwise(const Tensor& y, const Tensor& kernels,
@@ -70,11 +70,12 @@ std::tuple<Tensor, Tensor> dilated_depthwise_backward(const Tensor& grad, const 
   const int64_t blocks = divide_up(op.channels, 32) * op.count;
   op.parts = static_cast<int>(std::clamp<int64_t>(divide_up(4 * target.processors, blocks), 1,
                                                   divide_up(op.rows(), kRowsOfPart)));
-  const Tensor parts = empty({op.parts, op.count, 3, 3, op.channels}, dtype_of(weights), weights);
+  const Tensor parts =
+      empty_tensor({op.parts, op.count, 3, 3, op.channels}, dtype_of(weights), weights);
   op.grad_kernels = parts.mutable_data_ptr();
   for_element(dtype_of(y), [&](auto* type) { launch_dilated_depthwise_kernels(type, op, target); });
   MMADAPTOR_LAUNCHED();
-  add_parts(parts, permute(grad_kernels, {0, 2, 3, 1}));
+  add_parts(parts, permuted(grad_kernels, {0, 2, 3, 1}));
   return {grad_y, grad_kernels};
 }
 

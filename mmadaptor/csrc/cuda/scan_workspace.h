@@ -25,8 +25,9 @@ class PreparedPlan {
     extra.plan = plan_scan(v, wide.element_size(), backward, target);
     const ScanPlan& plan = extra.plan;
     if (plan.segments == 1) return;
-    steps_ = empty({plan.segments, v.batch, v.all_channels()}, dtype_of(wide), wide);
-    states_ = empty({plan.segments, v.batch, v.states, v.all_channels()}, dtype_of(wide), wide);
+    steps_ = empty_tensor({plan.segments, v.batch, v.all_channels()}, dtype_of(wide), wide);
+    states_ =
+        empty_tensor({plan.segments, v.batch, v.states, v.all_channels()}, dtype_of(wide), wide);
     extra.segment_steps = steps_->mutable_data_ptr();
     extra.segment_states = states_->mutable_data_ptr();
   }

@@ -79,11 +79,11 @@ ScanOutputs forward(const ScanArguments& arguments, bool delta_softplus) {
     launch_scan(type, scan.view, results, prepared.extra, prepared.target);
   });
   MMADAPTOR_LAUNCHED();
-  if (instead) copy(*instead, *outputs.y);
+  if (instead) copy_to(*instead, *outputs.y);
   return outputs;
 }
 
-// The tensors that the kernels write for the gradients of u, delta and z; copy() copies
+// The tensors that the kernels write for the gradients of u, delta and z; copy_to() copies
 // temporary tensors to the gradients.
 class Written {
  public:
@@ -93,7 +93,7 @@ class Written {
     return strided(instead ? *instead : gradient, groups);
   }
   void copy_back() const {
-    for (const auto& [written, gradient] : pairs_) copy(written, gradient);
+    for (const auto& [written, gradient] : pairs_) copy_to(written, gradient);
   }
 
  private:

@@ -14,7 +14,7 @@ from mmadaptor.checkpoints.pretrained import (
 )
 from mmadaptor.datasets.checked_pipeline import CheckedPipeline
 from mmadaptor.engine import preflight
-from mmadaptor.errors import InputError
+from mmadaptor.errors import InputError, how_to_install
 
 
 def test_good_configs_pass(det, seg, cls):
@@ -102,6 +102,14 @@ def test_addresses_are_not_tried(det):
 def test_a_toolbox_that_is_not_installed(det, monkeypatch):
     monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
     assert 'The config needs mmdet, which is not installed' in problems(det)
+
+
+def test_mmdet_without_the_ops_of_mmcv(det, monkeypatch):
+    """Under every tool, before mmdet is imported; mmseg can do without them."""
+    problem = 'mmcv has no compiled ops: pip install ...'
+    monkeypatch.setattr('mmadaptor.errors.problem_of_mmcv_ops', lambda: problem)
+    assert problems(det) == f"The config needs mmdet, which needs mmcv's ops. {problem}"
+    assert how_to_install('mmseg') == how_to_install('mmpretrain') == ''
 
 
 def test_a_wrong_keyword_or_type_is_named(det):
