@@ -199,15 +199,31 @@ class Stamp:
         self.path.write_text(self.content)
 
 
-def precompile_torch_header() -> dict[str, str]:
+def write_compiler() -> str:
+    """Write a command that compiles for C++20, and return it.
+
+    mmcv asks for C++17, which torch's headers no longer accept. Of several -std, the
+    last counts.
+    """
+    command = VENV / 'c++20'
+    compiler = os.environ.get('CXX', 'c++')
+    command.write_text(f'#!/bin/sh\nexec {compiler} "$@" -std=c++20\n')
+    command.chmod(0o755)
+    return str(command)
+
+
+def precompile_torch_header(compiler: str) -> dict[str, str]:
     """Precompile torch's header, which every source file of mmcv includes.
 
     A compiler that cannot use the precompiled header ignores it.
 
+    Args:
+        compiler: Command that compiles mmcv.
+
     Returns:
         Environment variables for mmcv's build.
     """
-    plain = {'CFLAGS': '-g0'}
+    plain = {'CFLAGS': '-g0', 'CXX': compiler}
     folder = VENV / 'pch'
     folder.mkdir(exist_ok=True)
     header = folder / 'torch_pch.h'
@@ -222,12 +238,11 @@ def precompile_torch_header() -> dict[str, str]:
         [str(PYTHON), '-c', query], capture_output=True, text=True, check=True
     ).stdout
     command = [
-        *os.environ.get('CXX', 'c++').split(),
+        compiler,
         *flags.split(),
         '-g0',
         '-DTORCH_API_INCLUDE_EXTENSION_H',
         '-DTORCH_EXTENSION_NAME=_ext',
-        '-std=c++17',
         '-x',
         'c++-header',
         str(header),
@@ -235,7 +250,7 @@ def precompile_torch_header() -> dict[str, str]:
         f'{header}.gch',
     ]
     done = subprocess.run(command, capture_output=True)
-    return plain if done.returncode else {'CFLAGS': f'-g0 -include {header}'}
+    return plain if done.returncode else {**plain, 'CFLAGS': f'-g0 -include {header}'}
 
 
 def torch_packages() -> list[str]:
@@ -279,7 +294,7 @@ def install_packages() -> None:
                 '--no-cache-dir',
                 '--force-reinstall',
             ),
-            env=precompile_torch_header(),
+            env=precompile_torch_header(write_compiler()),
             progress=True,
         )
     )

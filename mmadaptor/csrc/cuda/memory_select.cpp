@@ -24,7 +24,7 @@ MemorySelect prepare(const Tensor& states, const Tensor& locations, const Tensor
 // Calls `visit` with a null pointer whose type is that of the states.
 template <typename Visit>
 void for_states(const Tensor& states, const Visit& visit) {
-  if dtype_of ((states) == ScalarType::Double)
+  if (dtype_of(states) == ScalarType::Double)
     visit(static_cast<double*>(nullptr));
   else
     visit(static_cast<float*>(nullptr));
