@@ -34,7 +34,7 @@ from .environment import (
 )
 from .version import __version__
 
-PYTHONS = ((3, 10), (3, 13))  # the oldest and the newest, as in setup.cfg
+OLDEST_PYTHON, NEWEST_PYTHON = (3, 10), (3, 13)  # that are tested, as in setup.cfg
 
 
 def output_of(command: str, *arguments: str) -> str:
@@ -68,13 +68,13 @@ def facts_of_machine() -> dict[str, str]:
 
 
 def problem_of_python() -> str | None:
-    """Return the problem of the running Python; None if mmadaptor supports it."""
-    if PYTHONS[0] <= sys.version_info[:2] <= PYTHONS[1]:
+    """Return the problem of a Python that is too old; None if it is not."""
+    if sys.version_info[:2] >= OLDEST_PYTHON:
         return None
-    oldest, newest = ('.'.join(map(str, version)) for version in PYTHONS)
+    oldest, newest = ('.'.join(map(str, v)) for v in (OLDEST_PYTHON, NEWEST_PYTHON))
     return (
-        f'Python {platform.python_version()} is not supported, only {oldest} to '
-        f'{newest}: python{newest} -m venv .venv && . .venv/bin/activate'
+        f'Python {platform.python_version()} is not supported, only {oldest} and '
+        f'later: python{newest} -m venv .venv && . .venv/bin/activate'
     )
 
 
@@ -104,11 +104,12 @@ def is_left(path: pathlib.Path, name: str) -> bool:
 def problem_of_leftovers() -> str | None:
     """Return the problem of files that editable installs and stopped removals left."""
     names = [d.replace('-', '_') for ds in DISTRIBUTIONS.values() for d in ds]
+    # All of a name: in a checkout, an egg-info in the working directory comes first.
     owned = {
         file.name
-        for name in DISTRIBUTIONS
-        for distribution in installed(name)
-        for file in metadata.files(distribution) or ()
+        for distribution in metadata.distributions()
+        if (distribution.metadata['Name'] or '').replace('-', '_') in names
+        for file in distribution.files or ()
     }
     left = [
         str(path)

@@ -121,6 +121,12 @@ def test_no_problem(site):
     assert lines['mmadaptor'] == f'0.1.0 (in {ROOT})'
 
 
+def test_the_ops_need_torch_alone(site):
+    files = {name: None for name in FILES if name.startswith('mm')}
+    versions = {name: None for name in VERSIONS if name.startswith('onedl')}
+    assert problems_of(site, files, versions) == []
+
+
 def test_problems_are_numbered_and_the_exit_code_is_1(site):
     gone = {'mmengine/__init__.py': None, 'mmcv/__init__.py': None}
     code, text = examine(site, gone, {'onedl-mmengine': None, 'onedl-mmcv': None})
@@ -351,22 +357,21 @@ def test_no_compiler_for_what_has_to_be_compiled(site):
     assert second.endswith(MMCV_AGAIN)
 
 
-@pytest.mark.parametrize('version', [(3, 9, 1), (3, 13, 0)])
-def test_python_out_of_range(version, site):
-    (problem,) = problems_of(site, more=f'sys.version_info = {version}')
+def test_a_python_that_is_too_old(site):
+    (problem,) = problems_of(site, more='sys.version_info = (3, 9, 1)')
     assert problem.endswith(
-        ' is not supported, only 3.10 to 3.12: python3.12 -m venv .venv && '
+        ' is not supported, only 3.10 and later: python3.13 -m venv .venv && '
         '. .venv/bin/activate'
     )
 
 
-def test_range_of_python_is_that_of_the_package():
+def test_pythons_are_those_of_the_package():
     setup = configparser.ConfigParser()
     setup.read(ROOT / 'setup.cfg')
-    (major, oldest), (_, newest) = doctor.PYTHONS
-    assert setup['options']['python_requires'] == (
-        f'>={major}.{oldest},<{major}.{newest + 1}'
-    )
+    oldest, newest = doctor.OLDEST_PYTHON, doctor.NEWEST_PYTHON
+    assert setup['options']['python_requires'] == '>={}.{}'.format(*oldest)
+    listed = re.findall(r'Python :: (3\.\d+)', setup['metadata']['classifiers'])
+    assert [listed[0], listed[-1]] == ['{}.{}'.format(*v) for v in (oldest, newest)]
 
 
 def test_gpus_that_a_library_has_kernels_for(tmp_path):
