@@ -18,7 +18,7 @@ PARTS = ('annotations', 'categories')
 
 
 def is_coco_metric(metric: Any) -> bool:
-    """Return whether a metric is mmdet's `CocoMetric`; that of LVIS reads by another."""
+    """Return whether a metric is mmdet's `CocoMetric`, and not that of LVIS."""
     kinds = [kind.__name__ for kind in type(metric).__mro__]
     has_own = hasattr(metric, '_coco_api') and not hasattr(metric, '_lvis_api')
     return 'CocoMetric' in kinds and has_own
