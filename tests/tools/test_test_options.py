@@ -184,7 +184,7 @@ FLOATS = dict(
 )
 def test_images_that_the_hook_does_not_draw_are_named(job, data, tmp_path, monkeypatch):
     """tifffile's floats, and 13 bands of 16 bits, which OpenCV takes for a strip."""
-    config, checkpoint, _ = job
+    config = job[0]
     images = dict(
         floats=np.zeros((48, 64, 3), 'f4'), bands=np.zeros((48, 64, 13), 'u2')
     )
