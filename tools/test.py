@@ -129,12 +129,14 @@ def check_drawn(dataset: Any) -> None:
             continue
         with contextlib.suppress(Exception):  # of OpenCV: it reads no such file
             size = imread(path).shape[:2]
-        image = (leaf.pipeline.load(info) or {}).get('img')
-        if image is None:
+        loaded = leaf.pipeline.load(info) or {}
+        image, shape = loaded.get('img'), loaded.get('ori_shape')
+        if image is None or shape is None:
             continue
         takes_input = type(leaf).__module__.startswith('mmpretrain.')
         colors = image.dtype == np.uint8 and image.shape[2:] in ((), (1,), (3,))
-        if not colors if takes_input else image.shape[:2] != size:
+        # The image itself may be resized before labels are loaded.
+        if not colors if takes_input else tuple(shape[:2]) != size:
             raise InputError(
                 f'--show and --show-dir: the hook of the toolbox reads 8-bit colors, '
                 f'and {path} has other values or another size as the config loads it. '

@@ -218,6 +218,23 @@ def test_images_that_the_hook_does_not_draw_are_named(job, data, tmp_path, monke
         assert not (tmp_path / 's').exists()
 
 
+@pytest.mark.parametrize('job', [SEGMENTOR, DETECTOR], indirect=True)
+def test_images_that_are_resized_before_their_labels_are_drawn(job, monkeypatch):
+    """As in the toolboxes' own test pipelines."""
+    config, checkpoint, _ = job
+    with open(config, 'a') as file:
+        file.write("""
+pipeline = test_dataloader['dataset']['pipeline']
+test_dataloader['dataset']['pipeline'] = [
+    pipeline[0], dict(type='Resize', scale=(96, 96), keep_ratio=True), pipeline[1],
+    pipeline[-1]]
+visualizer['name'] = 'resized'  # one of this name is one
+""")
+    out = checkpoint.parent / 'drawn'
+    run(monkeypatch, config, checkpoint, '--show-dir', str(out))
+    assert len(list(out.rglob('*.png'))) == 4
+
+
 def test_tta_without_a_toolbox_is_explained():
     cfg = Config(dict(model=dict(type='X'), test_dataloader=dict(dataset=dict())))
     with pytest.raises(InputError, match='--tta needs tta_model='):
