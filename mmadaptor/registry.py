@@ -4,6 +4,8 @@
 A config of mmdet, mmseg or mmpretrain names a module as `mmadaptor.NAME`.
 """
 
+from typing import Any
+
 from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import MODELS as MMENGINE_MODELS
@@ -17,6 +19,18 @@ from mmengine.registry import Registry
 
 def _child(name: str, parent: Registry, location: str) -> Registry:
     return Registry(name, parent=parent, scope='mmadaptor', locations=[location])
+
+
+def in_scope(registry: Registry, name: str) -> Any:
+    """Return what a config calls by a name in its scope; None for nothing.
+
+    Args:
+        registry: A registry of mmengine, which by itself does not look into those of
+            the toolboxes.
+        name: The name.
+    """
+    with registry.switch_scope_and_registry(None) as registry_of_scope:
+        return registry_of_scope.get(name)
 
 
 MODELS = BACKBONES = _child('model', MMENGINE_MODELS, 'mmadaptor.models')

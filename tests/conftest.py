@@ -27,7 +27,8 @@ LONGEST = (
     'tools/test_model_zoo.py',
 )
 
-for folder in ('ops', 'models', 'models/backbones', 'configs'):
+FOLDERS = ('ops', 'models', 'models/backbones', 'configs', 'engine/preflight')
+for folder in FOLDERS:
     sys.path.insert(0, str(HERE / folder))
 
 # Read as torch is imported, here and in the processes that tests start: more

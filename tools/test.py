@@ -5,11 +5,15 @@ Usage: python tools/test.py CONFIG CHECKPOINT
 """
 
 import argparse
+import contextlib
 import copy
 import os
+from typing import Any
 
+import numpy as np
 from mmengine.config import Config, ConfigDict
 
+from mmadaptor.datasets.checked_pipeline import CheckedPipeline
 from mmadaptor.datasets.image_reader import innermost, loads_labels
 from mmadaptor.engine.command_line import (
     add_common_arguments,
@@ -19,6 +23,7 @@ from mmadaptor.engine.command_line import (
     run,
     seconds,
 )
+from mmadaptor.engine.preflight.datasets import leaves
 from mmadaptor.errors import InputError
 from mmadaptor.visualization.enlarge import draw_large
 
@@ -101,6 +106,44 @@ def draw(cfg: Config, folder: str | None, show: bool, wait_time: float) -> None:
         hook.update(draw=True, test_out_dir=folder)
 
 
+def check_drawn(dataset: Any) -> None:
+    """Check that a hook of a toolbox draws on the images that are tested.
+
+    Those of mmdet and mmseg read a file as 8-bit colors, whatever the config's loader
+    does; that of mmpretrain takes what the model is given for such colors.
+
+    Args:
+        dataset: The built dataset, or a wrapper of some.
+
+    Raises:
+        InputError: It would fail, or draw something else.
+    """
+    from mmcv import imread  # the hooks need it
+
+    for _, leaf in leaves(dataset, ''):
+        if not isinstance(getattr(leaf, 'pipeline', None), CheckedPipeline):
+            continue
+        info = leaf.get_data_info(0)
+        path, size = info.get('img_path'), None
+        if not isinstance(path, str) or '://' in path:
+            continue
+        with contextlib.suppress(Exception):  # of OpenCV: it reads no such file
+            size = imread(path).shape[:2]
+        loaded = leaf.pipeline.load(info) or {}
+        image, shape = loaded.get('img'), loaded.get('ori_shape')
+        if image is None or shape is None:
+            continue
+        takes_input = type(leaf).__module__.startswith('mmpretrain.')
+        colors = image.dtype == np.uint8 and image.shape[2:] in ((), (1,), (3,))
+        # The image itself may be resized before labels are loaded.
+        if not colors if takes_input else tuple(shape[:2]) != size:
+            raise InputError(
+                f'--show and --show-dir: the hook of the toolbox reads 8-bit colors, '
+                f'and {path} has other values or another size as the config loads it. '
+                'tools/image_demo.py draws such images.'
+            )
+
+
 def dump_into(cfg: Config, path: str) -> None:
     """Make a test write its predictions.
 
@@ -181,6 +224,8 @@ def main() -> None:
     if args.tta:
         augment(cfg)
     runner = build_runner(cfg)
+    if shows:
+        check_drawn(runner.test_loop.dataloader.dataset)
     if args.show_dir and cfg.get('default_scope') != 'mmpretrain':
         draw_large(runner.visualizer)
     runner.test()

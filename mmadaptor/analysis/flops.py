@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.structures import InstanceData
+from mmengine.structures import BaseDataElement, InstanceData
+from mmengine.utils import apply_to
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
@@ -21,7 +22,7 @@ from mmadaptor.errors import InputError
 
 SIZES = dict(mmdet=(800, 1280), mmseg=(512, 2048), mmpretrain=(224, 224))
 EMBEDDED_SIZE = (128, 128)
-ROIS = 1000
+ROIS, MASK_ROIS = 1000, 100
 OURS = (
     'selective_scan',
     'memory_select',
@@ -37,11 +38,27 @@ class _Regions(nn.Module):
     def __init__(self, extractor: nn.Module) -> None:
         super().__init__()
         self.num_inputs = extractor.num_inputs
+        self.featmap_strides = extractor.featmap_strides
         self.shape = (extractor.out_channels, *extractor.roi_layers[0].output_size)
 
     def forward(self, maps: Sequence[Tensor], rois: Tensor) -> Tensor:
         """Return zeros `(n, C, h, w)` for `rois` `(n, 5)`."""
         return rois.new_zeros(len(rois), *self.shape)
+
+
+class _FewMasks(nn.Module):
+    """Stands in for the mask head of a cascade, which mmdet gives all RoIs."""
+
+    def __init__(self, head: nn.Module) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, *maps: Any) -> Any:
+        """Predict for the first RoIs; the results have the shapes of all."""
+        found = self.head(*apply_to(maps, torch.is_tensor, lambda x: x[:MASK_ROIS]))
+        return apply_to(
+            found, torch.is_tensor, lambda x: x.new_zeros(len(maps[0]), *x.shape[1:])
+        )
 
 
 def input_size(cfg: Config) -> tuple[int, int]:
@@ -79,17 +96,30 @@ def count(model: nn.Module, shape: Sequence[int]) -> tuple[dict, dict]:
 
     Returns:
         Multiply-adds by top-level module and `'total'`, and by op of ours.
+
+    Raises:
+        InputError: The model needs more than the size of an image.
     """
     model.to('meta')
+    root = type(model).__name__
     for name, module in list(model.named_modules()):
         if hasattr(module, 'roi_layers'):
             model.set_submodule(name, _Regions(module))
-    images = torch.zeros(1, _channels(model, shape), *shape, device='meta')
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        _run(model, images)
+    cascade = getattr(getattr(model, 'roi_head', None), 'mask_head', None)
+    if isinstance(cascade, nn.ModuleList):
+        model.roi_head.mask_head = nn.ModuleList(map(_FewMasks, cascade))
+    try:
+        images = torch.zeros(1, _channels(model, shape), *shape, device='meta')
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            _run(model, images)
+    except Exception as error:  # of a toolbox, as of an op that computes no shapes
+        text = str(error).partition('\n')[0]
+        raise InputError(
+            f'{root} cannot be counted from the size of an image alone: '
+            f'{type(error).__name__}: {text}'
+        ) from error
     counts = counter.get_flop_counts()
     # A module is counted under its path from the outermost module called.
-    root = type(model).__name__
     modules = {}
     for name, module in model.named_children():
         for path in (f'{root}.{name}', type(module).__name__):
@@ -136,16 +166,24 @@ def _head_called_directly(model: nn.Module) -> nn.Module | None:
     if hasattr(model, 'decode_head'):
         return model.decode_head
     kinds = [kind.__name__ for kind in type(model).__mro__]
-    return model.bbox_head if 'SingleStageDetector' in kinds else None
+    return getattr(model, 'bbox_head', None) if 'SingleStageDetector' in kinds else None
 
 
 def _run(model: nn.Module, images: Tensor) -> None:
+    shapes = ('img_shape', 'ori_shape', 'pad_shape', 'batch_input_shape')
+    size = tuple(images.shape[2:])
+    metainfo = dict(dict.fromkeys(shapes, size), scale_factor=(1.0, 1.0))
+    samples = [BaseDataElement(gt_instances=InstanceData(), metainfo=metainfo)]
     if hasattr(model, 'roi_head'):
         features = model.extract_feat(images)
-        model.rpn_head(features)
-        boxes = images.new_zeros(ROIS, 4)
-        model.roi_head(features, [InstanceData(bboxes=boxes)])
+        regions = [InstanceData(bboxes=images.new_zeros(ROIS, 4))]
+        rpn = getattr(model, 'rpn_head', None)  # not in Fast R-CNN
+        if type(rpn).__name__ == 'EmbeddingRPNHead':  # learned boxes, as Sparse R-CNN's
+            regions = rpn.predict(features, samples)
+        elif rpn is not None:
+            rpn(features)
+        model.roi_head(features, regions, samples)
     elif head := _head_called_directly(model):
         head(model.extract_feat(images))
     else:
-        model(images, mode='tensor')
+        model(images, samples, mode='tensor')

@@ -19,6 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mmadaptor.errors import InputError
 from mmadaptor.models.backbones.base import AdaptableBackbone
+from mmadaptor.registry import in_scope
 
 # The environment variables of each launcher's processes; the last is the number
 # of a process on its machine.
@@ -130,7 +131,7 @@ def wrapper_for_cpu(cfg: Mapping, wrapper: dict | None) -> dict:
         find_unused_parameters=cfg.get('find_unused_parameters', False),
     )
     kind = wrapper.get('type', 'MMDistributedDataParallel')
-    cls = MODEL_WRAPPERS.get(kind) if isinstance(kind, str) else kind
+    cls = in_scope(MODEL_WRAPPERS, kind) if isinstance(kind, str) else kind
     devices = {'device_ids': None} if issubclass(cls, DistributedDataParallel) else {}
     return {'type': kind, **devices, **wrapper}
 

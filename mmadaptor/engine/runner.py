@@ -29,7 +29,7 @@ from mmadaptor.checkpoints.resumable import find_resumable, open_resumable
 from mmadaptor.checkpoints.strict import load_model, prepare, unwrapped
 from mmadaptor.checkpoints.writing import remove_parts, replace_when_written
 from mmadaptor.errors import DamagedFileError, InputError, disk_error_of, how_to_install
-from mmadaptor.registry import RUNNERS
+from mmadaptor.registry import RUNNERS, in_scope
 
 from .amp import lower_on_cpu
 from .console import shorten
@@ -212,7 +212,7 @@ class Runner(MMEngineRunner):
         with as_input_error('optim_wrapper'):
             kind = isinstance(optim_wrapper, dict) and optim_wrapper.get('optimizer')
             kind = kind.get('type') if isinstance(kind, dict) else None
-            if isinstance(kind, str) and OPTIMIZERS.get(kind) is None:
+            if isinstance(kind, str) and in_scope(OPTIMIZERS, kind) is None:
                 raise KeyError(f'{kind} is not in the registry of optimizers')
             optim_wrapper = layer_decay_of_toolbox(optim_wrapper, self.model)
             return super().build_optim_wrapper(lower_on_cpu(optim_wrapper, self.model))

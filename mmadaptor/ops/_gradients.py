@@ -7,6 +7,7 @@ slow.
 """
 
 import functools
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -17,13 +18,19 @@ from torch.autograd import forward_ad
 from mmadaptor.ops import _extension
 from mmadaptor.ops._dispatch import LIBRARY, find_problem, raise_out_of_memory
 
+NO_ONNX = (
+    'torch.onnx.export does not support the compiled ops of mmadaptor yet: ONNX has no '
+    'operator for them. torch.export.export exports the model; docs/derivatives.md '
+    'says more.'
+)
+
 
 def differentiable(definition: Callable) -> Callable:
     """Return a decorator for the public function of an op.
 
-    The function raises if the ops are not built, and a ValueError that names a wrong
-    argument. In forward mode (`torch.func.jvp`, `torch.autograd.forward_ad`) it
-    computes the definition.
+    The function raises if the ops are not built or are exported to ONNX, and a
+    ValueError that names a wrong argument. In forward mode (`torch.func.jvp`,
+    `torch.autograd.forward_ad`) it computes the definition.
 
     Args:
         definition: The definition, with the arguments of the function.
@@ -33,6 +40,8 @@ def differentiable(definition: Callable) -> Callable:
         @functools.wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
             _extension.require()
+            if 'torch.onnx' in sys.modules and torch.onnx.is_in_onnx_export():
+                raise RuntimeError(NO_ONNX)
             # The level and not the tangents: a functorch transform can hide them.
             if forward_ad._current_level >= 0:
                 # The definition does not check its arguments.

@@ -2,6 +2,7 @@
 """Counts on the `meta` device, where every kind of model has to run."""
 
 import pytest
+import torch
 from helpers.jobs import CLASSIFIER, DETECTOR, SEGMENTOR, write_config
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
@@ -19,7 +20,7 @@ class Tiny(nn.Module):
         self.conv = nn.Conv2d(3, 5, 3, padding=1)
         self.linear = nn.Linear(8, 7)
 
-    def forward(self, images, mode):
+    def forward(self, images, samples, mode):
         assert mode == 'tensor'
         return self.linear(self.conv(images))
 
@@ -31,16 +32,39 @@ def test_by_hand():
     assert ours == {}
 
 
-def test_rois_of_a_two_stage_detector():
-    """1000 boxes through two linear layers each, 100 masks through 4 convs."""
+def build(name):
+    """Build a model of mmdet on the `meta` device."""
     init_default_scope('mmdet')
-    path = Config._get_cfg_path('mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py', '')[0]
-    model = MODELS.build(Config.fromfile(path).model).eval()
-    modules, _ = count(model, (64, 64))
-    box = 1000 * (256 * 7 * 7 * 1024 + 1024 * 1024 + 1024 * (81 + 320))
+    path = Config._get_cfg_path(f'mmdet::{name}_coco.py', '')[0]
+    with torch.device('meta'):
+        return MODELS.build(Config.fromfile(path).model).eval()
+
+
+@pytest.mark.parametrize('stages', [1, 3])
+def test_rois_of_a_two_stage_detector(stages):
+    """1000 boxes through two linear layers each, 100 masks through 4 convs."""
+    kind = 'mask_rcnn/mask-rcnn' if stages == 1 else 'cascade_rcnn/cascade-mask-rcnn'
+    modules, _ = count(build(f'{kind}_r50_fpn_1x'), (64, 64))
+    boxes = 4 * 80 if stages == 1 else 4  # a cascade has one for all classes
+    box = 1000 * (256 * 7 * 7 * 1024 + 1024 * 1024 + 1024 * (81 + boxes))
     conv = 14 * 14 * 256 * 256 * 9
     mask = 100 * (4 * conv + 14 * 14 * 256 * 256 * 4 + 28 * 28 * 256 * 80)
-    assert modules['roi_head'] == box + mask
+    assert modules['roi_head'] == stages * (box + mask)
+
+
+def test_a_detector_that_needs_samples():
+    """The decoder of DETR: 100 queries, 4 patches, 6 layers, 256 channels."""
+    modules, _ = count(build('detr/detr_r50_8xb2-150e'), (64, 64))
+    attention = 4 * 100 * 256**2 + 2 * 100 * 100 * 256
+    cross = 2 * (100 + 4) * 256**2 + 2 * 100 * 4 * 256
+    feed_forward = 2 * 100 * 256 * 2048
+    assert modules['decoder'] == 6 * (attention + cross + feed_forward)
+
+
+def test_a_detector_that_cannot_be_counted():
+    model = build('deformable_detr/deformable-detr_r50_16xb2-50e')
+    with pytest.raises(InputError, match='DeformableDETR cannot be counted from the'):
+        count(model, (64, 64))
 
 
 @pytest.mark.parametrize('channels', [1, 4, 13])
@@ -65,8 +89,8 @@ class Regrouped(Tiny):
         super().__init__()
         self.conv = nn.Conv2d(4 * channels, 5, 3, padding=1)
 
-    def forward(self, images, mode):
-        return super().forward(nn.functional.pixel_unshuffle(images, 2), mode)
+    def forward(self, images, samples, mode):
+        return super().forward(nn.functional.pixel_unshuffle(images, 2), samples, mode)
 
 
 @pytest.mark.parametrize('channels', [3, 5])

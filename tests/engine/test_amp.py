@@ -173,7 +173,11 @@ WRAPPER = dict(type='AmpOptimWrapper', optimizer=dict(type='SGD', lr=0.1))
 @pytest.mark.parametrize(
     'dtype', [{}, dict(dtype='bfloat16'), dict(dtype=torch.bfloat16)]
 )
-@pytest.mark.parametrize('kind', ['AmpOptimWrapper', AmpOptimWrapper])
+@pytest.mark.parametrize(
+    'kind',
+    # The last one as mmengine dumps a class.
+    ['AmpOptimWrapper', AmpOptimWrapper, 'mmengine.optim.AmpOptimWrapper'],
+)
 def test_amp_of_mmengine_becomes_ours(dtype, kind):
     wrapper = dict(
         type=kind, loss_scale='dynamic', clip_grad=dict(max_norm=5.0), **dtype

@@ -308,6 +308,18 @@ def test_other_wrong_parts_are_named(key, value, says, tmp_path):
         Runner.from_cfg(training(tmp_path, **{key: value})).train()
 
 
+@pytest.mark.parametrize('kind', ['LARS', 'mmpretrain.LARS'])
+def test_optimizers_of_a_toolbox_are_found_in_its_scope(kind, tmp_path):
+    """As in mmpretrain's recipes of SimCLR (LARS) and `rsb` (Lamb)."""
+    pytest.importorskip('mmpretrain')
+    optimizer = dict(type=kind, lr=0.1)
+    cfg = training(tmp_path, optim_wrapper=dict(optimizer=optimizer))
+    cfg.default_scope = 'mmpretrain'
+    runner = Runner.from_cfg(cfg)
+    wrapper = runner.build_optim_wrapper(cfg.optim_wrapper)
+    assert type(wrapper.optimizer).__name__ == 'LARS'
+
+
 def test_one_training_at_a_time_uses_a_folder(tmp_path, monkeypatch):
     train(tmp_path)
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """torch.compile, torch.export and traces of whole backbones, compared with eager mode."""
 
+import io
+
 import pytest
 import torch
 from test_mamba_adaptor import perturbed
@@ -146,3 +148,23 @@ def test_why_inductor_cannot_compile_dynamic_sizes_with_gradients():
     compiled = torch.compile(lambda x: conv(x.permute(0, 3, 1, 2)), dynamic=True)
     with pytest.raises(torch._inductor.exc.InductorError, match='truth value of Rel'):
         compiled(torch.randn(2, 8, 9, 3))
+
+
+@pytest.mark.parametrize(
+    'model',
+    [
+        MambaAdaptor(TINY),
+        VMamba(TINY),
+        Vim(dict(embed_dims=32, depth=1), img_size=32, out_type='featmap'),
+    ],
+    ids=['MambaAdaptor', 'VMamba', 'Vim'],
+)
+@pytest.mark.filterwarnings('ignore::DeprecationWarning')
+def test_onnx_export_ends_in_a_sentence(model):
+    """Compilation stays one graph when torch.onnx has been imported."""
+    images = torch.zeros(1, 3, 64, 64)
+    with pytest.raises(RuntimeError) as error:
+        torch.onnx.export(model.eval(), images, io.BytesIO(), dynamo=False)
+    assert str(error.value).startswith('torch.onnx.export does not support the compil')
+    compiled = torch.compile(model, fullgraph=True, backend='eager')
+    torch.testing.assert_close(compiled(images), model(images))

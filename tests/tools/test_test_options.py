@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from helpers.jobs import (
     CLASSIFIER,
@@ -168,6 +169,70 @@ def test_show_turns_on_the_hook(job, hook):
     TOOL['draw'](cfg, None, True, 0.5)
     got = cfg.default_hooks.visualization.to_dict()
     assert {key: got[key] for key in hook} == hook
+
+
+FLOATS = dict(
+    type='LoadImageFromFile',
+    color_type='unchanged',
+    imdecode_backend='tifffile',
+    to_float32=True,
+)
+
+
+@pytest.mark.parametrize(
+    'job', [SEGMENTOR, CLASSIFIER], indirect=True, ids=['mmseg', 'mmpretrain']
+)
+def test_images_that_the_hook_does_not_draw_are_named(job, data, tmp_path, monkeypatch):
+    """tifffile's floats, and 13 bands of 16 bits, which OpenCV takes for a strip."""
+    config = job[0]
+    images = dict(
+        floats=np.zeros((48, 64, 3), 'f4'), bands=np.zeros((48, 64, 13), 'u2')
+    )
+    for name, image in images.items():
+        for folder in (f'{name}/disc', f'{name}/box'):
+            (tmp_path / folder).mkdir(parents=True)
+            tifffile.imwrite(tmp_path / folder / '0.tif', image)
+        cfg = Config.fromfile(config)
+        cfg.model.backbone.in_channels = image.shape[2]
+        cfg.model.data_preprocessor.update(mean=[0.0], std=[1.0])
+        dataset = cfg.test_dataloader.dataset
+        dataset.update(data_root=str(tmp_path), data_prefix=dict(img_path=name))
+        dataset.pipeline[:2] = [FLOATS]
+        if cfg.default_scope == 'mmseg':
+            dataset.update(img_suffix='.tif', test_mode=True)
+            cfg.test_evaluator.update(format_only=True, output_dir=str(tmp_path / 'o'))
+        else:
+            dataset.pipeline.append(dict(type='PackInputs'))
+            dataset.data_prefix = name
+            dataset.extensions = ('.tif',)
+        path = tmp_path / f'{name}.py'
+        cfg.dump(path)
+        torch.save(
+            dict(state_dict=MODELS.build(cfg.model).state_dict()),
+            tmp_path / 'weights.pth',
+        )
+        arguments = [path, tmp_path / 'weights.pth', '--work-dir', tmp_path / 'work']
+        message = refusal(monkeypatch, 'test', *arguments, '--show-dir', tmp_path / 's')
+        assert f'{name}/box/0.tif has other values or another size' in message
+        assert 'tools/image_demo.py draws' in message
+        assert not (tmp_path / 's').exists()
+
+
+@pytest.mark.parametrize('job', [SEGMENTOR, DETECTOR], indirect=True)
+def test_images_that_are_resized_before_their_labels_are_drawn(job, monkeypatch):
+    """As in the toolboxes' own test pipelines."""
+    config, checkpoint, _ = job
+    with open(config, 'a') as file:
+        file.write("""
+pipeline = test_dataloader['dataset']['pipeline']
+test_dataloader['dataset']['pipeline'] = [
+    pipeline[0], dict(type='Resize', scale=(96, 96), keep_ratio=True), pipeline[1],
+    pipeline[-1]]
+visualizer['name'] = 'resized'  # one of this name is one
+""")
+    out = checkpoint.parent / 'drawn'
+    run(monkeypatch, config, checkpoint, '--show-dir', str(out))
+    assert len(list(out.rglob('*.png'))) == 4
 
 
 def test_tta_without_a_toolbox_is_explained():

@@ -155,12 +155,14 @@ def _check_data(
     runner: 'Runner', found: list[tuple[str, Any, list[dict]]], report: Report
 ) -> None:
     """Check datasets against their files, the model and the metrics."""
-    images = defaultdict(set)
+    images: dict[str, set] = defaultdict(set)
+    firsts: dict[str, Any] = {}
     for key, dataset, contents in found:
         split = key.partition('_')[0]
+        first = firsts.setdefault(split, dataset)
         with kept_random_state():
             images[split] |= check_content(key, dataset, contents, report)
-        check_heads(unwrapped(runner.model), dataset, key, report)
+        check_heads(unwrapped(runner.model), dataset, key, report, first)
         evaluator = getattr(runner, f'_{split}_evaluator', None)
         check_metrics(evaluator, dataset, key, f'{split}_evaluator', report)
     if both := len(images['train'] & images['val']):

@@ -4,7 +4,7 @@
 pycocotools reads of an annotation more than mmdet's dataset does, after the epoch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from .coco import check_categories, check_references
@@ -18,9 +18,10 @@ PARTS = ('annotations', 'categories')
 
 
 def is_coco_metric(metric: Any) -> bool:
-    """Return whether a metric is mmdet's `CocoMetric` with a file of its own."""
+    """Return whether a metric is mmdet's `CocoMetric`, and not that of LVIS."""
     kinds = [kind.__name__ for kind in type(metric).__mro__]
-    return 'CocoMetric' in kinds and getattr(metric, '_coco_api', None) is not None
+    has_own = hasattr(metric, '_coco_api') and not hasattr(metric, '_lvis_api')
+    return 'CocoMetric' in kinds and has_own
 
 
 def check_metric(
@@ -36,12 +37,17 @@ def check_metric(
     Args:
         key: The key of the evaluator in the config.
         path: The annotation file.
-        metric: A `CocoMetric`; `complete` changes its annotations.
+        metric: A `CocoMetric`; `complete` changes its annotations. One without a file
+            compares with the objects of the datasets.
         datasets: The datasets, initialized.
         contents: The files that are checked already, as pycocotools read them.
         report: Takes the problems and notes.
     """
     api, where = metric._coco_api, f'{key}.ann_file'
+    if api is None:
+        if not metric.format_only:
+            _check_objects(key, metric, datasets, report)
+        return
     classes = datasets[0].metainfo.get('classes') or ()
     cat_ids, content = api.get_cat_ids(cat_names=classes), api.dataset
     known = any(_same(content, other) for other in contents)
@@ -63,6 +69,27 @@ def check_metric(
     complete(path, api, report)
     if 'segm' in metric.metrics:
         _check_segmentations(where, path, api, annotations, report)
+
+
+def _check_objects(
+    key: str, metric: Any, datasets: Sequence[Any], report: Report
+) -> None:
+    """Check the objects that a metric without a file converts for pycocotools."""
+    infos = [data.get_data_info(i) for data in datasets for i in range(len(data))]
+    objects = [(info, o) for info in infos for o in info.get('instances') or ()]
+    if all(instance.get('ignore_flag') for _, instance in objects):
+        report.problem(
+            f'CocoMetric has no object to compare with: the {len(infos)} images of the '
+            f'dataset have {len(objects)} objects, all of them ignored',
+            key,
+        )
+    if 'segm' in metric.metrics:
+        wrong = [
+            f'one of {info.get("img_path")}: {problem}'
+            for info, instance in objects
+            if (problem := _problem_of(instance.get('mask'), info, _is_hollow))
+        ]
+        _tell_incomparable('the dataset', wrong, key, report)
 
 
 def complete(path: str, api: Any, report: Report) -> None:
@@ -179,18 +206,35 @@ def _check_segmentations(
     wrong = []
     for annotation in annotations:
         mask, image = annotation.get('segmentation'), api.imgs[annotation['image_id']]
-        problem = '' if mask else 'it has no segmentation'
-        problem = problem or segmentation_problem(
-            mask, (image['height'], image['width']), True
-        )
-        if not problem and isinstance(mask, list):
-            # pycocotools takes lists for boxes if the first one has four numbers.
-            annotation['segmentation'] = [part for part in mask if len(part) >= 6]
-            problem = '' if annotation['segmentation'] else HOLLOW
-        elif not problem and outline_of(mask) == 'none':
-            problem = 'its run lengths lack a size or counts'
-        if problem:
+        if problem := _problem_of(mask, image, lambda m: not _outlines(m)):
             wrong.append(f'annotation {annotation["id"]}: {problem}')
+        elif isinstance(mask, list):
+            annotation['segmentation'] = _outlines(mask)
+    _tell_incomparable(path, wrong, where, report)
+
+
+def _problem_of(mask: Any, image: dict, is_hollow: Callable[[list], bool]) -> str:
+    """Return why pycocotools cannot compare with a mask."""
+    if not mask:
+        return 'it has no segmentation'
+    size = image['height'], image['width']
+    if problem := segmentation_problem(mask, size, True):
+        return problem
+    if isinstance(mask, list):
+        return HOLLOW if is_hollow(mask) else ''
+    return 'its run lengths lack a size or counts' * (outline_of(mask) == 'none')
+
+
+def _outlines(mask: list) -> list:
+    return [part for part in mask if len(part) >= 6]
+
+
+def _is_hollow(mask: list) -> bool:
+    """Return whether pycocotools takes a list for boxes, by its first part."""
+    return len(mask[0]) < 6
+
+
+def _tell_incomparable(path: str, wrong: list[str], where: str, report: Report) -> None:
     if wrong:
         report.problem(
             f'{path}: {len(wrong)} objects have no mask that pycocotools can compare '

@@ -18,7 +18,14 @@ from mmadaptor.errors import InputError
 
 from .coco import check_coco, recorded
 from .coco_entries import explain
-from .objects import note_outlines, object_loader, object_problems, outlines_of
+from .objects import (
+    flat_objects,
+    labels_in,
+    note_outlines,
+    object_loader,
+    object_problems,
+    outlines_of,
+)
 from .report import Report
 from .samples import classes_of, load_some, note_absent
 
@@ -173,6 +180,21 @@ def initialize(
 @contextmanager
 def explained(key: str, dataset: Any, report: Report) -> Iterator[None]:
     """Report the entries of an annotation file that prevent reading it."""
+    parse = getattr(dataset, 'parse_data_info', None)
+
+    def named(info: Any) -> Any:
+        try:
+            return parse(info)
+        except OSError:
+            raise
+        except Exception as error:
+            if not isinstance(info, dict) or 'xml_path' not in info:
+                raise
+            text = f'{info["xml_path"]} cannot be read: {type(error).__name__}: {error}'
+            raise InputError(text) from error
+
+    if parse is not None:
+        dataset.parse_data_info = named  # shadows the method of the class
     try:
         yield
     except Exception:  # of mmdet or pycocotools, on whatever the file holds
@@ -181,6 +203,8 @@ def explained(key: str, dataset: Any, report: Report) -> Iterator[None]:
             raise
         for text in texts:
             report.problem(text, f'{key}.ann_file')
+    finally:
+        vars(dataset).pop('parse_data_info', None)
 
 
 def check_content(
@@ -212,18 +236,18 @@ def check_content(
 def _check_samples(key: str, dataset: Any, report: Report) -> dict[str, list[str]]:
     """Check the objects and labels that a dataset lists; return the paths of files."""
     paths, labels, wrong_objects = defaultdict(list), [], []
-    loader, outlines = object_loader(dataset), Counter()
+    loader, outlines, flat = object_loader(dataset), Counter(), []
     test_mode = getattr(dataset, 'test_mode', False)
     for i in range(len(dataset)):
         info = dataset.get_data_info(i)
         for name in ('img_path', 'seg_map_path'):
             if isinstance(info.get(name), str) and '://' not in info[name]:
                 paths[name].append(info[name])
-        if isinstance(info.get('gt_label'), int):
-            labels.append(info['gt_label'])
+        labels += labels_in(info)
         if loader:
             found = object_problems(info, loader)
             wrong_objects += found
+            flat += [] if found else flat_objects(info)
             if loader.with_mask and not found and not test_mode:
                 outlines.update(outlines_of(info, loader))
     if wrong_objects:
@@ -231,7 +255,15 @@ def _check_samples(key: str, dataset: Any, report: Report) -> dict[str, list[str
         report.problem(f'{text}{"; ".join(wrong_objects[:3])})', f'{key}.ann_file')
     if outlines:
         note_outlines(f'{key}.ann_file', dataset.ann_file, outlines, report)
-    note_absent(key, dataset, set(labels), 'sample', report)
+    if flat:
+        report.note(
+            f'{key}: {len(flat)} objects have a box without a positive width and '
+            f'height, which may end in a loss of NaN (first: {flat[0]})'
+        )
+    what = 'object' if loader else 'sample'
+    if loader and not labels and not test_mode:
+        report.note(f'{key} has no object of metainfo.classes to train with')
+    note_absent(key, dataset, set(labels), what, report)
     classes = len(classes_of(dataset))
     wrong = [label for label in labels if not 0 <= label < classes]
     if wrong and classes:

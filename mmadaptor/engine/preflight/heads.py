@@ -17,6 +17,8 @@ OTHER_HEADS = ('rpn_head', 'semantic_head')
 
 def _heads(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Yield the names and modules of heads that predict the classes of the dataset."""
+    if any(kind.__name__ == 'RPN' for kind in type(model).__mro__):
+        return  # it only tells objects from background
     for name, module in model.named_modules():
         last = [part for part in name.split('.') if not part.isdigit()][-1:]
         if last and last[0].endswith('head') and last[0] not in OTHER_HEADS:
@@ -29,13 +31,27 @@ def ignored_labels(model: nn.Module) -> set[int]:
     return {label for label in labels if isinstance(label, int)} or {IGNORED}
 
 
-def check_heads(model: nn.Module, dataset: Any, key: str, report: Report) -> None:
-    """Compare the number of classes of heads and of one-hot labels with a dataset."""
+def check_heads(
+    model: nn.Module, dataset: Any, key: str, report: Report, first: Any = None
+) -> None:
+    """Compare the number of classes of heads and of one-hot labels with a dataset.
+
+    Args:
+        model: The model.
+        dataset: The dataset.
+        key: Its key in the config.
+        report: Takes the problems.
+        first: The first of the datasets that are one in a wrapper, as with
+            `ignore_keys` of `ConcatDataset`: others may have only its first classes.
+    """
     expected = len(classes_of(dataset))
+    if expected and classes_of(dataset) == classes_of(first)[:expected]:
+        expected = len(classes_of(first))
     counts = {
         f'model.{name}': getattr(head, 'num_classes', None)
         for name, head in _heads(model)
         if not getattr(head, 'class_agnostic', False)
+        and not hasattr(head, 'max_text_len')  # its classes are words of a text
     }
     preprocessor = getattr(model, 'data_preprocessor', None)
     if getattr(preprocessor, 'to_onehot', False):  # as mixup and cutmix need

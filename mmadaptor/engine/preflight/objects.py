@@ -60,6 +60,36 @@ def object_problems(info: dict, loader: Any) -> list[str]:
     return found
 
 
+def flat_objects(info: dict) -> list[str]:
+    """Name the objects to train with whose box has no area; a pipeline may drop them.
+
+    The dataset of COCO files leaves them out itself, those of other files do not.
+    """
+    boxes = [o['bbox'] for o in _to_train_with(info) if 'bbox' in o]
+    return [
+        f'{info.get("img_path")}, x1, y1, x2, y2 {list(box)}'
+        for box in boxes
+        if len(box) == 4 and (box[2] <= box[0] or box[3] <= box[1])
+    ]
+
+
+def labels_in(info: dict) -> list[int]:
+    """Return the labels of a sample: one, several, or those of its objects."""
+    label = info.get('gt_label')
+    if label is None:
+        return [
+            o['bbox_label']
+            for o in _to_train_with(info)
+            if o.get('bbox_label') is not None
+        ]
+    found = np.ravel(label)
+    return found.tolist() if found.dtype.kind in 'iu' else []
+
+
+def _to_train_with(info: dict) -> list[dict]:
+    return [o for o in info.get('instances') or () if not o.get('ignore_flag')]
+
+
 def note_outlines(where: str, path: str, outlines: Counter, report: Report) -> None:
     """Tell how many objects lose polygons, or are ignored.
 

@@ -36,6 +36,7 @@ def load_some(key: str, dataset: Any, unread: set[str], report: Report) -> None:
             continue
         try:
             result = _load(dataset, info)
+            _check_size(key, dataset, info, result, report)
             if semantic and 'gt_seg_map' in result:
                 _check_bits(pipeline, result['seg_map_path'])
                 seen.update(labels_of(result['gt_seg_map']))
@@ -58,28 +59,44 @@ def load_some(key: str, dataset: Any, unread: set[str], report: Report) -> None:
 
 
 def _load(dataset: Any, info: dict) -> dict:
-    """Load a sample, and check the size that its annotation file says.
+    """Load a sample.
 
     Raises:
         DamagedFileError: A file cannot be read.
-        InputError: A size does not fit, or the labels of a mask.
+        InputError: The labels of a mask do not fit.
     """
-    size = info.get('height'), info.get('width')
     pipeline, mask = dataset.pipeline, info.get('seg_map_path')
     try:
-        result = pipeline.load(info) or {}
+        return pipeline.load(info) or {}
     except InputError as error:
         if mask and not isinstance(error, DamagedFileError):
             _check_bits(pipeline, mask)  # labels that are cut are not the user's
         raise
-    got = result.get('ori_shape')
-    if got and None not in size and tuple(got[:2]) != size:
-        raise InputError(
-            f'{info["img_path"]} has {got[0]} x {got[1]} pixels as it is loaded, '
-            f'but {dataset.ann_file} says {size[0]} x {size[1]} (height x width); '
-            'a rotation in its EXIF data may be the reason'
-        )
-    return result
+
+
+def _check_size(
+    key: str, dataset: Any, info: dict, result: dict, report: Report
+) -> None:
+    """Check the size that the annotations of an image say.
+
+    XML files often have another one. mmdet uses it for nothing but `filter_cfg`, so
+    that only a rotated one is wrong: the boxes are those of the image before.
+
+    Raises:
+        InputError: It does not fit.
+    """
+    size, got = (info.get('height'), info.get('width')), result.get('ori_shape')
+    if not got or None in size or tuple(got[:2]) == size:
+        return
+    text = (
+        f'{info["img_path"]} has {got[0]} x {got[1]} pixels as it is loaded, but '
+        f'{info.get("xml_path", dataset.ann_file)} says {size[0]} x {size[1]} (height '
+        'x width)'
+    )
+    if 'xml_path' not in info or tuple(got[1::-1]) == size:
+        raise InputError(f'{text}; a rotation in its EXIF data may be the reason')
+    if not any(' as it is loaded, but ' in note for note in report.notes):
+        report.note(f'{key}: {text}')
 
 
 def _stored(

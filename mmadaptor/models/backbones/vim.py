@@ -235,7 +235,8 @@ class Vim(AdaptableBackbone):
         self._refuse_mask(mask)
         x, size = self.embed(images)
         outputs, last = {}, max(self.out_indices)
-        for i, layer in enumerate(self.layers[: last + 1]):
+        # A slice of the layers would be a module, which torch.compile does not make.
+        for i, layer in zip(range(last + 1), self.layers, strict=False):
             if i == last and self.out_type == 'cls_token':
                 x = self._through_patch_map(x, size)
             x = layer(x, *size)

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Classifiers' folders and lists: what is wrong with them is said at once."""
 
+import json
+
 import pytest
 from helpers.refusals import build, problems
 
@@ -50,3 +52,24 @@ def test_lists_of_images_and_labels(cls, root, text, says):
     (root / 'list.txt').write_text(text)
     cls.train_dataloader.dataset.update(ann_file='list.txt', data_prefix='val')
     assert says in problems(cls)
+
+
+def test_several_labels_of_an_image(cls, root):
+    """The last image has one that there is not; the first batches do not meet it."""
+    images = [dict(img_path=f'{i % 4}.png', gt_label=[0, 1]) for i in range(60)]
+    dataset = dict(
+        type='MultiLabelDataset',
+        data_root=str(root),
+        data_prefix='val',
+        ann_file='labels.json',
+        pipeline=cls.train_dataloader.dataset.pipeline,
+    )
+    cls.train_dataloader.pop('dataset')
+    cls.train_dataloader.dataset = dataset
+    content = dict(metainfo=dict(classes=['box', 'disc']), data_list=images)
+    (root / 'labels.json').write_text(json.dumps(content))
+    build(cls)
+    images[-1]['gt_label'] = [1, 2]
+    (root / 'labels.json').write_text(json.dumps(content))
+    text = '1 of 120 labels are outside of the 2 classes (first: 2)'
+    assert text in problems(cls)

@@ -81,7 +81,7 @@ def score(cfg):
             labels=torch.tensor([classes.index(name)]),
             masks=[mask_api.encode(np.asfortranarray(DRAWN))],
         )
-        sample = dict(img_id=info['img_id'], ori_shape=(48, 64), pred_instances=found)
+        sample = dict(info, ori_shape=(48, 64), pred_instances=found)
         metric.process({}, [sample])
     return metric.evaluate(len(dataset)), notes
 

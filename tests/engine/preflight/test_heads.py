@@ -60,3 +60,44 @@ def test_a_head_of_masks_without_classes_has_any_number(det):
         report = Report()
         check_heads(nn.ModuleDict(dict(mask_head=head)), dataset, 'val', report)
         assert len(report.problems) == problems_found
+
+
+def test_a_detector_of_objects_without_classes_has_one(det):
+    """mmdet's RPN names its head `bbox_head`; the stock configs train it on COCO."""
+    det.model.bbox_head.num_classes = 1
+    assert 'model.bbox_head.num_classes is 1, but train_data' in problems(det)
+    head = det.model.bbox_head
+    det.model = dict(
+        type='RPN',
+        data_preprocessor=det.model.data_preprocessor,
+        backbone=det.model.backbone,
+        neck=det.model.neck,
+        rpn_head=dict(
+            type='RPNHead',
+            in_channels=16,
+            feat_channels=16,
+            anchor_generator=head.anchor_generator,
+        ),
+        train_cfg=dict(rpn=det.model.train_cfg),
+        test_cfg=dict(rpn=det.model.test_cfg),
+    )
+    build(det)
+
+
+@pytest.mark.parametrize('classes', [('disc',), ('box',)])
+def test_the_first_classes_of_a_dataset_in_another(det, root, classes):
+    """`ignore_keys` says that a dataset may have less classes than the first one."""
+    first = det.train_dataloader.dataset.dataset
+    names = dict(classes=classes)
+    det.train_dataloader.dataset = dict(
+        type='ConcatDataset',
+        ignore_keys=['classes'],
+        datasets=[first, dict(first, metainfo=names)],
+    )
+    if classes == ('disc',):
+        build(det)  # label 0 is `disc` in both
+    else:
+        text = (
+            'model.bbox_head.num_classes is 2, but train_dataloader.dataset.datasets.1'
+        )
+        assert text in problems(det)
