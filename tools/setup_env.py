@@ -215,7 +215,9 @@ def write_compiler() -> str:
 def precompile_torch_header(compiler: str) -> dict[str, str]:
     """Precompile torch's header, which every source file of mmcv includes.
 
-    A compiler that cannot use the precompiled header ignores it.
+    A compiler that cannot use the precompiled header ignores it, and so does GCC if
+    the options that generate code differ: mmcv gets the same. setuptools leaves out its
+    own if there are CFLAGS, -O3 among them.
 
     Args:
         compiler: Command that compiles mmcv.
@@ -223,24 +225,23 @@ def precompile_torch_header(compiler: str) -> dict[str, str]:
     Returns:
         Environment variables for mmcv's build.
     """
-    plain = {'CFLAGS': '-g0', 'CXX': compiler}
+    flags = ['-O2', '-DNDEBUG', '-fPIC', '-g0']
     folder = VENV / 'pch'
     folder.mkdir(exist_ok=True)
     header = folder / 'torch_pch.h'
     header.write_text('#include <torch/types.h>\n')
     query = (
-        'import sysconfig as s, torch.utils.cpp_extension as c;'
-        'v = s.get_config_vars("CFLAGS", "CCSHARED");'
-        'i = c.include_paths() + [s.get_path("include")];'
-        'print(*v, *("-I" + p for p in i))'
+        'import sysconfig, torch.utils.cpp_extension as c;'
+        'paths = [*c.include_paths(), sysconfig.get_path("include")];'
+        'print(*("-I" + path for path in paths))'
     )
-    flags = subprocess.run(
+    includes = subprocess.run(
         [str(PYTHON), '-c', query], capture_output=True, text=True, check=True
     ).stdout
     command = [
         compiler,
-        *flags.split(),
-        '-g0',
+        *flags,
+        *includes.split(),
         '-DTORCH_API_INCLUDE_EXTENSION_H',
         '-DTORCH_EXTENSION_NAME=_ext',
         '-x',
@@ -249,8 +250,9 @@ def precompile_torch_header(compiler: str) -> dict[str, str]:
         '-o',
         f'{header}.gch',
     ]
-    done = subprocess.run(command, capture_output=True)
-    return plain if done.returncode else {**plain, 'CFLAGS': f'-g0 -include {header}'}
+    if not subprocess.run(command, capture_output=True).returncode:
+        flags += ['-include', str(header)]
+    return {'CFLAGS': ' '.join(flags), 'CXX': compiler}
 
 
 def torch_packages() -> list[str]:
