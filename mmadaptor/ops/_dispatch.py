@@ -14,13 +14,14 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import forward_ad
 
+from mmadaptor.environment import install
 from mmadaptor.ops import _extension
 
+_AGAIN = install('mmadaptor', '--force-reinstall', '--no-deps')
 _NO_CUDA = (
-    "mmadaptor::{}: mmadaptor's compiled ops were built for the CPU alone: build them "
-    'again with "FORCE_CUDA=1 pip install -e . --no-build-isolation" in mmadaptor\'s '
-    'folder (the build reports missing parts of the CUDA toolkit), or run on the CPU '
-    'with CUDA_VISIBLE_DEVICES=-1.'
+    "mmadaptor::{}: mmadaptor's compiled ops were built for the CPU alone. Run on the "
+    'CPU with CUDA_VISIBLE_DEVICES=-1, or build them again (the build reports missing '
+    f'parts of the CUDA toolkit): FORCE_CUDA=1 {_AGAIN}'
 )
 
 

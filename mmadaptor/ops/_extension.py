@@ -2,16 +2,13 @@
 """Load the library of the compiled ops once."""
 
 import pathlib
-import re
 
 import torch
 
-OLDEST_TORCH = '2.10'
+from mmadaptor.environment import MINIMUM_VERSIONS, install, numbers
+
+OLDEST_TORCH = MINIMUM_VERSIONS['torch']
 LIBRARY = pathlib.Path(__file__).resolve().parents[1] / 'libmmadaptor.so'
-_HOW_TO_BUILD = (
-    'build them with "pip install -e . --no-build-isolation" in '
-    "mmadaptor's folder, in the environment that runs them"
-)
 _OPS = (
     'selective_scan',
     'selective_scan_states',
@@ -26,26 +23,26 @@ _OPS = (
 
 def _load() -> str | None:
     """Load the library and return its problem; None if it has none."""
-    version = tuple(map(int, re.findall(r'\d+', torch.__version__)[:2]))
-    if version < tuple(map(int, OLDEST_TORCH.split('.'))):
+    again = install('mmadaptor', '--force-reinstall', '--no-deps')
+    if numbers(torch.__version__) < numbers(OLDEST_TORCH):
         return (
             f"mmadaptor's compiled ops need torch {OLDEST_TORCH} or later, and this is "
-            f'torch {torch.__version__}: pip install --upgrade "torch>={OLDEST_TORCH}"'
+            f'torch {torch.__version__}: {install("torch", "--upgrade")}'
         )
     if not LIBRARY.exists():
-        return f"mmadaptor's compiled ops are not built: {_HOW_TO_BUILD}."
+        return f"mmadaptor's compiled ops are not built ({LIBRARY} is missing): {again}"
     try:
         torch.ops.load_library(LIBRARY)
     except OSError as error:
         return (
             f"mmadaptor's compiled ops do not load with torch {torch.__version__} on "
-            f'this machine: {_HOW_TO_BUILD}. The loader said: {error}'
+            f'this machine ({error.__cause__ or error}): {again}'
         )
     missing = [op for op in _OPS if not hasattr(torch.ops.mmadaptor, op)]
     if missing:
         return (
-            f"mmadaptor's compiled ops lack {', '.join(missing)}, so they "
-            f'are older than the Python files: {_HOW_TO_BUILD}.'
+            f"mmadaptor's compiled ops lack {', '.join(missing)}, so they are older "
+            f'than the Python files: {again}'
         )
     return None
 
