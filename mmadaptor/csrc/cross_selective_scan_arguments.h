@@ -100,7 +100,7 @@ inline CrossGradients empty_cross_gradients(const CrossArguments& a) {
   return {like(a.x), like(a.delta), like(a.A), like(a.B), like(a.C), like(a.D), like(a.delta_bias)};
 }
 
-// (batch, height, width, channels)
+// (batch, height, width, channels), of (batch, height, width, directions, channels, ...).
 inline Sizes sizes_of_readout(const Tensor& states) {
   return {states.size(0), states.size(1), states.size(2), states.size(4)};
 }

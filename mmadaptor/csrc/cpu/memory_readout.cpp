@@ -1,16 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // CPU host code of memory_readout: passes tensors to the kernels for this processor.
-
+#include "../cross_selective_scan_arguments.h"
 #include "../memory_select_arguments.h"
 #include "memory_select_kernel.h"
 
 namespace mmadaptor {
 namespace {
-
-// (batch, height, width, channels), of values (batch, height, width, directions, channels).
-Sizes sizes_of_readout(const Tensor& values) {
-  return {values.size(0), values.size(1), values.size(2), values.size(4)};
-}
 
 void check_memory_readout(const char* op, const Tensor& values, const Tensor& predicted,
                           const std::vector<double>& granularities, const Tensor& coefficients,
