@@ -231,7 +231,7 @@ def test_a_compiled_function_in_forward_mode_is_compiled_again_or_refused():
         duals = list(map(forward_ad.make_dual, inputs, tangents))
         try:
             result = compiled(*duals)
-        except torch._dynamo.exc.Unsupported as error:  # torch 2.15 and later
+        except torch._dynamo.exc.Unsupported as error:  # torch 2.14 and later
             assert 'forward-mode AD tangent' in str(error)
             return
         tangent = forward_ad.unpack_dual(result).tangent
