@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Small configs, a small COCO dataset, and functions that run the tools."""
 
+import itertools
 import json
 import os
 import pathlib
@@ -229,8 +230,15 @@ def write_labels(root, images=4):
         shutil.copy(root / 'val' / f'{i}.png', folder)
 
 
+RUNS = itertools.count()
+
+
 def log_of_training(cfg):
-    """Train; return the log. Runs that start within a second share a file."""
+    """Train; return the log. Runs that start within a second share a file.
+
+    mmengine keeps loggers by the experiment's name and the second: each has its own.
+    """
+    cfg.experiment_name = f'{cfg.get("experiment_name", "run")}_{next(RUNS)}'
     before = {p: p.read_text() for p in pathlib.Path(cfg.work_dir).glob('*/*.log')}
     runner = Runner.from_cfg(cfg)
     runner.train()

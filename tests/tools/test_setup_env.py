@@ -38,10 +38,31 @@ def empty(setup_env, monkeypatch, tmp_path):
     monkeypatch.setattr(setup_env, 'VENV', tmp_path)
     monkeypatch.setattr(setup_env, 'Step', Step)
     monkeypatch.setattr(setup_env.subprocess, 'run', lambda *args, **kwargs: None)
-    monkeypatch.setattr(setup_env, 'precompile_torch_header', dict)
+    monkeypatch.setattr(setup_env, 'precompile_torch_header', lambda compiler: {})
     monkeypatch.setattr(setup_env, 'check_installation', lambda: None)
     setup_env.set_up()
     return steps
+
+
+def test_mmcv_has_the_options_of_its_precompiled_header(
+    setup_env, monkeypatch, tmp_path
+):
+    """GCC ignores a precompiled header that was made with others."""
+    commands = []
+
+    def run(command, **kwargs):
+        commands.append(command)
+        return subprocess.CompletedProcess(command, 0, stdout='-I/torch')
+
+    monkeypatch.setattr(setup_env, 'VENV', tmp_path)
+    monkeypatch.setattr(setup_env.subprocess, 'run', run)
+    environment = setup_env.precompile_torch_header(setup_env.write_compiler())
+    flags, _, header = environment['CFLAGS'].partition(' -include ')
+    compiler, *rest = commands[-1]
+    assert compiler == environment['CXX']
+    assert rest[: len(flags.split())] == flags.split()
+    assert rest[-1] == f'{header}.gch'
+    assert pathlib.Path(compiler).read_text().endswith('"$@" -std=c++20\n')
 
 
 def file_of(command):
