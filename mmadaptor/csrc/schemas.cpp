@@ -3,12 +3,6 @@
 // gradients and autocast rules are registered in Python (mmadaptor/ops).
 #include "tensor.h"
 
-#if defined(__GLIBC__)
-// The C++ library's shared pointers read this flag of glibc 2.32. Defining it here, as
-// "more than one thread", lets the library load with an older glibc.
-extern "C" __attribute__((visibility("hidden"))) char __libc_single_threaded = 0;
-#endif
-
 STABLE_TORCH_LIBRARY(mmadaptor, m) {
   m.def(
       "selective_scan(Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor? D, Tensor? z, "

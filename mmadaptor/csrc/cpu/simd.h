@@ -20,11 +20,6 @@
 #include <immintrin.h>
 #endif
 
-#if defined(__x86_64__) && defined(__GLIBC__)
-// The older of glibc's two, which sets errno and is in every glibc.
-__asm__(".symver exp2, exp2@GLIBC_2.2.5");
-#endif
-
 #define MMADAPTOR_INLINED __attribute__((always_inline))
 #define MMADAPTOR_INLINE inline MMADAPTOR_INLINED
 
