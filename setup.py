@@ -31,7 +31,7 @@ Install torch first, then build without pip's isolation:
     pip install -r requirements/build.txt
     pip install -e . --no-build-isolation
 """
-# mmadaptor/ops/_extension.py says it to users.
+# Users are told by mmadaptor/environment.py; pip by requirements/runtime.txt.
 OLDEST_TORCH = (2, 10)
 # Where no GPU says which it is: A100, H100 and H200, B200, RTX 50, as far as the
 # toolkit knows them; later ones compile the PTX of the last when they first load it.
