@@ -162,24 +162,28 @@ def get_extensions() -> list:
 
 
 def get_commands() -> dict:
-    """The `build_ext` of torch, and wheels for every Python 3."""
+    """The `build_ext` of torch, wheels for every Python 3, and the version's tag."""
     from setuptools.command.bdist_wheel import bdist_wheel
+    from setuptools.command.egg_info import egg_info
     from torch.utils.cpp_extension import BuildExtension
 
     class AnyPython(bdist_wheel):
         def get_tag(self) -> tuple[str, str, str]:
             return 'py3', 'none', super().get_tag()[2]
 
+    class Tagged(egg_info):
+        def finalize_options(self) -> None:
+            # An sdist's setup.cfg has an empty tag, which would win over an option.
+            local = os.environ.get('MMADAPTOR_LOCAL_VERSION')
+            if local:
+                self.tag_build = f'+{local}'
+            super().finalize_options()
+
     return dict(
         build_ext=BuildExtension.with_options(no_python_abi_suffix=True),
         bdist_wheel=AnyPython,
+        egg_info=Tagged,
     )
 
 
-def get_options() -> dict:
-    """The tag of the version, if there is one."""
-    local = os.environ.get('MMADAPTOR_LOCAL_VERSION')
-    return dict(egg_info=dict(tag_build=f'+{local}')) if local else {}
-
-
-setup(ext_modules=get_extensions(), cmdclass=get_commands(), options=get_options())
+setup(ext_modules=get_extensions(), cmdclass=get_commands())

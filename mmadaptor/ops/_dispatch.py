@@ -110,14 +110,18 @@ def register_autocast(name: str, lower: Callable) -> None:
             given autocast's dtype and the arguments.
     """
     op = getattr(torch.ops.mmadaptor, name, None)
-    for device in ('cpu', 'cuda'):
+    for key in ('AutocastCPU', 'AutocastCUDA'):
+        device = key.removeprefix('Autocast').lower()
+        itself = torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, key))
 
-        def call(*args: Any, device: str = device) -> Any:
+        def call(*args: Any, device: str = device, itself: Any = itself) -> Any:
             lowered = lower(torch.get_autocast_dtype(device), *args)
-            with torch.autocast(device, enabled=False):
+            # As torch.library.register_autocast; the context of torch.autocast takes
+            # longer than a small op.
+            with torch._C._ExcludeDispatchKeyGuard(itself):
                 return op(*lowered)
 
-        register(name, call, f'Autocast{device.upper()}')
+        register(name, call, key)
 
 
 def lower(dtype: torch.dtype, *tensors: Tensor | None) -> tuple[Tensor | None, ...]:
