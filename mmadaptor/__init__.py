@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Mamba-Adaptor for OpenMMLab.
+"""Mamba-Adaptor: vision backbones with a compiled selective scan.
 
-If mmengine and mmcv are installed, importing it registers the backbones. Hooks and
-the runner (:mod:`mmadaptor.engine`) are imported when a config names one.
-:mod:`mmadaptor.ops` needs only torch.
+:mod:`mmadaptor.ops` and :mod:`mmadaptor.models` need torch alone. Importing mmadaptor
+registers the models in OpenMMLab, timm and transformers, as far as these are installed
+(:mod:`mmadaptor.integrations`). Hooks and the runner (:mod:`mmadaptor.engine`) are
+imported when a config names one.
 """
 
 import sys
@@ -13,12 +14,15 @@ from .environment import MINIMUM_VERSIONS, has_code, problem_of_version
 from .version import __version__
 
 # The doctor is run because these imports may fail.
-_DOCTOR = 'mmadaptor.doctor' in getattr(sys, 'orig_argv', sys.argv)
-if not _DOCTOR and has_code('mmengine') and has_code('mmcv'):
-    for _name in MINIMUM_VERSIONS:
-        if _problem := problem_of_version(_name):
-            raise ImportError(_problem)
-    from . import models  # noqa: F401
+if 'mmadaptor.doctor' not in getattr(sys, 'orig_argv', sys.argv):
+    from .integrations import register_with_installed
+
+    if has_code('mmengine') and has_code('mmcv'):
+        for _name in MINIMUM_VERSIONS:
+            if _problem := problem_of_version(_name):
+                raise ImportError(_problem)
+        from .integrations import openmmlab  # noqa: F401
+    register_with_installed()
 
 __all__ = ['__version__']
 

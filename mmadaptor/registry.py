@@ -33,7 +33,9 @@ def in_scope(registry: Registry, name: str) -> Any:
         return registry_of_scope.get(name)
 
 
-MODELS = BACKBONES = _child('model', MMENGINE_MODELS, 'mmadaptor.models')
+MODELS = BACKBONES = _child(
+    'model', MMENGINE_MODELS, 'mmadaptor.integrations.openmmlab'
+)
 HOOKS = _child('hook', MMENGINE_HOOKS, 'mmadaptor.engine')
 RUNNERS = _child('runner', MMENGINE_RUNNERS, 'mmadaptor.engine')
 OPTIM_WRAPPERS = _child('optim_wrapper', MMENGINE_OPTIM_WRAPPERS, 'mmadaptor.engine')

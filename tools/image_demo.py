@@ -20,7 +20,7 @@ from mmengine.registry import VISUALIZERS
 from mmengine.visualization import Visualizer
 from rich.progress import track
 
-from mmadaptor.checkpoints.strict import build_and_load
+from mmadaptor.checkpoints.openmmlab import build_and_load
 from mmadaptor.datasets.image_files import image_problem
 from mmadaptor.datasets.image_reader import ImageReader
 from mmadaptor.engine.cfg_options import merge_options

@@ -10,7 +10,7 @@ import argparse
 
 from mmadaptor.checkpoints.adaptor_only import NOTE, base_state
 from mmadaptor.checkpoints.loading import meta_of, peek
-from mmadaptor.checkpoints.strict import build_and_load
+from mmadaptor.checkpoints.openmmlab import build_and_load
 from mmadaptor.checkpoints.writing import save
 from mmadaptor.engine.command_line import (
     add_common_arguments,

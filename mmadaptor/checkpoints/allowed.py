@@ -21,7 +21,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.logging.history_buffer import HistoryBuffer
+
+from mmadaptor.environment import has_code
 
 # Booleans, integers, floating-point and complex numbers, bytes and text.
 DTYPE = re.compile(r'(b1|[iu][1248]|f(2|4|8|16)|c(8|16|32)|[SU][1-9]\d{0,5})')
@@ -85,14 +86,12 @@ def saved_scalar(dtype: SavedDtype, data: bytes) -> Any:
     return np.frombuffer(data, kind)[0]
 
 
-class SavedHistory(HistoryBuffer):
+class SavedHistory:
     """A history of mmengine's logs."""
 
-    def __new__(cls) -> 'SavedHistory':  # noqa: D102
-        return super().__new__(cls)
-
     def __init__(self) -> None:
-        super().__init__()
+        self.values, self.counts = np.empty(0), np.empty(0)
+        self.length = 1000000
 
     def __setstate__(self, state: dict) -> None:
         expect(type(state) is dict, 'HistoryBuffer')
@@ -106,8 +105,19 @@ class SavedHistory(HistoryBuffer):
         )
         expect(fits and len(values) == len(counts), 'HistoryBuffer')
         expect(type(length) is int and length > 0, 'HistoryBuffer')
-        super().__init__(np.array(values), np.array(counts), length)
-        self.__class__ = HistoryBuffer
+        self.values, self.counts, self.length = (
+            np.array(values),
+            np.array(counts),
+            length,
+        )
+
+    def history(self) -> Any:
+        """Return mmengine's `HistoryBuffer`, or a dict if mmengine is missing."""
+        if not has_code('mmengine'):
+            return dict(values=self.values, counts=self.counts, max_length=self.length)
+        from mmengine.logging import HistoryBuffer
+
+        return HistoryBuffer(self.values, self.counts, self.length)
 
 
 class SavedNamespace(argparse.Namespace):
@@ -203,8 +213,10 @@ def _replace(old: list, new: list) -> None:
 
 
 def plain(node: Any, seen: set[int] | None = None) -> Any:
-    """Replace the stand-ins for arrays and dtypes by those of numpy, in place."""
+    """Replace the stand-ins for arrays, dtypes and histories, in place."""
     seen = set() if seen is None else seen
+    if isinstance(node, SavedHistory):
+        return node.history()
     if isinstance(node, SavedDtype):
         return node.numpy()
     if isinstance(node, SavedArray):

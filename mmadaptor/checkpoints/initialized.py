@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checks what mmengine's `init_cfg=dict(type='Pretrained')` loads."""
 
-import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from mmengine.logging import print_log
 from mmengine.model import PretrainedInit
 from mmengine.model.weight_init import update_init_info
 from torch import nn
 
 from mmadaptor.errors import CheckpointMismatchError
+from mmadaptor.log import warn
 
 from .loading import read_checkpoint, weights_of
 from .strict import SKIP_HINT, below, load_and_compare, load_model, prepare, unmatched
@@ -83,10 +82,8 @@ def _load_part(
             f'init_cfg names it.\n{found}{SKIP_HINT}'
         )
     if found:
-        print_log(
+        warn(
             f'{source} and {name or "the"} {type(module).__name__} differ; what is '
             f'missing keeps its initial values, and what is unexpected is left out.\n'
-            f'{found}',
-            'current',
-            logging.WARNING,
+            f'{found}'
         )

@@ -15,18 +15,14 @@ from typing import Any
 from urllib.parse import urlparse
 
 import torch
-from mmengine.runner import checkpoint as mmengine_checkpoint
-from mmengine.runner.checkpoint import CheckpointLoader
 
+from mmadaptor.environment import has_code
 from mmadaptor.errors import DamagedFileError, InputError, UnsafeCheckpointError
 
 from .allowed import allowed_objects, plain
 from .integrity import is_safetensors, verify
 from .opcodes import check_opcodes
 from .safetensors_file import read_safetensors
-
-# The functions of mmengine that all of its loaders call to read a file.
-READERS = ('_safe_torch_load', 'load_url')
 
 
 @contextlib.contextmanager
@@ -163,19 +159,29 @@ def read_checkpoint(source: str, map_location: Any = 'cpu') -> dict:
     """Read a checkpoint from a path or address, weights only.
 
     Args:
-        source: A path, or an address that mmengine's `CheckpointLoader` knows.
+        source: A path, an address of the web, or with mmengine any that its
+            `CheckpointLoader` knows.
         map_location: As in `torch.load`.
 
     Returns:
         The content of the checkpoint.
 
     Raises:
-        InputError: The file is missing, damaged, or holds other objects.
+        InputError: The file is missing, damaged, or holds other objects, or the kind of
+            address is unknown.
     """
-    if '://' in source:
-        register_safe_loaders()
-        return CheckpointLoader.load_checkpoint(source, map_location)
-    return load_from_local(source, map_location)
+    if '://' not in source:
+        return load_from_local(source, map_location)
+    if has_code('mmengine'):
+        from .openmmlab import load_from_address
+
+        return load_from_address(source, map_location)
+    if not re.match('https?://', source):
+        raise InputError(
+            f'{source}: expected a path or an address that starts with https, because '
+            'mmengine, which knows others, is not installed.'
+        )
+    return load_from_url(source, map_location=map_location)
 
 
 def peek(path: str) -> dict:
@@ -235,19 +241,3 @@ def weights_of(checkpoint: Any, source: str) -> Mapping[str, torch.Tensor]:
                 f'{type(value).__name__} by {name!r}.'
             )
     return checkpoint
-
-
-def register_safe_loaders() -> None:
-    """Make all of mmengine's checkpoint loaders read files by :func:`read_file`.
-
-    Raises:
-        ImportError: This mmengine reads its files otherwise.
-    """
-    if lacking := [name for name in READERS if not hasattr(mmengine_checkpoint, name)]:
-        raise ImportError(
-            f'mmengine.runner.checkpoint has no {lacking[0]}: expected '
-            'onedl-mmengine 0.10.12 or a later one that reads checkpoints by it.'
-        )
-    mmengine_checkpoint._safe_torch_load = read_file
-    mmengine_checkpoint.load_url = load_from_url
-    CheckpointLoader.register_scheme('', load_from_local, force=True)

@@ -6,18 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mmengine.model import PretrainedInit
-
 PUBLISHED = ('vmamba', 'vim')
+# Of a checkpoint, by the names of mmengine's registry and by its class.
+INITIALIZERS = ('Pretrained', 'mmengine.Pretrained', 'PretrainedInit')
 
 
 def is_pretrained(node: Any) -> bool:
     """Return whether an `init_cfg` loads a checkpoint."""
-    return isinstance(node, dict) and node.get('type') in (
-        'Pretrained',
-        'mmengine.Pretrained',
-        PretrainedInit,
-    )
+    kind = node.get('type') if isinstance(node, dict) else None
+    return getattr(kind, '__name__', kind) in INITIALIZERS
 
 
 def find_pretrained(node: Any, key: str = 'model') -> Iterator[tuple[str, str]]:

@@ -1,15 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The newest checkpoint that a training can resume from."""
 
-import logging
 import os
 import re
 from collections.abc import Mapping
 from contextlib import suppress
 
-from mmengine.logging import print_log
-
 from mmadaptor.errors import DamagedFileError, InputError
+from mmadaptor.log import warn
 
 from .loading import peek
 
@@ -78,7 +76,7 @@ def find_resumable(work_dir: str) -> str | None:
             return path
         except DamagedFileError as error:
             damaged.append(str(error))
-            print_log(f'{error} Skipped.', 'current', logging.WARNING)
+            warn(f'{error} Skipped.')
     if damaged:
         raise InputError(
             'All checkpoints to resume from are damaged:\n  ' + '\n  '.join(damaged)

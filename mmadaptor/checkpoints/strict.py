@@ -1,21 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Strict loading: every weight of a checkpoint and of a model is accounted for."""
 
-import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from mmengine.config import Config
-from mmengine.logging import print_log
-from mmengine.model import BaseTTAModel, is_model_wrapper
-from mmengine.model.weight_init import update_init_info
-from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
 from mmadaptor.errors import CheckpointMismatchError, InputError
+from mmadaptor.log import warn
 
 from .adaptor_only import complete, holds_adaptors_only
 from .loading import meta_of, read_checkpoint, weights_of
@@ -200,13 +195,6 @@ def unmatched(names: Iterable[str], patterns: Sequence[str]) -> list[str]:
     return [n for n in names if not any(re.search(p, n) for p in patterns)]
 
 
-def unwrapped(model: nn.Module) -> nn.Module:
-    """Return the model inside wrappers for processes or test-time augmentation."""
-    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
-        model = model.module
-    return model
-
-
 def prepare(
     model: nn.Module, checkpoint: dict, source: str, skip: Sequence[str] = ()
 ) -> None:
@@ -267,28 +255,6 @@ def load_model(
     _log_absent(source, unmatched(absent, skip))
 
 
-def build_and_load(cfg: Config, path: str) -> nn.Module:
-    """Build the model of a config and load a checkpoint, strictly.
-
-    Args:
-        cfg: The config.
-        path: The checkpoint. One of adaptors only is completed with its base.
-
-    Returns:
-        The model; its `dataset_meta` is that of the checkpoint, empty if it has none.
-
-    Raises:
-        InputError: The checkpoint is missing, damaged, or of another model.
-    """
-    init_default_scope(cfg.get('default_scope', 'mmadaptor'))
-    checkpoint = read_checkpoint(path)
-    model = MODELS.build(cfg.model)
-    prepare(model, checkpoint, path)
-    load_model(model, checkpoint, path)
-    model.dataset_meta = dict(meta_of(checkpoint).get('dataset_meta') or {})
-    return model
-
-
 def load_backbone(
     module: nn.Module,
     init_cfg: Mapping[str, Any],
@@ -329,7 +295,9 @@ def load_backbone(
         )
         raise CheckpointMismatchError(f'{error}{hint}') from error
     _log_absent(source, absent)
-    if hasattr(module, '_params_init_info'):
+    if hasattr(module, '_params_init_info'):  # for mmengine's log
+        from mmengine.model.weight_init import update_init_info
+
         update_init_info(module, init_info=f'Pretrained: loaded from {source}')
 
 
@@ -382,9 +350,7 @@ def _prefix_hint(module: nn.Module, state_dict: Mapping[str, Any], given: str) -
 
 def _log_absent(source: str, names: Sequence[str]) -> None:
     if names:
-        print_log(
+        warn(
             f'{source} lacks {len(names)} weights, such as {min(names)}. '
-            'They keep their initial values.',
-            'current',
-            logging.WARNING,
+            'They keep their initial values.'
         )

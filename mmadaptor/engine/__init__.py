@@ -5,7 +5,7 @@ Importing it makes mmengine read checkpoints weights-only, also in the toolboxes
 inferencers; the configs of mmadaptor import it.
 """
 
-from mmadaptor.checkpoints.loading import register_safe_loaders
+from mmadaptor.checkpoints.openmmlab import register_safe_loaders
 
 from .amp import CPUAmpOptimWrapper
 from .hooks import (

@@ -12,7 +12,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.utils import apply_to
 from torch import Tensor, nn
 
-from mmadaptor.checkpoints.strict import unwrapped
+from mmadaptor.checkpoints.openmmlab import unwrapped
 from mmadaptor.errors import InputError
 from mmadaptor.registry import OPTIM_WRAPPERS
 

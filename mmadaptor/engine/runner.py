@@ -24,9 +24,10 @@ from mmadaptor.checkpoints.adaptor_only import holds_adaptors_only
 from mmadaptor.checkpoints.initialized import checked_initializers
 from mmadaptor.checkpoints.integrity import seal
 from mmadaptor.checkpoints.loading import meta_of, read_checkpoint
+from mmadaptor.checkpoints.openmmlab import unwrapped
 from mmadaptor.checkpoints.pretrained import drop_pretrained
 from mmadaptor.checkpoints.resumable import find_resumable, open_resumable
-from mmadaptor.checkpoints.strict import load_model, prepare, unwrapped
+from mmadaptor.checkpoints.strict import load_model, prepare
 from mmadaptor.checkpoints.writing import remove_parts, replace_when_written
 from mmadaptor.errors import DamagedFileError, InputError, disk_error_of, how_to_install
 from mmadaptor.registry import RUNNERS, in_scope

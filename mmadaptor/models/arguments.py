@@ -2,7 +2,7 @@
 """Checks of constructor arguments, which come from configs."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from numbers import Integral, Real
 from typing import Any
 
@@ -56,19 +56,6 @@ def check_flag(name: str, value: Any) -> None:
     """
     if not isinstance(value, bool):
         raise ValueError(f'`{name}` must be True or False, got {value!r}')
-
-
-def check_init_cfg(value: Any) -> None:
-    """Check mmengine's initialization config.
-
-    Raises:
-        ValueError: It is neither None nor a dict nor a list of dicts.
-    """
-    configs = value if isinstance(value, list | tuple) else [value]
-    if value is not None and not all(isinstance(c, Mapping) for c in configs):
-        raise ValueError(
-            f'`init_cfg` must be a dict, a list of dicts or None, got {value!r}'
-        )
 
 
 def scaled_channels(name: str, ratio: Any, channels: int) -> int:

@@ -18,7 +18,8 @@ from mmengine.runner import load_checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader
 
 import mmadaptor.engine  # noqa: F401, mmengine's loaders become ours
-from mmadaptor.checkpoints.loading import peek, register_safe_loaders
+from mmadaptor.checkpoints.loading import peek
+from mmadaptor.checkpoints.openmmlab import register_safe_loaders
 from mmadaptor.errors import DamagedFileError, InputError, UnsafeCheckpointError
 
 

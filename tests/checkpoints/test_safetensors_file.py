@@ -12,7 +12,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from mmadaptor.checkpoints.integrity import MARK, _verify
-from mmadaptor.checkpoints.loading import peek, read_checkpoint, register_safe_loaders
+from mmadaptor.checkpoints.loading import peek, read_checkpoint
+from mmadaptor.checkpoints.openmmlab import register_safe_loaders
 from mmadaptor.checkpoints.writing import save
 from mmadaptor.errors import CheckpointWriteError, DamagedFileError, InputError
 

@@ -30,12 +30,10 @@ TEMPORAL = {
     'static': ['no', 1, None],
     'gamma_init': ['0', float('inf'), None, True],
     'granularities': [2, (1.0,), (1.0, '2'), (1.0, float('nan')), 'ab'],
-    'init_cfg': [3],
 }
 SPATIAL = {
     'dilations': [(), 3, (0,), (1.0,), 'ab', (True,), range(1, 18)],
     'alpha_init': ['0', float('nan'), None],
-    'init_cfg': ['x'],
 }
 OF_CLASS = {
     VMamba: {

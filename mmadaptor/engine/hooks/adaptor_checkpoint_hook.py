@@ -8,8 +8,8 @@ from mmengine.runner import Runner
 from torch import nn
 
 from mmadaptor.checkpoints import adaptor_only
+from mmadaptor.checkpoints.openmmlab import unwrapped
 from mmadaptor.checkpoints.pretrained import find_pretrained
-from mmadaptor.checkpoints.strict import unwrapped
 from mmadaptor.errors import InputError
 from mmadaptor.registry import HOOKS
 

@@ -10,7 +10,7 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner, find_latest_checkpoint
 
-from mmadaptor.checkpoints.strict import unwrapped
+from mmadaptor.checkpoints.openmmlab import unwrapped
 from mmadaptor.engine.optim import wrappers_of
 from mmadaptor.errors import InputError
 from mmadaptor.registry import HOOKS

@@ -8,7 +8,8 @@ from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.runner import BaseLoop, Runner
 
-from mmadaptor.checkpoints.strict import load_model, prepare, unwrapped
+from mmadaptor.checkpoints.openmmlab import unwrapped
+from mmadaptor.checkpoints.strict import load_model, prepare
 from mmadaptor.registry import HOOKS, RUNNERS
 
 

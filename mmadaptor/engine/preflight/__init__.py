@@ -18,8 +18,8 @@ from mmengine.evaluator import Evaluator
 from mmengine.logging import print_log
 
 from mmadaptor.checkpoints.loading import meta_of, peek
+from mmadaptor.checkpoints.openmmlab import unwrapped
 from mmadaptor.checkpoints.pretrained import find_pretrained, how_to_make
-from mmadaptor.checkpoints.strict import unwrapped
 from mmadaptor.datasets import prepare
 from mmadaptor.datasets.image_files import kind_problem
 from mmadaptor.errors import InputError

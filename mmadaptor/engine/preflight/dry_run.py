@@ -32,7 +32,7 @@ from mmengine.runner.amp import autocast
 from mmengine.utils import apply_to
 from torch.utils.data import DataLoader
 
-from mmadaptor.checkpoints.strict import unwrapped
+from mmadaptor.checkpoints.openmmlab import unwrapped
 from mmadaptor.errors import InputError, message_of
 
 from .datasets import leaves

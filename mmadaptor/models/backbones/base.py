@@ -3,19 +3,12 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from mmengine.model import BaseModule
 from torch import Tensor
 
-from mmadaptor.checkpoints.pretrained import is_pretrained
 from mmadaptor.checkpoints.strict import load_backbone
 
-from ..arguments import (
-    check_flag,
-    check_init_cfg,
-    check_integer,
-    check_number,
-    is_integer,
-)
+from ..arguments import check_flag, check_integer, check_number, is_integer
+from ..init_cfg import InitializedModule
 from ..layers import AdaptorS
 from ..tuning import keep_frozen_in_eval, share_adaptors, train_only
 
@@ -43,7 +36,7 @@ def checked_indices(
     return found
 
 
-class AdaptableBackbone(BaseModule):
+class AdaptableBackbone(InitializedModule):
     """A backbone whose blocks may have adaptors.
 
     A subclass builds its layers and calls `apply_tuning` at the end.
@@ -73,7 +66,6 @@ class AdaptableBackbone(BaseModule):
         trainable: Sequence[str] | None = None,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
-        check_init_cfg(init_cfg)
         super().__init__(init_cfg)
         check_integer('in_channels', in_channels)
         check_number(
@@ -151,21 +143,17 @@ class AdaptableBackbone(BaseModule):
         self._freeze_stages()
         return self
 
-    def init_weights(self) -> None:
+    def load_pretrained(self, config: dict) -> None:
         """Load the pretrained file of `init_cfg`, strictly.
 
-        Without a file, parameters keep the values from construction.
+        Args:
+            config: `checkpoint`, a path or address; `prefix` and `map_location` as in
+                mmengine.
+
+        Raises:
+            InputError: The file is missing, damaged, or of another model.
         """
-        if self.is_init:
-            return
-        configs = self.init_cfg or []
-        configs = [configs] if isinstance(configs, dict) else configs
-        pretrained = [c for c in configs if is_pretrained(c)]
-        self.init_cfg = [c for c in configs if not is_pretrained(c)]
-        super().init_weights()
-        self.init_cfg = configs
-        for config in pretrained:
-            load_backbone(self, config, self.optional_keys, self.surplus_keys)
+        load_backbone(self, config, self.optional_keys, self.surplus_keys)
 
     def _of_adaptor_s(self, change: Callable[[AdaptorS], None]) -> None:
         """Apply `change` to every :class:`AdaptorS`."""

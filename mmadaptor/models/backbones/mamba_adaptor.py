@@ -4,12 +4,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from mmadaptor.registry import BACKBONES
-
 from .vmamba import VMamba
 
 
-@BACKBONES.register_module()
 class MambaAdaptor(VMamba):
     """The Mamba-Adaptor backbone.
 

@@ -6,16 +6,12 @@ from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
-from mmcv.cnn.bricks.transformer import PatchEmbed
-from mmengine.model import ModuleList
-from mmengine.utils import to_2tuple
 from torch import Tensor, nn
 
-from mmadaptor.registry import BACKBONES
-
-from ..arguments import check_integer, integers_of
+from ..arguments import check_integer, integers_of, is_integer
 from ..layers import VimBlock
 from ..layers.class_token import insert_class_token, split_class_token
+from ..layers.patch_embed import PatchEmbed
 from ..layers.vim_block import EPSILON
 from .adaptor_config import adaptors_of_blocks
 from .base import AdaptableBackbone, checked_indices
@@ -24,7 +20,6 @@ ARCH_KEYS = {'embed_dims', 'depth'}
 OUT_TYPES = ('cls_token', 'featmap')
 
 
-@BACKBONES.register_module()
 class Vim(AdaptableBackbone):
     """The Vim backbone, with the class token in the middle of the sequence.
 
@@ -60,6 +55,7 @@ class Vim(AdaptableBackbone):
     Attributes:
         embed_dims: Channels of the tokens.
         out_channels: Channels of each of `out_indices`.
+        strides: Pixels of the image per pixel of each of their maps.
 
     Raises:
         ValueError: An argument is out of range or unknown.
@@ -105,21 +101,16 @@ class Vim(AdaptableBackbone):
         self.out_channels = (dims,) * len(self.out_indices)
         check_integer('frozen_stages', frozen_stages, -1, depth)
         check_integer('patch_size', patch_size)
-        if len(integers_of(to_2tuple(img_size), 1) or ()) != 2:
+        self.strides = (patch_size,) * len(self.out_indices)
+        sides = (img_size, img_size) if is_integer(img_size) else img_size
+        if len(integers_of(sides, 1) or ()) != 2:
             raise ValueError(
                 '`img_size` must be an integer of 1 or more or a pair of them, '
                 f'got {img_size!r}'
             )
         self.patch_size = patch_size
-        self.patch_embed = PatchEmbed(
-            in_channels,
-            dims,
-            kernel_size=patch_size,
-            stride=patch_size,
-            padding=0,
-            input_size=[side + -side % patch_size for side in to_2tuple(img_size)],
-        )
-        self.grid = self.patch_embed.init_out_size
+        self.patch_embed = PatchEmbed(in_channels, dims, patch_size)
+        self.grid = tuple(-(-side // patch_size) for side in sides)
         self.cls_token = nn.Parameter(torch.empty(1, 1, dims))
         self.pos_embed = nn.Parameter(
             torch.empty(1, self.grid[0] * self.grid[1] + 1, dims)
@@ -127,7 +118,7 @@ class Vim(AdaptableBackbone):
         self.reset_parameters()
         (carried,) = adaptors_of_blocks(adaptors, [depth])
         last = max(depth - 1, 1)
-        self.layers = ModuleList(
+        self.layers = nn.ModuleList(
             VimBlock(dims, drop_path_rate * i / last, with_cp, mixer)
             for i, mixer in enumerate(carried)
         )
@@ -138,7 +129,7 @@ class Vim(AdaptableBackbone):
     def reset_parameters(self) -> None:
         """Initialize the embeddings; layers have methods of their own."""
         for embedding in (self.cls_token, self.pos_embed):
-            nn.init.trunc_normal_(embedding, std=0.02)
+            nn.init.normal_(embedding, std=0.02)
 
     def shape_hint(self, name: str, shape: tuple[int, ...]) -> str:
         """Return how to load a parameter of another shape; empty if unknown.

@@ -4,22 +4,17 @@
 import itertools
 from collections.abc import Mapping, Sequence
 
-from mmcv.cnn import build_norm_layer
-from mmengine.model import ModuleList, Sequential
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
-
-from mmadaptor.registry import BACKBONES
 
 from ..arguments import check_integer, integers_of
 from ..layers import Downsample, VMambaBlock
+from ..layers.norm import build_norm
 from .adaptor_config import adaptors_of_blocks
 from .base import AdaptableBackbone, checked_indices
 
 ARCH_KEYS = {'embed_dims', 'depths', 'd_state', 'ssm_ratio'}
 
 
-@BACKBONES.register_module()
 class VMamba(AdaptableBackbone):
     """The VMamba backbone (v2, one state, no gate), with optional adaptors.
 
@@ -58,6 +53,7 @@ class VMamba(AdaptableBackbone):
     Attributes:
         embed_dims: Channels of the first stage.
         out_channels: Channels of the map of each of `out_indices`.
+        strides: Pixels of the image per pixel of each of these maps.
 
     Raises:
         ValueError: An argument is out of range or unknown, or `norm_cfg` is not a norm
@@ -107,8 +103,7 @@ class VMamba(AdaptableBackbone):
         dims = [arch['embed_dims'] * 2**i for i in range(len(depths))]
         self.embed_dims = dims[0]
         self.out_channels = tuple(dims[i] for i in self.out_indices)
-        norm_cfg = dict(type='LN') if norm_cfg is None else norm_cfg
-        _check_norm(norm_cfg, dims[0])
+        self.strides = tuple(4 * 2**i for i in self.out_indices)
         block = dict(mlp_ratio=mlp_ratio, with_cp=with_cp, norm_cfg=norm_cfg)
         scan = dict(
             d_state=arch['d_state'], ssm_ratio=arch['ssm_ratio'], scan_init=scan_init
@@ -118,26 +113,24 @@ class VMamba(AdaptableBackbone):
 
         # A stage holds its blocks; its downsampling layer is separate.
         half = dims[0] // 2
-        stem = Sequential(
+        stem = nn.Sequential(
             Downsample(in_channels, half),
-            build_norm_layer(norm_cfg, half)[1],
+            build_norm(norm_cfg, half),
             nn.GELU(),
             Downsample(half, dims[0]),
-            build_norm_layer(norm_cfg, dims[0])[1],
+            build_norm(norm_cfg, dims[0]),
         )
-        self.downsample_layers = ModuleList([stem])
+        self.downsample_layers = nn.ModuleList([stem])
         for narrow, wide in itertools.pairwise(dims):
             self.downsample_layers.append(
-                Sequential(
-                    Downsample(narrow, wide), build_norm_layer(norm_cfg, wide)[1]
-                )
+                nn.Sequential(Downsample(narrow, wide), build_norm(norm_cfg, wide))
             )
-        self.stages = ModuleList()
+        self.stages = nn.ModuleList()
         for dim, carried in zip(
             dims, adaptors_of_blocks(adaptors, depths), strict=True
         ):
             self.stages.append(
-                Sequential(
+                nn.Sequential(
                     *(
                         VMambaBlock(
                             dim,
@@ -150,7 +143,7 @@ class VMamba(AdaptableBackbone):
                 )
             )
         for i in self.out_indices:
-            norm = build_norm_layer(norm_cfg, dims[i])[1]
+            norm = build_norm(norm_cfg, dims[i])
             # Tools that draw a layer, such as Grad-CAM, take the last norm by default
             # and expect (B, C, H, W) of it.
             norm.register_forward_hook(_channels_first)
@@ -222,15 +215,3 @@ def _channels_first(norm: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
     It is contiguous, because mmcv's RoIAlign ignores strides.
     """
     return output.permute(0, 3, 1, 2).contiguous()
-
-
-def _check_norm(norm_cfg: dict, channels: int) -> None:
-    """Raise ValueError unless `norm_cfg` is a norm over the last dimension."""
-    if not isinstance(norm_cfg, Mapping):
-        raise ValueError(f'`norm_cfg` must be a dict or None, got {norm_cfg!r}')
-    norm = build_norm_layer(norm_cfg, channels)[1]
-    if isinstance(norm, _NormBase | nn.GroupNorm):
-        raise ValueError(
-            '`norm_cfg` must be a norm over the last dimension, such as LN, '
-            f'because maps are channels last, got {norm_cfg}'
-        )

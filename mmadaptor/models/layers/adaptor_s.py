@@ -6,18 +6,17 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmadaptor.ops import dilated_depthwise
 
-from ..arguments import check_init_cfg, check_number, integers_of
+from ..arguments import check_number, integers_of
 from .plain_layer import is_plain
 
 MOST_DILATIONS = 16  # limit of the op
 
 
-class AdaptorS(BaseModule):
+class AdaptorS(nn.Module):
     """Adds depthwise convolutions with several dilations to a map.
 
     .. code-block:: text
@@ -29,7 +28,6 @@ class AdaptorS(BaseModule):
         dilations: Dilations r. A single one is the single-scale ablation.
         alpha_init: Initial value of `alpha`, for each dilation and channel. With 0,
             the default, the model is unchanged bit for bit.
-        init_cfg: mmengine's initialization config.
 
     Raises:
         ValueError: There is no dilation or more than 16, one is not positive, or
@@ -48,10 +46,8 @@ class AdaptorS(BaseModule):
         channels: int,
         dilations: Sequence[int] = (1, 2, 3),
         alpha_init: float = 0.0,
-        init_cfg: dict | None = None,
     ) -> None:
-        check_init_cfg(init_cfg)
-        super().__init__(init_cfg)
+        super().__init__()
         if not 1 <= len(integers_of(dilations, 1) or ()) <= MOST_DILATIONS:
             raise ValueError(
                 f'`dilations` must be 1 to {MOST_DILATIONS} positive integers, '

@@ -7,13 +7,12 @@ from contextlib import AbstractContextManager, nullcontext
 from numbers import Real
 
 import torch
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmadaptor.ops import cross_readout, memory_readout, memory_select
 from mmadaptor.ops.memory_readout import find_places
 
-from ..arguments import check_flag, check_init_cfg, check_integer, check_number
+from ..arguments import check_flag, check_integer, check_number
 from .channels_last_linear import channels_last_linear
 from .op import Op
 from .plain_layer import is_plain
@@ -61,7 +60,7 @@ def read_memory(
     return cross_readout(memory, coefficients)
 
 
-class AdaptorT(BaseModule):
+class AdaptorT(nn.Module):
     """Memory over the hidden states of a scan.
 
     The scan forgets states that are far back, and a causal scan does not know those
@@ -90,7 +89,6 @@ class AdaptorT(BaseModule):
             places, as in the ablation of the paper.
         gamma_init: Initial value of `gamma`. With 0, the default, the model is
             unchanged bit for bit.
-        init_cfg: mmengine's initialization config.
 
     Raises:
         ValueError: An argument is out of range, `sequences` does not divide the
@@ -117,10 +115,8 @@ class AdaptorT(BaseModule):
         granularities: Sequence[float] | None = None,
         static: bool = False,
         gamma_init: float = 0.0,
-        init_cfg: dict | None = None,
     ) -> None:
-        check_init_cfg(init_cfg)
-        super().__init__(init_cfg)
+        super().__init__()
         check_integer('sequences', sequences)
         check_integer('places', places)
         check_flag('static', static)

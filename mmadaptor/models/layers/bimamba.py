@@ -5,7 +5,6 @@ import math
 
 import torch
 import torch.nn.functional as F
-from mmengine.model import BaseModule, trunc_normal_init
 from torch import Tensor, nn
 
 from mmadaptor.ops import selective_scan
@@ -19,7 +18,7 @@ from .scan_init import at_least_float32, init_scan_parameters
 DIRECTIONS = 2
 
 
-class BiMamba(BaseModule):
+class BiMamba(nn.Module):
     """A selective scan of a sequence in both directions, between two projections.
 
     The sequence holds the patches of a map, row by row, with the class token in the
@@ -42,7 +41,6 @@ class BiMamba(BaseModule):
             rounded up.
         temporal: Arguments of :class:`AdaptorT`. Default: no Adaptor-T.
         spatial: Arguments of :class:`AdaptorS`. Default: no Adaptor-S.
-        init_cfg: mmengine's initialization config.
 
     Source:
         Vision Mamba (arXiv 2401.09417), bidirectional block. The adaptors in it are
@@ -62,9 +60,8 @@ class BiMamba(BaseModule):
         dt_rank: int | None = None,
         temporal: dict | None = None,
         spatial: dict | None = None,
-        init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(init_cfg)
+        super().__init__()
         inner = channels * expand
         self.d_state = d_state
         self.dt_rank = dt_rank or math.ceil(channels / 16)
@@ -97,8 +94,8 @@ class BiMamba(BaseModule):
     def reset_parameters(self) -> None:
         """Initialize all parameters as Vim does."""
         for projection in (self.in_proj, self.out_proj):
-            trunc_normal_init(projection, std=0.02)
-        nn.init.trunc_normal_(self.x_weight, std=0.02)
+            nn.init.normal_(projection.weight, std=0.02)
+        nn.init.normal_(self.x_weight, std=0.02)
         init_scan_parameters(self)
 
     def scan_arguments(self, u: Tensor) -> dict[str, Tensor]:

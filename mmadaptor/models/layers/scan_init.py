@@ -4,7 +4,6 @@
 import math
 
 import torch
-from mmengine.model import trunc_normal_init
 from torch import Tensor, nn
 
 DIRECTIONS = 4
@@ -59,7 +58,7 @@ def init_balanced(mixer: nn.Module) -> None:
         Our choice. Measured by `python -m studies ablation`, see docs/studies.md.
     """
     for projection in (mixer.in_proj, mixer.out_proj):
-        trunc_normal_init(projection, std=projection.in_features**-0.5)
+        nn.init.normal_(projection.weight, std=projection.in_features**-0.5)
     nn.init.normal_(mixer.conv.weight, std=1 / 3)
     by_direction = mixer.x_proj.weight.unflatten(0, (DIRECTIONS, -1))
     nn.init.normal_(

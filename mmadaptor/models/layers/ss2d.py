@@ -5,8 +5,6 @@ import math
 
 import torch
 import torch.nn.functional as F
-from mmcv.cnn import build_norm_layer
-from mmengine.model import BaseModule, trunc_normal_init
 from torch import Tensor, nn
 
 from mmadaptor.ops import cross_selective_scan
@@ -15,13 +13,14 @@ from ..arguments import scaled_channels
 from .adaptor_s import AdaptorS
 from .adaptor_t import AdaptorT
 from .channels_last_linear import apply_linear
+from .norm import build_norm
 from .op import Op
 from .scan_init import DIRECTIONS, at_least_float32, init_balanced, init_scan_parameters
 
 SCAN_INITS = ('vmamba', 'balanced')
 
 
-class SS2D(BaseModule):
+class SS2D(nn.Module):
     """A selective scan of a map in four directions, between two projections.
 
     Projects, convolves depthwise, predicts step size and coefficients of the scan
@@ -42,7 +41,6 @@ class SS2D(BaseModule):
         spatial: Arguments of :class:`AdaptorS`. Default: no Adaptor-S.
         scan_init: `'vmamba'`, or `'balanced'`, with which the output of the scan is
             as large as the skip connection from the first step.
-        init_cfg: mmengine's initialization config.
 
     Raises:
         ValueError: `scan_init` is unknown.
@@ -66,9 +64,8 @@ class SS2D(BaseModule):
         temporal: dict | None = None,
         spatial: dict | None = None,
         scan_init: str = 'vmamba',
-        init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(init_cfg)
+        super().__init__()
         if scan_init not in SCAN_INITS:
             raise ValueError(
                 f'`scan_init` must be one of {list(SCAN_INITS)}, got {scan_init!r}'
@@ -91,15 +88,14 @@ class SS2D(BaseModule):
             self.temporal = AdaptorT(inner, **temporal)
         if spatial is not None:
             self.spatial = AdaptorS(inner, **spatial)
-        norm_cfg = norm_cfg or dict(type='LN')
-        self.norm = build_norm_layer(norm_cfg, inner)[1]
+        self.norm = build_norm(norm_cfg, inner)
         self.out_proj = nn.Linear(inner, channels, bias=False)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Initialize all parameters according to `scan_init`."""
         for projection in (self.in_proj, self.out_proj):
-            trunc_normal_init(projection, std=0.02)
+            nn.init.normal_(projection.weight, std=0.02)
         # The projection to step size, B and C keeps torch's default for linear layers.
         self.x_proj.reset_parameters()
         init_scan_parameters(self)

@@ -1,17 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The block of Vim."""
 
-from mmcv.cnn.bricks import DropPath
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .bimamba import BiMamba
+from .drop_path import DropPath
 
 EPSILON = 1e-5
 
 
-class VimBlock(BaseModule):
+class VimBlock(nn.Module):
     """A token mixer on a normalized residual branch, without a perceptron.
 
     Args:

@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The block of VMamba, and the convolution between its stages."""
 
-from mmcv.cnn import build_norm_layer
-from mmcv.cnn.bricks import DropPath
-from mmengine.model import BaseModule, Sequential, trunc_normal_init
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..arguments import scaled_channels
 from .channels_last_linear import apply_linear
+from .drop_path import DropPath
+from .norm import build_norm
 from .ss2d import SS2D
 
 
@@ -38,7 +37,7 @@ class Downsample(nn.Conv2d):
         return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
-class Perceptron(Sequential):
+class Perceptron(nn.Sequential):
     """Two linear layers with an activation between them, on channels-last maps."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -54,7 +53,7 @@ class Perceptron(Sequential):
         return apply_linear(second, activation(apply_linear(first, x)))
 
 
-class VMambaBlock(BaseModule):
+class VMambaBlock(nn.Module):
     """A token mixer and a two-layer perceptron, each on a normalized residual branch.
 
     Args:
@@ -75,21 +74,22 @@ class VMambaBlock(BaseModule):
         mlp_ratio: float,
         drop_path_rate: float,
         with_cp: bool,
-        norm_cfg: dict,
+        norm_cfg: dict | None,
         mixer: dict,
     ) -> None:
         super().__init__()
         self.with_cp = with_cp
-        self.norm1 = build_norm_layer(norm_cfg, channels)[1]
+        self.norm1 = build_norm(norm_cfg, channels)
         self.mixer = SS2D(channels, norm_cfg=norm_cfg, **mixer)
-        self.norm2 = build_norm_layer(norm_cfg, channels)[1]
+        self.norm2 = build_norm(norm_cfg, channels)
         hidden = scaled_channels('mlp_ratio', mlp_ratio, channels)
         self.mlp = Perceptron(
             nn.Linear(channels, hidden), nn.GELU(), nn.Linear(hidden, channels)
         )
         self.drop_path = DropPath(drop_path_rate)
         for layer in (self.mlp[0], self.mlp[2]):
-            trunc_normal_init(layer, std=0.02)
+            nn.init.normal_(layer.weight, std=0.02)
+            nn.init.zeros_(layer.bias)
 
     def _forward(self, x: Tensor) -> Tensor:
         x = x + self.drop_path(self.mixer(self.norm1(x)))

@@ -4,12 +4,10 @@
 from collections.abc import Sequence
 
 import torch.nn.functional as F
-from mmengine.model import BaseModule, ModuleList, Sequential
 from torch import Tensor, nn
 
-from mmadaptor.registry import MODELS
-
-from ..arguments import check_init_cfg, check_integer, is_integer
+from ..arguments import check_integer, is_integer
+from ..init_cfg import InitializedModule
 
 
 class PixelNorm(nn.LayerNorm):
@@ -20,8 +18,7 @@ class PixelNorm(nn.LayerNorm):
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
-@MODELS.register_module()
-class SimpleFeaturePyramid(BaseModule):
+class SimpleFeaturePyramid(InitializedModule):
     """Feature maps at 4, 2, 1 and 1/2 times the input resolution, and smaller.
 
     Each map is computed from the last map of the backbone by transposed convolutions
@@ -48,7 +45,6 @@ class SimpleFeaturePyramid(BaseModule):
         num_outs: int = 5,
         init_cfg: dict | None = None,
     ) -> None:
-        check_init_cfg(init_cfg)
         super().__init__(init_cfg)
         if not is_integer(in_channels) or in_channels < 1 or in_channels % 4:
             raise ValueError(
@@ -58,9 +54,9 @@ class SimpleFeaturePyramid(BaseModule):
         check_integer('num_outs', num_outs, 4)
         half, quarter = in_channels // 2, in_channels // 4
         self.num_outs = num_outs
-        self.scales = ModuleList(
+        self.scales = nn.ModuleList(
             [
-                Sequential(
+                nn.Sequential(
                     nn.ConvTranspose2d(in_channels, half, 2, stride=2),
                     PixelNorm(half),
                     nn.GELU(),
@@ -72,8 +68,8 @@ class SimpleFeaturePyramid(BaseModule):
                 nn.MaxPool2d(2, ceil_mode=True),
             ]
         )
-        self.convs = ModuleList(
-            Sequential(
+        self.convs = nn.ModuleList(
+            nn.Sequential(
                 nn.Conv2d(channels, out_channels, 1, bias=False),
                 PixelNorm(out_channels),
                 nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),

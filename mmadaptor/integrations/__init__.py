@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The models in the registries of other libraries.
+
+`import mmadaptor` registers them in each library that is installed. OpenMMLab's are
+imported for that; the others are not imported before the program does it.
+"""
+
+import importlib
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
+from types import ModuleType
+
+# Modules here, by the library that they register the models in.
+LATER = dict(timm='timm', transformers='transformers')
+
+
+class _OnImport(MetaPathFinder):
+    """Registers the models when a library of `LATER` is imported."""
+
+    def __init__(self) -> None:
+        self.searching = False
+
+    def find_spec(
+        self,
+        name: str,
+        path: Sequence[str] | None = None,
+        target: ModuleType | None = None,
+    ) -> ModuleSpec | None:
+        """Find a library as others do, and register after its import."""
+        if name not in LATER or self.searching:
+            return None
+        self.searching = True
+        try:
+            spec = find_spec(name)
+        finally:
+            self.searching = False
+        if spec is None or spec.loader is None:
+            return spec
+        execute = spec.loader.exec_module
+
+        def execute_and_register(module: ModuleType) -> None:
+            execute(module)
+            _register(name)
+
+        spec.loader.exec_module = execute_and_register
+        return spec
+
+
+def _register(library: str) -> None:
+    """Register the models in a library; only warn if it is not one that we know."""
+    try:
+        importlib.import_module(f'{__name__}.{LATER[library]}')
+    except Exception as error:
+        version = getattr(sys.modules[library], '__version__', 'of unknown version')
+        warnings.warn(
+            f'mmadaptor has not registered its models in {library} {version} '
+            f'({type(error).__name__}: {error})',
+            stacklevel=2,
+        )
+
+
+def register_with_installed() -> None:
+    """Register the models in libraries of `LATER`: now, or when they are imported."""
+    for library in LATER:
+        if library in sys.modules:
+            _register(library)
+    if not any(isinstance(finder, _OnImport) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _OnImport())
