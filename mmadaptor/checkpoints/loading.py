@@ -24,6 +24,9 @@ from .integrity import is_safetensors, verify
 from .opcodes import check_opcodes
 from .safetensors_file import read_safetensors
 
+KEYS = ('state_dict', 'model', 'model_ema', 'state_dict_ema')
+"""Keys of weights in the files of toolboxes, of timm and of published trainings."""
+
 
 @contextlib.contextmanager
 def _errors_of(name: str) -> Iterator[None]:
@@ -221,7 +224,7 @@ def weights_of(checkpoint: Any, source: str) -> Mapping[str, torch.Tensor]:
 
     Args:
         checkpoint: The content of a file: a state dict, or a dict that has one
-            under `'state_dict'`.
+            under one of `KEYS`.
         source: Where it comes from, for the error message.
 
     Returns:
@@ -232,7 +235,8 @@ def weights_of(checkpoint: Any, source: str) -> Mapping[str, torch.Tensor]:
             than tensors.
     """
     if isinstance(checkpoint, Mapping):
-        checkpoint = checkpoint.get('state_dict', checkpoint)
+        keys = (k for k in KEYS if isinstance(checkpoint.get(k), Mapping))
+        checkpoint = checkpoint.get(next(keys, 'state_dict'), checkpoint)
     for name, value in _as_dict(checkpoint, source).items():
         extra = isinstance(name, str) and name.endswith('_extra_state')
         if not isinstance(name, str) or not (extra or isinstance(value, torch.Tensor)):

@@ -2,7 +2,7 @@
 """Strict loading: every weight of a checkpoint and of a model is accounted for."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ from .adaptor_only import complete, holds_adaptors_only
 from .loading import meta_of, read_checkpoint, weights_of
 
 SHOWN = 5
+BACKBONE = 'backbone.'
 TASKS = dict(
     mmdet='detection (mmdet)',
     mmseg='segmentation (mmseg)',
@@ -260,6 +261,7 @@ def load_backbone(
     init_cfg: Mapping[str, Any],
     optional: Sequence[str] = (),
     surplus: Sequence[str] = (),
+    translate: Callable[[Mapping, str], Mapping] | None = None,
 ) -> None:
     """Load `init_cfg=dict(type='Pretrained', ...)`, strictly.
 
@@ -268,11 +270,13 @@ def load_backbone(
     Args:
         module: The module that gets the weights.
         init_cfg: `checkpoint`, a path or address; `prefix`, the part of the
-            checkpoint to load, such as `'backbone.'` (default: all of it);
-            `map_location` (default: `'cpu'`).
+            checkpoint to load (default: all of it, or the part `'backbone.'` if
+            the module has no such names); `map_location` (default: `'cpu'`).
         optional: Regular expressions of names that the checkpoint may lack,
             such as adaptors. The log names those that it lacks.
         surplus: Regular expressions of names that only the checkpoint may have.
+        translate: Returns a state dict by our names, given the state dict and the
+            source. Default: they are ours.
 
     Raises:
         InputError: The file or the prefix is missing.
@@ -281,7 +285,12 @@ def load_backbone(
     source = init_cfg['checkpoint']
     checkpoint = read_checkpoint(source, init_cfg.get('map_location', 'cpu'))
     state_dict = weights_of(checkpoint, source)
+    if translate is not None:
+        state_dict = translate(state_dict, source)
     prefix = init_cfg.get('prefix') or ''
+    is_part = has_backbone(state_dict) and not has_backbone(module.state_dict())
+    if is_part and not prefix:
+        prefix = BACKBONE
     if prefix:
         state_dict = below(state_dict, prefix.rstrip('.') + '.', source)
     try:
@@ -316,16 +325,16 @@ def below(
     }
     if not found:
         roots = sorted({name.split('.')[0] + '.' for name in state_dict})
-        published = (
-            '. Convert published weights by tools/convert_checkpoint.py'
-            if 'model' in state_dict
-            else ''
-        )
         raise InputError(
             f"{source} has no name with the prefix '{prefix}'; its names start "
-            f'with {", ".join(roots[:SHOWN])}{published}'
+            f'with {", ".join(roots[:SHOWN])}'
         )
     return found
+
+
+def has_backbone(names: Iterable[str]) -> bool:
+    """Return whether names are those of a whole model, with a backbone."""
+    return any(name.startswith(BACKBONE) for name in names)
 
 
 def _task_hint(checkpoint: Mapping) -> str:

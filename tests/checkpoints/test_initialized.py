@@ -109,8 +109,7 @@ def test_a_part_by_prefix(tmp_path):
 def log(monkeypatch):
     said = []
     monkeypatch.setattr(
-        'mmadaptor.checkpoints.initialized.warn',
-        lambda text, *_: said.append(text),
+        'mmadaptor.checkpoints.initialized.warn', lambda text, *_: said.append(text)
     )
     return said
 

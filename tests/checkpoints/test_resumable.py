@@ -30,8 +30,7 @@ def test_truncated_newest_is_named_and_skipped(stem, tmp_path, monkeypatch):
     save_run(tmp_path, [8, 9, 10], stem)
     said = []
     monkeypatch.setattr(
-        'mmadaptor.checkpoints.resumable.warn',
-        lambda message, *_: said.append(message),
+        'mmadaptor.checkpoints.resumable.warn', lambda message, *_: said.append(message)
     )
     assert find_resumable(str(tmp_path)) == str(tmp_path / f'{stem}10.pth')
     assert not said

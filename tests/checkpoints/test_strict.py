@@ -103,7 +103,11 @@ def test_backbone_by_prefix(saved):
         r'names start with backbone\., head\.',
     ):
         load_backbone(target, dict(**cfg, prefix='base'))
-    with pytest.raises(CheckpointMismatchError, match=r"prefix='backbone\.'"):
+    target = module()
+    load_backbone(target, cfg)
+    assert (target['stem'].weight == 2).all()
+    cfg = saved({f'student.{k}': v for k, v in state.items()})
+    with pytest.raises(CheckpointMismatchError, match=r"prefix='student\.backbone\.'"):
         load_backbone(target, cfg)
 
 

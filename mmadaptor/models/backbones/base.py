@@ -148,12 +148,15 @@ class AdaptableBackbone(InitializedModule):
 
         Args:
             config: `checkpoint`, a path or address; `prefix` and `map_location` as in
-                mmengine.
+                mmengine. Files of published VMamba and Vim, and of whole models, are
+                recognized by their names.
 
         Raises:
             InputError: The file is missing, damaged, or of another model.
         """
-        load_backbone(self, config, self.optional_keys, self.surplus_keys)
+        from ..published import as_ours  # which names the backbones
+
+        load_backbone(self, config, self.optional_keys, self.surplus_keys, as_ours)
 
     def _of_adaptor_s(self, change: Callable[[AdaptorS], None]) -> None:
         """Apply `change` to every :class:`AdaptorS`."""

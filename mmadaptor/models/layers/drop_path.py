@@ -9,8 +9,8 @@ class DropPath(nn.Module):
     """Drops a residual branch for some samples of a batch while training.
 
     Args:
-        drop_prob: Probability of dropping a sample, less than 1. The others are divided by
-            the probability of keeping them.
+        drop_prob: Probability of dropping a sample, less than 1. The others are divided
+            by the probability of keeping them.
 
     Source:
         Deep Networks with Stochastic Depth (arXiv 1603.09382).
