@@ -28,8 +28,8 @@ CUDA_VERSION := $(if $(filter 1,$(CUDA)),cu$(shell nvcc --version | \
 	sed -n 's/.*release \([0-9]*\)\.\([0-9]*\).*/\1\2/p'))
 RELEASE := build/release/bin
 
-.PHONY: help env demo transfer test test-cuda lint sanitize sanitized fuzz faults wheel \
-	test-wheel clean
+.PHONY: help env demo transfer test test-cuda test-integrations lint sanitize sanitized \
+	fuzz faults wheel test-wheel clean
 
 help:
 	@echo 'make demo   set up .venv, train a detector on the embedded dataset, test'
@@ -37,6 +37,8 @@ help:
 	@echo 'make transfer  detector and segmentor from scratch and from a classifier'
 	@echo 'make test   set up .venv and pass the tests'
 	@echo 'make test-cuda   pass the tests of the ops that need a GPU'
+	@echo 'make test-integrations   pass the tests with timm, torchvision, transformers, peft'
+	@echo '            and segmentation_models_pytorch, without OpenMMLab'
 	@echo 'make lint   check the sources'
 	@echo 'make sanitize   pass the tests of the CPU ops under AddressSanitizer and UBSan'
 	@echo 'make fuzz   random calls of the CPU ops under the same, for SECONDS=600;'
@@ -64,10 +66,21 @@ transfer: env
 	$(BIN)/python -m studies transfer --seeds 1
 
 test: env
-	$(BIN)/python -m pytest $(PARALLEL) --ignore tests/faults --ignore tests/packaging
+	$(BIN)/python -m pytest $(PARALLEL) --ignore tests/faults --ignore tests/packaging \
+		--ignore tests/integrations
 
 test-cuda: env
 	$(BIN)/python -m pytest -m cuda -rs tests/ops
+
+# Other libraries, in an environment without OpenMMLab.
+build/integrations: requirements/integrations.txt
+	$(BIN)/python -m venv --clear $@
+	$@/bin/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+test-integrations: env build/integrations
+	PYTHONPATH='$(CURDIR)' build/integrations/bin/python -m pytest $(PARALLEL) \
+		tests/integrations
 
 lint: env
 	$(BIN)/ruff check .

@@ -102,7 +102,11 @@ def test_the_wheel_is_for_every_python_and_small(wheel):
         metadata = email.message_from_bytes(archive.read(name))
     assert libraries == ['mmadaptor/libmmadaptor.so']
     needed = [r for r in metadata.get_all('Requires-Dist') if 'extra' not in r]
-    assert sorted(re.split(r'[<>=]', r)[0] for r in needed) == ['safetensors', 'torch']
+    assert sorted(re.split(r'[<>=]', r)[0] for r in needed) == [
+        'numpy',
+        'safetensors',
+        'torch',
+    ]
 
 
 def test_the_library_takes_the_stable_abi_alone(library):

@@ -10,6 +10,7 @@ import copy
 import io
 import os
 import random
+import re
 import tempfile
 import time
 import traceback
@@ -34,6 +35,7 @@ from torch.utils.data import DataLoader
 
 from mmadaptor.checkpoints.openmmlab import unwrapped
 from mmadaptor.errors import InputError, message_of
+from mmadaptor.models.backbones.base import AdaptableBackbone
 
 from .datasets import leaves
 from .report import Report
@@ -312,4 +314,18 @@ def _describe(error: Exception, model: BaseModel) -> str:
     return (
         f'{type(error).__name__}: {text} (in {module}, '
         f'{frame.f_globals.get("__name__")} line {line})'
+        f'{_outputs_of_backbone(model, module)}'
+    )
+
+
+def _outputs_of_backbone(model: BaseModel, module: str) -> str:
+    """Return what a neck or a head gets from our backbone; empty for other modules."""
+    backbone = getattr(model, 'backbone', None)
+    if not isinstance(backbone, AdaptableBackbone) or not re.match(
+        r'model\.(\w*_)?(neck|head)\b', module
+    ):
+        return ''
+    return (
+        f'. The backbone returns out_indices={backbone.out_indices} with '
+        f'out_channels={backbone.out_channels} and strides={backbone.strides}'
     )

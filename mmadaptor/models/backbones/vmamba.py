@@ -199,14 +199,14 @@ class VMamba(AdaptableBackbone):
         """
         self._refuse_mask(mask)
         x = images.permute(0, 2, 3, 1)  # (B, H, W, in_channels)
-        maps = []
+        maps = {}
         for i, stage in enumerate(self.stages):
             if i > max(self.out_indices):
                 break
             x = stage(self.downsample_layers[i](x))
             if i in self.out_indices:
-                maps.append(getattr(self, f'norm{i}')(x))  # (B, C, H, W)
-        return tuple(maps)
+                maps[i] = getattr(self, f'norm{i}')(x)  # (B, C, H, W)
+        return tuple(maps[i] for i in self.out_indices)
 
 
 def _channels_first(norm: nn.Module, inputs: tuple, output: Tensor) -> Tensor:

@@ -59,6 +59,23 @@ def test_a_last_batch_of_one_that_cannot_be_normalized(seg):
     )
 
 
+def test_a_head_that_does_not_fit_the_backbone(seg):
+    """The error has what the backbone returns."""
+    arch = dict(embed_dims=8, depths=(1, 1), d_state=1, ssm_ratio=1.0)
+    seg.model.backbone = dict(type='mmadaptor.VMamba', arch=arch, out_indices=(1,))
+    head = dict(type='FCNHead', in_channels=48, in_index=0, channels=8, num_convs=1)
+    head |= dict(num_classes=2, loss_decode=dict(type='CrossEntropyLoss'))
+    seg.model.decode_head = head
+    text = said(built(seg))
+    assert 'to have 48 channels, but got 16' in text
+    assert '(in model.decode_head.convs.0.conv,' in text
+    assert text.endswith(
+        'The backbone returns out_indices=(1,) with out_channels=(16,) and strides=(8,)'
+    )
+    head['in_channels'] = 16
+    dry_run(built(seg))
+
+
 @pytest.mark.parametrize('batch_size, works', [(1, False), (2, True), (4, True)])
 def test_batches_that_are_all_alike(seg, batch_size, works):
     runner = built(pooling(seg, batch_size))

@@ -116,11 +116,13 @@ def test_drop_path_grows_from_block_to_block():
 
 
 def test_recomputing_changes_nothing():
+    # Not one image: torch 2.14.1's convolution of a single window has a backward pass
+    # that differs from call to call with two threads.
     gradients = []
     for with_cp in (False, True):
         torch.manual_seed(0)
         model = VMamba(SMALL, with_cp=with_cp)
-        sum(m.square().mean() for m in model(torch.ones(1, 3, 32, 32))).backward()
+        sum(m.square().mean() for m in model(torch.ones(2, 3, 32, 32))).backward()
         gradients.append([p.grad for p in model.parameters()])
     assert all(torch.equal(a, b) for a, b in zip(*gradients))
 
