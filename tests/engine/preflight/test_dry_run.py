@@ -72,7 +72,7 @@ def test_a_head_that_does_not_fit_the_backbone(seg):
     assert text.endswith(
         'The backbone returns out_indices=(1,) with out_channels=(16,) and strides=(8,)'
     )
-    head['in_channels'] = 16
+    seg.model.decode_head.in_channels = 16
     dry_run(built(seg))
 
 
