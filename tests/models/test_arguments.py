@@ -93,6 +93,15 @@ def test_what_came_is_named(kind, name, arguments):
     assert got.strip('\'"') in str(arguments)
 
 
+@pytest.mark.parametrize('shape', [(3, 32, 32), (1, 3, 0, 32), (1, 3, 32, 0), (32, 32)])
+@pytest.mark.parametrize('kind', [VMamba, Vim], ids=['VMamba', 'Vim'])
+def test_what_is_no_batch_of_images_is_named(kind, shape):
+    model = kind(**SMALL[kind])
+    message = rf'`images` of {kind.__name__} must be .*got shape \{list(shape)}'
+    with pytest.raises(ValueError, match=message):
+        model(torch.zeros(shape))
+
+
 def test_what_configs_and_numpy_write_is_taken():
     """ConfigDict holds lists; computed settings are numbers of numpy."""
     model = VMamba(

@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 
 import pytest
@@ -121,6 +122,19 @@ def test_the_library_takes_the_stable_abi_alone(library):
     assert [line for line in defined if 'mmadaptor' in line] == []
 
 
+@pytest.mark.parametrize('tag', ['', 'cu130'])
+def test_a_wheel_of_the_sdist_has_the_tag_of_its_cuda(tag, tmp_path):
+    with tarfile.open(only('*.tar.gz')) as archive:
+        archive.extractall(tmp_path, filter='data')
+    (source,) = tmp_path.iterdir()
+    environment = dict(os.environ, FORCE_CUDA='0', MMADAPTOR_LOCAL_VERSION=tag)
+    run([sys.executable, 'setup.py', 'egg_info'], cwd=source, env=environment)
+    version = email.message_from_bytes(
+        (source / 'mmadaptor.egg-info' / 'PKG-INFO').read_bytes()
+    )['Version']
+    assert re.fullmatch(r'[\d.]+' + (rf'\+{tag}' if tag else ''), version)
+
+
 def copy_tests(folder):
     """The tests without the package, so that the installed one is imported."""
     for name in ('tests', 'benchmarks'):
@@ -149,7 +163,7 @@ def test_the_ops_pass_their_tests(name, wheel, tmp_path, capsys):
     version, torch = ENVIRONMENTS[name]
     python = make_environment(tmp_path / 'env', version, torch)
     install(python, wheel)
-    statement = 'import mmadaptor.ops, torch; print(torch.__version__)'
+    statement = 'import mmadaptor.models, torch; print(torch.__version__)'
     found = run([python, '-c', statement], cwd='/').strip()
     install(python, 'numpy', 'pytest', 'pytest-xdist')
     passed = pass_tests(python, tmp_path)

@@ -3,6 +3,7 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 
+import torch
 from torch import Tensor
 
 from mmadaptor.checkpoints.strict import load_backbone
@@ -93,11 +94,17 @@ class AdaptableBackbone(InitializedModule):
             )
         return arch
 
-    def _refuse_mask(self, mask: Tensor | None) -> None:
-        """Refuse the second argument that masked image modeling passes.
+    def _check_inputs(self, images: Tensor, mask: Tensor | None) -> None:
+        """Refuse what is not a batch of images, and masks.
 
-        Its algorithms pass None where they only extract features.
+        Masked image modeling passes a mask, and None where it only extracts features.
         """
+        empty = not torch.jit.is_tracing() and 0 in images.shape[2:]
+        if images.dim() != 4 or empty:
+            raise ValueError(
+                f'`images` of {type(self).__name__} must be a batch (B, C, H, W) with '
+                f'H and W of 1 or more, got shape {list(images.shape)}'
+            )
         if mask is not None:
             raise ValueError(
                 f'`mask` of {type(self).__name__} must be None, because the backbone '

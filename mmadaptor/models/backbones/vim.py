@@ -222,8 +222,11 @@ class Vim(AdaptableBackbone):
             For each of `out_indices` `(B, C)`, or a contiguous map
             `(B, C, H_i, W_i)`. Its sides are those of the image divided by
             `patch_size`, rounded up.
+
+        Raises:
+            ValueError: The images are not a batch, or have no pixels.
         """
-        self._refuse_mask(mask)
+        self._check_inputs(images, mask)
         x, size = self.embed(images)
         outputs, last = {}, max(self.out_indices)
         # A slice of the layers would be a module, which torch.compile does not make.

@@ -196,8 +196,11 @@ class VMamba(AdaptableBackbone):
         Returns:
             For each of `out_indices` a contiguous map `(B, C_i, H_i, W_i)`. Its sides
             are those of the image divided by 4 * 2^i, rounded up.
+
+        Raises:
+            ValueError: The images are not a batch, or have no pixels.
         """
-        self._refuse_mask(mask)
+        self._check_inputs(images, mask)
         x = images.permute(0, 2, 3, 1)  # (B, H, W, in_channels)
         maps = {}
         for i, stage in enumerate(self.stages):
