@@ -12,6 +12,9 @@ import sys
 
 import numpy as np
 import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
 from PIL import Image
 
 from mmadaptor.engine import Runner
@@ -228,6 +231,37 @@ def write_labels(root, images=4):
         folder = root / 'classes' / CLASSES[i % 2]
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copy(root / 'val' / f'{i}.png', folder)
+
+
+META = dict(
+    mmdet=dict(classes=('disc', 'box')),
+    mmpretrain=dict(classes=('box', 'disc')),
+    mmseg=dict(classes=('ground', 'box'), palette=[[0, 0, 0], [255, 0, 0]]),
+)
+TEXTS = dict(mmdet=DETECTOR, mmpretrain=CLASSIFIER, mmseg=SEGMENTOR)
+
+
+def make_job(scope, tmp_path, settings=''):
+    """Return a toolbox, a config, and a checkpoint as a training leaves it."""
+    pytest.importorskip(scope)
+    root = write_coco(tmp_path / 'data')
+    write_labels(root)
+    config = write_config(tmp_path, TEXTS[scope] + settings, data_root=str(root))
+    cfg = Config.fromfile(config)
+    init_default_scope(scope)
+    torch.manual_seed(0)
+    model = MODELS.build(cfg.model)
+    if scope == 'mmdet':  # boxes to draw, though nothing was learned
+        torch.nn.init.constant_(model.bbox_head.retina_cls.bias, 0.0)
+    checkpoint = tmp_path / 'model.pth'
+    torch.save(
+        dict(
+            state_dict=model.state_dict(),
+            meta=dict(cfg=cfg.pretty_text, dataset_meta=META[scope]),
+        ),
+        checkpoint,
+    )
+    return scope, config, checkpoint
 
 
 RUNS = itertools.count()

@@ -11,19 +11,8 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from helpers.jobs import (
-    CLASSIFIER,
-    DETECTOR,
-    ROOT,
-    SEGMENTOR,
-    refusal,
-    write_coco,
-    write_config,
-    write_labels,
-)
+from helpers.jobs import ROOT, TEXTS, make_job, refusal
 from helpers.toolboxes import Planted
-from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
 from PIL import Image
 
 from mmadaptor.errors import InputError
@@ -32,40 +21,11 @@ DEMO = runpy.run_path(str(ROOT / 'tools' / 'image_demo.py'))
 find_images, folders_for = DEMO['find_images'], DEMO['folders_for']
 limited_memory = DEMO['limited_memory']
 
-META = dict(
-    mmdet=dict(classes=('disc', 'box')),
-    mmpretrain=dict(classes=('box', 'disc')),
-    mmseg=dict(classes=('ground', 'box'), palette=[[0, 0, 0], [255, 0, 0]]),
-)
-TEXTS = dict(mmdet=DETECTOR, mmpretrain=CLASSIFIER, mmseg=SEGMENTOR)
-
 
 @pytest.fixture(params=TEXTS)
 def job(request, tmp_path):
     """A toolbox, its config, and a checkpoint as a training leaves it."""
     return make_job(request.param, tmp_path)
-
-
-def make_job(scope, tmp_path, settings=''):
-    pytest.importorskip(scope)
-    root = write_coco(tmp_path / 'data')
-    write_labels(root)
-    config = write_config(tmp_path, TEXTS[scope] + settings, data_root=str(root))
-    cfg = Config.fromfile(config)
-    init_default_scope(scope)
-    torch.manual_seed(0)
-    model = MODELS.build(cfg.model)
-    if scope == 'mmdet':  # boxes to draw, though nothing was learned
-        torch.nn.init.constant_(model.bbox_head.retina_cls.bias, 0.0)
-    checkpoint = tmp_path / 'model.pth'
-    torch.save(
-        dict(
-            state_dict=model.state_dict(),
-            meta=dict(cfg=cfg.pretty_text, dataset_meta=META[scope]),
-        ),
-        checkpoint,
-    )
-    return scope, config, checkpoint
 
 
 @pytest.mark.parametrize('device', ['gpu', 'cuda:99', 'hpu'])

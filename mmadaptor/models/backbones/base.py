@@ -69,6 +69,7 @@ class AdaptableBackbone(InitializedModule):
     ) -> None:
         super().__init__(init_cfg)
         check_integer('in_channels', in_channels)
+        self.in_channels = in_channels
         check_number(
             'drop_path_rate',
             drop_path_rate,

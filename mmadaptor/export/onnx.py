@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Models as ONNX files of standard operators, and the check that they are equal."""
+
+import importlib.metadata
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from mmadaptor.checkpoints.writing import replace_when_written
+from mmadaptor.environment import PIP, has_code
+from mmadaptor.errors import InputError
+
+from .decompositions import Decompositions
+from .program import export_program
+
+NEEDED = dict(onnx='1.23', onnxscript='0.7', onnxruntime='1.32')
+# The highest opset that torch exports to, and that of LinearAttention. Between them
+# only Range of the operators in our graphs changed, by further types.
+OPSETS = (25, 27)
+FUSED_OPSET = 20
+
+
+def export_onnx(
+    model: nn.Module,
+    path: str | Path,
+    size: tuple[int, int],
+    outputs: Sequence[str],
+    channels: int = 3,
+    standard: bool = False,
+    dynamic: bool = True,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Export a model to ONNX.
+
+    The scan becomes LinearAttention, which onnxruntime has as a kernel of its own since
+    1.32, and the gather of Adaptor-T becomes GridSample.
+
+    Args:
+        model: Takes images `(B, channels, H, W)`, float32.
+        path: The file, written as a whole or not at all.
+        size: Height and width of the images to export with.
+        outputs: Names of the outputs.
+        channels: Channels of the images.
+        standard: Whether to use operators of ONNX alone, opset 27. By default
+            LinearAttention is onnxruntime's (`com.microsoft`), which is faster.
+        dynamic: Whether the batch and both sides may change.
+        metadata: Texts by name for the file.
+
+    Raises:
+        InputError: A package is missing, the size is too small, or the model cannot be
+            exported.
+    """
+    require(['onnx', 'onnxscript'])
+    import onnx
+
+    domain = '' if standard else 'com.microsoft'
+    table = Decompositions(domain).table()
+    program = export_program(model, size, channels, dynamic, table)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        exported = torch.onnx.export(
+            program,
+            dynamo=True,
+            input_names=['images'],
+            output_names=list(outputs),
+            opset_version=OPSETS[0] if standard else FUSED_OPSET,
+            verbose=False,
+        )
+    if standard:
+        exported.model.opset_imports[''] = OPSETS[1]
+    exported.model.metadata_props.update(metadata or {})
+    content = exported.model_proto
+    onnx.checker.check_model(content)
+    with replace_when_written(path) as part:
+        onnx.save(content, part)
+
+
+def require(packages: Sequence[str]) -> None:
+    """Raise unless packages of `NEEDED` are installed.
+
+    Raises:
+        InputError: Names those that are missing, and the command that installs them.
+    """
+    missing = [name for name in packages if not has_code(name)]
+    if missing:
+        what = ' '.join(f'"{name}>={NEEDED[name]}"' for name in missing)
+        raise InputError(
+            f'An export to ONNX needs {", ".join(missing)}: {PIP} install {what}'
+        )
+
+
+def compare(
+    path: str | Path, model: nn.Module, images: Sequence[torch.Tensor]
+) -> dict[str, float]:
+    """Run an exported file by onnxruntime and compare it with the model.
+
+    Args:
+        path: The file.
+        model: What it was exported from.
+        images: Batches of images.
+
+    Returns:
+        By name of the output the largest difference over the largest absolute value.
+
+    Raises:
+        InputError: onnxruntime is missing, or does not have an operator of the file.
+    """
+    require(['onnxruntime'])
+    import onnxruntime
+
+    try:
+        session = onnxruntime.InferenceSession(
+            str(path), providers=['CPUExecutionProvider']
+        )
+    except Exception as error:
+        version = importlib.metadata.version('onnxruntime')
+        raise InputError(
+            f'onnxruntime {version} cannot load {path}; it needs '
+            f'{NEEDED["onnxruntime"]} or later: {str(error).strip()[:300]}'
+        ) from error
+    names = [output.name for output in session.get_outputs()]
+    worst = dict.fromkeys(names, 0.0)
+    for batch in images:
+        got = session.run(None, {'images': batch.numpy()})
+        with torch.no_grad():
+            expected = model.eval()(batch)
+        expected = (expected,) if isinstance(expected, torch.Tensor) else expected
+        for name, ours, theirs in zip(names, expected, got, strict=True):
+            difference = (ours - torch.from_numpy(theirs)).abs().max()
+            scale = ours.abs().max().clamp(min=1e-12)
+            worst[name] = max(worst[name], float(difference / scale))
+    return worst

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Exported ONNX files in onnxruntime, compared with torch."""
+
+import onnx
+import onnxruntime
+import pytest
+import torch
+from torch import nn
+
+from mmadaptor.errors import InputError
+from mmadaptor.export.onnx import compare, export_onnx
+from mmadaptor.models import MambaAdaptor, Vim, VMamba
+
+if onnxruntime.__version__ < '1.32':
+    pytest.skip('onnxruntime 1.32 needs Python 3.11', allow_module_level=True)
+
+TINY = dict(embed_dims=8, depths=(1, 1), d_state=1, ssm_ratio=1.0)
+LAST = dict(out_indices=(0, 1))
+BOTH = dict(temporal=dict(gamma_init=0.5), spatial=dict(alpha_init=0.5))
+STATIC = dict(temporal=dict(gamma_init=0.5, static=True), spatial=BOTH['spatial'])
+VIM = dict(
+    arch=dict(embed_dims=8, depth=2), img_size=64, patch_size=8, out_type='featmap'
+)
+MODELS = {
+    'VMamba': lambda: VMamba(TINY, **LAST),
+    'MambaAdaptor': lambda: MambaAdaptor(TINY, **LAST, adaptors=BOTH),
+    'two states, static': lambda: MambaAdaptor(
+        dict(TINY, d_state=2, ssm_ratio=2.0), **LAST, adaptors=STATIC
+    ),
+    'Vim': lambda: Vim(**VIM),
+    'Vim with adaptors': lambda: Vim(**VIM, adaptors=BOTH),
+}
+UNSEEN = ((1, 3, 64, 64), (3, 3, 33, 70), (2, 3, 96, 41))
+
+
+def images(shapes):
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(shape, generator=generator) for shape in shapes]
+
+
+def perturbed(model):
+    """Random predictors, without which all weights of Adaptor-T are equal."""
+    torch.manual_seed(0)
+    for name, parameter in model.named_parameters():
+        if 'temporal' in name and name.endswith('weight'):
+            nn.init.normal_(parameter, std=0.3)
+    return model.eval()
+
+
+def exported(model, tmp_path, **options):
+    path = tmp_path / 'model.onnx'
+    outputs = [f'map_{i}' for i in range(len(model.out_indices))]
+    export_onnx(model, path, (64, 48), outputs, **options)
+    return path
+
+
+def operators(path):
+    graph = onnx.load(path)
+    assert not graph.functions
+    return {(node.domain, node.op_type) for node in graph.graph.node}
+
+
+@pytest.mark.parametrize('name', MODELS)
+def test_a_file_equals_the_model_at_sizes_it_has_not_seen(name, tmp_path):
+    model = perturbed(MODELS[name]())
+    path = exported(model, tmp_path)
+    worst = compare(path, model, images(UNSEEN))
+    assert max(worst.values()) < 1e-5, worst
+    assert ('com.microsoft', 'LinearAttention') in operators(path)
+
+
+def test_standard_operators_alone(tmp_path):
+    model = perturbed(MODELS['MambaAdaptor']())
+    path = exported(model, tmp_path, standard=True, metadata=dict(task='features'))
+    assert {domain for domain, _ in operators(path)} == {''}
+    assert ('', 'LinearAttention') in operators(path)
+    content = onnx.load(path)
+    assert [(o.domain, o.version) for o in content.opset_import] == [('', 27)]
+    assert [(p.key, p.value) for p in content.metadata_props] == [('task', 'features')]
+    assert max(compare(path, model, images(UNSEEN)).values()) < 1e-5
+
+
+def test_what_was_merged_for_inference(tmp_path):
+    model = perturbed(MODELS['MambaAdaptor']())
+    expected = model(images(UNSEEN)[1])
+    model.switch_to_deploy()
+    path = exported(model, tmp_path)
+    assert max(compare(path, model, images(UNSEEN)).values()) < 1e-5
+    session = onnxruntime.InferenceSession(str(path))
+    for got, ours in zip(
+        session.run(None, {'images': images(UNSEEN)[1].numpy()}), expected
+    ):
+        torch.testing.assert_close(torch.from_numpy(got), ours, rtol=1e-4, atol=1e-5)
+
+
+def test_a_fixed_size(tmp_path):
+    model = perturbed(MODELS['VMamba']())
+    path = exported(model, tmp_path, dynamic=False)
+    (given,) = onnxruntime.InferenceSession(str(path)).get_inputs()
+    assert given.shape == [1, 3, 64, 48]
+    assert max(compare(path, model, images([(1, 3, 64, 48)])).values()) < 1e-5
+
+
+class Pooling(nn.Module):
+    """The pooling of pyramids, in bins that do not divide the image."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 1)
+        self.bins = nn.ModuleList(nn.AdaptiveAvgPool2d(n) for n in (1, 2, 3, 6))
+
+    def forward(self, x):
+        return tuple(pool(self.conv(x)) for pool in self.bins)
+
+
+def test_adaptive_pooling_serves_every_size(tmp_path):
+    path = tmp_path / 'pooling.onnx'
+    model = Pooling()
+    export_onnx(model, path, (64, 48), ['1', '2', '3', '6'])
+    worst = compare(path, model, images([*UNSEEN, (1, 3, 35, 224)]))
+    assert max(worst.values()) < 1e-5
+
+
+def test_what_cannot_be_exported_says_so_and_leaves_no_file(tmp_path):
+    class Counts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 1)
+
+        def forward(self, x):
+            return self.conv(x) if x.sum() > 0 else x
+
+    path = tmp_path / 'model.onnx'
+    with pytest.raises(InputError, match='Counts cannot be exported: '):
+        export_onnx(Counts(), path, (64, 64), ['y'])
+    with pytest.raises(InputError, match='33 or more rows and columns, got 32 x 64'):
+        export_onnx(perturbed(MODELS['VMamba']()), path, (32, 64), ['y'])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_onnxruntime_without_the_operator(tmp_path):
+    path = tmp_path / 'model.onnx'
+    node = onnx.helper.make_node('Unknown', ['images'], ['y'], domain='com.microsoft')
+    x, y = (
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
+        for name in ('images', 'y')
+    )
+    graph = onnx.helper.make_graph([node], 'g', [x], [y])
+    onnx.save(onnx.helper.make_model(graph, ir_version=10), path)
+    message = r'onnxruntime 1\.\d+\.\d+ cannot load .*model\.onnx; it needs 1\.32'
+    with pytest.raises(InputError, match=message):
+        compare(path, nn.Identity(), [])
+
+
+def test_a_missing_package_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr('mmadaptor.export.onnx.has_code', lambda n: n != 'onnxscript')
+    with pytest.raises(InputError, match=r'onnxscript: .*install "onnxscript>=0\.7"'):
+        exported(perturbed(MODELS['VMamba']()), tmp_path)

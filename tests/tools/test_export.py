@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""tools/export.py on models of each toolbox, and what it refuses."""
+
+import json
+import runpy
+import sys
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from helpers.jobs import META, ROOT, make_job, refusal
+from mmengine.config import Config
+
+from mmadaptor.checkpoints.openmmlab import build_and_load
+
+if onnxruntime.__version__ < '1.32':
+    pytest.skip('onnxruntime 1.32 needs Python 3.11', allow_module_level=True)
+
+OURS = """
+model['backbone'] = dict(
+    type='mmadaptor.MambaAdaptor', out_indices={indices},
+    arch=dict(embed_dims=16, depths=(1, 1, 1), d_state=1, ssm_ratio=1.0))
+"""
+INDICES = dict(mmdet=(0, 1, 2), mmseg=(2,), mmpretrain=(2,))
+
+
+def job(scope, tmp_path):
+    """Config and checkpoint of a model with our backbone."""
+    _, config, checkpoint = make_job(
+        scope, tmp_path, OURS.format(indices=INDICES[scope])
+    )
+    return config, checkpoint
+
+
+def export(monkeypatch, capsys, *arguments):
+    monkeypatch.setattr(sys, 'argv', ['export.py', *map(str, arguments)])
+    runpy.run_path(str(ROOT / 'tools' / 'export.py'), run_name='__main__')
+    return capsys.readouterr().out
+
+
+def run(path, images):
+    session = onnxruntime.InferenceSession(str(path))
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(None, {'images': images.numpy()}), strict=True))
+
+
+def predicted(config, checkpoint, images):
+    """What the toolbox itself predicts for normalized images."""
+    model = build_and_load(Config.fromfile(config), str(checkpoint)).eval()
+    with torch.no_grad():
+        return model, model(images, mode='tensor')
+
+
+def test_a_classifier(tmp_path, monkeypatch, capsys):
+    config, checkpoint = job('mmpretrain', tmp_path)
+    path = tmp_path / 'model.onnx'
+    shown = export(monkeypatch, capsys, config, checkpoint, path)
+    assert 'ImageClassifier, outputs logits;' in shown
+    assert 'largest relative difference: logits ' in shown
+    images = torch.randn(2, 3, 70, 50)
+    _, expected = predicted(config, checkpoint, images)
+    np.testing.assert_allclose(run(path, images)['logits'], expected, atol=1e-5)
+    props = {p.key: p.value for p in onnx.load(path).metadata_props}
+    assert props['task'] == 'classification'
+    assert json.loads(props['classes']) == list(META['mmpretrain']['classes'])
+    assert json.loads(props['mean']) == [128.0] * 3
+    assert json.loads(props['channel_order']) == 'bgr'
+
+
+def test_a_segmentor_and_its_classes(tmp_path, monkeypatch, capsys):
+    config, checkpoint = job('mmseg', tmp_path)
+    path = tmp_path / 'model.onnx'
+    export(monkeypatch, capsys, config, checkpoint, path, '--standard')
+    images = torch.randn(2, 3, 70, 50)
+    model, small = predicted(config, checkpoint, images)
+    expected = torch.nn.functional.interpolate(
+        small, (70, 50), mode='bilinear', align_corners=model.align_corners
+    )
+    np.testing.assert_allclose(run(path, images)['logits'], expected, atol=1e-5)
+    classes = tmp_path / 'classes.onnx'
+    export(monkeypatch, capsys, config, checkpoint, classes, '--classes')
+    found = run(classes, images)['classes']
+    assert (found == expected.argmax(1).numpy()).mean() > 0.9999
+
+
+def test_the_raw_maps_of_a_detector(tmp_path, monkeypatch, capsys):
+    config, checkpoint = job('mmdet', tmp_path)
+    path = tmp_path / 'model.onnx'
+    export(monkeypatch, capsys, config, checkpoint, path, '--size', '64', '96')
+    images = torch.randn(2, 3, 70, 50)
+    _, (scores, boxes) = predicted(config, checkpoint, images)
+    found = run(path, images)
+    assert len(found) == len(scores) + len(boxes)
+    for i, (score, box) in enumerate(zip(scores, boxes)):
+        np.testing.assert_allclose(found[f'cls_score_{i}'], score, atol=1e-5)
+        np.testing.assert_allclose(found[f'bbox_pred_{i}'], box, atol=1e-5)
+    props = {p.key: p.value for p in onnx.load(path).metadata_props}
+    assert json.loads(props['size']) == [64, 96]
+
+
+def test_what_is_refused(tmp_path, monkeypatch):
+    """Before anything is built, and with the files as they were."""
+    config, checkpoint = job('mmpretrain', tmp_path)
+    there = tmp_path / 'there.onnx'
+    there.write_bytes(b'old')
+
+    def refused(*arguments):
+        return refusal(monkeypatch, 'export', *arguments)
+
+    assert 'there.onnx exists: give another' in refused(config, checkpoint, there)
+    new = tmp_path / 'new.onnx'
+    assert 'ends with .onnx or .pt2' in refused(config, checkpoint, tmp_path / 'a.pth')
+    assert '--standard is for' in refused(
+        config, checkpoint, tmp_path / 'a.pt2', '--standard'
+    )
+    assert '--classes is for segmentors, got ImageClassifier' in refused(
+        config, checkpoint, new, '--classes'
+    )
+    assert '33 or more rows and columns, got 20 x 64' in refused(
+        config, checkpoint, new, '--size', '20', '64'
+    )
+    other, _ = job('mmseg', tmp_path / 'seg')
+    text = refused(other, checkpoint, new)
+    assert 'does not fit EncoderDecoder' in text
+    assert '(mmpretrain)' in text
+    assert not new.exists() and there.read_bytes() == b'old'
+    assert [*tmp_path.glob('*.part')] == []
