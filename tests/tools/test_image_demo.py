@@ -11,7 +11,14 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from helpers.jobs import ROOT, TEXTS, make_job, refusal
+from helpers.jobs import (
+    ROOT,
+    TEXTS,
+    make_job,
+    refusal,
+    write_coco,
+    write_config,
+)
 from helpers.toolboxes import Planted
 from PIL import Image
 
