@@ -11,14 +11,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from helpers.jobs import (
-    ROOT,
-    TEXTS,
-    make_job,
-    refusal,
-    write_coco,
-    write_config,
-)
+from helpers.jobs import ROOT, TEXTS, make_job, refusal, write_coco, write_config
 from helpers.toolboxes import Planted
 from PIL import Image
 
