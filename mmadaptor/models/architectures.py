@@ -38,6 +38,7 @@ def create_backbone(
     """
     kind, arch = find_architecture(name)
     backbone = kind(arch, **arguments)
+    backbone.init_weights()
     if pretrained is not None:
         backbone.load_pretrained(dict(checkpoint=os.fspath(pretrained)))
     return backbone
@@ -70,6 +71,7 @@ def create_classifier(
     """
     kind, arch = find_architecture(name)
     backbone = kind(arch, **{'out_indices': (-1,), **arguments})
+    backbone.init_weights()
     model = Classifier(backbone, num_classes, drop_rate)
     if pretrained is not None:
         model.load_pretrained(os.fspath(pretrained), skip)

@@ -82,9 +82,12 @@ def test_weights_travel(suffix, tmp_path):
 
     again = create_classifier('mamba_adaptor_b0', 7, path, in_channels=4).eval()
     torch.testing.assert_close(again(images), first(images), rtol=0, atol=0)
-    backbone = create_backbone('mamba_adaptor_b0', path, in_channels=4).eval()
     expected = first.backbone(images)[-1]
-    torch.testing.assert_close(backbone(images)[-1], expected, rtol=0, atol=0)
+    init_cfg = dict(type='Pretrained', checkpoint=str(path))
+    for arguments in (dict(pretrained=path), dict(init_cfg=init_cfg)):
+        backbone = create_backbone('mamba_adaptor_b0', in_channels=4, **arguments)
+        got = backbone.eval()(images)[-1]
+        torch.testing.assert_close(got, expected, rtol=0, atol=0)
 
     with pytest.raises(
         CheckpointMismatchError, match=r'head\.fc\.weight: expected \(3'
