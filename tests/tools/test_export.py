@@ -11,7 +11,9 @@ import onnxruntime
 import pytest
 import torch
 from helpers.jobs import META, ROOT, make_job, refusal
+from integrations.pages import blocks
 from mmengine.config import Config
+from PIL import Image
 
 from mmadaptor.checkpoints.openmmlab import build_and_load
 
@@ -21,7 +23,8 @@ if onnxruntime.__version__ < '1.32':
 OURS = """
 model['backbone'] = dict(
     type='mmadaptor.MambaAdaptor', out_indices={indices},
-    arch=dict(embed_dims=16, depths=(1, 1, 1), d_state=1, ssm_ratio=1.0))
+    arch=dict(embed_dims=16, depths=(1, 1, 1), d_state=1, ssm_ratio=1.0),
+    adaptors=dict(spatial=dict()))
 """
 INDICES = dict(mmdet=(0, 1, 2), mmseg=(2,), mmpretrain=(2,))
 
@@ -83,6 +86,30 @@ def test_a_segmentor_and_its_classes(tmp_path, monkeypatch, capsys):
     export(monkeypatch, capsys, config, checkpoint, classes, '--classes')
     found = run(classes, images)['classes']
     assert (found == expected.argmax(1).numpy()).mean() > 0.9999
+
+
+def test_the_page_runs_a_segmentor_without_torch(tmp_path, monkeypatch, capsys):
+    """Its preprocessing, by the metadata, is that of the toolbox."""
+    config, checkpoint = job('mmseg', tmp_path)
+    export(
+        monkeypatch, capsys, config, checkpoint, tmp_path / 'model.onnx', '--classes'
+    )
+    pixels = np.random.default_rng(0).integers(0, 256, (48, 64, 3), 'uint8')
+    Image.fromarray(pixels).save(tmp_path / 'picture.png')
+    monkeypatch.chdir(tmp_path)
+    (block,) = blocks('export.md')
+    assert 'torch' not in block and 'mmadaptor' not in block
+    names = {}
+    exec(block, names)
+    shown = capsys.readouterr().out
+    model = build_and_load(Config.fromfile(config), str(checkpoint)).eval()
+    bgr = torch.from_numpy(pixels[..., ::-1].copy()).permute(2, 0, 1)
+    images = model.data_preprocessor(dict(inputs=[bgr]))['inputs']
+    torch.testing.assert_close(torch.from_numpy(names['images']), images)
+    with torch.no_grad():
+        logits = model.encode_decode(images, [dict(img_shape=(48, 64))])
+    assert (names['classes'] == logits.argmax(1).numpy()).mean() > 0.9999
+    assert any(name in shown for name in META['mmseg']['classes'])
 
 
 def test_the_raw_maps_of_a_detector(tmp_path, monkeypatch, capsys):
