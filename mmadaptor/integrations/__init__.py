@@ -14,12 +14,13 @@ from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from types import ModuleType
 
-# Modules here, by the library that they register the models in.
-LATER = dict(timm='timm', transformers='transformers')
+# Modules here, by the module of a library at whose import they register the models.
+# transformers imports its own parts when they are used.
+LATER = {'timm': 'timm', 'transformers.models.auto.configuration_auto': 'transformers'}
 
 
 class _OnImport(MetaPathFinder):
-    """Registers the models when a library of `LATER` is imported."""
+    """Registers the models when a module of `LATER` is imported."""
 
     def __init__(self) -> None:
         self.searching = False
@@ -30,7 +31,7 @@ class _OnImport(MetaPathFinder):
         path: Sequence[str] | None = None,
         target: ModuleType | None = None,
     ) -> ModuleSpec | None:
-        """Find a library as others do, and register after its import."""
+        """Find a module as others do, and register after its import."""
         if name not in LATER or self.searching:
             return None
         self.searching = True
@@ -55,16 +56,17 @@ def _register(library: str) -> None:
     try:
         importlib.import_module(f'{__name__}.{LATER[library]}')
     except Exception as error:
-        version = getattr(sys.modules[library], '__version__', 'of unknown version')
+        name = library.partition('.')[0]
+        version = getattr(sys.modules[name], '__version__', 'of unknown version')
         warnings.warn(
-            f'mmadaptor has not registered its models in {library} {version} '
+            f'mmadaptor has not registered its models in {name} {version} '
             f'({type(error).__name__}: {error})',
             stacklevel=2,
         )
 
 
 def register_with_installed() -> None:
-    """Register the models in libraries of `LATER`: now, or when they are imported."""
+    """Register the models as `LATER` says: now, or when its modules are imported."""
     for library in LATER:
         if library in sys.modules:
             _register(library)
