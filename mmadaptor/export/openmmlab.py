@@ -158,7 +158,7 @@ def size_of_pipeline(cfg: Mapping) -> tuple[int, int] | None:
     pipeline = (loader.get('dataset') or {}).get('pipeline') or ()
     found = (cfg.get('data_preprocessor') or {}).get('size')
     for transform in pipeline:
-        # Those of mmcv are (width, height), those of crops of mmpretrain squares.
-        size = transform.get('crop_size') or (transform.get('scale') or ())[::-1]
-        found = size or found
+        size = transform.get('crop_size') or transform.get('scale')
+        # Scales of mmcv are (width, height); crops of mmpretrain are squares.
+        found = size[::-1] if isinstance(size, Sequence) else size or found
     return (found, found) if isinstance(found, int) else found and tuple(found)

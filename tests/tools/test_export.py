@@ -16,6 +16,7 @@ from mmengine.config import Config
 from PIL import Image
 
 from mmadaptor.checkpoints.openmmlab import build_and_load
+from mmadaptor.export.openmmlab import size_of_pipeline
 
 if onnxruntime.__version__ < '1.32':
     pytest.skip('onnxruntime 1.32 needs Python 3.11', allow_module_level=True)
@@ -125,6 +126,21 @@ def test_the_raw_maps_of_a_detector(tmp_path, monkeypatch, capsys):
         np.testing.assert_allclose(found[f'bbox_pred_{i}'], box, atol=1e-5)
     props = {p.key: p.value for p in onnx.load(path).metadata_props}
     assert json.loads(props['size']) == [64, 96]
+
+
+@pytest.mark.parametrize(
+    'config, size',
+    [
+        ('vmamba_t_imagenet', (224, 224)),
+        ('mask_rcnn_vmamba_t_coco', (800, 1333)),
+        ('upernet_vmamba_t_ade20k', (512, 2048)),
+        ('upernet_mamba_adaptor_b0_shapes', (128, 128)),
+        ('mamba_adaptor_b0_shapes', None),
+    ],
+)
+def test_the_size_of_the_test_is_that_of_its_pipeline(config, size):
+    cfg = Config.fromfile(ROOT / 'configs' / f'{config}.py')
+    assert size_of_pipeline(cfg) == size
 
 
 def test_what_is_refused(tmp_path, monkeypatch):
