@@ -2,6 +2,7 @@
 """Tests import their neighbours (`cases`, `test_vmamba`, ...) by name."""
 
 import functools
+import importlib
 import importlib.util
 import os
 import pathlib
@@ -37,6 +38,11 @@ if 'PYTEST_XDIST_WORKER' in os.environ:
     cores = len(os.sched_getaffinity(0))
     workers = int(os.environ['PYTEST_XDIST_WORKER_COUNT'])
     os.environ.setdefault('OMP_NUM_THREADS', str(max(cores // workers, 1)))
+
+# mmengine imports yapf, which writes a cache at the first import after its installation;
+# of several processes that do it at once, one may read half of it.
+elif importlib.util.find_spec('yapf') is not None:
+    importlib.import_module('yapf')
 
 # The CUDA kernels on an emulated device, in place of the CPU's own (see
 # ops/test_cuda_emulation.py).

@@ -313,6 +313,8 @@ def install_packages() -> None:
 def check_installation() -> None:
     """Raise if the compiled ops of mmcv or mmadaptor do not load."""
     for name, statement in {
+        # Its first import writes a cache, by one process and not by several at once.
+        'mmengine': 'import mmengine.config',
         "mmcv's ops": 'import torch, mmcv._ext',
         "mmadaptor's ops": 'from mmadaptor.ops._extension import require; require()',
     }.items():
