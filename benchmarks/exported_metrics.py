@@ -14,6 +14,7 @@ from torch import Tensor
 from mmadaptor.engine.command_line import (
     add_common_arguments,
     build_runner,
+    filled,
     load_config,
     run,
 )
@@ -24,7 +25,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('config', help='config of a classifier or segmentor')
     parser.add_argument('checkpoint', help='its checkpoint')
-    parser.add_argument('file', help='what tools/export.py made of it, with logits')
+    parser.add_argument(
+        'file', type=filled, help='what tools/export.py made of it, with logits'
+    )
     add_common_arguments(parser)
     args = parser.parse_args()
     cfg = load_config(args)

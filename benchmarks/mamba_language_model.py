@@ -57,11 +57,10 @@ def compare(call: Callable, model: nn.Module, tokens: Tensor, rounds: int) -> li
 def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--threads', type=int, nargs='+', default=[1, 2])
-    parser.add_argument('--rounds', type=int, default=7)
-    parser.add_argument('--layers', type=int, default=4)
-    parser.add_argument('--hidden', type=int, default=256)
-    parser.add_argument('--length', type=int, default=512)
+    counts = dict(type=int, choices=range(1, 10000), metavar='N')
+    parser.add_argument('--threads', nargs='+', default=[1, 2], **counts)
+    for name, default in dict(rounds=7, layers=4, hidden=256, length=512).items():
+        parser.add_argument(f'--{name}', default=default, **counts)
     args = parser.parse_args()
     # Not at the head: the other benchmarks run without transformers.
     from transformers import MambaConfig, MambaForCausalLM

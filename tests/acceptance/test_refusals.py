@@ -154,6 +154,7 @@ INFERENCERS = dict(
     mmdet="""
 from mmdet.apis import DetInferencer
 inferencer = DetInferencer(config, checkpoint, 'cpu', show_progress=False)
+inferencer.model.roi_head.test_cfg.score_thr = 0.0  # for a model of a few steps
 assert len(inferencer(image)['predictions'][0]['labels']) > 0
 """,
     mmseg="""

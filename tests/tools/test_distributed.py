@@ -22,7 +22,7 @@ train_cfg = dict(by_epoch=True, max_epochs=3, val_begin=3)
 val_cfg, val_dataloader = test_cfg, test_dataloader
 val_evaluator = dict(type='ScoreMetric')
 custom_hooks = [dict(type='LossHook')]
-optim_wrapper['optimizer']['lr'] = .01
+optim_wrapper['optimizer']['lr'] = .003
 randomness = dict(seed=5)
 """
 )

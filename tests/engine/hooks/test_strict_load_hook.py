@@ -57,9 +57,7 @@ def test_a_base_fits_its_booster_and_nothing_else(monkeypatch):
     )
     runner = runner_of(model, 'base.pth')
     hook, said = StrictLoadHook(optional=[r'^temporal\.']), []
-    monkeypatch.setattr(
-        'mmadaptor.checkpoints.strict.print_log', lambda text, *_: said.append(text)
-    )
+    monkeypatch.setattr('mmadaptor.checkpoints.strict.warn', said.append)
     full = {k: torch.full_like(v, 3) for k, v in model.state_dict().items()}
     base = {k: v for k, v in full.items() if 'base' in k}
     hook.after_load_checkpoint(runner, dict(state_dict=dict(base)))
