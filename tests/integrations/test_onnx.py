@@ -11,9 +11,6 @@ from mmadaptor.errors import InputError
 from mmadaptor.export.onnx import compare, export_onnx
 from mmadaptor.models import MambaAdaptor, Vim, VMamba
 
-if onnxruntime.__version__ < '1.32':
-    pytest.skip('onnxruntime 1.32 needs Python 3.11', allow_module_level=True)
-
 TINY = dict(embed_dims=8, depths=(1, 1), d_state=1, ssm_ratio=1.0)
 ONE = dict(arch=dict(TINY, depths=(1,)), out_indices=(0,))
 BOTH = dict(temporal=dict(gamma_init=0.5), spatial=dict(alpha_init=0.5))
