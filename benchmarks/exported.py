@@ -58,7 +58,7 @@ def runtimes(
 ) -> dict[str, Callable[[Tensor], object]]:
     """Export a model and return a function for each runtime."""
     found: dict[str, Callable] = dict(eager=model)
-    if name == SWIN:  # its ONNX export has one size
+    if name == SWIN:  # for reference, in torch alone
         return found | ({} if quick else {'torch.compile': torch.compile(model)})
     outputs = [f'map_{i}' for i in range(len(model.out_indices))]
     for kind in ('fused', *(() if quick else ('standard',))):

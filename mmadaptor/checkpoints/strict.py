@@ -332,6 +332,11 @@ def below(
     return found
 
 
+def in_backbone(patterns: Iterable[str]) -> list[str]:
+    """Return patterns of a backbone's names for those of a whole model."""
+    return [rf'^{BACKBONE}{pattern.lstrip("^")}' for pattern in patterns]
+
+
 def has_backbone(names: Iterable[str]) -> bool:
     """Return whether names are those of a whole model, with a backbone."""
     return any(name.startswith(BACKBONE) for name in names)

@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from mmadaptor.errors import InputError
 from mmadaptor.version import __version__
 
+DENSE_OUTPUTS = ('cls_score', 'bbox_pred', 'centerness')
+"""Names of what dense heads of mmdet return, a list of maps each."""
+
 
 class Exported(nn.Module):
     """A model from normalized images to tensors, without what toolboxes do after it.
@@ -67,8 +70,13 @@ class Exported(nn.Module):
         two_stages = hasattr(self.model, 'rpn_head')
         head = self.model.rpn_head if two_stages else self.model.bbox_head
         outputs = dict(_numbered('map', maps)) if two_stages else {}
-        parts = 'cls_score', 'bbox_pred', 'centerness'
-        for name, part in zip(parts, head(maps), strict=False):
+        found = head(maps)
+        if len(found) > len(DENSE_OUTPUTS) or not all(map(_is_pyramid, found)):
+            raise InputError(
+                f'expected of {type(head).__name__} at most {len(DENSE_OUTPUTS)} lists '
+                'of maps, got something else. --features exports the maps of the neck.'
+            )
+        for name, part in zip(DENSE_OUTPUTS, found, strict=False):
             outputs.update(_numbered(name, part))
         return outputs
 
@@ -77,6 +85,10 @@ class Exported(nn.Module):
         if not hasattr(model, 'extract_feat'):
             return dict(_numbered('map', model(images)))
         return dict(_numbered('map', model.extract_feat(images)))
+
+
+def _is_pyramid(part: Any) -> bool:
+    return isinstance(part, list | tuple) and all(map(torch.is_tensor, part))
 
 
 def _numbered(name: str, tensors: Sequence[Tensor]) -> list[tuple[str, Tensor]]:
@@ -90,20 +102,19 @@ def task_of(model: nn.Module) -> str:
         InputError: Nothing.
     """
     toolbox = type(model).__module__.partition('.')[0]
-    if isinstance(getattr(model, 'decode_head', None), nn.Module) and hasattr(
-        model.decode_head, 'align_corners'
-    ):
+    if hasattr(getattr(model, 'decode_head', None), 'align_corners'):
         return 'segmentation'
     if toolbox == 'mmpretrain' and getattr(model, 'with_head', False):
         return 'classification'
     if hasattr(model, 'rpn_head') or hasattr(model, 'bbox_head'):
         return 'detection'
-    if hasattr(model, 'extract_feat') or hasattr(model, 'out_channels'):
+    has_head = hasattr(model, 'decode_head') or getattr(model, 'with_head', False)
+    if not has_head and hasattr(model, 'extract_feat'):
         return 'features'
     raise InputError(
         f'{type(model).__name__} cannot be exported: expected a classifier of '
-        'mmpretrain, a segmentor of mmseg with a decode_head, a detector of mmdet with '
-        'an rpn_head or a bbox_head, or a backbone.'
+        'mmpretrain, a segmentor of mmseg with one decode_head, or a detector of mmdet '
+        'with an rpn_head or a bbox_head. --features exports the maps of any backbone.'
     )
 
 
@@ -145,10 +156,20 @@ def describe(
 
 
 def sample_names(module: Exported, size: tuple[int, int], channels: int) -> list[str]:
-    """Return the names of the outputs, by a first call."""
+    """Return the names of the outputs, by a first call.
+
+    Raises:
+        InputError: The model cannot be called with images alone.
+    """
     device = next(module.parameters()).device
-    with torch.no_grad():
-        module.eval()(torch.zeros(1, channels, *size, device=device))
+    try:
+        with torch.no_grad():
+            module.eval()(torch.zeros(1, channels, *size, device=device))
+    except Exception as error:
+        raise InputError(
+            f'{type(module.model).__name__} cannot be exported: it fails with images '
+            f'alone: {type(error).__name__}: {error}'
+        ) from error
     return module.names
 
 

@@ -11,7 +11,6 @@ from mmadaptor.errors import InputError
 
 SMALLEST = 33
 """The smallest side of an image; the last map has two rows and columns then."""
-MOST_IMAGES = 1024
 
 
 def export_program(
@@ -43,7 +42,7 @@ def export_program(
     shapes = None
     if dynamic:
         sides = {i: Dim(n, min=SMALLEST) for i, n in ((2, 'height'), (3, 'width'))}
-        shapes = dict(images={0: Dim('batch', min=1, max=MOST_IMAGES), **sides})
+        shapes = dict(images={0: Dim('batch', min=1), **sides})
     try:
         with torch.no_grad():
             program = torch.export.export(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from mmadaptor.checkpoints.loading import read_checkpoint, weights_of
-from mmadaptor.checkpoints.strict import load_strict, unmatched
+from mmadaptor.checkpoints.strict import in_backbone, load_strict, unmatched
 
 from .arguments import check_integer
 from .backbones.base import AdaptableBackbone
@@ -68,7 +68,7 @@ class Classifier(nn.Module):
         """
         state = as_ours(weights_of(read_checkpoint(source), source), source)
         state = {name: state[name] for name in unmatched(state, skip)}
-        optional = [rf'^backbone\.{p.lstrip("^")}' for p in self.backbone.optional_keys]
+        optional = in_backbone(self.backbone.optional_keys)
         load_strict(self, state, source, [*skip, *optional])
 
 

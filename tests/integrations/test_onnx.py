@@ -148,6 +148,30 @@ def test_an_onnxruntime_without_the_operator(tmp_path):
         compare(path, nn.Identity(), [])
 
 
+def test_what_differs_is_seen(tmp_path):
+    """NaN, and another class, too."""
+    path = tmp_path / 'model.onnx'
+
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.factor = nn.Parameter(torch.ones(()))
+
+        def forward(self, x):
+            y = x * self.factor
+            return y, (y[:, :1] > 0).long()
+
+    model = Scaled()
+    export_onnx(model, path, (64, 48), ['y', 'classes'])
+    batches = images(UNSEEN)
+    assert compare(path, model, batches) == dict(y=0.0, classes=0.0)
+    model.factor.data.fill_(-2.0)
+    worst = compare(path, model, batches)
+    assert worst['y'] == pytest.approx(1.5) and worst['classes'] > 0.9
+    model.factor.data.fill_(torch.nan)
+    assert not compare(path, model, batches)['y'] <= 1
+
+
 def test_a_missing_package_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr('mmadaptor.export.onnx.has_code', lambda n: n != 'onnxscript')
     with pytest.raises(InputError, match=r'onnxscript: .*install "onnxscript>=0\.7"'):

@@ -4,6 +4,7 @@
 import json
 import runpy
 import sys
+import types
 
 import numpy as np
 import onnx
@@ -16,9 +17,11 @@ from mmengine.config import Config
 from PIL import Image
 
 from mmadaptor.checkpoints.openmmlab import build_and_load
-from mmadaptor.export.openmmlab import size_of_pipeline
+from mmadaptor.environment import numbers
+from mmadaptor.errors import InputError
+from mmadaptor.export.openmmlab import Exported, sample_names, size_of_pipeline, task_of
 
-if onnxruntime.__version__ < '1.32':
+if numbers(onnxruntime.__version__) < [1, 32]:
     pytest.skip('onnxruntime 1.32 needs Python 3.11', allow_module_level=True)
 
 OURS = """
@@ -141,6 +144,38 @@ def test_the_raw_maps_of_a_detector(tmp_path, monkeypatch, capsys):
 def test_the_size_of_the_test_is_that_of_its_pipeline(config, size):
     cfg = Config.fromfile(ROOT / 'configs' / f'{config}.py')
     assert size_of_pipeline(cfg) == size
+
+
+def heads(**attributes):
+    return types.SimpleNamespace(**attributes)
+
+
+def test_a_cascade_of_heads_is_not_taken_for_a_backbone():
+    model = heads(decode_head=[heads(align_corners=False)], extract_feat=print)
+    with pytest.raises(InputError, match='with one decode_head.*--features'):
+        task_of(model)
+
+
+class Head(torch.nn.Conv2d):
+    """Returns more than the dense heads do."""
+
+    def forward(self, maps):
+        return [[super().forward(maps)]] * 4
+
+
+class FourParts(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.bbox_head = Head(3, 3, 1)
+
+    def extract_feat(self, images):
+        return images
+
+
+def test_a_head_that_returns_something_else_is_named():
+    model = FourParts()
+    with pytest.raises(InputError, match='FourParts cannot be exported: .* at most 3'):
+        sample_names(Exported(model, 'detection'), (64, 64), 3)
 
 
 def test_what_is_refused(tmp_path, monkeypatch):

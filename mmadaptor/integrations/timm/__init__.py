@@ -4,7 +4,7 @@
 import functools
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
@@ -17,7 +17,13 @@ from timm.models import (
 from torch import Tensor, nn
 
 from mmadaptor.checkpoints.loading import read_checkpoint, weights_of
-from mmadaptor.checkpoints.strict import BACKBONE, Mismatch, has_backbone, unmatched
+from mmadaptor.checkpoints.strict import (
+    BACKBONE,
+    Mismatch,
+    has_backbone,
+    in_backbone,
+    unmatched,
+)
 from mmadaptor.errors import CheckpointMismatchError
 from mmadaptor.log import warn
 from mmadaptor.models import ARCHITECTURES, Vim
@@ -167,8 +173,8 @@ def checkpoint_filter_fn(
     absent = [name for name in expected if name not in state]
     surplus = [name for name in state if name not in expected]
     mismatch = Mismatch(
-        missing=unmatched(absent, _of_backbone(backbone.optional_keys)),
-        unexpected=unmatched(surplus, _of_backbone(backbone.surplus_keys)),
+        missing=unmatched(absent, in_backbone(backbone.optional_keys)),
+        unexpected=unmatched(surplus, in_backbone(backbone.surplus_keys)),
     )
     if mismatch:
         raise CheckpointMismatchError(
@@ -187,10 +193,6 @@ def checkpoint_filter_fn(
 
 def _without_head(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: v for name, v in state.items() if not name.startswith(HEAD)}
-
-
-def _of_backbone(patterns: Sequence[str]) -> list[str]:
-    return [rf'^{BACKBONE}{pattern.lstrip("^")}' for pattern in patterns]
 
 
 def _fit_positions(positions: Tensor, backbone: Vim, source: str) -> Tensor:

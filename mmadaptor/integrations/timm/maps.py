@@ -17,6 +17,7 @@ class _ChannelsFirst(nn.Module):
     """Takes the place of an output norm that was pruned."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return a map `(B, H, W, C)` as `(B, C, H, W)`."""
         return x.permute(0, 3, 1, 2).contiguous()
 
 
