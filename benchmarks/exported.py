@@ -32,7 +32,9 @@ def built(name: str) -> nn.Module:
     """Build a backbone with random predictors and scales of the adaptors."""
     torch.manual_seed(0)
     if name == SWIN:
-        return SwinTransformer('tiny', out_indices=(0, 1, 2, 3)).eval()
+        model = SwinTransformer('tiny', out_indices=(0, 1, 2, 3))
+        model.eval()  # whose `train` returns None
+        return model
     arguments = dict(out_type='featmap') if name.startswith('vim') else {}
     model = create_backbone(name, **arguments).eval()
     for path, parameter in model.named_parameters():
