@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Builds the library of the compiled ops; the rest is in setup.cfg.
+"""Builds the libraries of the compiled ops; the rest is in setup.cfg.
 
-The library uses torch's stable ABI and no Python header, so one file serves every
-Python and every torch from `OLDEST_TORCH` on, whichever it was built with.
+That for torch uses torch's stable ABI and no Python header, so one file serves every
+Python and every torch from `OLDEST_TORCH` on, whichever it was built with. That for
+onnxruntime has the same CPU kernels and no torch.
 
 The CPU's ops are always built, those for CUDA when the installed torch has CUDA
 and its nvcc is found; no GPU is needed. In the environment:
@@ -109,7 +110,7 @@ def builds_cuda() -> bool:
 
 
 def get_extensions() -> list:
-    """The C++ extension, built by torch's own setuptools commands."""
+    """The C++ extensions, built by torch's own setuptools commands."""
     try:
         import torch  # noqa: F401
     except ImportError as error:
@@ -158,7 +159,15 @@ def get_extensions() -> list:
     ]
     if with_cuda:
         extension.extra_link_args = ['-lcudart_static', '-ldl', '-lrt', '-lpthread']
-    return [extension]
+    for_onnxruntime = CppExtension(
+        'mmadaptor.libmmadaptor_onnxruntime',
+        sources=[str(csrc / 'onnxruntime' / 'register.cpp')],
+        depends=sorted(map(str, (csrc / 'onnxruntime').glob('*.h'))),
+        extra_compile_args=dict(cxx=arguments['cxx']),
+        py_limited_api=True,
+    )
+    for_onnxruntime.libraries = ['stdc++']
+    return [extension, for_onnxruntime]
 
 
 def get_commands() -> dict:
@@ -166,6 +175,17 @@ def get_commands() -> dict:
     from setuptools.command.bdist_wheel import bdist_wheel
     from setuptools.command.egg_info import egg_info
     from torch.utils.cpp_extension import BuildExtension
+
+    class SharedKernels(BuildExtension.with_options(no_python_abi_suffix=True)):
+        def build_extensions(self) -> None:
+            # Compiled for the first library; linked into the second too.
+            folder = pathlib.Path(self.build_temp, 'mmadaptor', 'csrc', 'cpu').resolve()
+            self.extensions[1].extra_objects = [
+                str(folder / f'{source.stem}.o')
+                for source in pathlib.Path('mmadaptor', 'csrc', 'cpu').glob('*.cpp')
+                if source.stem.endswith(('_baseline', '_avx2', '_avx512', '_tables'))
+            ]
+            super().build_extensions()
 
     class AnyPython(bdist_wheel):
         def get_tag(self) -> tuple[str, str, str]:
@@ -180,7 +200,7 @@ def get_commands() -> dict:
             super().finalize_options()
 
     return dict(
-        build_ext=BuildExtension.with_options(no_python_abi_suffix=True),
+        build_ext=SharedKernels,
         bdist_wheel=AnyPython,
         egg_info=Tagged,
     )

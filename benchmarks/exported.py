@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from benchmarks.ops import commit, elapsed, processor
 from mmadaptor.engine.command_line import filled, positive
 from mmadaptor.export.aot import export_aot
+from mmadaptor.export.custom_ops import custom_ops_library
 from mmadaptor.export.onnx import compare, export_onnx
 from mmadaptor.models import create_backbone
 
@@ -49,6 +50,7 @@ def session(path: Path, threads: int) -> Callable[[Tensor], list]:
     """Return a function that runs an ONNX file."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    options.register_custom_ops_library(str(custom_ops_library()))
     found = onnxruntime.InferenceSession(
         str(path), options, providers=['CPUExecutionProvider']
     )
@@ -63,9 +65,12 @@ def runtimes(
     if name == SWIN:  # for reference, in torch alone
         return found | ({} if quick else {'torch.compile': torch.compile(model)})
     outputs = [f'map_{i}' for i in range(len(model.out_indices))]
-    for kind in ('fused', *(() if quick else ('standard',))):
+    kinds = dict(fused={}, custom=dict(custom_ops=True), standard=dict(standard=True))
+    if quick:
+        del kinds['standard']
+    for kind, options in kinds.items():
         path = folder / f'{name}_{kind}.onnx'
-        export_onnx(model, path, SIZE, outputs, standard=kind == 'standard')
+        export_onnx(model, path, SIZE, outputs, **options)
         for shape in ((1, 3, *SIZE), OTHER):
             worst = max(compare(path, model, [torch.randn(shape)]).values())
             print(f'{name}, {kind}, {tuple(shape)}: difference {worst:.1e}', flush=True)
@@ -91,7 +96,9 @@ def main() -> None:
     parser.add_argument('--threads', type=positive, default=torch.get_num_threads())
     parser.add_argument('--repeats', type=positive, default=7)
     parser.add_argument(
-        '--quick', action='store_true', help='eager torch and the fused kernel only'
+        '--quick',
+        action='store_true',
+        help='eager torch, the fused kernel and our own only',
     )
     args = parser.parse_args()
     torch.set_num_threads(args.threads)

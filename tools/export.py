@@ -28,6 +28,7 @@ from mmadaptor.engine.command_line import (
 )
 from mmadaptor.errors import InputError
 from mmadaptor.export.aot import export_aot
+from mmadaptor.export.custom_ops import custom_ops_library
 from mmadaptor.export.onnx import compare, export_onnx, require
 from mmadaptor.export.openmmlab import (
     Exported,
@@ -64,6 +65,11 @@ def parse_args() -> argparse.Namespace:
         help='operators of ONNX alone (opset 27), none of onnxruntime',
     )
     parser.add_argument(
+        '--custom-ops',
+        action='store_true',
+        help='our own kernels in onnxruntime on a CPU, by a library (fastest)',
+    )
+    parser.add_argument(
         '--classes',
         action='store_true',
         help='the class of each pixel instead of the logits of a segmentor',
@@ -86,10 +92,14 @@ def main() -> None:
     kind = args.dst.suffix
     if kind not in ('.onnx', '.pt2'):
         raise InputError(f'{args.dst}: expected a name that ends with .onnx or .pt2.')
-    if kind == '.pt2' and args.standard:
-        raise InputError('--standard is for .onnx files.')
+    if kind == '.pt2' and (args.standard or args.custom_ops):
+        raise InputError('--standard and --custom-ops are for .onnx files.')
+    if args.standard and args.custom_ops:
+        raise InputError('--standard and --custom-ops exclude each other.')
     if args.dst.exists() and not args.overwrite:
         raise InputError(f'{args.dst} exists: give another name, or --overwrite.')
+    if args.custom_ops:
+        custom_ops_library()
     if kind == '.onnx':
         require(['onnx', 'onnxscript', 'onnxruntime'])
     cfg = read_config(args.config)
@@ -114,6 +124,7 @@ def main() -> None:
             args.standard,
             not args.fixed,
             describe(model, tested, task),
+            args.custom_ops,
         )
     else:
         export_aot(exported, args.dst, size, channels, not args.fixed)
@@ -122,6 +133,8 @@ def main() -> None:
         f'{args.dst}: {type(model).__name__}, outputs {", ".join(names)}; '
         f'{args.dst.stat().st_size / 1e6:.1f} MB in {seconds:.0f} s.'
     )
+    if args.custom_ops:
+        print(f'It needs register_custom_ops_library({str(custom_ops_library())!r}).')
     if kind == '.onnx':
         check(args.dst, exported, size, channels, args.fixed)
 

@@ -13,6 +13,7 @@ from mmadaptor.checkpoints.writing import replace_when_written
 from mmadaptor.environment import PIP, has_code
 from mmadaptor.errors import InputError
 
+from .custom_ops import DOMAIN, custom_ops_library, replacements
 from .decompositions import Decompositions
 from .program import export_program
 
@@ -32,11 +33,13 @@ def export_onnx(
     standard: bool = False,
     dynamic: bool = True,
     metadata: Mapping[str, str] | None = None,
+    custom_ops: bool = False,
 ) -> None:
     """Export a model to ONNX.
 
     The scan becomes LinearAttention, which onnxruntime has as a kernel of its own since
-    1.32, and the gather of Adaptor-T becomes GridSample.
+    1.32, and the gather of Adaptor-T becomes GridSample; or all ops become custom ops,
+    which run our kernels.
 
     Args:
         model: Takes images `(B, channels, H, W)`, float32.
@@ -48,16 +51,20 @@ def export_onnx(
             LinearAttention is onnxruntime's (`com.microsoft`).
         dynamic: Whether the batch and both sides may change.
         metadata: Texts by name for the file.
+        custom_ops: Whether to use custom ops of the domain `mmadaptor`, for sessions with
+            :func:`custom_ops_library`; not together with `standard`.
 
     Raises:
-        InputError: A package is missing, the size is too small, or the model cannot be
-            exported.
+        InputError: A package is missing, the size is too small, the model cannot be
+            exported, or both `standard` and `custom_ops` are given.
     """
+    if standard and custom_ops:
+        raise InputError('`standard` and `custom_ops` exclude each other, got both.')
     require(['onnx', 'onnxscript'])
     import onnx
 
     domain = '' if standard else 'com.microsoft'
-    table = Decompositions(domain).table()
+    table = replacements() if custom_ops else Decompositions(domain).table()
     program = export_program(model, size, channels, dynamic, table)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
@@ -109,12 +116,17 @@ def compare(
     Raises:
         InputError: onnxruntime is missing, or does not have an operator of the file.
     """
-    require(['onnxruntime'])
+    require(['onnx', 'onnxruntime'])
+    import onnx
     import onnxruntime
 
+    options = onnxruntime.SessionOptions()
+    imported = onnx.load(path, load_external_data=False).opset_import
+    if DOMAIN in {opset.domain for opset in imported}:
+        options.register_custom_ops_library(str(custom_ops_library()))
     try:
         session = onnxruntime.InferenceSession(
-            str(path), providers=['CPUExecutionProvider']
+            str(path), options, providers=['CPUExecutionProvider']
         )
     except Exception as error:
         version = importlib.metadata.version('onnxruntime')

@@ -45,7 +45,7 @@ def perturbed(model):
 
 def exported(model, tmp_path, **options):
     path = tmp_path / 'model.onnx'
-    outputs = [f'map_{i}' for i in range(len(model.out_indices))]
+    outputs = [f'map_{i}' for i in range(len(getattr(model, 'out_indices', ())))]
     export_onnx(model, path, (64, 48), outputs, **options)
     return path
 
@@ -63,6 +63,34 @@ def test_a_file_equals_the_model_at_sizes_it_has_not_seen(name, tmp_path):
     worst = compare(path, model, images(UNSEEN))
     assert max(worst.values()) < 1e-5, worst
     assert ('com.microsoft', 'LinearAttention') in operators(path)
+
+
+@pytest.mark.parametrize('name', MODELS)
+def test_custom_ops(name, tmp_path):
+    model = perturbed(MODELS[name]())
+    path = exported(model, tmp_path, custom_ops=True)
+    worst = compare(path, model, images(UNSEEN))
+    assert max(worst.values()) < 1e-5, worst
+    found = {op for domain, op in operators(path) if domain == 'mmadaptor'}
+    expected = {
+        'VMamba': {'CrossSelectiveScan'},
+        'MambaAdaptor': {'CrossSelectiveScan', 'MemoryReadout', 'DilatedDepthwise'},
+        'two states, static': {
+            'CrossSelectiveScan',
+            'CrossReadout',
+            'MemorySelect',
+            'DilatedDepthwise',
+        },
+        'Vim with adaptors': {'SelectiveScan', 'MemoryReadout', 'DilatedDepthwise'},
+    }
+    assert found == expected[name]
+    with pytest.raises(Exception, match='mmadaptor'):
+        onnxruntime.InferenceSession(str(path))
+
+
+def test_custom_ops_are_not_standard(tmp_path):
+    with pytest.raises(InputError, match='`standard` and `custom_ops` exclude'):
+        exported(nn.Identity(), tmp_path, standard=True, custom_ops=True)
 
 
 def test_standard_operators_alone(tmp_path):

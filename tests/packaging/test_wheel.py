@@ -101,7 +101,10 @@ def test_the_wheel_is_for_every_python_and_small(wheel):
         libraries = [n for n in archive.namelist() if n.endswith('.so')]
         (name,) = (n for n in archive.namelist() if n.endswith('dist-info/METADATA'))
         metadata = email.message_from_bytes(archive.read(name))
-    assert libraries == ['mmadaptor/libmmadaptor.so']
+    assert sorted(libraries) == [
+        'mmadaptor/libmmadaptor.so',
+        'mmadaptor/libmmadaptor_onnxruntime.so',
+    ]
     needed = [r for r in metadata.get_all('Requires-Dist') if 'extra' not in r]
     assert sorted(re.split(r'[<>=]', r)[0] for r in needed) == [
         'numpy',
@@ -119,6 +122,17 @@ def test_the_library_takes_the_stable_abi_alone(library):
     assert [n for n in names if '@' in n and not SYSTEM.search(n)] == []
     # Nothing of it can clash with another library.
     defined = run(['nm', '--dynamic', '--defined-only', library]).split('\n')
+    assert [line for line in defined if 'mmadaptor' in line] == []
+
+
+def test_the_library_for_onnxruntime_needs_the_system_alone(wheel, tmp_path):
+    with zipfile.ZipFile(wheel) as archive:
+        path = archive.extract('mmadaptor/libmmadaptor_onnxruntime.so', tmp_path)
+    symbols = run(['nm', '--dynamic', '--undefined-only', path]).split('\n')
+    names = [line.split()[-1] for line in symbols if line]
+    assert [n for n in names if not SYSTEM.search(n)] == []
+    defined = run(['nm', '--dynamic', '--defined-only', path]).split('\n')
+    assert 'RegisterCustomOps' in {line.split()[-1] for line in defined if line}
     assert [line for line in defined if 'mmadaptor' in line] == []
 
 

@@ -3,20 +3,9 @@
 #include "../dilated_depthwise_arguments.h"
 
 #include "dilated_depthwise_kernel.h"
-#include "instruction_set.h"
 
 namespace mmadaptor {
 namespace {
-
-const DilatedDepthwiseKernels& dilated_depthwise_kernels() {
-  static const DilatedDepthwiseKernels& kernels = []() -> const DilatedDepthwiseKernels& {
-#if defined(__x86_64__)
-    if (instruction_set() >= InstructionSet::avx2) return avx2::dilated_depthwise_kernels;
-#endif
-    return baseline::dilated_depthwise_kernels;
-  }();
-  return kernels;
-}
 
 // The kernels' view of the arguments, and the tensors that own its memory.
 struct PreparedDilatedDepthwise {

@@ -53,6 +53,9 @@ struct DilatedDepthwiseKernels {
                    int64_t end);
 };
 
+// The kernels for the current processor.
+const DilatedDepthwiseKernels& dilated_depthwise_kernels();
+
 #if defined(__x86_64__)
 namespace avx2 {
 extern const DilatedDepthwiseKernels dilated_depthwise_kernels;

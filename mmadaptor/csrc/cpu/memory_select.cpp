@@ -2,20 +2,9 @@
 // CPU host code of memory_select: passes tensors to the kernels for this processor.
 #include "../memory_select_arguments.h"
 
-#include "instruction_set.h"
 #include "memory_select_kernel.h"
 
 namespace mmadaptor {
-
-const MemorySelectKernels& memory_select_kernels() {
-  static const MemorySelectKernels& kernels = []() -> const MemorySelectKernels& {
-#if defined(__x86_64__)
-    if (instruction_set() >= InstructionSet::avx2) return avx2::memory_select_kernels;
-#endif
-    return baseline::memory_select_kernels;
-  }();
-  return kernels;
-}
 
 namespace {
 

@@ -63,4 +63,7 @@ MMADAPTOR_DECLARE_KERNELS(avx2)
 #endif
 MMADAPTOR_DECLARE_KERNELS(baseline)
 
+// The kernels for the current processor.
+const ScanKernels& scan_kernels();
+
 }  // namespace mmadaptor

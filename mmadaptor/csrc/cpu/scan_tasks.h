@@ -10,9 +10,6 @@
 
 namespace mmadaptor {
 
-// The kernels for the current processor.
-const ScanKernels& scan_kernels();
-
 template <typename Kernel, typename Tensors>
 void run(Kernel kernel, const Scan& scan, const Tensors& tensors) {
   std::atomic<int64_t> next_task{0};

@@ -1,22 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // CPU host code of the selective scan: passes tensors to the kernels for this processor.
 #include "../selective_scan_ops.h"
-#include "instruction_set.h"
-
 #include "scan_tasks.h"
 
 namespace mmadaptor {
-
-const ScanKernels& scan_kernels() {
-  static const ScanKernels& kernels = []() -> const ScanKernels& {
-#if defined(__x86_64__)
-    if (instruction_set() == InstructionSet::avx512) return avx512::scan_kernels;
-    if (instruction_set() == InstructionSet::avx2) return avx2::scan_kernels;
-#endif
-    return baseline::scan_kernels;
-  }();
-  return kernels;
-}
 
 namespace {
 
