@@ -9,7 +9,7 @@ CONFIG_cls := configs/mamba_adaptor_b0_shapes.py
 CONFIG := $(or $(CONFIG_$(TASK)),$(error TASK must be det, seg or cls, got $(TASK)))
 DEMO := work_dirs/demo_$(TASK)
 OPS := cross_selective_scan dilated_depthwise extension instruction_sets memory_readout \
-	memory_select selective_scan
+	memory_select onnxruntime selective_scan
 CXX_SOURCES := $(shell find mmadaptor/csrc tests/ops -name '*.h' -o -name '*.cpp' -o -name '*.cu*')
 SANITIZED := build/sanitized
 # A process a core; each file in one of them, whose fixtures are made once.

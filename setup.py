@@ -199,11 +199,7 @@ def get_commands() -> dict:
                 self.tag_build = f'+{local}'
             super().finalize_options()
 
-    return dict(
-        build_ext=SharedKernels,
-        bdist_wheel=AnyPython,
-        egg_info=Tagged,
-    )
+    return dict(build_ext=SharedKernels, bdist_wheel=AnyPython, egg_info=Tagged)
 
 
 setup(ext_modules=get_extensions(), cmdclass=get_commands())

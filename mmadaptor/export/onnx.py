@@ -51,8 +51,8 @@ def export_onnx(
             LinearAttention is onnxruntime's (`com.microsoft`).
         dynamic: Whether the batch and both sides may change.
         metadata: Texts by name for the file.
-        custom_ops: Whether to use custom ops of the domain `mmadaptor`, for sessions with
-            :func:`custom_ops_library`; not together with `standard`.
+        custom_ops: Whether to use custom ops of the domain `mmadaptor`, for sessions
+            with :func:`custom_ops_library`; not together with `standard`.
 
     Raises:
         InputError: A package is missing, the size is too small, the model cannot be

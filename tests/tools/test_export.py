@@ -3,6 +3,7 @@
 
 import json
 import runpy
+import shutil
 import sys
 import types
 
@@ -101,7 +102,7 @@ def test_the_page_runs_a_segmentor_without_torch(tmp_path, monkeypatch, capsys):
     pixels = np.random.default_rng(0).integers(0, 256, (48, 64, 3), 'uint8')
     Image.fromarray(pixels).save(tmp_path / 'picture.png')
     monkeypatch.chdir(tmp_path)
-    (block,) = blocks('export.md')
+    block, with_library = blocks('export.md')
     assert 'torch' not in block and 'mmadaptor' not in block
     names = {}
     exec(block, names)
@@ -114,6 +115,13 @@ def test_the_page_runs_a_segmentor_without_torch(tmp_path, monkeypatch, capsys):
         logits = model.encode_decode(images, [dict(img_shape=(48, 64))])
     assert (names['classes'] == logits.argmax(1).numpy()).mean() > 0.9999
     assert any(name in shown for name in META['mmseg']['classes'])
+    options = ('--classes', '--custom-ops', '--overwrite')
+    shown = export(monkeypatch, capsys, config, checkpoint, 'model.onnx', *options)
+    library = shown.split("register_custom_ops_library('")[1].split("'")[0]
+    shutil.copy(library, tmp_path)
+    exec(with_library, names)
+    found = names['session'].run(None, {'images': names['images']})
+    assert (found == names['classes']).mean() > 0.9999
 
 
 def test_the_raw_maps_of_a_detector(tmp_path, monkeypatch, capsys):
@@ -190,8 +198,12 @@ def test_what_is_refused(tmp_path, monkeypatch):
     assert 'there.onnx exists: give another' in refused(config, checkpoint, there)
     new = tmp_path / 'new.onnx'
     assert 'ends with .onnx or .pt2' in refused(config, checkpoint, tmp_path / 'a.pth')
-    assert '--standard is for' in refused(
-        config, checkpoint, tmp_path / 'a.pt2', '--standard'
+    for option in ('--standard', '--custom-ops'):
+        assert '--standard and --custom-ops are for .onnx' in refused(
+            config, checkpoint, tmp_path / 'a.pt2', option
+        )
+    assert '--custom-ops exclude each other' in refused(
+        config, checkpoint, new, '--standard', '--custom-ops'
     )
     assert '--classes is for segmentors, got ImageClassifier' in refused(
         config, checkpoint, new, '--classes'
