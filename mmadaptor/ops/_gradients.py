@@ -19,9 +19,8 @@ from mmadaptor.ops import _extension
 from mmadaptor.ops._dispatch import LIBRARY, find_problem, raise_out_of_memory
 
 NO_ONNX = (
-    'torch.onnx.export does not support the compiled ops of mmadaptor yet: ONNX has no '
-    'operator for them. torch.export.export exports the model; docs/derivatives.md '
-    'says more.'
+    'torch.onnx.export has no operators for the compiled ops of mmadaptor; '
+    'mmadaptor.export.onnx.export_onnx and tools/export.py have (docs/export.md).'
 )
 
 
