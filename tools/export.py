@@ -12,6 +12,7 @@ the neck if it has two stages).
 """
 
 import argparse
+import json
 import time
 from pathlib import Path
 
@@ -29,10 +30,12 @@ from mmadaptor.engine.command_line import (
 from mmadaptor.errors import InputError
 from mmadaptor.export.aot import export_aot
 from mmadaptor.export.custom_ops import custom_ops_library
+from mmadaptor.export.memory import describe_memory
 from mmadaptor.export.onnx import compare, export_onnx, require
 from mmadaptor.export.openmmlab import (
     Exported,
     describe,
+    resize_of_pipeline,
     sample_names,
     size_of_pipeline,
     task_of,
@@ -80,15 +83,25 @@ def parse_args() -> argparse.Namespace:
         help='the maps of backbone and neck instead of what the head returns',
     )
     parser.add_argument(
+        '--with-memory',
+        action='store_true',
+        help='also where each Adaptor-T looks from each pixel, and the decay of its '
+        'scan; tools/make_page.py shows them',
+    )
+    parser.add_argument(
         '--overwrite', action='store_true', help='replace DST if it exists'
     )
     add_config_options(parser)
     return parser.parse_args()
 
 
-def main() -> None:
-    """Export, and compare with torch."""
-    args = parse_args()
+def check_arguments(args: argparse.Namespace) -> None:
+    """Refuse what can be refused before anything is built.
+
+    Raises:
+        InputError: Arguments exclude each other, the file exists, or a package is
+            missing.
+    """
     kind = args.dst.suffix
     if kind not in ('.onnx', '.pt2'):
         raise InputError(f'{args.dst}: expected a name that ends with .onnx or .pt2.')
@@ -96,12 +109,21 @@ def main() -> None:
         raise InputError('--standard and --custom-ops are for .onnx files.')
     if args.standard and args.custom_ops:
         raise InputError('--standard and --custom-ops exclude each other.')
+    if kind == '.pt2' and args.with_memory:
+        raise InputError('--with-memory is for .onnx files, whose metadata explain it.')
     if args.dst.exists() and not args.overwrite:
         raise InputError(f'{args.dst} exists: give another name, or --overwrite.')
     if args.custom_ops:
         custom_ops_library()
     if kind == '.onnx':
         require(['onnx', 'onnxscript', 'onnxruntime'])
+
+
+def main() -> None:
+    """Export, and compare with torch."""
+    args = parse_args()
+    check_arguments(args)
+    kind = args.dst.suffix
     cfg = read_config(args.config)
     merge_options(cfg, args.cfg_options)
     model = build_and_load(cfg, args.checkpoint).eval()
@@ -111,8 +133,17 @@ def main() -> None:
     tested = args.size or size_of_pipeline(cfg)
     size = tuple(tested or ANY_SIZE)
     channels = getattr(getattr(model, 'backbone', model), 'in_channels', 3)
-    exported = Exported(model, task, args.classes).eval()
+    layers = describe_memory(model) if args.with_memory else []
+    if args.with_memory and not layers:
+        raise InputError(
+            f'--with-memory: the {type(model).__name__} of {args.config} has no '
+            'Adaptor-T; set adaptors=dict(temporal=dict(...)) of its backbone.'
+        )
+    exported = Exported(model, task, args.classes, args.with_memory).eval()
     names = sample_names(exported, size, channels)
+    metadata = describe(model, tested, task, resize_of_pipeline(cfg))
+    if layers:
+        metadata['memory'] = json.dumps(layers)
     start = time.perf_counter()
     if kind == '.onnx':
         export_onnx(
@@ -123,7 +154,7 @@ def main() -> None:
             channels,
             args.standard,
             not args.fixed,
-            describe(model, tested, task),
+            metadata,
             args.custom_ops,
         )
     else:

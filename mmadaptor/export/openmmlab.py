@@ -10,7 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmadaptor.errors import InputError
+from mmadaptor.models.record import recording
 from mmadaptor.version import __version__
+
+from .memory import memory_outputs
 
 DENSE_OUTPUTS = ('cls_score', 'bbox_pred', 'centerness')
 """Names of what dense heads of mmdet return, a list of maps each."""
@@ -24,14 +27,18 @@ class Exported(nn.Module):
         task: One of `'classification'`, `'segmentation'`, `'detection'` and
             `'features'`; see :func:`task_of`.
         classes: Whether a segmentor returns the class of each pixel instead of logits.
+        memory: Whether to return what :func:`.memory_outputs` does as well.
 
     Attributes:
         names: Names of the outputs, known after a first call.
     """
 
-    def __init__(self, model: nn.Module, task: str, classes: bool = False) -> None:
+    def __init__(
+        self, model: nn.Module, task: str, classes: bool = False, memory: bool = False
+    ) -> None:
         super().__init__()
-        self.model, self.task, self.classes = model, task, classes
+        self.model, self.task = model, task
+        self.classes, self.memory = classes, memory
         self.names: list[str] = []
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
@@ -44,9 +51,15 @@ class Exported(nn.Module):
             Classification: logits `(B, classes)`. Segmentation: logits
             `(B, classes, H, W)`, or classes `(B, H, W)`. Detection: what the dense head
             returns for each map of the pyramid. Features: maps of the neck, or of the
-            backbone if there is none.
+            backbone if there is none. Then the memory, if asked for.
         """
-        outputs = getattr(self, f'_{self.task}')(images)
+        compute = getattr(self, f'_{self.task}')
+        if self.memory:
+            with recording(self.model) as records:
+                outputs = compute(images)
+            outputs.update(memory_outputs(records))
+        else:
+            outputs = compute(images)
         self.names = list(outputs)
         return tuple(outputs.values())
 
@@ -119,7 +132,7 @@ def task_of(model: nn.Module) -> str:
 
 
 def describe(
-    model: nn.Module, size: tuple[int, int] | None, task: str
+    model: nn.Module, size: tuple[int, int] | None, task: str, resize: str | None = None
 ) -> dict[str, str]:
     """Return the metadata of an exported model.
 
@@ -127,13 +140,16 @@ def describe(
         model: The model, with `dataset_meta` if it was loaded from a checkpoint.
         size: Height and width of the images in its test.
         task: Its task.
+        resize: How its test resizes images, see :func:`resize_of_pipeline`.
 
     Returns:
-        Texts by name: `task`, `mmadaptor_version`, `size`; `classes` and `palette` as
-        JSON if they are known; and of the preprocessing `mean` and `std` for pixels
-        from 0 to 255, `channel_order` of the images, and `pad_size_divisor`.
+        Texts by name: `task`, `mmadaptor_version`, `size` and `resize`; `classes` and
+        `palette` as JSON if they are known; and of the preprocessing `mean` and `std`
+        for pixels from 0 to 255, `channel_order` of the images, and `pad_size_divisor`.
     """
     found: dict[str, Any] = dict(size=list(size)) if size else {}
+    if resize:
+        found['resize'] = resize
     meta = getattr(model, 'dataset_meta', None) or {}
     for name in ('classes', 'palette'):
         if meta.get(name):
@@ -175,11 +191,29 @@ def sample_names(module: Exported, size: tuple[int, int], channels: int) -> list
 
 def size_of_pipeline(cfg: Mapping) -> tuple[int, int] | None:
     """Return height and width of the images of a config's test pipeline, if it says."""
-    loader = cfg.get('test_dataloader') or {}
-    pipeline = (loader.get('dataset') or {}).get('pipeline') or ()
     found = (cfg.get('data_preprocessor') or {}).get('size')
-    for transform in pipeline:
+    for transform in _test_pipeline(cfg):
         size = transform.get('crop_size') or transform.get('scale')
         # Scales of mmcv are (width, height); crops of mmpretrain are squares.
         found = size[::-1] if isinstance(size, Sequence) else size or found
     return (found, found) if isinstance(found, int) else found and tuple(found)
+
+
+def resize_of_pipeline(cfg: Mapping) -> str | None:
+    """Return how a config's test pipeline resizes images to its size.
+
+    Returns:
+        `'keep_ratio'`, by which they fit into the size with the longer side along its
+        longer one; `'stretch'`; or None if it does not resize them as mmcv does.
+    """
+    for transform in _test_pipeline(cfg):
+        kind = transform['type']
+        name = kind if isinstance(kind, str) else kind.__name__
+        if name.rpartition('.')[2] == 'Resize':
+            return 'keep_ratio' if transform.get('keep_ratio') else 'stretch'
+    return None
+
+
+def _test_pipeline(cfg: Mapping) -> Sequence[Mapping]:
+    loader = cfg.get('test_dataloader') or {}
+    return (loader.get('dataset') or {}).get('pipeline') or ()

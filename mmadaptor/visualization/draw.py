@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from .decay import decay_maps, directions
+from mmadaptor.models.record import Lattice, Record, directions
+
+from .decay import decay_maps
 from .receptive_field import radius_of
-from .record import Lattice, Record
 
 INCHES, DOT = 3.2, 300
 COLOR = '#d1495b'
@@ -89,7 +90,7 @@ def draw_memory(scene: Scene, title: str) -> Figure:
         proportional to its weight. The last row shows the whole image under the
         decay of the plain scan, with a frame around the area of the other rows.
     """
-    names = directions(scene.record)
+    names = directions(scene.record.mixer)
     sequences = scene.places.shape[1]
     figure = Figure(
         figsize=(INCHES * len(names), INCHES * (sequences + 1) + 0.5),

@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Records of the scans and the Adaptor-Ts of a backbone for given images."""
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmadaptor.models import Vim
 from mmadaptor.models.layers import SS2D, AdaptorT, BiMamba
+from mmadaptor.models.layers.bimamba import in_order
+
+NAMES = ('rows', 'columns', 'rows reversed', 'columns reversed')
 
 
 @dataclass(frozen=True)
@@ -78,19 +83,68 @@ def remembering_mixers(backbone: nn.Module) -> dict[str, SS2D | BiMamba]:
     }
 
 
-@torch.no_grad()
-def record_memory(backbone: nn.Module, images: Tensor) -> dict[str, Record]:
-    """Run a backbone and record the places of its Adaptor-Ts.
+def directions(mixer: SS2D | BiMamba) -> list[str]:
+    """Return the names of the scan directions of a mixer."""
+    # Vim has two directions, both along rows.
+    return list(NAMES if isinstance(mixer, SS2D) else NAMES[::2])
+
+
+def log_decays(record: Record, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Compute the logarithms of the decays of a scan, step size times A.
+
+    From one pixel of a scan to the next, a state is multiplied by the decay of the next
+    pixel.
 
     Args:
-        backbone: The backbone.
-        images: `(B, in_channels, H, W)`.
+        record: Record of the block.
+        dtype: Precision of the result. Default: float32.
 
     Returns:
-        The records by path of each mixer with an Adaptor-T.
+        `(B, H, W, K, D, N)`. The class token of Vim is no pixel: its decay is part of
+        that of the pixel scanned after it.
     """
-    records = {}
-    mixers = remembering_mixers(backbone)
+    delta, bias, A = (
+        record.arguments[name].detach().to(dtype)
+        for name in ('delta', 'delta_bias', 'A')
+    )
+    if isinstance(record.mixer, SS2D):
+        return F.softplus(delta + bias).unsqueeze(-1) * A
+    forward, backward = in_order(F.softplus(delta + bias[:, None]))  # (B, L, D) each
+    height, width = record.locations.shape[1:3]
+    middle = height * width // 2  # the class token, as split_class_token has it
+    # Its step is added to the patch after it, and in the other direction before it.
+    forward = torch.cat(
+        [
+            forward[:, :middle],
+            forward[:, middle : middle + 1] + forward[:, middle + 1 : middle + 2],
+            forward[:, middle + 2 :],
+        ],
+        dim=1,
+    )
+    backward = torch.cat(
+        [
+            backward[:, : middle - 1],
+            backward[:, middle - 1 : middle] + backward[:, middle : middle + 1],
+            backward[:, middle + 1 :],
+        ],
+        dim=1,
+    )
+    steps = torch.stack([forward, backward], dim=2)  # (B, H W, 2, D)
+    return steps.unflatten(1, (height, width)).unsqueeze(-1) * A.unflatten(0, (2, -1))
+
+
+@contextmanager
+def recording(model: nn.Module) -> Iterator[dict[str, Record]]:
+    """Record the scans and places of each call of a model inside the context.
+
+    Args:
+        model: A backbone, or a model with one.
+
+    Yields:
+        The records by path of each mixer with an Adaptor-T, filled by a call.
+    """
+    records: dict[str, Record] = {}
+    mixers = remembering_mixers(model)
 
     def note_scan(path: str, _: nn.Module, args: tuple, arguments: dict) -> None:
         records[path] = Record(mixers[path], arguments)
@@ -111,5 +165,20 @@ def record_memory(backbone: nn.Module, images: Tensor) -> dict[str, Record]:
             hooks.enter_context(
                 adaptor.memory.register_forward_pre_hook(partial(note_places, adaptor))
             )
+        yield records
+
+
+@torch.no_grad()
+def record_memory(backbone: nn.Module, images: Tensor) -> dict[str, Record]:
+    """Run a backbone and record the places of its Adaptor-Ts.
+
+    Args:
+        backbone: The backbone.
+        images: `(B, in_channels, H, W)`.
+
+    Returns:
+        The records by path of each mixer with an Adaptor-T.
+    """
+    with recording(backbone) as records:
         backbone(images)
     return records
