@@ -4,8 +4,8 @@
 Usage: python tools/make_page.py MODEL.onnx DST --pictures FILE [FILE ...]
 
 MODEL.onnx comes from `tools/export.py CONFIG CHECKPOINT MODEL.onnx --classes
---with-memory`. DST becomes a folder of static files, which any web server can serve. The
-page needs no other server: model and pictures stay on the device that opens it.
+--with-memory`. DST becomes a folder of static files for any web server. The model runs
+in the browser: pictures stay on the device that opens the page.
 """
 
 import argparse
@@ -102,8 +102,8 @@ def describe(path: Path) -> dict[str, Any]:
     opsets = {opset.domain: opset.version for opset in model.opset_import}
     if {*opsets} - {*DOMAINS} or opsets.get('', 0) > OPSET:
         raise InputError(
-            f'{path} has operators that browsers lack: export it without --standard and '
-            'without --custom-ops.'
+            f'{path} has operators that browsers lack: export it without --standard '
+            'and without --custom-ops.'
         )
     about = {name: json.loads(texts[name]) for name in KNOWN if name in texts}
     if len(about['mean']) != 3:
@@ -147,8 +147,8 @@ def check_runtime(folder: Path) -> list[Path]:
         name, version = package['name'], package['version']
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f'--runtime {folder}: expected the unpacked npm package {PACKAGE}, found no '
-            'package.json of one.'
+            f'--runtime {folder}: expected the unpacked npm package {PACKAGE}, found '
+            'no package.json of one.'
         ) from error
     if name != PACKAGE or numbers(version) < numbers(VERSION):
         raise InputError(

@@ -262,6 +262,7 @@ function drawPlaces(context, layer, scale) {
   const unit = view.width / view.clientWidth; // a pixel of CSS
   const at = (x) => (onPicture(layer, x) + 0.5) * scale;
   const [y, x] = state.token.map(at);
+  const largest = Math.min(15 * unit, view.width / 36); // of weight 1
   const line = (width, color) => Object.assign(context, { lineWidth: width * unit, strokeStyle: color });
   for (const place of [...state.places].reverse()) { // the heaviest on top
     context.globalAlpha = 0.25 + 0.75 * place.weight;
@@ -276,7 +277,7 @@ function drawPlaces(context, layer, scale) {
   context.globalAlpha = 1;
   for (const place of [...state.places].reverse()) {
     context.beginPath();
-    context.arc(at(place.column), at(place.row), 15 * unit * Math.sqrt(place.weight), 0, 2 * Math.PI);
+    context.arc(at(place.column), at(place.row), largest * Math.sqrt(place.weight), 0, 2 * Math.PI);
     context.fillStyle = COLORS[place.k];
     context.fill();
     line(3, '#000');
