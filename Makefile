@@ -28,8 +28,8 @@ CUDA_VERSION := $(if $(filter 1,$(CUDA)),cu$(shell nvcc --version | \
 	sed -n 's/.*release \([0-9]*\)\.\([0-9]*\).*/\1\2/p'))
 RELEASE := build/release/bin
 
-.PHONY: help env demo transfer test test-cuda test-integrations lint sanitize sanitized \
-	fuzz faults wheel test-wheel clean
+.PHONY: help env demo transfer test test-cuda test-integrations test-page lint sanitize \
+	sanitized fuzz faults wheel test-wheel clean
 
 help:
 	@echo 'make demo   set up .venv, train a detector on the embedded dataset, test'
@@ -39,6 +39,8 @@ help:
 	@echo 'make test-cuda   pass the tests of the ops that need a GPU'
 	@echo 'make test-integrations   pass the tests with timm, torchvision, transformers, peft'
 	@echo '            and segmentation_models_pytorch, without OpenMMLab'
+	@echo 'make test-page   pass the tests of the page of tools/make_page.py, which need'
+	@echo '            chromium and npm'
 	@echo 'make lint   check the sources'
 	@echo 'make sanitize   pass the tests of the CPU ops under AddressSanitizer and UBSan'
 	@echo 'make fuzz   random calls of the CPU ops under the same, for SECONDS=600;'
@@ -67,7 +69,7 @@ transfer: env
 
 test: env
 	$(BIN)/python -m pytest $(PARALLEL) --ignore tests/faults --ignore tests/packaging \
-		--ignore tests/integrations
+		--ignore tests/integrations --ignore tests/page
 
 test-cuda: env
 	$(BIN)/python -m pytest -m cuda -rs tests/ops
@@ -81,6 +83,18 @@ build/integrations: requirements/integrations.txt
 test-integrations: env build/integrations
 	PYTHONPATH='$(CURDIR)' build/integrations/bin/python -m pytest $(PARALLEL) \
 		tests/integrations
+
+# Playwright, beside the packages of .venv.
+build/page: requirements/page.txt
+	rm -rf $@
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
+		--target $@ -r $<
+	touch $@
+
+test-page: env build/page
+	@for program in chromium npm; do command -v $$program > /dev/null || { \
+		echo "make test-page needs $$program: apt-get install $$program" >&2; exit 1; }; done
+	PYTHONPATH='$(CURDIR):build/page' $(BIN)/python -m pytest --durations 3 tests/page
 
 lint: env
 	$(BIN)/ruff check .

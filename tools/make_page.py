@@ -92,11 +92,9 @@ def describe(path: Path) -> dict[str, Any]:
     outputs = {output.name for output in model.graph.output}
     missing = [name for name in NEEDED if name not in texts]
     if missing or 'classes' not in outputs:
-        lacking = [f'"{name}" in its metadata' for name in missing] or [
-            'output classes'
-        ]
+        what = f'{", ".join(missing)} in its metadata' if missing else 'output classes'
         raise InputError(
-            f'{path} has no {", ".join(lacking)}: expected a segmentor exported by '
+            f'{path} has no {what}: expected a segmentor exported by '
             f'tools/export.py with {HOW}.'
         )
     opsets = {opset.domain: opset.version for opset in model.opset_import}
@@ -174,7 +172,7 @@ def fetch_runtime(folder: Path) -> Path:
     Raises:
         InputError: npm is missing or fails, or the package is not the known one.
     """
-    command = ['npm', 'pack', f'{PACKAGE}@{VERSION}', '--silent']
+    command = ['npm', 'pack', f'{PACKAGE}@{VERSION}', '--loglevel=error']
     otherwise = f'Or unpack {PACKAGE} {VERSION} yourself and name it by --runtime.'
     try:
         subprocess.run(
@@ -191,13 +189,11 @@ def fetch_runtime(folder: Path) -> Path:
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
         said = (error.stderr or '').strip() or str(error)
         raise InputError(
-            f'{" ".join(command)} failed: {said[-300:]}\n{otherwise}'
+            f'{" ".join(command)} failed: {said[:300]}\n{otherwise}'
         ) from error
     archive = folder / f'{PACKAGE}-{VERSION}.tgz'
     if hashlib.sha512(archive.read_bytes()).hexdigest() != SHA512:
-        raise InputError(
-            f'npm fetched a {PACKAGE} {VERSION} that is not the known one.'
-        )
+        raise InputError(f'npm fetched another {PACKAGE} {VERSION} than is known.')
     with tarfile.open(archive) as content:
         content.extractall(folder, filter='data')
     return folder / 'package'

@@ -8,7 +8,9 @@ import torch
 from torch import nn
 
 from mmadaptor.errors import InputError
+from mmadaptor.export.memory import describe_memory
 from mmadaptor.export.onnx import compare, export_onnx
+from mmadaptor.export.openmmlab import Exported, sample_names
 from mmadaptor.models import MambaAdaptor, Vim, VMamba
 
 TINY = dict(embed_dims=8, depths=(1, 1), d_state=1, ssm_ratio=1.0)
@@ -115,6 +117,20 @@ def test_what_was_merged_for_inference(tmp_path):
         session.run(None, {'images': images(UNSEEN)[1].numpy()}), expected
     ):
         torch.testing.assert_close(torch.from_numpy(got), ours, rtol=1e-4, atol=1e-5)
+
+
+def test_the_memory_of_vim(tmp_path):
+    """Without its class token, which counts to the patch scanned after it."""
+    model = perturbed(MODELS['Vim with adaptors']())
+    outputs = Exported(model, 'features', memory=True)
+    names = sample_names(outputs, (64, 48), 3)
+    assert names == ['map_0', 'places_0', 'weights_0', 'decays_0']
+    (layer,) = describe_memory(model)
+    assert layer['directions'] == ['rows', 'rows reversed']
+    assert (layer['layer'], layer['stride'], layer['first']) == ('layers.0', 8, 3.5)
+    path = tmp_path / 'model.onnx'
+    export_onnx(outputs, path, (64, 48), names)
+    assert max(compare(path, outputs, images(UNSEEN)).values()) < 1e-5
 
 
 def test_a_fixed_size(tmp_path):

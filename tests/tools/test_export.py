@@ -20,7 +20,14 @@ from PIL import Image
 from mmadaptor.checkpoints.openmmlab import build_and_load
 from mmadaptor.environment import numbers
 from mmadaptor.errors import InputError
-from mmadaptor.export.openmmlab import Exported, sample_names, size_of_pipeline, task_of
+from mmadaptor.export.openmmlab import (
+    Exported,
+    resize_of_pipeline,
+    sample_names,
+    size_of_pipeline,
+    task_of,
+)
+from mmadaptor.models.record import log_decays, record_memory
 
 if numbers(onnxruntime.__version__) < [1, 32]:
     pytest.skip('onnxruntime 1.32 needs Python 3.11', allow_module_level=True)
@@ -31,6 +38,7 @@ model['backbone'] = dict(
     arch=dict(embed_dims=16, depths=(1, 1, 1), d_state=1, ssm_ratio=1.0),
     adaptors=dict(spatial=dict()))
 """
+WITH_MEMORY = OURS.format(indices=(2,)).replace('spatial=', 'temporal=')
 INDICES = dict(mmdet=(0, 1, 2), mmseg=(2,), mmpretrain=(2,))
 
 
@@ -124,6 +132,37 @@ def test_the_page_runs_a_segmentor_without_torch(tmp_path, monkeypatch, capsys):
     assert (found == names['classes']).mean() > 0.9999
 
 
+def test_the_memory_of_a_segmentor(tmp_path, monkeypatch, capsys):
+    _, config, checkpoint = make_job('mmseg', tmp_path, WITH_MEMORY)
+    path = tmp_path / 'model.onnx'
+    export(monkeypatch, capsys, config, checkpoint, path, '--classes', '--with-memory')
+    layers = json.loads(
+        {p.key: p.value for p in onnx.load(path).metadata_props}['memory']
+    )
+    names = [f'stages.{i}.0' for i in range(3)]
+    assert [layer['layer'] for layer in layers] == names
+    assert [layer['stride'] for layer in layers] == [4, 8, 16]
+    assert layers[0]['first'] == 0
+    assert layers[0]['directions'] == [
+        'rows', 'columns', 'rows reversed', 'columns reversed',
+    ]  # fmt: skip
+    images = torch.randn(2, 3, 70, 50)
+    found = run(path, images)
+    assert len(found) == 1 + 3 * len(layers)
+    model, _ = predicted(config, checkpoint, images)
+    records = record_memory(model.backbone, images)
+    for layer, record in zip(layers, records.values(), strict=True):
+        for name, ours in (
+            ('places', record.locations),
+            ('weights', record.weights),
+            ('decays', log_decays(record).flatten(-2)),
+        ):
+            theirs = torch.from_numpy(found[layer[name]])
+            torch.testing.assert_close(theirs, ours, rtol=1e-4, atol=1e-5)
+    assert found['places_0'].shape == (2, 18, 13, 4, 2, 4, 2)
+    assert found['classes'].shape == (2, 70, 50)
+
+
 def test_the_raw_maps_of_a_detector(tmp_path, monkeypatch, capsys):
     config, checkpoint = job('mmdet', tmp_path)
     path = tmp_path / 'model.onnx'
@@ -140,18 +179,19 @@ def test_the_raw_maps_of_a_detector(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    'config, size',
+    'config, size, resize',
     [
-        ('vmamba_t_imagenet', (224, 224)),
-        ('mask_rcnn_vmamba_t_coco', (800, 1333)),
-        ('upernet_vmamba_t_ade20k', (512, 2048)),
-        ('upernet_mamba_adaptor_b0_shapes', (128, 128)),
-        ('mamba_adaptor_b0_shapes', None),
+        ('vmamba_t_imagenet', (224, 224), None),
+        ('mask_rcnn_vmamba_t_coco', (800, 1333), 'keep_ratio'),
+        ('upernet_vmamba_t_ade20k', (512, 2048), 'keep_ratio'),
+        ('upernet_mamba_adaptor_b0_shapes', (128, 128), None),
+        ('mamba_adaptor_b0_shapes', None, None),
     ],
 )
-def test_the_size_of_the_test_is_that_of_its_pipeline(config, size):
+def test_the_size_of_the_test_is_that_of_its_pipeline(config, size, resize):
     cfg = Config.fromfile(ROOT / 'configs' / f'{config}.py')
     assert size_of_pipeline(cfg) == size
+    assert resize_of_pipeline(cfg) == resize
 
 
 def heads(**attributes):
@@ -211,6 +251,13 @@ def test_what_is_refused(tmp_path, monkeypatch):
     assert '33 or more rows and columns, got 20 x 64' in refused(
         config, checkpoint, new, '--size', '20', '64'
     )
+    assert '--with-memory is for .onnx files' in refused(
+        config, checkpoint, tmp_path / 'a.pt2', '--with-memory'
+    )
+    assert 'ImageClassifier of ' in (
+        said := refused(config, checkpoint, new, '--with-memory')
+    )
+    assert 'has no Adaptor-T; set adaptors=dict(temporal=dict(...))' in said
     other, _ = job('mmseg', tmp_path / 'seg')
     text = refused(other, checkpoint, new)
     assert 'does not fit EncoderDecoder' in text

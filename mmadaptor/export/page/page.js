@@ -44,7 +44,9 @@ async function open(file) {
     Object.assign(state, picture, found, { pinned: false });
     state.pixel = aPixel();
     view.width = view.height = 0; // measured again
-    view.style.aspectRatio = `${picture.canvas.width} / ${picture.canvas.height}`;
+    const { width, height } = picture.canvas;
+    view.style.aspectRatio = `${width} / ${height}`;
+    view.style.maxWidth = `${(75 * width) / height}vh`;
     say(told(picture, found.seconds));
     showLegend();
     fillLayers();
@@ -193,9 +195,11 @@ function showPixel(aloud = false) {
   draw();
 }
 
+/** What is kept of the token next to a place; null where only zeros are read. */
 function shareAt({ height, width }, kept, { row, column }) {
-  const [i, j] = [Math.round(row), Math.round(column)];
-  return i >= 0 && j >= 0 && i < height && j < width ? kept[i * width + j] : null;
+  if (row <= -1 || column <= -1 || row >= height || column >= width) return null;
+  const nearest = (x, size) => Math.min(size - 1, Math.max(0, Math.round(x)));
+  return kept[nearest(row, height) * width + nearest(column, width)];
 }
 
 function describe(layer) {
@@ -205,8 +209,9 @@ function describe(layer) {
   const outside = places.filter((place) => place.kept === null).length;
   const [best] = places;
   const [r, c] = [best.row, best.column].map((x) => onPicture(layer, x).toFixed(1));
-  return `Row ${row}, column ${column}: ${name}. In ${layer.layer}, it looks most at row ${r}, `
-    + `column ${c}, with weight ${best.weight.toFixed(2)} (${layer.directions[best.k]}, group ${best.group + 1}).`
+  const where = best.kept === null ? 'outside of the picture' : `at row ${r}, column ${c}`;
+  return `Row ${row}, column ${column}: ${name}. In ${layer.layer}, it looks most ${where}, `
+    + `with weight ${best.weight.toFixed(2)} (${layer.directions[best.k]}, group ${best.group + 1}).`
     + (outside ? ` ${outside} of ${places.length} places are outside of the picture, where it reads zeros.` : '');
 }
 
@@ -244,18 +249,21 @@ function draw() {
 /** What is kept, at most over the chosen directions, over the picture. */
 function drawHeat(context, layer, scale) {
   const maps = state.kept.filter((_, k) => state.k === ALL || state.k === k);
-  const image = new ImageData(layer.width, layer.height);
-  for (let i = 0; i < maps[0].length; i++) {
-    const x = Math.min(1, Math.max(...maps.map((map) => map[i]))) * (MAGMA.length - 1);
+  const [width, height] = [layer.width + 1, layer.height + 1]; // the edges reach on
+  const image = new ImageData(width, height);
+  for (let i = 0; i < width * height; i++) {
+    const row = Math.min(Math.floor(i / width), layer.height - 1);
+    const token = row * layer.width + Math.min(i % width, layer.width - 1);
+    const x = Math.min(1, Math.max(...maps.map((map) => map[token]))) * (MAGMA.length - 1);
     const low = Math.min(Math.floor(x), MAGMA.length - 2);
     const color = MAGMA[low].map((value, c) => value + (x - low) * (MAGMA[low + 1][c] - value));
     image.data.set([...color, 200], 4 * i);
   }
-  const map = make('canvas', { width: layer.width, height: layer.height });
+  const map = make('canvas', { width, height });
   map.getContext('2d').putImageData(image, 0, 0);
   const corner = (layer.first + 0.5 - layer.stride / 2) * scale;
   const side = layer.stride * scale;
-  context.drawImage(map, corner, corner, layer.width * side, layer.height * side);
+  context.drawImage(map, corner, corner, width * side, height * side);
 }
 
 function drawPlaces(context, layer, scale) {
