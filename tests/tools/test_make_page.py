@@ -68,7 +68,7 @@ def test_the_folder(tmp_path, make, capsys):
     make(*arguments)
     assert f'python -m http.server --directory {dst}' in capsys.readouterr().out
     written = {str(p.relative_to(dst)) for p in dst.rglob('*') if p.is_file()}
-    sources = {'index.html', 'page.css', 'page.js', 'model.js'}
+    sources = {'index.html', 'page.css', 'page.js', 'model.js', 'draw.js'}
     assert written == sources | FILES | {'page.json', 'model.onnx', 'pictures/1.png'}
     assert (dst / 'model.onnx').read_bytes() == src.read_bytes()
     about = json.loads((dst / 'page.json').read_text())

@@ -10,17 +10,18 @@ export const ARROWS = {
 /** An error whose message is meant for the reader of the page. */
 export class Sentence extends Error {}
 
+export const missingFile = (name) =>
+  new Sentence(`${name} is missing beside this page: make it again.`);
+
 async function existing(name) {
   const response = await fetch(name, { method: 'HEAD' }).catch(() => null);
-  if (!response?.ok) {
-    throw new Sentence(`${name} is missing beside this page: make it again.`);
-  }
+  if (!response?.ok) throw missingFile(name);
 }
 
 /** Load what describes the model, the runtime, and the model itself. */
 export async function load() {
   const response = await fetch('page.json').catch(() => null);
-  if (!response?.ok) throw new Sentence('page.json is missing beside this page: make it again.');
+  if (!response?.ok) throw missingFile('page.json');
   const about = await response.json();
   await Promise.all([...about.runtime, about.model].map(existing));
   const ort = await import(`./${about.runtime[0]}`);
@@ -33,7 +34,8 @@ export async function load() {
   const missing = needed.filter((name) => !session.outputNames.includes(name));
   if (missing.length) {
     throw new Sentence(
-      `${about.model} has no output ${missing.join(', ')}: export it with --classes --with-memory.`);
+      `${about.model} has no output ${missing.join(', ')}: `
+      + 'export it with --classes --with-memory.');
   }
   return { about, ort, session };
 }

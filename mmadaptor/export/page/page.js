@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the page shows and how it is used.
 
-import { ARROWS, Sentence, keptAt, load, onPicture, placesOf, read, run, tokenAt } from './model.js';
-
-const COLORS = ['#e69f00', '#56b4e9', '#009e73', '#cc79a7']; // of Okabe and Ito, a direction each
-const MAGMA = [[0, 0, 4], [81, 18, 124], [183, 55, 121], [252, 137, 97], [252, 253, 191]];
-const ALL = -1;
+import { ALL, COLORS, drawAll } from './draw.js';
+import {
+  ARROWS, Sentence, keptAt, load, missingFile, onPicture, placesOf, read, run, tokenAt,
+} from './model.js';
 
 const $ = (id) => document.getElementById(id);
 const view = $('view');
@@ -59,7 +58,7 @@ async function open(file) {
 
 async function example(path) {
   const response = await fetch(path).catch(() => null);
-  if (!response?.ok) return fail(new Sentence(`${path} is missing beside this page.`));
+  if (!response?.ok) return fail(missingFile(path));
   const file = new File([await response.blob()], path.split('/').pop());
   return open(file);
 }
@@ -111,12 +110,14 @@ function showLegend() {
   $('legend').replaceChildren(...entries.sort((a, b) => b.share - a.share).map(({ share, i }) => {
     const swatch = make('i');
     swatch.style.background = `rgb(${colorOf(i)})`;
-    const button = make('button', { type: 'button', ariaPressed: 'false', title: 'Show this class alone' },
-      swatch, make('span', { textContent: state.model.about.classes[i] }),
+    const properties = { type: 'button', title: 'Show this class alone', ariaPressed: 'false' };
+    const button = make('button', properties, swatch,
+      make('span', { textContent: state.model.about.classes[i] }),
       make('b', { textContent: percent(share) }));
     button.addEventListener('click', () => {
       state.shown = state.shown === i ? ALL : i;
-      for (const other of $('legend').querySelectorAll('button')) other.ariaPressed = `${other === button && state.shown === i}`;
+      for (const other of $('legend').querySelectorAll('button')) other.ariaPressed = 'false';
+      button.ariaPressed = `${state.shown === i}`;
       colorClasses();
       draw();
     });
@@ -129,13 +130,14 @@ function showLegend() {
 function colorClasses() {
   const { width, height } = state.canvas;
   const { classes, shown } = state;
-  const inside = 2.55 * $('opacity').value;
+  const alpha = 2.55 * $('opacity').value;
   const image = new ImageData(width, height);
   for (let i = 0; i < classes.length; i++) {
     const value = classes[i];
     if (shown === ALL ? isBlack(value) : shown !== value) continue;
-    const border = (i % width && classes[i - 1] !== value) || (i >= width && classes[i - width] !== value);
-    image.data.set([...colorOf(value), border ? Math.max(inside, inside && 200) : inside], 4 * i);
+    const border = (i % width && classes[i - 1] !== value)
+      || (i >= width && classes[i - width] !== value);
+    image.data.set([...colorOf(value), border ? Math.max(alpha, alpha && 200) : alpha], 4 * i);
   }
   state.overlay = make('canvas', { width, height });
   state.overlay.getContext('2d').putImageData(image, 0, 0);
@@ -145,33 +147,37 @@ function colorClasses() {
 
 function fillLayers() {
   const { layers } = state;
-  const area = ({ height, width }) => height * width;
-  const options = layers.map(({ layer, height, width }) => `${layer} · ${height} × ${width}`);
   const select = $('layer');
-  const isNew = !select.options.length;
-  select.replaceChildren(...options.map((text, value) => new Option(text, value)));
-  if (isNew) state.layer = layers.findLastIndex((layer) => area(layer) === Math.max(...layers.map(area)));
+  if (!select.options.length) { // the last one of the largest map
+    const areas = layers.map(({ height, width }) => height * width);
+    state.layer = areas.lastIndexOf(Math.max(...areas));
+  }
+  select.replaceChildren(...layers.map(({ layer, height, width }, i) =>
+    new Option(`${layer} · ${height} × ${width}`, i)));
   select.value = state.layer;
   fillChoices();
 }
 
 function fillChoices() {
   const { directions, groups } = state.layers[state.layer];
-  choices('directions', 'k', directions.map((name, k) => [`${ARROWS[name]}`, name, COLORS[k]]));
-  choices('groups', 'group', Array.from({ length: groups }, (_, s) => [`${s + 1}`, `group ${s + 1}`]));
+  choices('directions', 'k', directions.map((name, k) => [ARROWS[name], name, COLORS[k]]));
+  const numbers = Array.from({ length: groups }, (_, i) => i + 1);
+  choices('groups', 'group', numbers.map((number) => [number, `group ${number}`]));
 }
 
 /** Fill a fieldset with a radio button for all, and one for each entry. */
 function choices(id, key, entries) {
   if (state[key] >= entries.length) state[key] = ALL;
   const radio = ([text, name, color], value) => {
-    const input = make('input', { type: 'radio', name: id, checked: state[key] === value, ariaLabel: name });
+    const checked = state[key] === value;
+    const input = make('input', { type: 'radio', name: id, checked, ariaLabel: name });
     input.addEventListener('change', () => { state[key] = value; showPixel(); });
     const label = make('label', { title: name }, input, make('span', { textContent: text }));
     if (color) label.style.setProperty('--mark', color);
     return label;
   };
-  $(id).replaceChildren($(id).querySelector('legend'), radio(['All', 'all'], ALL), ...entries.map(radio));
+  const legend = $(id).querySelector('legend');
+  $(id).replaceChildren(legend, radio(['All', 'all'], ALL), ...entries.map(radio));
 }
 
 // ---- the pixel
@@ -198,8 +204,7 @@ function showPixel(aloud = false) {
 /** What is kept of the token next to a place; null where only zeros are read. */
 function shareAt({ height, width }, kept, { row, column }) {
   if (row <= -1 || column <= -1 || row >= height || column >= width) return null;
-  const nearest = (x, size) => Math.min(size - 1, Math.max(0, Math.round(x)));
-  return kept[nearest(row, height) * width + nearest(column, width)];
+  return kept[clamped(Math.round(row), height) * width + clamped(Math.round(column), width)];
 }
 
 function describe(layer) {
@@ -210,18 +215,27 @@ function describe(layer) {
   const [best] = places;
   const [r, c] = [best.row, best.column].map((x) => onPicture(layer, x).toFixed(1));
   const where = best.kept === null ? 'outside of the picture' : `at row ${r}, column ${c}`;
+  const scan = `${layer.directions[best.k]}, group ${best.group + 1}`;
   return `Row ${row}, column ${column}: ${name}. In ${layer.layer}, it looks most ${where}, `
-    + `with weight ${best.weight.toFixed(2)} (${layer.directions[best.k]}, group ${best.group + 1}).`
-    + (outside ? ` ${outside} of ${places.length} places are outside of the picture, where it reads zeros.` : '');
+    + `with weight ${best.weight.toFixed(2)} (${scan}).`
+    + (outside ? ` ${outside} of ${places.length} places are outside of the picture, where it`
+      + ' reads zeros.' : '');
 }
 
 function rowOf(layer, { k, group, row, column, weight, kept: share }) {
   const title = `${layer.directions[k]}, group ${group + 1}`;
   const mark = make('i', { textContent: `${ARROWS[layer.directions[k]]} ${group + 1}`, title });
   mark.style.setProperty('--mark', COLORS[k]);
-  const told = share === null ? 'outside' : share === 0 ? '—' : share < 0.01 ? '< 1 %' : `${(100 * share).toFixed(0)} %`;
-  const cells = [onPicture(layer, row).toFixed(1), onPicture(layer, column).toFixed(1), weight.toFixed(3), told];
-  return make('tr', {}, make('td', {}, mark), ...cells.map((textContent) => make('td', { textContent })));
+  const place = [row, column].map((x) => onPicture(layer, x).toFixed(1));
+  const cells = [...place, weight.toFixed(3), keptText(share)];
+  return make('tr', {}, make('td', {}, mark),
+    ...cells.map((textContent) => make('td', { textContent })));
+}
+
+function keptText(share) {
+  if (share === null) return 'outside';
+  if (share === 0) return '—';
+  return share < 0.01 ? '< 1 %' : `${(100 * share).toFixed(0)} %`;
 }
 
 // ---- drawing
@@ -235,79 +249,19 @@ function measure() {
 }
 
 function draw() {
-  if (!state.places || !view.width) return;
-  const context = view.getContext('2d');
-  const layer = state.layers[state.layer];
-  const scale = view.width / state.canvas.width;
-  context.imageSmoothingEnabled = false;
-  context.drawImage(state.canvas, 0, 0, view.width, view.height);
-  if ($('heat').checked) drawHeat(context, layer, scale);
-  else context.drawImage(state.overlay, 0, 0, view.width, view.height);
-  drawPlaces(context, layer, scale);
-}
-
-/** What is kept, at most over the chosen directions, over the picture. */
-function drawHeat(context, layer, scale) {
-  const maps = state.kept.filter((_, k) => state.k === ALL || state.k === k);
-  const [width, height] = [layer.width + 1, layer.height + 1]; // the edges reach on
-  const image = new ImageData(width, height);
-  for (let i = 0; i < width * height; i++) {
-    const row = Math.min(Math.floor(i / width), layer.height - 1);
-    const token = row * layer.width + Math.min(i % width, layer.width - 1);
-    const x = Math.min(1, Math.max(...maps.map((map) => map[token]))) * (MAGMA.length - 1);
-    const low = Math.min(Math.floor(x), MAGMA.length - 2);
-    const color = MAGMA[low].map((value, c) => value + (x - low) * (MAGMA[low + 1][c] - value));
-    image.data.set([...color, 200], 4 * i);
-  }
-  const map = make('canvas', { width, height });
-  map.getContext('2d').putImageData(image, 0, 0);
-  const corner = (layer.first + 0.5 - layer.stride / 2) * scale;
-  const side = layer.stride * scale;
-  context.drawImage(map, corner, corner, width * side, height * side);
-}
-
-function drawPlaces(context, layer, scale) {
-  const unit = view.width / view.clientWidth; // a pixel of CSS
-  const at = (x) => (onPicture(layer, x) + 0.5) * scale;
-  const [y, x] = state.token.map(at);
-  const largest = Math.min(15 * unit, view.width / 36); // of weight 1
-  const line = (width, color) => Object.assign(context, { lineWidth: width * unit, strokeStyle: color });
-  for (const place of [...state.places].reverse()) { // the heaviest on top
-    context.globalAlpha = 0.25 + 0.75 * place.weight;
-    for (const [width, color] of [[4, '#000a'], [2, COLORS[place.k]]]) {
-      line(width, color);
-      context.beginPath();
-      context.moveTo(x, y);
-      context.lineTo(at(place.column), at(place.row));
-      context.stroke();
-    }
-  }
-  context.globalAlpha = 1;
-  for (const place of [...state.places].reverse()) {
-    context.beginPath();
-    context.arc(at(place.column), at(place.row), largest * Math.sqrt(place.weight), 0, 2 * Math.PI);
-    context.fillStyle = COLORS[place.k];
-    context.fill();
-    line(3, '#000');
-    context.stroke();
-    line(1.5, '#fff');
-    context.stroke();
-  }
-  const side = layer.stride * scale;
-  for (const [width, color] of [[4, '#000'], [2, '#fff']]) {
-    line(width, color);
-    context.strokeRect(x - side / 2, y - side / 2, side, side);
-  }
+  if (state.places && view.width) drawAll(view, state, $('heat').checked);
 }
 
 // ---- pointing
+
+const clamped = (x, size) => Math.min(size - 1, Math.max(0, x));
 
 function pixelOf(event) {
   const box = view.getBoundingClientRect();
   const { width, height } = state.canvas;
   return [
-    Math.min(height - 1, Math.max(0, Math.floor(((event.clientY - box.top) / box.height) * height))),
-    Math.min(width - 1, Math.max(0, Math.floor(((event.clientX - box.left) / box.width) * width))),
+    clamped(Math.floor(((event.clientY - box.top) / box.height) * height), height),
+    clamped(Math.floor(((event.clientX - box.left) / box.width) * width), width),
   ];
 }
 
@@ -327,9 +281,8 @@ function onKey(event) {
   state.pinned = true;
   const length = event.shiftKey ? state.layers[state.layer].stride : 1;
   const { width, height } = state.canvas;
-  const clamp = (x, size) => Math.min(size - 1, Math.max(0, x));
-  const [row, column] = state.pixel;
-  moveTo([clamp(row + length * move[0], height), clamp(column + length * move[1], width)], true);
+  const [row, column] = state.pixel.map((x, i) => x + length * move[i]);
+  moveTo([clamped(row, height), clamped(column, width)], true);
 }
 
 function listen() {
@@ -371,7 +324,8 @@ async function start() {
   $('file').disabled = false;
   const { pictures } = state.model.about;
   $('examples').append(...pictures.map((path, i) => {
-    const button = make('button', { type: 'button', ariaLabel: `Example ${i + 1}` }, make('img', { src: path, alt: '' }));
+    const image = make('img', { src: path, alt: `Example ${i + 1}` });
+    const button = make('button', { type: 'button' }, image);
     button.addEventListener('click', () => example(path));
     return button;
   }));
