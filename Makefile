@@ -16,7 +16,7 @@ SANITIZED := build/sanitized
 PARALLEL := -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 SANITIZERS := -fsanitize=address,undefined -fno-sanitize=vptr -fno-sanitize-recover=undefined
 # In the folder of the sanitized package, so that it is the one imported.
-SANITIZED_PYTHON = cd $(SANITIZED)/lib && PYTHONPATH='$(CURDIR)/$(SANITIZED)/lib:$(CURDIR)' \
+SANITIZED_PYTHON = cd $(SANITIZED)/lib && PYTHONPATH='$(CURDIR)/$(SANITIZED)/lib:$(CURDIR):$(CURDIR)/tests' \
 	ASAN_OPTIONS=detect_leaks=0 OMP_WAIT_POLICY=passive \
 	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
 	'$(CURDIR)/$(BIN)/python'

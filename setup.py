@@ -162,7 +162,10 @@ def get_extensions() -> list:
     for_onnxruntime = CppExtension(
         'mmadaptor.libmmadaptor_onnxruntime',
         sources=[str(csrc / 'onnxruntime' / 'register.cpp')],
-        depends=sorted(map(str, (csrc / 'onnxruntime').glob('*.h'))),
+        # Of all that the first library has, whose objects it links.
+        depends=sorted(
+            map(str, [*sources, *headers, *(csrc / 'onnxruntime').glob('*.h')])
+        ),
         extra_compile_args=dict(cxx=arguments['cxx']),
         py_limited_api=True,
     )

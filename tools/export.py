@@ -70,7 +70,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--custom-ops',
         action='store_true',
-        help='our own kernels in onnxruntime on a CPU, by a library (fastest)',
+        help='our own kernels in onnxruntime on a CPU, by a library of ours',
     )
     parser.add_argument(
         '--classes',
@@ -165,7 +165,7 @@ def main() -> None:
         f'{args.dst.stat().st_size / 1e6:.1f} MB in {seconds:.0f} s.'
     )
     if args.custom_ops:
-        print(f'It needs register_custom_ops_library({str(custom_ops_library())!r}).')
+        print(f'Its custom ops are in {custom_ops_library()}')
     if kind == '.onnx':
         check(args.dst, exported, size, channels, args.fixed)
 

@@ -4,20 +4,10 @@
 // functions of mmadaptor.ops show their message instead.
 #pragma once
 
-#include <sstream>
-#include <stdexcept>
-
+#include "require.h"
 #include "tensor.h"
 
 namespace mmadaptor {
-
-template <typename... Text>
-void require(bool holds, const Text&... text) {
-  if (holds) return;
-  std::ostringstream message;
-  (message << ... << text);
-  throw std::runtime_error(message.str());
-}
 
 // The checks of one call. All tensors must be on the device of the first.
 class Check {
@@ -73,13 +63,6 @@ class Check {
     TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(t.get(), &device.first));
     TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(t.get(), &device.second));
     return device;
-  }
-
-  static std::string text(const Sizes& sizes) {
-    std::ostringstream out;
-    for (const auto size : sizes) out << (out.tellp() == 0 ? "[" : ", ") << size;
-    out << (sizes.empty() ? "[]" : "]");
-    return out.str();
   }
 
   const char* op_;

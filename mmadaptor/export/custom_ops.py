@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Our ops as custom ops of onnxruntime, which run the CPU kernels of torch's ops."""
+"""Our ops as custom ops of onnxruntime, which run the CPU kernels of torch's ops.
+
+A custom op has the name, the arguments and the results of the op. Tensors are its
+inputs, other arguments its attributes; checkpoints for a gradient are left out.
+"""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,17 +14,21 @@ from torch import Tensor
 
 from mmadaptor.environment import install
 from mmadaptor.errors import InputError
-
-from .decompositions import adaptive_avg_pool2d
+from mmadaptor.ops.cross_selective_scan import fake as cross_scan
+from mmadaptor.ops.memory_readout import fake as memory_readout
+from mmadaptor.ops.memory_select import fake as memory_select
+from mmadaptor.ops.selective_scan import fake as scan
 
 DOMAIN = 'mmadaptor'
+ONNXRUNTIME = '1.18'
+"""The first onnxruntime that reads the files; the library would do with 1.17."""
 LIBRARY = Path(__file__).resolve().parents[1] / 'libmmadaptor_onnxruntime.so'
 
 
 def custom_ops_library() -> Path:
     """Return the library for `onnxruntime.SessionOptions.register_custom_ops_library`.
 
-    It needs onnxruntime 1.17 or later on a CPU, and nothing of torch or of mmadaptor:
+    It needs onnxruntime 1.18 or later on a CPU, and nothing of torch or of mmadaptor:
     the file may be copied.
 
     Raises:
@@ -32,139 +40,67 @@ def custom_ops_library() -> Path:
     return LIBRARY
 
 
-def replacements() -> dict[torch._ops.OpOverload, Callable]:
+def custom_op_table() -> dict[torch._ops.OpOverload, Callable]:
     """Return what replaces each op, for `ExportedProgram.run_decompositions`."""
     ops = torch.ops.mmadaptor
-    return {
-        ops.selective_scan.default: selective_scan,
-        ops.selective_scan_states.default: selective_scan_states,
-        ops.cross_selective_scan.default: cross_selective_scan,
-        ops.cross_selective_scan_states.default: cross_selective_scan_states,
-        ops.cross_readout.default: cross_readout,
-        ops.memory_select.default: memory_select,
-        ops.memory_readout.default: memory_readout,
-        ops.dilated_depthwise.default: dilated_depthwise,
-        torch.ops.aten.adaptive_avg_pool2d.default: adaptive_avg_pool2d,
-        torch.ops.aten._adaptive_avg_pool2d.default: adaptive_avg_pool2d,
+    fakes = {
+        ops.selective_scan.default: scan.scan,
+        ops.selective_scan_states.default: scan.states,
+        ops.cross_selective_scan.default: cross_scan.scan,
+        ops.cross_selective_scan_states.default: cross_scan.states,
+        ops.cross_readout.default: cross_scan.readout,
+        ops.memory_select.default: memory_select.select,
+        ops.memory_readout.default: memory_readout.readout,
     }
-
-
-def _node(
-    name: str,
-    inputs: Sequence[Tensor | None],
-    shapes: Sequence[Sequence[int]],
-    **attributes: Any,
-) -> Sequence[Tensor]:
-    dtypes = [inputs[0].dtype] * len(shapes)
-    return torch.onnx.ops.symbolic_multi_out(
-        f'{DOMAIN}::{name}', inputs, attributes, dtypes=dtypes, shapes=shapes
-    )
-
-
-def selective_scan(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    z: Tensor | None,
-    delta_bias: Tensor | None,
-    delta_softplus: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Replace `selective_scan`."""
-    inputs = [u, delta, A, B, C, D, z, delta_bias]
-    shapes = u.shape, (u.shape[0], *A.shape)
-    y, last_state = _node(
-        'SelectiveScan', inputs, shapes, delta_softplus=int(delta_softplus)
-    )
-    return y, last_state, u.new_empty(0)
-
-
-def selective_scan_states(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    delta_bias: Tensor | None,
-    delta_softplus: bool,
-) -> tuple[Tensor, Tensor]:
-    """Replace `selective_scan_states`."""
-    shapes = [(u.shape[0], *A.shape, u.shape[2])]
-    (states,) = _node(
-        'SelectiveScanStates',
-        [u, delta, A, B, delta_bias],
-        shapes,
-        delta_softplus=int(delta_softplus),
-    )
-    return states, u.new_empty(0)
-
-
-def cross_selective_scan(
-    x: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    delta_bias: Tensor | None,
-    delta_softplus: bool,
-    return_states: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Replace `cross_selective_scan`."""
-    shapes = [x.shape]
-    if return_states:
-        shapes.append((*x.shape[:3], *A.shape))
-    y, *states = _node(
-        'CrossSelectiveScan',
-        [x, delta, A, B, C, D, delta_bias],
-        shapes,
-        delta_softplus=int(delta_softplus),
-        return_states=int(return_states),
-    )
-    empty = x.new_empty(0)
-    return y, states[0] if return_states else empty, empty
-
-
-def cross_selective_scan_states(
-    x: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    delta_bias: Tensor | None,
-    delta_softplus: bool,
-) -> tuple[Tensor, Tensor]:
-    """Replace `cross_selective_scan_states`."""
-    (states,) = _node(
-        'CrossSelectiveScanStates',
-        [x, delta, A, B, delta_bias],
-        [(*x.shape[:3], *A.shape)],
-        delta_softplus=int(delta_softplus),
-    )
-    return states, x.new_empty(0)
-
-
-def cross_readout(states: Tensor, C: Tensor) -> Tensor:
-    """Replace `cross_readout`."""
-    shape = *states.shape[:3], states.shape[4]
-    return _node('CrossReadout', [states, C], [shape])[0]
-
-
-def memory_select(states: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
-    """Replace `memory_select`."""
-    return _node('MemorySelect', [states, locations, weights], [states.shape])[0]
-
-
-def memory_readout(
-    values: Tensor, predicted: Tensor, granularities: list[float], coefficients: Tensor
-) -> Tensor:
-    """Replace `memory_readout`."""
-    shape = *values.shape[:3], values.shape[4]
-    inputs = [values, predicted, coefficients]
-    return _node('MemoryReadout', inputs, [shape], granularities=list(granularities))[0]
+    table = {op: _custom(op, fake) for op, fake in fakes.items()}
+    return table | {ops.dilated_depthwise.default: dilated_depthwise}
 
 
 def dilated_depthwise(y: Tensor, kernels: Tensor, dilations: list[int]) -> Tensor:
-    """Replace `dilated_depthwise`."""
-    taps = kernels.flatten(2).transpose(1, 2)
-    return _node('DilatedDepthwise', [y, taps], [y.shape], dilations=list(dilations))[0]
+    """Replace `dilated_depthwise`; the graph transposes the kernels, once."""
+    taps = kernels.flatten(2).transpose(1, 2)  # (dilations, 9, channels)
+    return _node('dilated_depthwise', [y, taps], [y], dict(dilations=dilations))[0]
+
+
+def _custom(op: torch._ops.OpOverload, fake: Callable) -> Callable:
+    """Return a function that calls the custom op in the place of an op.
+
+    Args:
+        op: The op, whose schema tells tensors from attributes.
+        fake: Its fake kernel, which gives the shapes of the results.
+    """
+
+    def call(*arguments: Any) -> Tensor | tuple[Tensor, ...]:
+        inputs, attributes = [], {}
+        for argument, value in zip(op._schema.arguments, arguments, strict=True):
+            if 'Tensor' in str(argument.type):
+                inputs.append(value)
+            else:
+                attributes[argument.name] = (
+                    value if isinstance(value, list) else int(value)
+                )
+        results = fake(*arguments)
+        name = op._schema.name.partition('::')[2]
+        if isinstance(results, Tensor):
+            return _node(name, inputs, [results], attributes)[0]
+        *outputs, checkpoints = results
+        # States that were not asked for are an empty tensor of one dimension.
+        nodes = iter(
+            _node(name, inputs, [t for t in outputs if t.dim() > 1], attributes)
+        )
+        return *(next(nodes) if t.dim() > 1 else t for t in outputs), checkpoints
+
+    return call
+
+
+def _node(
+    name: str, inputs: Sequence[Tensor | None], like: Sequence[Tensor], attributes: dict
+) -> Sequence[Tensor]:
+    title = ''.join(part.capitalize() for part in name.split('_'))
+    return torch.onnx.ops.symbolic_multi_out(
+        f'{DOMAIN}::{title}',
+        inputs,
+        attributes,
+        dtypes=[t.dtype for t in like],
+        shapes=[t.shape for t in like],
+    )

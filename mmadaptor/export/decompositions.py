@@ -23,7 +23,7 @@ DIRECTIONS = 4
 
 
 class Decompositions:
-    """The decompositions of all ops for a forward pass.
+    """The decompositions of our ops for a forward pass.
 
     Args:
         domain: Domain of LinearAttention: `'com.microsoft'`, which onnxruntime runs by
@@ -45,8 +45,6 @@ class Decompositions:
             ops.memory_select.default: memory_select,
             ops.memory_readout.default: memory_readout,
             ops.dilated_depthwise.default: dilated_depthwise,
-            torch.ops.aten.adaptive_avg_pool2d.default: adaptive_avg_pool2d,
-            torch.ops.aten._adaptive_avg_pool2d.default: adaptive_avg_pool2d,
         }
 
     def attend(
@@ -279,6 +277,13 @@ def adaptive_avg_pool2d(x: Tensor, output_size: list[int]) -> Tensor:
         for size, count in zip(x.shape[-2:], output_size, strict=True)
     )
     return rows @ x @ columns.T
+
+
+POOLING = {
+    torch.ops.aten.adaptive_avg_pool2d.default: adaptive_avg_pool2d,
+    torch.ops.aten._adaptive_avg_pool2d.default: adaptive_avg_pool2d,
+}
+"""The decomposition of pooling, for every kind of file."""
 
 
 def _averages(size: int, count: int, like: Tensor) -> Tensor:

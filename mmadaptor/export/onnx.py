@@ -5,6 +5,7 @@ import importlib.metadata
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,8 +14,8 @@ from mmadaptor.checkpoints.writing import replace_when_written
 from mmadaptor.environment import PIP, has_code
 from mmadaptor.errors import InputError
 
-from .custom_ops import DOMAIN, custom_ops_library, replacements
-from .decompositions import Decompositions
+from .custom_ops import DOMAIN, ONNXRUNTIME, custom_op_table, custom_ops_library
+from .decompositions import POOLING, Decompositions
 from .program import export_program
 
 NEEDED = dict(onnx='1.23', onnxscript='0.7', onnxruntime='1.32')
@@ -52,7 +53,7 @@ def export_onnx(
         dynamic: Whether the batch and both sides may change.
         metadata: Texts by name for the file.
         custom_ops: Whether to use custom ops of the domain `mmadaptor`, for sessions
-            with :func:`custom_ops_library`; not together with `standard`.
+            with :func:`.custom_ops_library`; not together with `standard`.
 
     Raises:
         InputError: A package is missing, the size is too small, the model cannot be
@@ -64,8 +65,8 @@ def export_onnx(
     import onnx
 
     domain = '' if standard else 'com.microsoft'
-    table = replacements() if custom_ops else Decompositions(domain).table()
-    program = export_program(model, size, channels, dynamic, table)
+    table = custom_op_table() if custom_ops else Decompositions(domain).table()
+    program = export_program(model, size, channels, dynamic, table | POOLING)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         exported = torch.onnx.export(
@@ -117,23 +118,7 @@ def compare(
         InputError: onnxruntime is missing, or does not have an operator of the file.
     """
     require(['onnx', 'onnxruntime'])
-    import onnx
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    imported = onnx.load(path, load_external_data=False).opset_import
-    if DOMAIN in {opset.domain for opset in imported}:
-        options.register_custom_ops_library(str(custom_ops_library()))
-    try:
-        session = onnxruntime.InferenceSession(
-            str(path), options, providers=['CPUExecutionProvider']
-        )
-    except Exception as error:
-        version = importlib.metadata.version('onnxruntime')
-        raise InputError(
-            f'onnxruntime {version} cannot load {path}; it needs '
-            f'{NEEDED["onnxruntime"]} or later: {str(error).strip()[:300]}'
-        ) from error
+    session = _session(path)
     names = [output.name for output in session.get_outputs()]
     worst = dict.fromkeys(names, 0.0)
     for batch in images:
@@ -146,6 +131,29 @@ def compare(
             # Not `max`, which may pass over NaN.
             worst[name] = found if not found <= worst[name] else worst[name]
     return worst
+
+
+def _session(path: str | Path) -> Any:
+    import onnx
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    imported = onnx.load(path, load_external_data=False).opset_import
+    library, needed = None, NEEDED['onnxruntime']
+    if DOMAIN in {opset.domain for opset in imported}:
+        library, needed = custom_ops_library(), ONNXRUNTIME
+    try:
+        if library:
+            options.register_custom_ops_library(str(library))
+        return onnxruntime.InferenceSession(
+            str(path), options, providers=['CPUExecutionProvider']
+        )
+    except Exception as error:
+        version = importlib.metadata.version('onnxruntime')
+        raise InputError(
+            f'onnxruntime {version} cannot load {path}; it needs {needed} or later: '
+            f'{str(error).strip()[:300]}'
+        ) from error
 
 
 def _difference(ours: torch.Tensor, theirs: torch.Tensor) -> float:

@@ -87,6 +87,7 @@ class MambaAdaptorPreTrainedModel(PreTrainedModel):
 
     @gradient_checkpointing.setter
     def gradient_checkpointing(self, enable: bool) -> None:
+        """Set it for all blocks."""
         for block in self._blocks():
             block.with_cp = enable
 

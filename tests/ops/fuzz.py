@@ -5,8 +5,8 @@ A case is one call of one op. Its number determines all of it: shapes, dtypes, m
 layouts, optional arguments and the kind of check. `make fuzz` runs cases under
 AddressSanitizer and UBSan, and prints the number of the case that fails.
 
-    PYTHONPATH=. python tests/ops/fuzz.py --seconds 600    # from a random first case
-    PYTHONPATH=. python tests/ops/fuzz.py --case 1234      # one case again
+    PYTHONPATH=.:tests python tests/ops/fuzz.py --seconds 600    # from a random first case
+    PYTHONPATH=.:tests python tests/ops/fuzz.py --case 1234      # one case again
 """
 
 import argparse

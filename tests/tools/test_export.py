@@ -125,7 +125,7 @@ def test_the_page_runs_a_segmentor_without_torch(tmp_path, monkeypatch, capsys):
     assert any(name in shown for name in META['mmseg']['classes'])
     options = ('--classes', '--custom-ops', '--overwrite')
     shown = export(monkeypatch, capsys, config, checkpoint, 'model.onnx', *options)
-    library = shown.split("register_custom_ops_library('")[1].split("'")[0]
+    library = shown.split('Its custom ops are in ')[1].split('\n')[0]
     shutil.copy(library, tmp_path)
     exec(with_library, names)
     found = names['session'].run(None, {'images': names['images']})

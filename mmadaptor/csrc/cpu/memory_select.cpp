@@ -5,7 +5,6 @@
 #include "memory_select_kernel.h"
 
 namespace mmadaptor {
-
 namespace {
 
 // The kernels' view of the arguments, and the tensors that own its memory.

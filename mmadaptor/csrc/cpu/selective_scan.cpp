@@ -4,7 +4,6 @@
 #include "scan_tasks.h"
 
 namespace mmadaptor {
-
 namespace {
 
 // The kernels' view of the arguments, and the tensors that own its memory.

@@ -5,32 +5,17 @@
 #include <algorithm>
 #include <exception>
 #include <new>
-#include <sstream>
 #include <stdexcept>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "../require.h"
 #include "api.h"
 
 namespace mmadaptor::onnxruntime {
 
 using Sizes = std::vector<int64_t>;
-
-template <typename... Text>
-void require(bool holds, const Text&... text) {
-  if (holds) return;
-  std::ostringstream message;
-  (message << ... << text);
-  throw std::invalid_argument(message.str());
-}
-
-inline std::string text(const Sizes& sizes) {
-  std::ostringstream out;
-  for (size_t i = 0; i < sizes.size(); ++i) out << (i ? ", " : "[") << sizes[i];
-  out << (sizes.empty() ? "[]" : "]");
-  return out.str();
-}
 
 // Throws what a function of onnxruntime says.
 inline void check(const Api& api, Status* status) {
@@ -132,7 +117,10 @@ class Call {
   }
 
   // An upper bound of the threads of the session, which are not known.
-  static int64_t processors() { return std::max(1u, std::thread::hardware_concurrency()); }
+  static int64_t processors() {
+    static const int64_t count = std::max(1u, std::thread::hardware_concurrency());
+    return count;
+  }
 
  private:
   Array input(size_t index) const {

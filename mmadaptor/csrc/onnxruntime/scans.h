@@ -53,6 +53,8 @@ class SequenceScan {
     const Array B = call.required(3, "B"), C = reads_out ? call.required(4, "C") : Array{};
     const auto groups_of = [](const Array& t) { return t.sizes.size() == 4 ? t.size(1) : 1; };
     scan.groups = std::max(groups_of(B), reads_out ? groups_of(C) : 1);
+    require(B.sizes.size() == 2 || C.sizes.size() <= 2 || groups_of(B) == groups_of(C), call.op(),
+            ": `B` and `C` must have the same groups, got ", groups_of(B), " and ", groups_of(C));
     require(scan.groups > 0 && channels % scan.groups == 0, call.op(),
             ": the groups of `B` and `C` must divide the channels of `u`, got ", scan.groups,
             " and ", channels);

@@ -21,11 +21,11 @@ from . import fake, reference  # noqa: F401
 
 # None is no tensor, which the op says.
 def _is_half(t: Tensor | None) -> bool:
-    return t is not None and t.dtype in [torch.float16, torch.bfloat16]
+    return isinstance(t, Tensor) and t.dtype in [torch.float16, torch.bfloat16]
 
 
 def _is_float32(t: Tensor | None) -> bool:
-    return t is not None and t.dtype == torch.float32
+    return isinstance(t, Tensor) and t.dtype == torch.float32
 
 
 @differentiable(reference.selective_scan)
