@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mmadaptor.models import VMamba
 from mmadaptor.models.layers import SS2D, VMambaBlock
-from mmadaptor.models.layers.channels_last_linear import apply_linear
+from mmadaptor.models.layers.linear import apply_linear
 from mmadaptor.registry import MODELS
 
 

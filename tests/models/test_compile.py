@@ -9,6 +9,7 @@ from test_mamba_adaptor import perturbed
 from torch._dynamo.testing import CompileCounterWithBackend
 
 from mmadaptor.models import MambaAdaptor, Vim, VMamba
+from mmadaptor.models.layers import linear
 
 TINY = dict(embed_dims=16, depths=(1, 1, 1, 1), d_state=1, ssm_ratio=1.0)
 
@@ -20,13 +21,10 @@ def forget_what_was_compiled():
     torch.compiler.reset()
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """With more threads, eager linear layers are convolutions, compiled ones are not."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+@pytest.fixture
+def without_onednn(monkeypatch):
+    """Eager linear layers are oneDNN's; those of a graph are F.linear, of other bits."""
+    monkeypatch.setattr(linear, '_ONEDNN', None)
 
 
 def step(function, model, images):
@@ -63,7 +61,7 @@ def test_compiled_equals_eager(monkeypatch, tmp_path):
 # The floats of a model are constants. As symbols, they make torch trace and compile
 # everything a second time.
 @torch._dynamo.config.patch(specialize_float=True)
-def test_one_graph_serves_every_size():
+def test_one_graph_serves_every_size(without_onednn):
     model = perturbed(MambaAdaptor(TINY)).train()
     counter = CompileCounterWithBackend('aot_eager')
     compiled = torch.compile(model, fullgraph=True, dynamic=True, backend=counter)
@@ -80,7 +78,7 @@ def test_one_graph_serves_every_size():
 
 
 @pytest.mark.parametrize('backbone', ['b0', dict(TINY, d_state=2)], ids=str)
-def test_exported_with_sizes_that_change(backbone):
+def test_exported_with_sizes_that_change(backbone, without_onednn):
     """From 33 pixels on; with fewer, the last map has one row or column."""
     model = perturbed(MambaAdaptor(backbone))
     sides = {

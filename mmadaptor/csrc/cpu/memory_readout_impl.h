@@ -69,6 +69,18 @@ class PredictedPlaces {
   std::vector<T> coefficient;  // of each token
 };
 
+// Fetches the rows of a slice a few rows of pixels ahead of a tile. Places near their
+// tokens then find them in the cache.
+template <typename T>
+MMADAPTOR_INLINE void fetch_ahead(const MemoryReadout& op, const Tile& tile, const T* map,
+                                  int64_t pixel_stride) {
+  constexpr int64_t kLine = 64 / sizeof(T), kRowsAhead = 3;
+  const int64_t first = tile.token + kRowsAhead * op.width;
+  const int64_t last = std::min(first + tile.tokens, op.pixels());
+  for (int64_t pixel = first; pixel < last; ++pixel)
+    for (int64_t i = 0; i < op.row; i += kLine) __builtin_prefetch(map + pixel * pixel_stride + i);
+}
+
 template <typename T>
 void readout(const MemoryReadout& op, void* y, int64_t begin, int64_t end) {
   const int64_t pixel_stride = op.slices * op.row;
@@ -82,6 +94,7 @@ void readout(const MemoryReadout& op, void* y, int64_t begin, int64_t end) {
     std::fill_n(sums, tile.tokens * op.channels(), T(0));
     for (tile.slice = 0; tile.slice < op.slices; ++tile.slice) {
       T* map = values + tile.batch * op.pixels() * pixel_stride + tile.slice * op.row;
+      fetch_ahead(op, tile, map, pixel_stride);
       in.read(op, tile, map, pixel_stride, outside.data());
       for (int64_t t = 0; t < tile.tokens; ++t)
         gather_row<true>(op, in.places, t,

@@ -13,7 +13,7 @@ from mmadaptor.ops import cross_readout, memory_readout, memory_select
 from mmadaptor.ops.memory_readout import find_places
 
 from ..arguments import check_flag, check_integer, check_number
-from .channels_last_linear import channels_last_linear
+from .linear import linear
 from .op import Op
 from .plain_layer import is_plain
 
@@ -178,7 +178,7 @@ class AdaptorT(nn.Module):
         ]
         if all(is_plain(layer, nn.Linear) for layer in layers):
             # In the precision of the tokens, also in a model cast to half precision.
-            predicted = channels_last_linear(
+            predicted = linear(
                 tokens,
                 torch.cat([layer.weight for layer in layers]).to(tokens.dtype),
                 torch.cat([layer.bias for layer in layers]).to(tokens.dtype),

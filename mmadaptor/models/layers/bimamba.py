@@ -12,6 +12,7 @@ from mmadaptor.ops import selective_scan
 from .adaptor_s import AdaptorS
 from .adaptor_t import AdaptorT, full_precision
 from .class_token import insert_class_token, split_class_token
+from .linear import apply_linear, linear
 from .op import Op
 from .scan_init import at_least_float32, init_scan_parameters
 
@@ -110,7 +111,7 @@ class BiMamba(nn.Module):
         """
         predicted = torch.stack(
             [
-                F.linear(half, weight)
+                linear(half, weight)
                 for half, weight in zip(u.chunk(2, dim=-1), self.x_weight, strict=True)
             ],
             dim=1,
@@ -156,7 +157,7 @@ class BiMamba(nn.Module):
         Returns:
             `(B, L, C)`.
         """
-        x, gate = self.in_proj(x).chunk(2, dim=-1)  # (B, L, D) each
+        x, gate = apply_linear(self.in_proj, x).chunk(2, dim=-1)  # (B, L, D) each
         arguments = self.scan_arguments(self.both_ways(x))
         if self.temporal is None:
             scanned = self.scan(**arguments)
@@ -171,7 +172,7 @@ class BiMamba(nn.Module):
         y = forward + backward
         if self.temporal is not None or self.spatial is not None:
             y = self.adapt(y, scanned, arguments, height, width)
-        return self.out_proj(y / DIRECTIONS * F.silu(gate))
+        return apply_linear(self.out_proj, y / DIRECTIONS * F.silu(gate))
 
     def adapt(
         self,

@@ -12,7 +12,7 @@ from mmadaptor.ops import cross_selective_scan
 from ..arguments import scaled_channels
 from .adaptor_s import AdaptorS
 from .adaptor_t import AdaptorT
-from .channels_last_linear import apply_linear
+from .linear import apply_linear
 from .norm import build_norm
 from .op import Op
 from .scan_init import DIRECTIONS, at_least_float32, init_balanced, init_scan_parameters

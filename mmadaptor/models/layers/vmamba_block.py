@@ -5,8 +5,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..arguments import scaled_channels
-from .channels_last_linear import apply_linear
 from .drop_path import DropPath
+from .linear import apply_linear, apply_linear_gelu
 from .norm import build_norm
 from .ss2d import SS2D
 
@@ -50,7 +50,7 @@ class Perceptron(nn.Sequential):
             `(B, H, W, C)`.
         """
         first, activation, second = self
-        return apply_linear(second, activation(apply_linear(first, x)))
+        return apply_linear(second, apply_linear_gelu(first, activation, x))
 
 
 class VMambaBlock(nn.Module):

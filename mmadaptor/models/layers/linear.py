@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Linear layers, on a CPU by oneDNN."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+from torch.nn.modules.module import _has_any_global_hook
+
+from .plain_layer import is_plain
+
+# The product that torch.compile uses on a CPU. Some builds of torch are without it.
+_ONEDNN = torch.backends.mkldnn.is_available() and getattr(
+    torch.ops.mkldnn, '_linear_pointwise', None
+)
+_DTYPES = [torch.float32]
+if _ONEDNN and torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    _DTYPES.append(torch.bfloat16)
+
+
+def linear(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, gelu: bool = False
+) -> Tensor:
+    """Apply a linear layer, and optionally GELU to its result.
+
+    On a CPU, in float32 and bfloat16, oneDNN computes it, where `F.linear` calls MKL
+    for float32. Without gradients, GELU is part of the product. Everything that
+    observes or transforms operators (compilers, exporters, modes, counters of FLOPs,
+    `torch.func`) meets `F.linear` and `F.gelu` instead.
+
+    Args:
+        x: `(..., C)`.
+        weight: `(C', C)`.
+        bias: `(C')`, or None.
+        gelu: Whether to apply GELU.
+
+    Returns:
+        `(..., C')`, contiguous.
+
+    Raises:
+        RuntimeError: Shapes or dtypes do not fit; the error is that of `F.linear`.
+    """
+    lowered = _lowered(x, weight, bias)
+    if not _by_onednn(*lowered):
+        y = F.linear(_with_one_dimension_of_pixels(x), weight, bias)
+        y = y.unflatten(0, x.shape[:3]) if x.dim() > 3 else y
+        return F.gelu(y) if gelu else y
+    if torch.is_grad_enabled() and any(
+        t is not None and t.requires_grad for t in lowered
+    ):
+        y = _Linear.apply(*lowered)
+        return F.gelu(y) if gelu else y
+    return _product(*lowered, gelu=gelu)
+
+
+def apply_linear(layer: nn.Module, x: Tensor) -> Tensor:
+    """Apply a linear layer of a backbone.
+
+    Args:
+        layer: An `nn.Linear`, which :func:`linear` computes if the layer is plain and
+            there are no global module hooks; otherwise it is called. Or a module that
+            replaced it, which is called.
+        x: `(..., in_features)`.
+
+    Returns:
+        `(..., out_features)`.
+    """
+    if _computable(layer):
+        return linear(x, layer.weight, layer.bias)
+    return layer(x)
+
+
+def apply_linear_gelu(layer: nn.Module, activation: nn.Module, x: Tensor) -> Tensor:
+    """Apply a linear layer and an activation, as one if these are plain and GELU.
+
+    Args:
+        layer: As for :func:`apply_linear`.
+        activation: The activation.
+        x: `(..., in_features)`.
+
+    Returns:
+        `(..., out_features)`.
+    """
+    if (
+        is_plain(activation, nn.GELU)
+        and activation.approximate == 'none'
+        and _computable(layer)
+    ):
+        return linear(x, layer.weight, layer.bias, gelu=True)
+    return activation(apply_linear(layer, x))
+
+
+def _computable(layer: nn.Module) -> bool:
+    return is_plain(layer, nn.Linear) and not _has_any_global_hook()
+
+
+def _lowered(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
+    """Cast tensors as autocast does for `F.linear`."""
+    x = tensors[0]
+    if x.device.type != 'cpu' or not torch.is_autocast_enabled('cpu'):
+        return tensors
+    dtype = torch.get_autocast_dtype('cpu')
+    if x.dtype == torch.float64:
+        return tensors
+    return tuple(None if t is None else t.to(dtype) for t in tensors)
+
+
+def _by_onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
+    """Return whether oneDNN can compute the product and nothing needs to see it.
+
+    oneDNN trusts its arguments: wrong shapes and dtypes are for F.linear to refuse.
+    """
+    tensors = [t for t in (x, weight, bias) if t is not None]
+    return (
+        bool(_ONEDNN)
+        and not _observed(tensors)
+        and torch.backends.mkldnn.enabled
+        and x.dtype in _DTYPES
+        and all(
+            t.dtype == x.dtype and t.device.type == 'cpu' and t.layout == torch.strided
+            for t in tensors
+        )
+        and x.numel() > 0
+        and x.dim() > 1
+        and weight.dim() == 2
+        and weight.shape[1] == x.shape[-1]
+        and weight.numel() > 0
+        and (bias is None or bias.shape == weight.shape[:1])
+    )
+
+
+def _observed(tensors: list[Tensor]) -> bool:
+    return (
+        torch.compiler.is_compiling()
+        or torch.jit.is_tracing()
+        or torch._C._are_functorch_transforms_active()
+        or torch._C._len_torch_dispatch_stack() > 0
+        or torch._C._len_torch_function_stack() > 0
+        or torch.overrides.has_torch_function(tensors)
+        or forward_ad._current_level >= 0
+    )
+
+
+def _with_one_dimension_of_pixels(x: Tensor) -> Tensor:
+    """Flatten a map: torch.export cannot prove that W divides W K for a dynamic W."""
+    return x.flatten(0, 2) if x.dim() > 3 else x
+
+
+def _product(
+    x: Tensor, weight: Tensor, bias: Tensor | None, gelu: bool = False
+) -> Tensor:
+    activation, algorithm = ('gelu', 'none') if gelu else ('none', '')
+    return _ONEDNN(x.contiguous(), weight, bias, activation, [], algorithm)
+
+
+class _Linear(torch.autograd.Function):
+    """The product with its gradients, also by oneDNN."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return _product(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        grad_x = grad_weight = grad_bias = None
+        rows = grad.flatten(0, -2)
+        if ctx.needs_input_grad[0]:
+            differentiable = torch.is_grad_enabled()  # for second derivatives
+            grad_x = (
+                grad @ weight if differentiable else _product(grad, weight.t(), None)
+            )
+        if ctx.needs_input_grad[1]:
+            grad_weight = rows.t() @ x.flatten(0, -2)
+        if ctx.needs_input_grad[2]:
+            grad_bias = rows.sum(0)
+        return grad_x, grad_weight, grad_bias

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The linear layer equals that of torch for every implementation."""
+
+from contextlib import nullcontext
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from mmadaptor.models.layers import linear as module
+from mmadaptor.models.layers.linear import apply_linear, apply_linear_gelu, linear
+
+
+@pytest.fixture(autouse=True, params=[1, 2])
+def threads(request):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield
+    torch.set_num_threads(before)
+
+
+def gradients(function, x, layer):
+    y = function(x, layer.weight, layer.bias)
+    parameters = [p for p in (x, layer.weight, layer.bias) if p is not None]
+    return y, *torch.autograd.grad((y * y).sum(), parameters)
+
+
+@pytest.fixture
+def products(monkeypatch):
+    """Return the calls of oneDNN's product."""
+    calls = []
+    if not module._ONEDNN:
+        pytest.skip('torch without oneDNN')
+
+    def product(*arguments):
+        calls.append(arguments)
+        return torch.ops.mkldnn._linear_pointwise(*arguments)
+
+    monkeypatch.setattr(module, '_ONEDNN', product)
+    return calls
+
+
+@pytest.mark.parametrize('bias', [True, False])
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize(
+    'shape',
+    [(2, 5, 7, 6), (1, 1, 1, 6), (2, 3, 4, 4, 6), (0, 3, 4, 6), (3, 6)],
+    ids=str,
+)
+def test_it_is_a_linear_layer(shape, dtype, bias):
+    torch.manual_seed(0)
+    layer = nn.Linear(6, 5, bias).to(dtype)
+    x = torch.randn(shape, dtype=dtype, requires_grad=True)
+    for actual, expected in zip(
+        gradients(linear, x, layer), gradients(F.linear, x, layer), strict=True
+    ):
+        torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
+    assert linear(x, layer.weight, layer.bias).is_contiguous()
+
+
+def test_strides_and_autocast():
+    torch.manual_seed(0)
+    layer = nn.Linear(6, 5)
+    x = torch.randn(2, 6, 5, 7).permute(0, 2, 3, 1)
+    torch.testing.assert_close(
+        apply_linear(layer, x),
+        F.linear(x, layer.weight, layer.bias),
+        rtol=1e-5,
+        atol=1e-5,
+    )
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        y = apply_linear(layer, x)
+    assert y.dtype == torch.bfloat16
+    torch.testing.assert_close(y.float(), layer(x), rtol=2e-2, atol=2e-2)
+
+
+def test_second_derivatives():
+    torch.manual_seed(0)
+    layer, x = nn.Linear(3, 2), torch.randn(2, 4, 3, requires_grad=True)
+
+    def second(function):
+        y = (function(x, layer.weight, layer.bias) ** 3).sum()
+        (first,) = torch.autograd.grad(y, x, create_graph=True)
+        return torch.autograd.grad((first**2).sum(), (x, *layer.parameters()))
+
+    for actual, expected in zip(second(linear), second(F.linear), strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_gradients_of_a_sum_and_of_a_part():
+    """Gradients that are expanded, and layers of which only a part is trained."""
+    torch.manual_seed(0)
+    layer, x = nn.Linear(6, 5), torch.randn(2, 3, 6, requires_grad=True)
+    layer.weight.requires_grad_(False)
+    for function in (linear, F.linear):
+        grads = torch.autograd.grad(
+            function(x, layer.weight, layer.bias).sum(), (x, layer.bias)
+        )
+        torch.testing.assert_close(grads[0], layer.weight.sum(0).expand(2, 3, 6))
+        torch.testing.assert_close(grads[1], torch.full((5,), 6.0))
+
+
+@pytest.mark.parametrize('grad', [True, False])
+def test_gelu(products, grad):
+    torch.manual_seed(0)
+    layer, x = nn.Linear(6, 5), torch.randn(2, 3, 6) * 3
+    for activation in (nn.GELU(), nn.GELU('tanh'), nn.SiLU()):
+        with torch.set_grad_enabled(grad):
+            actual = apply_linear_gelu(layer, activation, x)
+        torch.testing.assert_close(actual, activation(layer(x)), rtol=1e-5, atol=1e-6)
+    assert len(products) == 3
+    assert [call[3] for call in products] == [
+        'none' if grad else 'gelu',
+        'none',
+        'none',
+    ]
+
+
+def test_gelu_with_a_hook_is_called(products):
+    layer, activation, seen = nn.Linear(6, 5), nn.GELU(), []
+    activation.register_forward_hook(lambda *_: seen.append(1))
+    with torch.no_grad():
+        apply_linear_gelu(layer, activation, torch.randn(2, 6))
+    assert seen == [1] and products[0][3] == 'none'
+
+
+def test_counters_and_transforms_see_a_linear_layer(products):
+    layer, x = nn.Linear(6, 5), torch.randn(4, 3, 6)
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        linear(x, layer.weight, layer.bias)
+    assert counter.get_total_flops() == 2 * 12 * 6 * 5
+    torch.testing.assert_close(
+        torch.func.vmap(lambda row: linear(row, layer.weight, layer.bias))(x), layer(x)
+    )
+    tangents = torch.func.jvp(
+        lambda x: linear(x, layer.weight, layer.bias), (x,), (torch.ones_like(x),)
+    )[1]
+    torch.testing.assert_close(tangents, layer.weight.sum(1).expand(4, 3, 5))
+    assert not products
+    with torch.backends.mkldnn.flags(enabled=False):
+        linear(x, layer.weight, layer.bias)
+    assert not products
+
+
+@pytest.mark.parametrize(
+    'x, weight, bias',
+    [
+        (torch.ones(2, 6), torch.ones(5, 7), None),
+        (torch.ones(2, 6), torch.ones(5, 6), torch.ones(4)),
+        (torch.ones(2, 6), torch.ones(5, 6, dtype=torch.bfloat16), None),
+        (torch.ones(2, 6), torch.ones(5, 6), torch.ones(5, dtype=torch.float64)),
+    ],
+    ids=['features', 'bias', 'dtype', 'dtype of bias'],
+)
+def test_what_does_not_fit_is_refused_as_by_torch(x, weight, bias):
+    with pytest.raises(RuntimeError) as expected:
+        F.linear(x, weight, bias)
+    with pytest.raises(RuntimeError) as actual:
+        linear(x, weight, bias)
+    assert str(actual.value) == str(expected.value)
+
+
+@pytest.mark.parametrize('context', ['autocast', 'model'])
+def test_bfloat16(products, context):
+    torch.manual_seed(0)
+    layer, x = nn.Linear(64, 32), torch.randn(4, 5, 64)
+    expected = layer(x)
+    if context == 'model':
+        layer, x = layer.bfloat16(), x.bfloat16()
+    lowered = torch.autocast('cpu', torch.bfloat16)
+    with lowered if context == 'autocast' else nullcontext():
+        actual = apply_linear(layer, x)
+    actual.sum().backward()
+    assert actual.dtype == torch.bfloat16
+    assert layer.weight.grad.dtype == layer.weight.dtype
+    torch.testing.assert_close(actual.float(), expected, rtol=2e-2, atol=2e-2)
+    assert bool(products) == torch.ops.mkldnn._is_mkldnn_bf16_supported()
