@@ -29,7 +29,7 @@ CUDA_VERSION := $(if $(filter 1,$(CUDA)),cu$(shell nvcc --version | \
 RELEASE := build/release/bin
 
 .PHONY: help env demo transfer test test-cuda test-integrations test-page lint sanitize \
-	sanitized fuzz faults wheel test-wheel clean
+	sanitized fuzz faults wheel test-wheel test-aarch64 clean
 
 help:
 	@echo 'make demo   set up .venv, train a detector on the embedded dataset, test'
@@ -52,6 +52,8 @@ help:
 	@echo '            CUDA=1 with the CUDA ops'
 	@echo 'make test-wheel  install that wheel beside several versions of torch and Python,'
 	@echo '            and pass the tests of the CPU ops'
+	@echo 'make test-aarch64  build the wheel for aarch64 by a cross compiler, and pass the'
+	@echo '            tests of the CPU ops in an emulator; Debian or Ubuntu, as root'
 	@echo 'make clean  remove what was built; .venv stays'
 
 env:
@@ -135,6 +137,9 @@ wheel: env build/release
 
 test-wheel: wheel
 	$(BIN)/python -m pytest tests/packaging
+
+test-aarch64:
+	tests/packaging/aarch64.sh build/aarch64
 
 clean:
 	rm -rf build dist *.egg-info mmadaptor/*.so
