@@ -11,16 +11,16 @@ share of each part in the time of a model.
 
 import argparse
 import json
-import statistics
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from mmpretrain.models import ConvNeXt, SwinTransformer
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.ops import commit, elapsed, keep_memory, processor
+from benchmarks.measuring import commit, elapsed, in_turn, keep_memory, processor
 from mmadaptor.engine.command_line import new_file, positive
 from mmadaptor.models import MambaAdaptor, VMamba
 
@@ -117,15 +117,12 @@ def measure(names: list[str], repeats: int) -> list[dict]:
         the models, ratios to Swin-T.
     """
     calls = {name: calls_of(name) for name in names}
-    rounds = [
-        {
-            (name, what): elapsed(call)
-            for name in names
-            for what, call in calls[name].items()
-        }
-        for _ in range(repeats)
-    ]
-    seconds = {key: statistics.median(r[key] for r in rounds) for key in rounds[0]}
+    clocks = {
+        (name, what): partial(elapsed, call)
+        for name in names
+        for what, call in calls[name].items()
+    }
+    seconds = in_turn(clocks, repeats)
     rows = []
     for name in names:
         row = dict(model=name, images_a_second=BATCH / seconds[name, 'inference'])
