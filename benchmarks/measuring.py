@@ -9,6 +9,7 @@ import statistics
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -122,12 +123,22 @@ RETURNING = dict(MALLOC_MMAP_THRESHOLD_='65536', MALLOC_TRIM_THRESHOLD_='65536')
 
 
 def in_child(function: Callable, *arguments: Any) -> Any:
-    """Call a function in a new process that returns freed memory to the system."""
+    """Call a function in a new process that returns freed memory to the system.
+
+    Args:
+        function: Importable by its name.
+        arguments: Its arguments, which are pickled.
+
+    Raises:
+        BrokenProcessPool: The process ended, as without enough memory.
+    """
     before = {name: os.environ.get(name) for name in RETURNING}
     os.environ.update(RETURNING)
     try:
-        with multiprocessing.get_context('spawn').Pool(1) as pool:
-            return pool.apply(function, arguments)
+        # A Pool would wait for ever for a process that was killed.
+        spawn = multiprocessing.get_context('spawn')
+        with ProcessPoolExecutor(1, mp_context=spawn) as pool:
+            return pool.submit(function, *arguments).result()
     finally:
         for name, value in before.items():
             if value is None:

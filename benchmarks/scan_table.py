@@ -233,10 +233,11 @@ def measure(
     torch._dynamo.reset()
     inputs = case.inputs(device)
     expected = exactly(inputs)
-    entries = [_prepared(peer, case, inputs, expected, device) for peer in peers]
+    entries = []
     with ExitStack() as stack:
         if device == 'cpu':
             entries.append(_ipex(stack, ipex, case, inputs, expected[0]))
+        entries[:0] = [_prepared(p, case, inputs, expected, device) for p in peers]
         clocks = {
             (number, kind): clock
             for number, entry in enumerate(entries)
