@@ -82,11 +82,12 @@ def check(name: str, scores: Tensor) -> None:
         )
 
 
-def growth(name: str, what: str, threads: int, dtype: torch.dtype) -> int:
-    """Return the peak memory of a call over weights and images, in bytes."""
+def growths(name: str, threads: int, dtype: torch.dtype) -> dict[str, int]:
+    """Return the peak memory of all `CALLS` over weights and images, in bytes."""
     torch.set_num_threads(threads)
     torch.manual_seed(0)
-    return resident_growth(call_of(build(name), what, dtype))
+    model = build(name)
+    return {what: resident_growth(call_of(model, what, dtype)) for what in CALLS}
 
 
 def measure(names: list[str], repeats: int, dtype: torch.dtype) -> list[dict]:
@@ -119,10 +120,8 @@ def measure(names: list[str], repeats: int, dtype: torch.dtype) -> list[dict]:
     seconds = in_turn(clocks, repeats)
     for name, row in rows.items():
         row['seconds'] = {what: seconds[n, what] for n, what in seconds if n == name}
-        row['bytes'] = {
-            what: in_child(growth, name, what, torch.get_num_threads(), dtype)
-            for what in row['seconds']
-        }
+        if 'problem' not in row:
+            row['bytes'] = in_child(growths, name, torch.get_num_threads(), dtype)
     return list(rows.values())
 
 

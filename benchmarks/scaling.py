@@ -82,10 +82,10 @@ def call_of(subject: str, case: Case | int, kind: str) -> Callable[[], object]:
     return run(create_classifier(MODELS[subject]), torch.randn(1, 3, case, case))
 
 
-def growth(subject: str, case: Case | int, kind: str, threads: int) -> int:
-    """Return the peak memory of a call over its inputs or weights, in bytes."""
+def growths(subject: str, cases: list, kind: str, threads: int) -> list[int]:
+    """Return for each case the peak memory over its inputs or weights, in bytes."""
     torch.set_num_threads(threads)
-    return resident_growth(call_of(subject, case, kind))
+    return [resident_growth(call_of(subject, case, kind)) for case in cases]
 
 
 def clock_of(call: Callable[[], object]) -> Callable[[], float]:
@@ -126,7 +126,7 @@ def series(
         threads=threads,
         sizes=[size_of(factor, case) for case in cases],
         seconds=list(seconds.values()),
-        bytes=[in_child(growth, subject, case, kind, threads) for case in cases],
+        bytes=in_child(growths, subject, cases, kind, threads),
     )
 
 

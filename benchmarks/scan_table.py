@@ -2,7 +2,7 @@
 """The scans of all peers: checked equal, timed in turn, and their memory."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -112,13 +112,15 @@ def synchronized(call: Callable[[], object], device: str) -> float:
     return elapsed(whole)
 
 
-def growth(peer: str, case: Case, kind: str, threads: int, device: str) -> int:
-    """Return the peak memory of a call over its inputs, in bytes.
+def growths(
+    peer: str, case: Case, kinds: Sequence[str], threads: int, device: str
+) -> dict[str, int]:
+    """Return the peak memory of calls over their inputs, in bytes by kind.
 
     Args:
         peer: Name of the peer.
         case: Sizes.
-        kind: `'forward'` or `'step'`.
+        kinds: Some of `KINDS`.
         threads: Number of threads.
         device: On `'cuda'` the memory that torch allocates there is counted.
     """
@@ -126,13 +128,16 @@ def growth(peer: str, case: Case, kind: str, threads: int, device: str) -> int:
     (found,) = (p for p in PEERS if p.name == peer)
     inputs = case.inputs(device)
     call = found.build(inputs)
-    once = partial(RUNS[kind], call, inputs)
-    if device == 'cpu':
-        return resident_growth(once)
-    once()
+    measured = resident_growth if device == 'cpu' else allocated_growth
+    return {kind: measured(partial(RUNS[kind], call, inputs)) for kind in kinds}
+
+
+def allocated_growth(call: Callable[[], object]) -> int:
+    """Return by how many bytes a call raises the peak that torch allocates on a GPU."""
+    call()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
-    once()
+    call()
     return torch.cuda.max_memory_allocated() - before
 
 
@@ -143,12 +148,12 @@ class Entry:
     Args:
         row: Its results so far.
         clocks: What returns the seconds of a call, by kind.
-        scales: What returns the bytes of a call, by kind.
+        scale: Returns the bytes of a call, by kind.
     """
 
     row: dict
     clocks: dict[str, Callable[[], float]] = field(default_factory=dict)
-    scales: dict[str, Callable[[], int]] = field(default_factory=dict)
+    scale: Callable[[], dict[str, int]] = dict
 
 
 def _prepared(
@@ -168,13 +173,13 @@ def _prepared(
         text = f'failed: {type(error).__name__}: {str(error).strip()[:100]}'
         return Entry(row | dict(problem=text, failed=True))
     row['quadratic'] = peer.gradients and not with_step
-    entry, threads = Entry(row), torch.get_num_threads()
-    for kind in KINDS if with_step else KINDS[:1]:
-        once = partial(RUNS[kind], call, inputs)
-        entry.clocks[kind] = partial(synchronized, once, device)
-        of = (peer.name, case, kind, threads, device)
-        entry.scales[kind] = partial(in_child, growth, *of)
-    return entry
+    kinds = KINDS if with_step else KINDS[:1]
+    clocks = {
+        kind: partial(synchronized, partial(RUNS[kind], call, inputs), device)
+        for kind in kinds
+    }
+    of = (peer.name, case, kinds, torch.get_num_threads(), device)
+    return Entry(row, clocks, partial(in_child, growths, *of))
 
 
 def _ipex(
@@ -207,8 +212,10 @@ def _ipex(
     except Unequal as error:
         return Entry(row | dict(problem=f'unequal: {error}', failed=True))
     row['differences'] = dict(output=found)
-    scales = dict(forward=start(returning=True).growth)
-    return Entry(row, dict(forward=scan.seconds), scales)
+    weigher = start(returning=True)
+    return Entry(
+        row, dict(forward=scan.seconds), lambda: dict(forward=weigher.growth())
+    )
 
 
 def measure(
@@ -246,7 +253,7 @@ def measure(
         times = in_turn(clocks, repeats, SECONDS)
         for number, entry in enumerate(entries):
             entry.row['seconds'] = {kind: times[number, kind] for kind in entry.clocks}
-            entry.row['bytes'] = {kind: scale() for kind, scale in entry.scales.items()}
+            entry.row['bytes'] = entry.scale()
     return [entry.row for entry in entries]
 
 
