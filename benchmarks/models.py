@@ -16,7 +16,6 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-from mmpretrain.models import ConvNeXt, SwinTransformer
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
@@ -29,7 +28,17 @@ DETECTION = (1, 3, 800, 1280)
 REFERENCE = 'Swin-T'
 
 
+# mmpretrain is not imported above: it cannot be where transformers 5 is installed, as
+# for benchmarks.peers, which takes functions from here.
+def _swin(out_indices: tuple[int, ...]) -> nn.Module:
+    from mmpretrain.models import SwinTransformer
+
+    return SwinTransformer('tiny', out_indices=out_indices)
+
+
 def _convnext(out_indices: tuple[int, ...]) -> nn.Module:
+    from mmpretrain.models import ConvNeXt
+
     return ConvNeXt('tiny', out_indices=out_indices, gap_before_final_norm=False)
 
 
@@ -37,7 +46,7 @@ BACKBONES: dict[str, Callable[[tuple[int, ...]], nn.Module]] = {
     'b1': lambda out: MambaAdaptor('b1', out_indices=out),
     'b2': lambda out: MambaAdaptor('b2', out_indices=out),
     'VMamba-T': lambda out: VMamba('tiny', out_indices=out),
-    REFERENCE: lambda out: SwinTransformer('tiny', out_indices=out),
+    REFERENCE: _swin,
     'ConvNeXt-T': _convnext,
 }
 

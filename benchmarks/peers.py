@@ -128,6 +128,7 @@ def main() -> None:
     """Print the tables; end with 1 if a peer failed or differed."""
     args = arguments()
     warnings.simplefilter('ignore')  # of other packages, about themselves
+    os.environ.setdefault('TRANSFORMERS_VERBOSITY', 'error')  # also of processes
     keep_memory()
     torch.set_num_threads(args.threads)
     about = dict(
