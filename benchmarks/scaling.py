@@ -185,13 +185,19 @@ def draw(rows: list[dict], path: Path) -> None:
 
     factors = list(dict.fromkeys(row['factor'] for row in rows))
     figure, panels = plt.subplots(
-        2, len(factors), figsize=(3 * len(factors), 6), sharey='row', squeeze=False
+        2,
+        len(factors),
+        figsize=(3 * len(factors), 6),
+        sharex='col',
+        sharey='row',
+        squeeze=False,
     )
     for column, factor in enumerate(factors):
         for row in (row for row in rows if row['factor'] == factor):
             subject = '' if row['subject'] == 'scan' else f'{row["subject"]}, '
+            threads = f'{row["threads"]} thread{"s" * (row["threads"] > 1)}'
             style = dict(
-                label=f'{subject}{NAMES[row["kind"]]}, {row["threads"]} threads',
+                label=f'{subject}{NAMES[row["kind"]]}, {threads}',
                 color=dict(forward='C0', step='C1')[row['kind']],
                 linestyle='--' if row['threads'] == 1 else '-',
                 marker=dict(scan='o', b0='s', b2='^')[row['subject']],
@@ -204,10 +210,11 @@ def draw(rows: list[dict], path: Path) -> None:
                 panel.plot(sizes, ratios, **style)
         for panel in panels[:, column]:
             panel.axhline(1, color='0.6', linewidth=0.8, zorder=0)
-            panel.set(xscale='log', yscale='log', xlabel=factor)
+            panel.set(xscale='log', yscale='log')
             panel.set_ylim(0.4, 12)
             panel.set_yticks([0.5, 1, 2, 5, 10], ['0.5', '1', '2', '5', '10'])
             panel.yaxis.set_minor_locator(NullLocator())
+        panels[1, column].set_xlabel(factor)
     panels[0, 0].set_ylabel('time / linear')
     panels[1, 0].set_ylabel('memory / linear')
     for column in {0, len(factors) - 1}:
