@@ -28,8 +28,8 @@ CUDA_VERSION := $(if $(filter 1,$(CUDA)),cu$(shell nvcc --version | \
 	sed -n 's/.*release \([0-9]*\)\.\([0-9]*\).*/\1\2/p'))
 RELEASE := build/release/bin
 
-.PHONY: help env demo transfer test test-cuda test-integrations test-page lint sanitize \
-	sanitized fuzz faults wheel test-wheel test-aarch64 clean
+.PHONY: help env demo transfer test test-cuda test-integrations test-page peers lint \
+	sanitize sanitized fuzz faults wheel test-wheel test-aarch64 clean
 
 help:
 	@echo 'make demo   set up .venv, train a detector on the embedded dataset, test'
@@ -41,6 +41,9 @@ help:
 	@echo '            and segmentation_models_pytorch, without OpenMMLab'
 	@echo 'make test-page   pass the tests of the page of tools/make_page.py, which need'
 	@echo '            chromium and npm'
+	@echo 'make peers  compare scans and classifiers with those of other packages;'
+	@echo '            IPEX=1 with intel-extension-for-pytorch, OPTIONS=... see'
+	@echo '            python -m benchmarks.peers --help'
 	@echo 'make lint   check the sources'
 	@echo 'make sanitize   pass the tests of the CPU ops under AddressSanitizer and UBSan'
 	@echo 'make fuzz   random calls of the CPU ops under the same, for SECONDS=600;'
@@ -97,6 +100,24 @@ test-page: env build/page
 	@for program in chromium npm; do command -v $$program > /dev/null || { \
 		echo "make test-page needs $$program: apt-get install $$program" >&2; exit 1; }; done
 	PYTHONPATH='$(CURDIR):build/page' $(BIN)/python -m pytest --durations 3 tests/page
+
+# What benchmarks.peers compares with, beside the packages of .venv.
+build/peers: requirements/peers.txt
+	$(BIN)/python -m venv --clear $@
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+		> "$$(echo $@/lib/python*/site-packages)/venv.pth"
+	$@/bin/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+# With its own torch; it has no newer version.
+build/ipex: requirements/ipex.txt
+	$(BIN)/python -m venv --clear $@
+	$@/bin/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+peers: env build/peers $(if $(filter 1,$(IPEX)),build/ipex)
+	PYTHONPATH='$(CURDIR)' build/peers/bin/python -m benchmarks.peers $(OPTIONS) \
+		$(if $(filter 1,$(IPEX)),--ipex build/ipex/bin/python)
 
 lint: env
 	$(BIN)/ruff check .

@@ -18,7 +18,7 @@ import torch
 from mmpretrain.models import SwinTransformer
 from torch import Tensor, nn
 
-from benchmarks.ops import commit, elapsed, processor
+from benchmarks.measuring import commit, elapsed, processor
 from mmadaptor.engine.command_line import filled, positive
 from mmadaptor.export.aot import export_aot
 from mmadaptor.export.custom_ops import custom_ops_library

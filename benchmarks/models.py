@@ -11,16 +11,15 @@ share of each part in the time of a model.
 
 import argparse
 import json
-import statistics
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 
 import torch
-from mmpretrain.models import ConvNeXt, SwinTransformer
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.ops import commit, elapsed, keep_memory, processor
+from benchmarks.measuring import commit, elapsed, in_turn, keep_memory, processor
 from mmadaptor.engine.command_line import new_file, positive
 from mmadaptor.models import MambaAdaptor, VMamba
 
@@ -29,7 +28,17 @@ DETECTION = (1, 3, 800, 1280)
 REFERENCE = 'Swin-T'
 
 
+# mmpretrain is not imported above: it cannot be where transformers 5 is installed, as
+# for benchmarks.peers, which takes functions from here.
+def _swin(out_indices: tuple[int, ...]) -> nn.Module:
+    from mmpretrain.models import SwinTransformer
+
+    return SwinTransformer('tiny', out_indices=out_indices)
+
+
 def _convnext(out_indices: tuple[int, ...]) -> nn.Module:
+    from mmpretrain.models import ConvNeXt
+
     return ConvNeXt('tiny', out_indices=out_indices, gap_before_final_norm=False)
 
 
@@ -37,7 +46,7 @@ BACKBONES: dict[str, Callable[[tuple[int, ...]], nn.Module]] = {
     'b1': lambda out: MambaAdaptor('b1', out_indices=out),
     'b2': lambda out: MambaAdaptor('b2', out_indices=out),
     'VMamba-T': lambda out: VMamba('tiny', out_indices=out),
-    REFERENCE: lambda out: SwinTransformer('tiny', out_indices=out),
+    REFERENCE: _swin,
     'ConvNeXt-T': _convnext,
 }
 
@@ -117,15 +126,12 @@ def measure(names: list[str], repeats: int) -> list[dict]:
         the models, ratios to Swin-T.
     """
     calls = {name: calls_of(name) for name in names}
-    rounds = [
-        {
-            (name, what): elapsed(call)
-            for name in names
-            for what, call in calls[name].items()
-        }
-        for _ in range(repeats)
-    ]
-    seconds = {key: statistics.median(r[key] for r in rounds) for key in rounds[0]}
+    clocks = {
+        (name, what): partial(elapsed, call)
+        for name in names
+        for what, call in calls[name].items()
+    }
+    seconds = in_turn(clocks, repeats)
     rows = []
     for name in names:
         row = dict(model=name, images_a_second=BATCH / seconds[name, 'inference'])

@@ -13,21 +13,16 @@ selective_scan/README.md).
 """
 
 import argparse
-import ctypes
 import json
-import platform
 import statistics
-import subprocess
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.profiler import ProfilerActivity, profile
 
 from benchmarks import baselines, ops_cuda
+from benchmarks.measuring import commit, elapsed, keep_memory, peak_bytes, processor
 from mmadaptor import ops
 
 LENGTH, SIDE, CHANNELS, DIRECTIONS = 3136, 56, 96, 4
@@ -211,37 +206,6 @@ def rows() -> list[Row]:
     return [*scans, *maps, memory_row(), *readouts, *convolutions]
 
 
-def keep_memory() -> bool:
-    """Make glibc keep freed memory; return whether glibc is present and accepts it."""
-    trim_threshold, most_mappings = -1, -4  # M_TRIM_THRESHOLD, M_MMAP_MAX
-    try:
-        set_option = ctypes.CDLL(None).mallopt
-    except AttributeError:
-        return False
-    return bool(set_option(most_mappings, 0) and set_option(trim_threshold, 2**31 - 1))
-
-
-def elapsed(call: Callable[[], object]) -> float:
-    """Return the duration of a call in seconds."""
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
-
-
-def peak_bytes(call: Callable[[], object]) -> int:
-    """Return the peak memory in bytes that torch's allocator holds during a call."""
-    with profile(
-        activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True
-    ) as profiler:
-        call()
-    held = peak = 0
-    for event in profiler.profiler.kineto_results.events():
-        if event.name() == '[memory]':
-            held += event.nbytes()
-            peak = max(peak, held)
-    return peak
-
-
 def measure(row: Row, dtype: torch.dtype, repeats: int) -> dict:
     """Time a row in units of E, and measure its memory.
 
@@ -305,27 +269,6 @@ COLUMNS = dict(
 def line(result: dict) -> str:
     """Format a row of the table."""
     return ' '.join(f'{result[k]:{form}}' for k, form in COLUMNS.items())
-
-
-def processor() -> str:
-    """Return the model name of the processor."""
-    try:
-        lines = Path('/proc/cpuinfo').read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    names = [n.partition(':')[2].strip() for n in lines if 'model name' in n]
-    return names[0] if names else platform.machine()
-
-
-def commit() -> str:
-    """Return the current commit, with a + if there are uncommitted changes."""
-    described = subprocess.run(
-        ['git', 'describe', '--always', '--dirty=+'],
-        capture_output=True,
-        text=True,
-        cwd=Path(__file__).parent,
-    )
-    return described.stdout.strip() or 'unknown'
 
 
 def main(device: str = 'cpu') -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mmengine.logging import MessageHub
 
-from benchmarks.ops import commit
+from benchmarks.measuring import commit
 from mmadaptor.checkpoints.adaptor_only import count_trainable
 from mmadaptor.engine.command_line import build_runner, load_config, run
 from studies.run import RECORD, config_of

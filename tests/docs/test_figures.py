@@ -9,6 +9,7 @@ import pytest
 import torch
 from helpers.jobs import ROOT
 
+from benchmarks import model_table, scaling, scan_table
 from mmadaptor import models
 
 RESULTS = ROOT / 'benchmarks' / 'results'
@@ -108,6 +109,20 @@ def test_times_of_models(name):
         if columns == 2:
             expected = [x for pair in zip(values, ratios) for x in pair]
         assert len(told) == len(expected) and all(map(near, told, expected)), lines[0]
+
+
+@pytest.mark.parametrize(
+    'file, key, format_table',
+    [
+        ('peers_scans_cpu', 'scans', scan_table.tables),
+        ('peers_models_cpu', 'models', model_table.table),
+        ('scaling_cpu', 'rows', scaling.table),
+    ],
+)
+def test_tables_beside_other_packages(file, key, format_table):
+    """As the benchmarks print them."""
+    rows = json.loads((RESULTS / f'{file}.json').read_text())[key]
+    assert format_table(rows) in text_of('docs/speed.md')
 
 
 CROSS = {
