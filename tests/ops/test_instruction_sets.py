@@ -12,13 +12,17 @@ import torch
 HERE = pathlib.Path(__file__).parent
 LEVELS = ['default', 'avx2', 'avx512']  # each includes those before it
 VECTORISED = [
+    'accuracy',
     'cross_selective_scan',
     'dilated_depthwise',
     'memory_readout',
     'memory_select',
     'selective_scan',
 ]
-NAMES = 'definition or bit or finite or outside or hand_computed or half or strides'
+NAMES = (
+    'accuracy or definition or bit or finite or outside or hand_computed or half or '
+    'strides'
+)
 
 
 @pytest.mark.parametrize('capability', LEVELS)

@@ -38,7 +38,7 @@ class PredictedPlaces {
           op.coefficients)[(tile.batch * op.pixels() + pixel) * op.directions() + direction];
     }
     for (int64_t i = 0; i < places.size(); i += Places<T>::width)
-      store(&softmax[i], exp<T>(load(&softmax[i])));
+      store(&softmax[i], exp(load(&softmax[i])));
     for (int64_t t = 0; t < tile.tokens; ++t) {
       T sum = 0;
       T* const shares = &softmax[t * op.places];

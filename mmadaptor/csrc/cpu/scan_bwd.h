@@ -11,6 +11,7 @@ template <typename T>
 struct BackwardScratch {
   BackwardScratch(int64_t states, int vectors)
       : A(vectors * states),
+        rate(vectors * states),
         carry(vectors * states),
         grad_A(vectors * states),
         grad_B(vectors * states),
@@ -22,12 +23,13 @@ struct BackwardScratch {
         B_sums(kSums * states),
         C_sums(kSums * states) {}
   static constexpr int kSums = kChunk / Simd<T>::width;
-  Vectors<T> A, carry, grad_A, grad_B, grad_C, grad_D, grad_bias;
+  Vectors<T> A, rate, carry;  // rate = A log2(e)
+  LongSums<T> grad_A, grad_B, grad_C, grad_D, grad_bias;
   Coefficients<T> B, C;
   Vectors<T> B_sums, C_sums;  // gradients of the rows of B and C, if these vary
   Input<T> in;
-  // Of the current states. `decay`: exp(d A) during recomputation, then the gradient of
-  // the state. `h`: the states; index 0 is the state before the chunk.
+  // Of the current states. `decay`: the part of Factor during recomputation, then the
+  // gradient of the state. `h`: the states; index 0 is the state before the chunk.
   Tile<T> decay[kTogether], h[kTogether];
   Tile<T> grad_states[kTogether];
   Tile<T> grad_y, grad_drive, grad_step;
@@ -75,6 +77,12 @@ struct BackwardWalk {
 
   void start(const Lanes& lanes, int v) {
     read_states(s.A, v, scan.A, lanes, scan.states);
+    for (int64_t n = v * scan.states; n < (v + 1) * scan.states; ++n) {
+      s.rate.set(n, s.A[n] * T(kLog2E));
+      for (auto* sums : {&s.grad_A, &s.grad_B, &s.grad_C}) sums->clear(n);
+    }
+    s.grad_D.clear(v);
+    s.grad_bias.clear(v);
     if (grads.last_state)
       read_states(
           s.carry, v,
@@ -82,24 +90,22 @@ struct BackwardWalk {
           lanes, scan.states);
     else
       set_states(s.carry, v, scan.states, Vec<T>{});
-    for (auto* sums : {&s.grad_A, &s.grad_B, &s.grad_C})
-      set_states(*sums, v, scan.states, Vec<T>{});
-    s.grad_D.set(v, Vec<T>{});
-    s.grad_bias.set(v, Vec<T>{});
   }
 
   void finish(const Lanes& lanes, int v) {
-    const int64_t row = block.batch * scan.all_channels();
-    write_states(s.grad_A, v, static_cast<T*>(grads.A) + row * scan.states, lanes, scan.states);
-    if (!scan.B_varies)
-      write_states(s.grad_B, v, static_cast<T*>(grads.B.data) + row * scan.states, lanes,
-                   scan.states);
-    if (reads_out && !scan.C_varies)
-      write_states(s.grad_C, v, static_cast<T*>(grads.C.data) + row * scan.states, lanes,
-                   scan.states);
-    if (scan.D) store_as<T>(static_cast<T*>(grads.D) + row + lanes.row, s.grad_D[v], lanes.count);
-    if (scan.delta_bias)
-      store_as<T>(static_cast<T*>(grads.delta_bias) + row + lanes.row, s.grad_bias[v], lanes.count);
+    const int64_t row = block.batch * scan.all_channels(), states = scan.states;
+    const auto write_totals = [&](LongSums<T>& sums, void* to) {
+      write_states(sums.totals(v * states, states), v, static_cast<T*>(to) + row * states, lanes,
+                   states);
+    };
+    write_totals(s.grad_A, grads.A);
+    if (!scan.B_varies) write_totals(s.grad_B, grads.B.data);
+    if (reads_out && !scan.C_varies) write_totals(s.grad_C, grads.C.data);
+    const auto write_total = [&](LongSums<T>& sums, void* to) {
+      store_as<T>(static_cast<T*>(to) + row + lanes.row, sums.total(v), lanes.count);
+    };
+    if (scan.D) write_total(s.grad_D, grads.D);
+    if (scan.delta_bias) write_total(s.grad_bias, grads.delta_bias);
   }
 
   void write_sums(Vectors<T>& sums, const Strided& to, int64_t part, const Offsets& places) {
@@ -140,10 +146,21 @@ struct BackwardWalk {
     });
     const Vec<T> D = parameter<T>(scan.D, lanes);
     if (scan.z.data) open_gate(now(scan.z, kZ, scan.dtype), D);
-    int64_t n = 0;
-    for (; n + kTogether <= scan.states; n += kTogether)
-      states<kTogether>(lanes, v, chunk, n, route);
-    for (; n < scan.states; ++n) states<1>(lanes, v, chunk, n, route);
+    // A NaN may be an inf - inf of ours: then all states are done carefully. What the first
+    // `done` of them have added to the sums over time and over channels stays.
+    bool careful = false;
+    for (int64_t n = 0, done = 0; n < scan.states;) {
+      const bool pair = n + kTogether <= scan.states;
+      if (pair ? states<kTogether>(lanes, v, chunk, n, route, careful, n >= done)
+               : states<1>(lanes, v, chunk, n, route, careful, n >= done)) {
+        n += pair ? kTogether : 1;
+      } else {
+        done = n;
+        n = 0;
+        careful = true;
+        if (scan.z.data) start_readout(D);
+      }
+    }
     finish_inputs(v, D);
     write(s.grad_step, scan.dtype, grad_delta);
     if (first)
@@ -160,8 +177,12 @@ struct BackwardWalk {
       const Vec<T> z = s.z[t], on = sigmoid<T>(z);
       s.gate_slope.set(t, s.grad_y[t] * on * (z * (T(1) - on) + T(1)));
       s.grad_y.set(t, s.grad_y[t] * (z * on));
-      s.y.set(t, D * s.in.u[t]);
     }
+    start_readout(D);
+  }
+
+  void start_readout(Vec<T> D) {
+    for (int64_t t = 0; t < steps; ++t) s.y.set(t, D * s.in.u[t]);
   }
 
   void close_gate(const Window& grad_z) {
@@ -169,9 +190,12 @@ struct BackwardWalk {
     write(s.z, scan.dtype, grad_z);
   }
 
+  // Returns false, and adds nothing, if a state or its gradient becomes NaN, unless the
+  // decays were computed carefully. Adds to the sums
+  // over time and over channels if `adds`.
   template <int count>
-  MMADAPTOR_INLINE void states(const Lanes& lanes, int v, int64_t chunk, int64_t n,
-                               const Route<kTensors>& route) {
+  MMADAPTOR_INLINE bool states(const Lanes& lanes, int v, int64_t chunk, int64_t n,
+                               const Route<kTensors>& route, bool careful, bool adds) {
     if constexpr (gives_states)
       for (int k = 0; k < count; ++k)
         read(s.grad_states[k], wide, window(grads.h, wide, lanes, route.now(kH), steps, n + k));
@@ -179,12 +203,19 @@ struct BackwardWalk {
       s.h[k].set(
           0, load_as<T>(checkpoint<T>(grads.checkpoints, scan, lanes, chunk, n + k), lanes.count));
     const int64_t i = v * scan.states + n;
-    forth<count>(v, n, i);
-    back<count>(v, n, i);
-    for (int k = 0; k < count; ++k) add_coefficients(n + k, i + k, s.decay[k], s.h[k]);
+    bool valid = true;
+    with_decay<T>(decay_of<T, count>(s.rate, i, s.in, careful), [&](auto decay) MMADAPTOR_INLINED {
+      forth<count, decay()>(v, n, i);
+      valid = back<count, decay()>(v, n, i, adds);
+    });
+    if (!valid) return false;
+    if (reads_out && scan.z.data) read_out<count>(v, n);
+    if (adds)
+      for (int k = 0; k < count; ++k) add_coefficients(n + k, i + k, s.decay[k], s.h[k]);
+    return true;
   }
 
-  template <int count>
+  template <int count, Decay decay>
   MMADAPTOR_INLINE void forth(int v, int64_t n, int64_t i) {
     // Local copies: the compiler must assume that a store to a tile may alias members.
     auto& s = this->s;
@@ -192,28 +223,30 @@ struct BackwardWalk {
     const auto B = rows<count, shared>(s.B, s.B_tile, v, n);
     Vec<T> rate[count], h[count];
     for (int k = 0; k < count; ++k) {
-      rate[k] = s.A[i + k] * T(kLog2E);
+      rate[k] = s.rate[i + k];
       h[k] = s.h[k][0];
     }
     for (int64_t t = 0; t < steps; ++t) {
       const Vec<T> step = s.in.step[t], drive = s.in.drive[t];
 #pragma GCC unroll 4
       for (int k = 0; k < count; ++k) {
-        const Vec<T> decay = exp2(step * rate[k]);
-        h[k] = multiply_add<T>(decay, h[k], drive * B.of[k][t]);
-        s.decay[k].set(t, decay);
+        const Factor<T, decay> factor(step * rate[k]);
+        h[k] = multiply_add<T>(drive, B.of[k][t], factor.times(h[k]));
+        s.decay[k].set(t, factor.part);
         s.h[k].set(t + 1, h[k]);
       }
-    }
-    if (reads_out && scan.z.data) {
-      const auto C = rows<count, shared>(s.C, s.C_tile, v, n);
-      for (int64_t t = 0; t < steps; ++t)
-        for (int k = 0; k < count; ++k) s.y.set(t, s.y[t] + C.of[k][t] * s.h[k][t + 1]);
     }
   }
 
   template <int count>
-  MMADAPTOR_INLINE void back(int v, int64_t n, int64_t i) {
+  MMADAPTOR_INLINE void read_out(int v, int64_t n) {
+    const auto C = rows<count, shared>(s.C, s.C_tile, v, n);
+    for (int64_t t = 0; t < steps; ++t)
+      for (int k = 0; k < count; ++k) s.y.set(t, s.y[t] + C.of[k][t] * s.h[k][t + 1]);
+  }
+
+  template <int count, Decay decay>
+  MMADAPTOR_INLINE bool back(int v, int64_t n, int64_t i, bool adds) {
     auto& s = this->s;
     const int64_t steps = this->steps;
     const auto B = rows<count, shared>(s.B, s.B_tile, v, n);
@@ -221,38 +254,43 @@ struct BackwardWalk {
     if constexpr (reads_out) C = rows<count, shared>(s.C, s.C_tile, v, n);
     const Tile<T>& drive_before = n == 0 ? s.zeros : s.grad_drive;
     const Tile<T>& step_before = n == 0 ? s.zeros : s.grad_step;
-    // grad h[t] = incoming[t] + decay[t + 1] grad h[t + 1]. Keeping decay[t + 1] for the
-    // next iteration makes the dependency chain one multiply-add per step.
-    Vec<T> A[count], decay[count], grad_h[count], grad_A[count];
+    // grad_before is the gradient of the state before step t, from step t and later ones.
+    Vec<T> A[count], rate[count], grad_before[count], grad_A[count];
     for (int k = 0; k < count; ++k) {
       A[k] = s.A[i + k];
-      decay[k] = splat(T(1));
-      grad_h[k] = s.carry[i + k];
-      grad_A[k] = s.grad_A[i + k];
+      rate[k] = s.rate[i + k];
+      grad_before[k] = s.carry[i + k];
+      grad_A[k] = Vec<T>{};
     }
     for (int64_t t = steps - 1; t >= 0; --t) {
       const Vec<T> step = s.in.step[t];
       Vec<T> grad_drive = drive_before[t], grad_step = step_before[t];
 #pragma GCC unroll 4
       for (int k = 0; k < count; ++k) {
-        Vec<T> incoming = {};
-        if constexpr (reads_out) incoming = C.of[k][t] * s.grad_y[t];
-        if constexpr (gives_states) incoming += s.grad_states[k][t];
-        grad_h[k] = multiply_add<T>(decay[k], grad_h[k], incoming);
-        decay[k] = s.decay[k][t];
-        s.decay[k].set(t, grad_h[k]);
-        grad_drive += grad_h[k] * B.of[k][t];
-        const Vec<T> grad_exponent = decay[k] * grad_h[k] * s.h[k][t];
+        Vec<T> grad_h = grad_before[k];
+        if constexpr (gives_states) grad_h += s.grad_states[k][t];
+        if constexpr (reads_out) grad_h = multiply_add<T>(C.of[k][t], s.grad_y[t], grad_h);
+        const Factor<T, decay> factor(step * rate[k], s.decay[k][t]);
+        grad_before[k] = factor.times(grad_h);
+        s.decay[k].set(t, grad_h);
+        grad_drive += grad_h * B.of[k][t];
+        const Vec<T> grad_exponent = grad_before[k] * s.h[k][t];
         grad_A[k] += grad_exponent * step;
         grad_step += grad_exponent * A[k];
       }
       s.grad_drive.set(t, grad_drive);
       s.grad_step.set(t, grad_step);
     }
-    for (int k = 0; k < count; ++k) {
-      s.carry.set(i + k, decay[k] * grad_h[k]);
-      s.grad_A.set(i + k, grad_A[k]);
-    }
+    bool valid = true;
+    if constexpr (std::is_same_v<T, float> && decay != Decay::careful)
+      for (int k = 0; k < count; ++k)
+        valid &= !any_nan<T>(grad_before[k]) && !any_nan<T>(s.h[k][steps]);
+    if (adds && valid)
+      for (int k = 0; k < count; ++k) {
+        s.carry.set(i + k, grad_before[k]);
+        s.grad_A.add(i + k, grad_A[k]);
+      }
+    return valid;
   }
 
   // The gradients of B and C for one state: sums over channels if the coefficient
@@ -272,32 +310,32 @@ struct BackwardWalk {
     }
   }
 
-  void add_time_sums(const T* a, const T* b, Vectors<T>& sums, int64_t i) {
-    Vec<T> sum = sums[i];
+  void add_time_sums(const T* a, const T* b, LongSums<T>& sums, int64_t i) {
+    ChunkSum<T> sum;
     for (int64_t t = 0; t < steps; ++t)
-      sum += load(a + t * Tile<T>::width) * load(b + t * Tile<T>::width);
-    sums.set(i, sum);
+      sum.add(t, load(a + t * Tile<T>::width) * load(b + t * Tile<T>::width));
+    sums.add(i, sum.total());
   }
 
   // Turns the gradients of drive and step into those of u and delta, in place.
   void finish_inputs(int v, Vec<T> D) {
     auto& s = this->s;
     const int64_t steps = this->steps;
-    Vec<T> grad_D = s.grad_D[v], grad_bias = s.grad_bias[v];
+    ChunkSum<T> grad_D, grad_bias;
     for (int64_t t = 0; t < steps; ++t) {
       const Vec<T> u = s.in.u[t], grad_drive = s.grad_drive[t];
       Vec<T> grad_u = s.in.step[t] * grad_drive;
       if constexpr (reads_out) {
         grad_u += D * s.grad_y[t];
-        grad_D += u * s.grad_y[t];
+        grad_D.add(t, u * s.grad_y[t]);
       }
       const Vec<T> grad_delta = (s.grad_step[t] + u * grad_drive) * s.in.slope[t];
-      grad_bias += grad_delta;
+      grad_bias.add(t, grad_delta);
       s.grad_drive.set(t, grad_u);
       s.grad_step.set(t, grad_delta);
     }
-    s.grad_D.set(v, grad_D);
-    s.grad_bias.set(v, grad_bias);
+    s.grad_D.add(v, grad_D.total());
+    s.grad_bias.add(v, grad_bias.total());
   }
 };
 

@@ -20,7 +20,7 @@ struct ForwardScratch {
 
 // Scans `count` states of one vector of channels over a chunk. The sum y is initialized
 // to base * weight.
-template <typename T, int count, bool shared, bool reads_out, bool gives_states>
+template <typename T, int count, Decay decay, bool shared, bool reads_out, bool gives_states>
 MMADAPTOR_INLINE void walk_states(int vector, int64_t n, int64_t states, int steps,
                                   const Tile<T>& base, Vec<T> weight, ForwardScratch<T>& s) {
   const auto B = rows<count, shared>(s.B, s.B_tile, vector, n);
@@ -37,7 +37,7 @@ MMADAPTOR_INLINE void walk_states(int vector, int64_t n, int64_t states, int ste
     if constexpr (reads_out) y = base[t] * weight;
 #pragma GCC unroll 4
     for (int k = 0; k < count; ++k) {
-      h[k] = multiply_add<T>(exp2(step * rate[k]), h[k], drive * B.of[k][t]);
+      h[k] = multiply_add<T>(drive, B.of[k][t], Factor<T, decay>(step * rate[k]).times(h[k]));
       if constexpr (reads_out) y = multiply_add<T>(C.of[k][t], h[k], y);
       if constexpr (gives_states) s.states[k].set(t, h[k]);
     }
@@ -96,10 +96,15 @@ struct ForwardWalk {
       if constexpr (reads_out) y.template fetch<1>(t);
     });
     const Vec<T> D = parameter<T>(scan.D, lanes);
-    int64_t n = 0;
-    for (; n + kTogether <= scan.states; n += kTogether)
-      states<kTogether>(lanes, v, chunk, n, route, D);
-    for (; n < scan.states; ++n) states<1>(lanes, v, chunk, n, route, D);
+    for (int64_t n = 0; n < scan.states; ++n)
+      store_as<T>(checkpoint<T>(out.checkpoints, scan, lanes, chunk, n), s.h[v * scan.states + n],
+                  lanes.count);
+    if (!all_states(lanes, v, route, D, false)) {
+      for (int64_t n = 0; n < scan.states; ++n)
+        s.h.set(v * scan.states + n,
+                load_as<T>(checkpoint<T>(out.checkpoints, scan, lanes, chunk, n), lanes.count));
+      all_states(lanes, v, route, D, true);
+    }
     if constexpr (reads_out) {
       gate(lanes, route);
       if (first)
@@ -109,17 +114,33 @@ struct ForwardWalk {
     }
   }
 
+  // Returns false if a state becomes NaN, which may be an inf - inf of ours unless the
+  // decays were computed carefully.
+  bool all_states(const Lanes& lanes, int v, const Route<kTensors>& route, Vec<T> D, bool careful) {
+    int64_t n = 0;
+    for (; n + kTogether <= scan.states; n += kTogether)
+      if (!states<kTogether>(lanes, v, n, route, D, careful)) return false;
+    for (; n < scan.states; ++n)
+      if (!states<1>(lanes, v, n, route, D, careful)) return false;
+    return true;
+  }
+
   template <int count>
-  MMADAPTOR_INLINE void states(const Lanes& lanes, int v, int64_t chunk, int64_t n,
-                               const Route<kTensors>& route, Vec<T> D) {
-    for (int k = 0; k < count; ++k)
-      store_as<T>(checkpoint<T>(out.checkpoints, scan, lanes, chunk, n + k),
-                  s.h[v * scan.states + n + k], lanes.count);
-    walk_states<T, count, shared, reads_out, gives_states>(
-        v, n, scan.states, route.steps(), n == 0 ? s.in.u : s.y, n == 0 ? D : splat(T(1)), s);
+  MMADAPTOR_INLINE bool states(const Lanes& lanes, int v, int64_t n, const Route<kTensors>& route,
+                               Vec<T> D, bool careful) {
+    const int64_t i = v * scan.states + n;
+    const Decay way = decay_of<T, count>(s.rate, i, s.in, careful);
+    with_decay<T>(way, [&](auto decay) MMADAPTOR_INLINED {
+      walk_states<T, count, decay(), shared, reads_out, gives_states>(
+          v, n, scan.states, route.steps(), n == 0 ? s.in.u : s.y, n == 0 ? D : splat(T(1)), s);
+    });
     if constexpr (gives_states)
       for (int k = 0; k < count; ++k)
         write(s.states[k], wide, window(out.h, wide, lanes, route.now(kH), route.steps(), n + k));
+    bool valid = true;
+    if constexpr (std::is_same_v<T, float>)
+      for (int k = 0; k < count; ++k) valid &= !any_nan<T>(s.h[i + k]);
+    return valid || way == Decay::careful;
   }
 
   void gate(const Lanes& lanes, const Route<kTensors>& route) {

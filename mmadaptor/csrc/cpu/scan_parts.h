@@ -5,8 +5,10 @@
 
 #include <algorithm>
 #include <atomic>
+#include <limits>
 #include <memory>
 
+#include "scan_decay.h"
 #include "scan_tile.h"
 
 namespace mmadaptor::MMADAPTOR_ISA {
@@ -58,6 +60,55 @@ class Vectors {
     alignas(64) T values[kLine];
   };
   std::unique_ptr<Line[]> lines_;
+};
+
+// Sums over any number of terms. The rounding errors of the additions are summed
+// separately, so that the error does not grow with the number of terms.
+template <typename T>
+class LongSums {
+ public:
+  explicit LongSums(int64_t count) : sums_(count), rests_(count) {}
+
+  void clear(int64_t i) {
+    sums_.set(i, Vec<T>{});
+    rests_.set(i, Vec<T>{});
+  }
+  MMADAPTOR_INLINE void add(int64_t i, Vec<T> term) {
+    const Vec<T> before = sums_[i], sum = before + term, added = sum - before;
+    rests_.set(i, rests_[i] + ((before - (sum - added)) + (term - added)));
+    sums_.set(i, sum);
+  }
+  // The sum of finite terms; otherwise inf or NaN, as the plain sum.
+  Vec<T> total(int64_t i) const {
+    const Vec<T> total = sums_[i] + rests_[i];
+    return total == total ? total : sums_[i];
+  }
+  // Replaces each sum by its total.
+  Vectors<T>& totals(int64_t first, int64_t count) {
+    for (int64_t i = first; i < first + count; ++i) sums_.set(i, total(i));
+    return sums_;
+  }
+
+ private:
+  Vectors<T> sums_, rests_;
+};
+
+// The sum over the steps of a chunk, in groups of 8: errors grow with the root of the
+// number of terms that are added one after another.
+template <typename T>
+class ChunkSum {
+ public:
+  MMADAPTOR_INLINE void add(int64_t step, Vec<T> term) {
+    part_ += term;
+    if (step % 8 == 7) {
+      whole_ += part_;
+      part_ = Vec<T>{};
+    }
+  }
+  MMADAPTOR_INLINE Vec<T> total() const { return whole_ + part_; }
+
+ private:
+  Vec<T> whole_{}, part_{};
 };
 
 // Reads one vector per state; the vector of a state has index vector * states + state.
@@ -266,6 +317,7 @@ template <typename T>
 struct Input {
   Tile<T> u, step, drive;  // step d = softplus(delta + bias), drive = d u
   Tile<T> slope;           // derivative of softplus; backward pass only
+  Vec<T> least, most;      // of the steps
 };
 
 // Computes the step and the drive from delta. `fetch` is called with each step of the
@@ -275,12 +327,15 @@ template <typename T, bool backward, typename Fetch>
 MMADAPTOR_INLINE void prepare_input(const Scan& scan, const Lanes& lanes, int steps, Input<T>& in,
                                     const Fetch& fetch) {
   const Vec<T> bias = parameter<T>(scan.delta_bias, lanes);
+  Vec<T> least = splat(std::numeric_limits<T>::infinity()), most = -least;
   if (scan.delta_softplus) {
+    least = Vec<T>{};
     for (int64_t t = 0; t < steps; ++t) {
       fetch(t);
       Vec<T> slope;
       const Vec<T> d = softplus<T, backward>(in.step[t] + bias, &slope);
       if constexpr (backward) in.slope.set(t, slope);
+      most = maximum<T>(d, most);
       in.step.set(t, d);
       in.drive.set(t, d * in.u[t]);
     }
@@ -289,10 +344,24 @@ MMADAPTOR_INLINE void prepare_input(const Scan& scan, const Lanes& lanes, int st
       fetch(t);
       const Vec<T> d = in.step[t] + bias;
       if constexpr (backward) in.slope.set(t, splat(T(1)));
+      least = minimum<T>(d, least);
+      most = maximum<T>(d, most);
       in.step.set(t, d);
       in.drive.set(t, d * in.u[t]);
     }
   }
+  in.least = least;
+  in.most = most;
+}
+
+// The way to compute the decays of `count` states over a chunk, the first of index i.
+template <typename T, int count>
+MMADAPTOR_INLINE Decay decay_of(const Vectors<T>& rate, int64_t i, const Input<T>& in,
+                                bool careful) {
+  if (careful) return Decay::careful;
+  Decay decay = Decay::slow;
+  for (int k = 0; k < count; ++k) decay = std::max(decay, decay_of(rate[i + k], in.least, in.most));
+  return decay;
 }
 
 // Takes tasks until none are left and visits their blocks, one call per walk.

@@ -267,41 +267,90 @@ MMADAPTOR_INLINE Vec<T> lane_sums(const Vec<T>* rows) {
   }
 }
 
-// 2^x = 2^floor(x) 2^r. float: a minimax polynomial in r, exact at 0; error below
-// 1.5 ulp. Results of 2^-125 and below may be flushed to 0. NaN stays NaN, overflow
-// gives inf.
-MMADAPTOR_INLINE Vec<float> polynomial_exp2(Vec<float> r) {
-  Vec<float> q = r * 2.161291594e-4f + 1.246784617e-3f;
-  q = q * r + 9.675451594e-3f;
-  q = q * r + 5.548528061e-2f;
-  q = q * r + 2.402293056e-1f;
-  q = q * r + 6.931470444e-1f;
-  return q * r + 1.0f;
+template <typename T>
+MMADAPTOR_INLINE Vec<T> maximum(Vec<T> x, Vec<T> y) {  // y if either is NaN
+#if MMADAPTOR_VECTOR_BYTES == 64
+  if constexpr (std::is_same_v<T, float>) return _mm512_max_ps(x, y);
+#endif
+  return x > y ? x : y;
 }
 
+template <typename T>
+MMADAPTOR_INLINE Vec<T> minimum(Vec<T> x, Vec<T> y) {  // y if either is NaN
 #if MMADAPTOR_VECTOR_BYTES == 64
-MMADAPTOR_INLINE Vec<float> exp2(Vec<float> x) {
-  // Not vreduceps: on Zen 4 (measured) it has a false dependency on its destination
-  // register, which serializes consecutive exponentials. The maximum turns the NaN of
-  // inf - inf into 0; scalef then restores the inf or NaN of x.
-  const Vec<float> floor = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEG_INF);
-  const Vec<float> r = _mm512_max_ps(x - floor, Vec<float>{});
-  return _mm512_scalef_ps(polynomial_exp2(r), x);  // p 2^floor(x)
-}
-#else
-MMADAPTOR_INLINE Vec<float> exp2(Vec<float> x) {
-  using Bits = Simd<float>::Bits;
-  x = x > splat(129.0f) ? splat(129.0f) : x;
-  x = x < splat(-125.5f) ? splat(-125.5f) : x;
-  // Adding 1.5 * 2^23 rounds to an integer and leaves it, with the exponent bias, in
-  // the low bits.
-  const Vec<float> rounder = splat(12582912.0f + 126.0f);
-  const Vec<float> shifted = (x - 0.5f) + rounder;
-  const Vec<float> r = x - (shifted - rounder);
-  const Bits exponent = (Bits)shifted << 23;
-  return (polynomial_exp2(r) * (Vec<float>)exponent) * 2.0f;  // p 2^(n-1) 2
-}
+  if constexpr (std::is_same_v<T, float>) return _mm512_min_ps(x, y);
 #endif
+  return x < y ? x : y;
+}
+
+// Whether a condition holds in every lane.
+template <typename Mask>
+MMADAPTOR_INLINE bool all_lanes(Mask mask) {
+  int64_t words[sizeof(Mask) / sizeof(int64_t)], all = -1;
+  std::memcpy(words, &mask, sizeof(mask));
+  for (int64_t word : words) all &= word;
+  return all == -1;
+}
+
+template <typename T>
+MMADAPTOR_INLINE bool any_nan(Vec<T> v) {
+  return !all_lanes(v == v);
+}
+
+// (2^r - 1) / r for r in [-1, 0]: a minimax polynomial, relative error below 1e-8, of
+// either sign.
+MMADAPTOR_INLINE Vec<float> exp2_slope(Vec<float> r) {
+  Vec<float> q = multiply_add<float>(splat(1.154565325e-4f), r, splat(1.293191337e-3f));
+  q = multiply_add<float>(q, r, splat(9.598684497e-3f));
+  q = multiply_add<float>(q, r, splat(5.550000072e-2f));
+  q = multiply_add<float>(q, r, splat(2.402262390e-1f));
+  return multiply_add<float>(q, r, splat(6.931471825e-1f));
+}
+
+// x = n + r, n = ceil(x), r in [-1, 0]. times(v) is v 2^n.
+struct Exponent {
+  Vec<float> n, r;
+#if MMADAPTOR_VECTOR_BYTES == 64
+  // Not vreduceps for r: on Zen 4 (measured) it has a false dependency on its
+  // destination register, which serializes consecutive exponentials.
+  MMADAPTOR_INLINE explicit Exponent(Vec<float> x)
+      : n(_mm512_roundscale_ps(x, _MM_FROUND_TO_POS_INF)), r(x - n) {}
+  MMADAPTOR_INLINE Vec<float> times(Vec<float> v) const { return _mm512_scalef_ps(v, n); }
+  static constexpr float kLeast = -INFINITY, kMost = INFINITY;
+#else
+  using Bits = Simd<float>::Bits;
+  Bits bits;
+  // Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits.
+  MMADAPTOR_INLINE explicit Exponent(Vec<float> x) {
+    const Vec<float> rounder = splat(12582912.0f), shifted = (x + 0.5f) + rounder;
+    n = shifted - rounder;
+    r = x - n;
+    bits = (Bits)shifted;
+  }
+  MMADAPTOR_INLINE Vec<float> times(Vec<float> v) const {
+    return v * (Vec<float>)((bits + 127) << 23);
+  }
+  static constexpr float kLeast = -126.0f, kMost = 126.0f;
+#endif
+  // times() is exact, and correct at all, for kLeast <= x <= kMost.
+};
+
+// 2^n (1 + p) for p in [-1/2, 0], where n may exceed the bounds of times().
+MMADAPTOR_INLINE Vec<float> power(const Exponent& e, Vec<float> significand) {
+#if MMADAPTOR_VECTOR_BYTES == 64
+  return e.times(significand);
+#else
+  return (significand * (Vec<float>)((e.bits + 125) << 23)) * 4.0f;
+#endif
+}
+
+// 2^x. float: error below 1 ulp. Results of 2^-125 and below may be flushed to 0. NaN
+// stays NaN, overflow gives inf.
+MMADAPTOR_INLINE Vec<float> exp2(Vec<float> x) {
+  x = maximum<float>(splat(-125.9f - 25 * (MMADAPTOR_VECTOR_BYTES == 64)), x);
+  const Exponent e(minimum<float>(splat(128.5f), x));
+  return power(e, multiply_add<float>(e.r, exp2_slope(e.r), splat(1.0f)));
+}
 
 MMADAPTOR_INLINE Vec<double> exp2(Vec<double> x) {
   for (int i = 0; i < Simd<double>::width; ++i) x[i] = std::exp2(x[i]);
@@ -310,35 +359,44 @@ MMADAPTOR_INLINE Vec<double> exp2(Vec<double> x) {
 
 constexpr double kLog2E = 1.44269504088896340736;
 
-template <typename T>
-MMADAPTOR_INLINE Vec<T> exp(Vec<T> x) {
-  return exp2(x * T(kLog2E));
+// e^x, as exp2. With FMA, x log2(e) - n is rounded once; without, n ln(2) is subtracted
+// from x in two parts, of which the first is exact.
+MMADAPTOR_INLINE Vec<float> exp(Vec<float> x) {
+  x = maximum<float>(splat(-87.2f - 17 * (MMADAPTOR_VECTOR_BYTES == 64)), x);
+  x = minimum<float>(splat(89.0f), x);
+  constexpr float log2e = kLog2E, log2e_rest = kLog2E - log2e;
+  Exponent e(x * log2e);
+#if MMADAPTOR_VECTOR_BYTES >= 32
+  e.r = multiply_add<float>(x, splat(log2e), -e.n);
+  e.r = multiply_add<float>(x, splat(log2e_rest), e.r);
+#else
+  constexpr float ln2 = 0.693359375f, ln2_rest = -2.12194440e-4f;
+  e.r = ((x - e.n * ln2) - e.n * ln2_rest) * log2e;
+#endif
+  return power(e, multiply_add<float>(e.r, exp2_slope(e.r), splat(1.0f)));
 }
 
-// log(1 + p) for p in [0, 1]. float: a minimax polynomial, error below 2.6 ulp.
+MMADAPTOR_INLINE Vec<double> exp(Vec<double> x) {
+  for (int i = 0; i < Simd<double>::width; ++i) x[i] = std::exp(x[i]);
+  return x;
+}
+
+// log(1 + p) for p in [0, 1]. float: p + p^2 s(p), s a minimax polynomial; error below
+// 1.2 ulp, of either sign.
 MMADAPTOR_INLINE Vec<float> log1p_unit(Vec<float> p) {
-  Vec<float> q = p * 5.232690027e-3f - 2.950521992e-2f;
-  q = q * p + 7.822591751e-2f;
-  q = q * p - 1.366324250e-1f;
-  q = q * p + 1.910600499e-1f;
-  q = q * p - 2.484298169e-1f;
-  q = q * p + 3.331909673e-1f;
-  q = q * p - 4.999949314e-1f;
-  q = q * p + 9.999999699e-1f;
-  return q * p;
+  Vec<float> s = multiply_add<float>(splat(5.365422461e-3f), p, splat(-3.006830066e-2f));
+  s = multiply_add<float>(s, p, splat(7.920882851e-2f));
+  s = multiply_add<float>(s, p, splat(-1.375418752e-1f));
+  s = multiply_add<float>(s, p, splat(1.915384829e-1f));
+  s = multiply_add<float>(s, p, splat(-2.485721707e-1f));
+  s = multiply_add<float>(s, p, splat(3.332132995e-1f));
+  s = multiply_add<float>(s, p, splat(-4.999964833e-1f));
+  return multiply_add<float>(p * p, s, p);
 }
 
 MMADAPTOR_INLINE Vec<double> log1p_unit(Vec<double> p) {
   for (int i = 0; i < Simd<double>::width; ++i) p[i] = std::log1p(p[i]);
   return p;
-}
-
-template <typename T>
-MMADAPTOR_INLINE Vec<T> maximum(Vec<T> x, Vec<T> y) {  // y if either is NaN
-#if MMADAPTOR_VECTOR_BYTES == 64
-  if constexpr (std::is_same_v<T, float>) return _mm512_max_ps(x, y);
-#endif
-  return x > y ? x : y;
 }
 
 // -|x|, by the sign bit: also of infinities.
@@ -349,12 +407,11 @@ MMADAPTOR_INLINE Vec<T> minus_magnitude(Vec<T> x) {
 }
 
 // log(1 + e^x), or x for x > 20, like torch.nn.functional.softplus; optionally also its
-// derivative. float: relative error below 2e-6 for x > -15 (the rounding error of the
-// exponent grows with |x|).
+// derivative. float: error below 2 ulp.
 template <typename T, bool with_slope>
 MMADAPTOR_INLINE Vec<T> softplus(Vec<T> x, Vec<T>* slope) {
   const Vec<T> positive = maximum<T>(x, Vec<T>{});
-  const Vec<T> small = exp<T>(minus_magnitude<T>(x));
+  const Vec<T> small = exp(minus_magnitude<T>(x));
   const Vec<T> result = positive + log1p_unit(small);
   if constexpr (with_slope) {
     *slope = (x < Vec<T>{} ? small : splat(T(1))) / (small + T(1));
@@ -367,7 +424,7 @@ MMADAPTOR_INLINE Vec<T> softplus(Vec<T> x, Vec<T>* slope) {
 
 template <typename T>
 MMADAPTOR_INLINE Vec<T> sigmoid(Vec<T> x) {
-  return T(1) / (exp<T>(-x) + T(1));
+  return T(1) / (exp(-x) + T(1));
 }
 
 }  // namespace mmadaptor::MMADAPTOR_ISA
