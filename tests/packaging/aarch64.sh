@@ -13,7 +13,7 @@ tests=(cross_selective_scan derivatives dilated_depthwise extension memory_reado
        memory_select selective_scan)
 
 emulated() {
-  qemu-aarch64-static -cpu max,pauth-impdef=on -L "$root" \
+  qemu-aarch64-static -cpu neoverse-n1 -L "$root" \
     -E LD_LIBRARY_PATH="$site/torch/lib" -E PYTHONPATH="$PYTHONPATH" \
     -E OMP_NUM_THREADS="${OMP_NUM_THREADS:-2}" "$root/usr/bin/python3" "$@"
 }
