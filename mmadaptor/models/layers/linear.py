@@ -20,21 +20,17 @@ if _ONEDNN and torch.ops.mkldnn._is_mkldnn_bf16_supported():
     _DTYPES.append(torch.bfloat16)
 
 
-def linear(
-    x: Tensor, weight: Tensor, bias: Tensor | None = None, gelu: bool = False
-) -> Tensor:
-    """Apply a linear layer, and optionally GELU to its result.
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Apply a linear layer.
 
     On a CPU, in float32 and bfloat16, oneDNN computes it, where `F.linear` calls MKL
-    for float32. Without gradients, GELU is part of the product. Everything that
-    observes or transforms operators (compilers, exporters, modes, counters of FLOPs,
-    `torch.func`) meets `F.linear` and `F.gelu` instead.
+    for float32. Everything that observes or transforms operators (compilers, exporters,
+    modes, counters of FLOPs, `torch.func`) meets `F.linear` instead.
 
     Args:
         x: `(..., C)`.
         weight: `(C', C)`.
         bias: `(C')`, or None.
-        gelu: Whether to apply GELU.
 
     Returns:
         `(..., C')`, contiguous.
@@ -45,14 +41,12 @@ def linear(
     lowered = _lowered(x, weight, bias)
     if not _by_onednn(*lowered):
         y = F.linear(_with_one_dimension_of_pixels(x), weight, bias)
-        y = y.unflatten(0, x.shape[:3]) if x.dim() > 3 else y
-        return F.gelu(y) if gelu else y
+        return y.unflatten(0, x.shape[:3]) if x.dim() > 3 else y
     if torch.is_grad_enabled() and any(
         t is not None and t.requires_grad for t in lowered
     ):
-        y = _Linear.apply(*lowered)
-        return F.gelu(y) if gelu else y
-    return _product(*lowered, gelu=gelu)
+        return _Linear.apply(*lowered)
+    return _product(*lowered)
 
 
 def apply_linear(layer: nn.Module, x: Tensor) -> Tensor:
@@ -67,33 +61,9 @@ def apply_linear(layer: nn.Module, x: Tensor) -> Tensor:
     Returns:
         `(..., out_features)`.
     """
-    if _computable(layer):
+    if is_plain(layer, nn.Linear) and not _has_any_global_hook():
         return linear(x, layer.weight, layer.bias)
     return layer(x)
-
-
-def apply_linear_gelu(layer: nn.Module, activation: nn.Module, x: Tensor) -> Tensor:
-    """Apply a linear layer and an activation, as one if these are plain and GELU.
-
-    Args:
-        layer: As for :func:`apply_linear`.
-        activation: The activation.
-        x: `(..., in_features)`.
-
-    Returns:
-        `(..., out_features)`.
-    """
-    if (
-        is_plain(activation, nn.GELU)
-        and activation.approximate == 'none'
-        and _computable(layer)
-    ):
-        return linear(x, layer.weight, layer.bias, gelu=True)
-    return activation(apply_linear(layer, x))
-
-
-def _computable(layer: nn.Module) -> bool:
-    return is_plain(layer, nn.Linear) and not _has_any_global_hook()
 
 
 def _lowered(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -148,11 +118,8 @@ def _with_one_dimension_of_pixels(x: Tensor) -> Tensor:
     return x.flatten(0, 2) if x.dim() > 3 else x
 
 
-def _product(
-    x: Tensor, weight: Tensor, bias: Tensor | None, gelu: bool = False
-) -> Tensor:
-    activation, algorithm = ('gelu', 'none') if gelu else ('none', '')
-    return _ONEDNN(x.contiguous(), weight, bias, activation, [], algorithm)
+def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return _ONEDNN(x.contiguous(), weight, bias, 'none', [], '')
 
 
 class _Linear(torch.autograd.Function):

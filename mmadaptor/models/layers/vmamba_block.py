@@ -6,7 +6,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..arguments import scaled_channels
 from .drop_path import DropPath
-from .linear import apply_linear, apply_linear_gelu
+from .linear import apply_linear
 from .norm import build_norm
 from .ss2d import SS2D
 
@@ -50,7 +50,7 @@ class Perceptron(nn.Sequential):
             `(B, H, W, C)`.
         """
         first, activation, second = self
-        return apply_linear(second, apply_linear_gelu(first, activation, x))
+        return apply_linear(second, activation(apply_linear(first, x)))
 
 
 class VMambaBlock(nn.Module):

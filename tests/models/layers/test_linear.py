@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmadaptor.models.layers import linear as module
-from mmadaptor.models.layers.linear import apply_linear, apply_linear_gelu, linear
+from mmadaptor.models.layers.linear import apply_linear, linear
 
 
 @pytest.fixture(autouse=True, params=[1, 2])
@@ -102,28 +102,13 @@ def test_gradients_of_a_sum_and_of_a_part():
         torch.testing.assert_close(grads[1], torch.full((5,), 6.0))
 
 
-@pytest.mark.parametrize('grad', [True, False])
-def test_gelu(products, grad):
+def test_bits_are_those_of_a_call_without_gradients(products):
     torch.manual_seed(0)
-    layer, x = nn.Linear(6, 5), torch.randn(2, 3, 6) * 3
-    for activation in (nn.GELU(), nn.GELU('tanh'), nn.SiLU()):
-        with torch.set_grad_enabled(grad):
-            actual = apply_linear_gelu(layer, activation, x)
-        torch.testing.assert_close(actual, activation(layer(x)), rtol=1e-5, atol=1e-6)
-    assert len(products) == 3
-    assert [call[3] for call in products] == [
-        'none' if grad else 'gelu',
-        'none',
-        'none',
-    ]
-
-
-def test_gelu_with_a_hook_is_called(products):
-    layer, activation, seen = nn.Linear(6, 5), nn.GELU(), []
-    activation.register_forward_hook(lambda *_: seen.append(1))
+    layer, x = nn.Linear(6, 5), torch.randn(2, 3, 6)
     with torch.no_grad():
-        apply_linear_gelu(layer, activation, torch.randn(2, 6))
-    assert seen == [1] and products[0][3] == 'none'
+        expected = apply_linear(layer, x)
+    assert torch.equal(apply_linear(layer, x), expected)
+    assert len(products) == 2
 
 
 def test_counters_and_transforms_see_a_linear_layer(products):
