@@ -10,11 +10,11 @@ import functools
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from mmadaptor.ops import cross_selective_scan, selective_scan
 from mmadaptor.ops.cross_selective_scan import reference
+from mmadaptor.ops.selective_scan import reference as definition
 
 # Results are float32: rounding a number once errs by up to this, whatever computed it.
 ROUNDING = 2.0**-24
@@ -26,29 +26,11 @@ STEPS = {  # channels of each kind: largest step, largest -A
 }
 
 
-def loop(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor,
-    z: Tensor,
-    delta_bias: Tensor,
-    softplus: bool,
-) -> tuple[Tensor, Tensor]:
-    """Return y and the last state of a plain loop over time in the dtype of u."""
-    step = delta + delta_bias[:, None]
-    step = F.softplus(step) if softplus else step
-    B, C = (t.repeat_interleave(u.shape[1] // t.shape[1], dim=1) for t in (B, C))
-    decay = torch.exp(step[:, :, None] * A[:, :, None])  # (B, D, N, L)
-    drive = (step * u)[:, :, None] * B
-    h, states = torch.zeros_like(drive[..., 0]), []
-    for factor, term in zip(decay.unbind(-1), drive.unbind(-1)):
-        h = factor * h + term
-        states.append(h)
-    y = (torch.stack(states, dim=-1) * C).sum(dim=2) + D[:, None] * u
-    return y * F.silu(z), h
+def loop(*args: Tensor, softplus: bool) -> tuple[Tensor, Tensor]:
+    """Return y and the last state of the definition, a plain loop over time."""
+    return definition.selective_scan(
+        *args, delta_softplus=softplus, return_last_state=True
+    )
 
 
 def scan(*args: Tensor, softplus: bool) -> tuple[Tensor, Tensor]:

@@ -419,3 +419,18 @@ def test_memory_does_not_grow_with_the_states():
     """Only y and one state per chunk are stored; all states would be 7x the inputs."""
     row = sequence_row(16, 4, False)
     assert measure(row, torch.float32, 1)['forward_memory_in_inputs'] < 1
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64], ids=str)
+def test_gates_that_are_huge_or_not_finite(dtype):
+    """As F.silu: -0 and not NaN where e^-z overflows."""
+    huge = torch.finfo(dtype).max
+    values = [-torch.inf, -huge, -1e38, -100.0, -0.0, 0.0, 100.0, huge, torch.inf]
+    z = torch.tensor([*values, torch.nan], dtype=dtype).repeat(2)  # whole vectors
+    one = torch.ones(1, len(z), 1, dtype=dtype)
+    coefficient = torch.ones(1, 1, 1, dtype=dtype)
+    still = torch.zeros(len(z), 1, dtype=dtype)
+    y = selective_scan(one, one, still, coefficient, coefficient, z=z.view_as(one))
+    expected = torch.nn.functional.silu(z).view_as(y)
+    torch.testing.assert_close(y, expected, equal_nan=True)
+    assert torch.equal(y.signbit()[~y.isnan()], expected.signbit()[~y.isnan()])

@@ -190,9 +190,9 @@ struct BackwardWalk {
     write(s.z, scan.dtype, grad_z);
   }
 
-  // Returns false, and adds nothing, if a state or its gradient becomes NaN, unless the
-  // decays were computed carefully. Adds to the sums
-  // over time and over channels if `adds`.
+  // Adds to the sums over time and over channels if `adds`. Returns false, and adds
+  // nothing, if a state or its gradient becomes NaN, unless the decays were computed
+  // carefully.
   template <int count>
   MMADAPTOR_INLINE bool states(const Lanes& lanes, int v, int64_t chunk, int64_t n,
                                const Route<kTensors>& route, bool careful, bool adds) {

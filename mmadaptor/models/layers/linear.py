@@ -38,15 +38,15 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     Raises:
         RuntimeError: Shapes or dtypes do not fit; the error is that of `F.linear`.
     """
-    lowered = _lowered(x, weight, bias)
-    if not _by_onednn(*lowered):
-        y = F.linear(_with_one_dimension_of_pixels(x), weight, bias)
-        return y.unflatten(0, x.shape[:3]) if x.dim() > 3 else y
-    if torch.is_grad_enabled() and any(
-        t is not None and t.requires_grad for t in lowered
-    ):
-        return _Linear.apply(*lowered)
-    return _product(*lowered)
+    if not _observed(x, weight, bias):
+        lowered = _lowered(x, weight, bias)
+        if _by_onednn(*lowered):
+            return _Linear.apply(*lowered)
+    if x.dim() < 4:
+        return F.linear(x, weight, bias)
+    # One dimension for the pixels: torch.export cannot prove that W divides W K for a
+    # dynamic width.
+    return F.linear(x.flatten(0, 2), weight, bias).unflatten(0, x.shape[:3])
 
 
 def apply_linear(layer: nn.Module, x: Tensor) -> Tensor:
@@ -78,14 +78,13 @@ def _lowered(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
 
 
 def _by_onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
-    """Return whether oneDNN can compute the product and nothing needs to see it.
+    """Return whether oneDNN can compute the product.
 
-    oneDNN trusts its arguments: wrong shapes and dtypes are for F.linear to refuse.
+    It trusts its arguments: wrong shapes and dtypes are for F.linear to refuse.
     """
     tensors = [t for t in (x, weight, bias) if t is not None]
     return (
         bool(_ONEDNN)
-        and not _observed(tensors)
         and torch.backends.mkldnn.enabled
         and x.dtype in _DTYPES
         and all(
@@ -101,7 +100,8 @@ def _by_onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     )
 
 
-def _observed(tensors: list[Tensor]) -> bool:
+def _observed(*tensors: Tensor | None) -> bool:
+    """Return whether something records or transforms the operators that are called."""
     return (
         torch.compiler.is_compiling()
         or torch.jit.is_tracing()
@@ -111,11 +111,6 @@ def _observed(tensors: list[Tensor]) -> bool:
         or torch.overrides.has_torch_function(tensors)
         or forward_ad._current_level >= 0
     )
-
-
-def _with_one_dimension_of_pixels(x: Tensor) -> Tensor:
-    """Flatten a map: torch.export cannot prove that W divides W K for a dynamic W."""
-    return x.flatten(0, 2) if x.dim() > 3 else x
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -51,8 +51,9 @@ def selective_scan_states(
     drive = (delta * u)[:, :, None] * B
     h = torch.zeros_like(decay[..., 0])
     states = []
-    for t in range(length):
-        h = decay[..., t] * h + drive[..., t]
+    # Not by index: the gradient of each step would be as large as all steps.
+    for factor, term in zip(decay.unbind(-1), drive.unbind(-1), strict=True):
+        h = factor * h + term
         states.append(h)
     return torch.stack(states, dim=-1)
 
