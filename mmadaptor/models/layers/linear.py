@@ -118,25 +118,62 @@ def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 class _Linear(torch.autograd.Function):
-    """The product with its gradients, also by oneDNN."""
+    """The product with its gradients."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Compute the product."""
         ctx.save_for_backward(x, weight)
         return _product(x, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Compute the gradients that are needed."""
         x, weight = ctx.saved_tensors
+        needs_x, *needs = ctx.needs_input_grad
+        differentiable = torch.is_grad_enabled()  # for second derivatives
         grad_x = grad_weight = grad_bias = None
-        rows = grad.flatten(0, -2)
-        if ctx.needs_input_grad[0]:
-            differentiable = torch.is_grad_enabled()  # for second derivatives
+        if needs_x:
             grad_x = (
                 grad @ weight if differentiable else _product(grad, weight.t(), None)
             )
-        if ctx.needs_input_grad[1]:
-            grad_weight = rows.t() @ x.flatten(0, -2)
-        if ctx.needs_input_grad[2]:
-            grad_bias = rows.sum(0)
+        if any(needs) and not differentiable and _as_convolution(x, weight):
+            grad_weight, grad_bias = _convolution_gradients(grad, x, weight, needs)
+        else:
+            rows = grad.flatten(0, -2)
+            if needs[0]:
+                grad_weight = rows.t() @ x.flatten(0, -2)
+            if needs[1]:
+                grad_bias = rows.sum(0)
         return grad_x, grad_weight, grad_bias
+
+
+def _as_convolution(x: Tensor, weight: Tensor) -> bool:
+    """Return whether gradients of the weights are faster as those of a 1x1 convolution.
+
+    Measured with two threads: for maps with at least as many pixels as channels.
+    """
+    return x.dim() > 3 and x.numel() // x.shape[-1] >= max(weight.shape)
+
+
+def _convolution_gradients(
+    grad: Tensor, x: Tensor, weight: Tensor, needs: list[bool]
+) -> tuple[Tensor | None, Tensor | None]:
+    """Return the gradients of weight and bias, by oneDNN."""
+    grad, x = (
+        t.contiguous().flatten(2, -2).permute(0, 3, 1, 2) for t in (grad, x)
+    )  # (B, C, H, W), channels last
+    _, grad_weight, grad_bias = torch.ops.aten.convolution_backward(
+        grad,
+        x,
+        weight[..., None, None],
+        bias_sizes=[len(weight)],
+        stride=[1, 1],
+        padding=[0, 0],
+        dilation=[1, 1],
+        transposed=False,
+        output_padding=[0, 0],
+        groups=1,
+        output_mask=[False, *needs],
+    )
+    return grad_weight.flatten(1) if needs[0] else None, grad_bias

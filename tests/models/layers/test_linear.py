@@ -46,7 +46,7 @@ def products(monkeypatch):
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize(
     'shape',
-    [(2, 5, 7, 6), (1, 1, 1, 6), (2, 3, 4, 4, 6), (0, 3, 4, 6), (3, 6)],
+    [(2, 5, 7, 6), (1, 1, 1, 6), (2, 3, 4, 4, 6), (0, 3, 4, 6), (2, 9, 6), (3, 6)],
     ids=str,
 )
 def test_it_is_a_linear_layer(shape, dtype, bias):
