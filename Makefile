@@ -65,9 +65,9 @@ env:
 demo: env
 	$(BIN)/python tools/train.py $(CONFIG) --work-dir $(DEMO)
 	$(BIN)/python tools/test.py $(CONFIG) "$$(cat $(DEMO)/last_checkpoint)" \
-		--work-dir $(DEMO) --show-dir $(DEMO)/pictures
+		--work-dir $(DEMO) --show-dir $(DEMO)/images
 	@echo 'Losses and metrics over time: $(DEMO)/curves.png'
-	@echo 'Pictures of the predictions: $(DEMO)/pictures'
+	@echo 'Images with the predictions: $(DEMO)/images'
 
 transfer: env
 	$(BIN)/python -m studies transfer --seeds 1

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Time and memory against sizes: `python -m benchmarks.scaling [--picture FILE]`.
+"""Time and memory against sizes: `python -m benchmarks.scaling [--figure FILE]`.
 
 The scan against L, N, D and the batch, and b0 and b2 against the number of pixels, one
 factor at a time, forward and with backward. Prints the exponents p of `size^p` over the
@@ -175,7 +175,7 @@ def draw(rows: list[dict], path: Path) -> None:
 
     Args:
         rows: Rows of :func:`series`.
-        path: Picture to write, `.png` or `.webp`.
+        path: Figure to write, `.png` or `.webp`.
     """
     import matplotlib
 
@@ -236,7 +236,7 @@ def arguments() -> argparse.Namespace:
         '--only', nargs='+', choices=[*SCANS, 'pixels'], default=[*SCANS, 'pixels']
     )
     parser.add_argument('--json', type=new_file, help='save the results to this file')
-    parser.add_argument('--picture', type=new_file, help='draw them to this file')
+    parser.add_argument('--figure', type=new_file, help='draw them to this file')
     parser.add_argument(
         '--read', type=filled, help='results of --json instead of measurements'
     )
@@ -280,8 +280,8 @@ def main() -> None:
     print(f'\n{table(rows)}')
     if args.json:
         args.json.write_text(json.dumps(about, indent=1))
-    if args.picture:
-        draw(rows, args.picture)
+    if args.figure:
+        draw(rows, args.figure)
 
 
 if __name__ == '__main__':

@@ -67,12 +67,12 @@ def test_training_and_testing_leave_what_the_readme_says(folder):
             '--work-dir',
             'tested',
             '--show-dir',
-            'pictures',
+            'images',
         )
     )
     assert re.search(r'Average Precision .*IoU=0.50:0.95.* = ', output)
     assert re.search(r'coco/bbox_mAP: -?[\d.]+ .*coco/segm_mAP: ', output)
-    assert len(list((folder / 'pictures').glob('*.png'))) == 3
+    assert len(list((folder / 'images').glob('*.png'))) == 3
 
 
 def test_killed_and_resumed_ends_with_the_same_weights(folder):

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Make a web page that runs a segmentor and shows where its Adaptor-T looks.
 
-Usage: python tools/make_page.py MODEL.onnx DST --pictures FILE [FILE ...]
+Usage: python tools/make_page.py MODEL.onnx DST --images FILE [FILE ...]
 
 MODEL.onnx comes from `tools/export.py CONFIG CHECKPOINT MODEL.onnx --classes
 --with-memory`. DST becomes a folder of static files for any web server. The model runs
-in the browser: pictures stay on the device that opens the page.
+in the browser: images stay on the device that opens the page.
 """
 
 import argparse
@@ -40,7 +40,7 @@ KNOWN = (*NEEDED, 'palette', 'size', 'resize')
 DOMAINS = ('', 'ai.onnx.ml', 'com.microsoft')
 OPSET = 26  # the newest of that runtime
 FORMATS = ('PNG', 'JPEG', 'WEBP', 'GIF', 'BMP')
-"""Pictures that every browser reads."""
+"""Images that every browser reads."""
 SECONDS = 600
 
 
@@ -52,12 +52,12 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('dst', type=filled, help='folder to write')
     parser.add_argument(
-        '--pictures',
+        '--images',
         type=filled,
         nargs='+',
         default=[],
         metavar='FILE',
-        help='example pictures to choose from on the page (default: none)',
+        help='example images to choose from on the page (default: none)',
     )
     parser.add_argument(
         '--runtime',
@@ -106,29 +106,27 @@ def describe(path: Path) -> dict[str, Any]:
     about = {name: json.loads(texts[name]) for name in KNOWN if name in texts}
     if len(about['mean']) != 3:
         channels = len(about['mean'])
-        raise InputError(
-            f'{path} takes {channels} channels; pictures of a page have 3.'
-        )
+        raise InputError(f'{path} takes {channels} channels; images of a page have 3.')
     return about
 
 
-def check_pictures(paths: list[str]) -> list[Path]:
-    """Check the example pictures.
+def check_images(paths: list[str]) -> list[Path]:
+    """Check the example images.
 
     Raises:
-        InputError: A file is missing, or is no picture that browsers read.
+        InputError: A file is missing, or is no image that browsers read.
     """
     for path in paths:
         try:
-            with Image.open(path) as picture:
-                kind = picture.format
+            with Image.open(path) as image:
+                kind = image.format
         except FileNotFoundError as error:
             raise InputError(f'{path}: no such file.') from error
         except (UnidentifiedImageError, OSError) as error:
-            raise InputError(f'{path} is no picture.') from error
+            raise InputError(f'{path} is no image.') from error
         if kind not in FORMATS:
             raise InputError(
-                f'{path}: expected a picture that browsers read, one of '
+                f'{path}: expected an image that browsers read, one of '
                 f'{", ".join(FORMATS)}; got {kind}.'
             )
     return [Path(path) for path in paths]
@@ -204,7 +202,7 @@ def write(
     model: Path,
     about: dict[str, Any],
     runtime: list[Path],
-    pictures: list[Path],
+    images: list[Path],
 ) -> None:
     """Write the files of the page.
 
@@ -213,17 +211,17 @@ def write(
         model: The ONNX file.
         about: Its metadata.
         runtime: Files of the runtime.
-        pictures: Example pictures.
+        images: Example images.
     """
     for file in (*PAGE.iterdir(), *runtime):
         shutil.copyfile(file, folder / file.name)
     shutil.copyfile(model, folder / 'model.onnx')
-    (folder / 'pictures').mkdir()
+    (folder / 'images').mkdir()
     names = []
-    for i, picture in enumerate(pictures, start=1):
-        names.append(f'pictures/{i}{picture.suffix.lower()}')
-        shutil.copyfile(picture, folder / names[-1])
-    about |= dict(model='model.onnx', runtime=list(RUNTIME), pictures=names)
+    for i, image in enumerate(images, start=1):
+        names.append(f'images/{i}{image.suffix.lower()}')
+        shutil.copyfile(image, folder / names[-1])
+    about |= dict(model='model.onnx', runtime=list(RUNTIME), images=names)
     (folder / 'page.json').write_text(json.dumps(about))
 
 
@@ -236,7 +234,7 @@ def main() -> None:
             f'{dst} exists: give another name, or --overwrite if it is such a page.'
         )
     model = Path(args.model)
-    about, pictures = describe(model), check_pictures(args.pictures)
+    about, images = describe(model), check_images(args.images)
     dst.parent.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory() as fetched,
@@ -245,7 +243,7 @@ def main() -> None:
         found = Path(args.runtime) if args.runtime else fetch_runtime(Path(fetched))
         page = Path(part, 'page')
         page.mkdir()
-        write(page, model, about, check_runtime(found), pictures)
+        write(page, model, about, check_runtime(found), images)
         if dst.exists():
             shutil.rmtree(dst)
         page.rename(dst)

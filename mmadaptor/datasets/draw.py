@@ -61,7 +61,7 @@ def draw_background(background: Background) -> np.ndarray:
     """
     rng = np.random.default_rng(background.seed)
     share = blotches(rng)[..., None]
-    one, other = (np.array(color, float) for color in background.colours)
+    one, other = (np.array(color, float) for color in background.colors)
     return one * (1 - share) + other * share + pattern(background)[..., None]
 
 
@@ -76,14 +76,14 @@ def texture(layer: Layer, rows: slice, columns: slice) -> np.ndarray:
     Returns:
         Colors `(h, w, 3)`, or `(3,)` if there is only one; float64.
     """
-    first, second = (np.array(color, float) for color in layer.colours)
+    first, second = (np.array(color, float) for color in layer.colors)
     if layer.texture == 'plain':
         return first
     is_striped = layer.texture == 'stripes'
     angle = layer.stripe_angle if is_striped else layer.angle
     cells = [
         np.floor(at / layer.stripe).astype(int)
-        for at in geometry.local_grid(layer.centre, angle, rows, columns)
+        for at in geometry.local_grid(layer.center, angle, rows, columns)
     ]
     if is_striped:
         return np.where((cells[1] % 2 == 0)[..., None], second, first)
@@ -99,29 +99,29 @@ def grain(seed: int) -> np.ndarray:
     return np.floor(levels * (2 * GRAIN + 1)) - GRAIN
 
 
-def paint_layer(picture: np.ndarray, layer: Layer) -> None:
+def paint_layer(image: np.ndarray, layer: Layer) -> None:
     """Draw a shape over an image.
 
     Args:
-        picture: Colors `(SIZE, SIZE, 3)`, changed in place.
+        image: Colors `(SIZE, SIZE, 3)`, changed in place.
         layer: The shape.
     """
     rows, columns, distance = outline(layer)
     rim = geometry.cover(-RIM - distance)[..., None]  # 1 in the rim and outside
     colors = texture(layer, rows, columns) * (1 - (1 - RIM_SHADE) * rim)
     alpha = geometry.cover(distance)[..., None]
-    window = picture[rows, columns]
-    picture[rows, columns] = window * (1 - alpha) + colors * alpha
+    window = image[rows, columns]
+    image[rows, columns] = window * (1 - alpha) + colors * alpha
 
 
-def paint_lamps(picture: np.ndarray, lamps: Lamps) -> None:
+def paint_lamps(image: np.ndarray, lamps: Lamps) -> None:
     """Draw the lamps over an image, each between two white lines.
 
     Args:
-        picture: Colors `(SIZE, SIZE, 3)`, changed in place.
+        image: Colors `(SIZE, SIZE, 3)`, changed in place.
         lamps: The lamps.
     """
-    column = picture[lamps_window(lamps)]
+    column = image[lamps_window(lamps)]
     for lamp, is_lit in enumerate(lamps.lit):
         window = column[lamp * LAMP_HEIGHT : (lamp + 1) * LAMP_HEIGHT]
         window[:] = LAMP_CORE[is_lit]
@@ -138,9 +138,9 @@ def draw(scene: Scene, behind: np.ndarray) -> np.ndarray:
     Returns:
         RGB `(SIZE, SIZE, 3)`, uint8.
     """
-    picture = behind.copy()
+    image = behind.copy()
     for layer in scene.layers:
-        paint_layer(picture, layer)
-    paint_lamps(picture, scene.lamps)
-    picture += grain(scene.background.seed)
-    return np.floor(np.clip(picture, 0, 255) + 0.5).astype(np.uint8)
+        paint_layer(image, layer)
+    paint_lamps(image, scene.lamps)
+    image += grain(scene.background.seed)
+    return np.floor(np.clip(image, 0, 255) + 0.5).astype(np.uint8)

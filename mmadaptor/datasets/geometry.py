@@ -23,12 +23,12 @@ def turn(angle: float) -> Point:
 
 
 def local_grid(
-    centre: Point, angle: float, rows: slice, columns: slice
+    center: Point, angle: float, rows: slice, columns: slice
 ) -> tuple[np.ndarray, np.ndarray]:
     """Compute the coordinates of the pixels of a window in the frame of a shape.
 
     Args:
-        centre: Center of the shape as (x, y). Pixel centers are integers.
+        center: Center of the shape as (x, y). Pixel centers are integers.
         angle: Rotation of the shape, in radians.
         rows: Rows of the window.
         columns: Columns of the window.
@@ -36,8 +36,8 @@ def local_grid(
     Returns:
         Two arrays `(h, w)`: coordinates along the first and second axis of the shape.
     """
-    x = np.arange(columns.start, columns.stop) - centre[0]
-    y = (np.arange(rows.start, rows.stop) - centre[1])[:, None]
+    x = np.arange(columns.start, columns.stop) - center[0]
+    y = (np.arange(rows.start, rows.stop) - center[1])[:, None]
     cos, sin = turn(angle)
     return x * cos + y * sin, y * cos - x * sin
 

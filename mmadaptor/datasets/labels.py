@@ -61,7 +61,7 @@ def instances(description: str, version: int, labels: list[list[dict]]) -> dict:
         version: Version of the images.
         labels: Annotations of each image, without ids.
     """
-    annotations = [label for picture in labels for label in picture]
+    annotations = [label for image in labels for label in image]
     return dict(
         info=dict(description=description, version=str(version)),
         licenses=[],

@@ -19,7 +19,7 @@ from .scene import (
     SIZE,
     TARGETS,
     Background,
-    Colour,
+    Color,
     Lamps,
     Layer,
     Scene,
@@ -29,8 +29,8 @@ from .scene import (
     layer_mask,
 )
 
-TARGETS_IN_PICTURE = (3, 6)
-CLUTTER_IN_PICTURE = (4, 8)
+TARGETS_IN_IMAGE = (3, 6)
+CLUTTER_IN_IMAGE = (4, 8)
 RADIUS = (11.0, 26.0)
 DISC_RADIUS = (9.0, 15.0)  # small enough for the rows of one lamp
 STRIPE = (2.0, 3.0)  # width of a stripe, in pixels
@@ -49,11 +49,11 @@ def choose(rng: np.random.Generator, items: tuple) -> object:
     return items[int(rng.random() * len(items))]
 
 
-def sample_colour(
+def sample_color(
     rng: np.random.Generator,
     saturation: tuple[float, float],
     value: tuple[float, float],
-) -> Colour:
+) -> Color:
     """Draw a color of any hue.
 
     Args:
@@ -70,19 +70,19 @@ def sample_colour(
     return tuple(round(255 * part) for part in rgb)
 
 
-def sample_colours(rng: np.random.Generator) -> tuple[Colour, Colour]:
+def sample_colors(rng: np.random.Generator) -> tuple[Color, Color]:
     """Draw a bright and a dark saturated color, in either order."""
-    bright = sample_colour(rng, (0.35, 0.8), (0.85, 1.0))
-    dark = sample_colour(rng, (0.6, 1.0), (0.3, 0.5))
+    bright = sample_color(rng, (0.35, 0.8), (0.85, 1.0))
+    dark = sample_color(rng, (0.6, 1.0), (0.3, 0.5))
     return (bright, dark) if rng.random() < 0.6 else (dark, bright)
 
 
 def sample_background(rng: np.random.Generator) -> Background:
     """Draw a background of low saturation."""
     return Background(
-        colours=(
-            sample_colour(rng, (0.05, 0.3), (0.35, 0.75)),
-            sample_colour(rng, (0.05, 0.3), (0.35, 0.75)),
+        colors=(
+            sample_color(rng, (0.05, 0.3), (0.35, 0.75)),
+            sample_color(rng, (0.05, 0.3), (0.35, 0.75)),
         ),
         pattern=choose(rng, ('none', 'checks', 'waves')),
         period=int(between(rng, 7, 17)),
@@ -102,10 +102,10 @@ def sample_target(rng: np.random.Generator) -> Layer:
     tilt = between(rng, -0.15, 0.15)
     return Layer(
         kind=kind,
-        centre=(0.0, 0.0),
+        center=(0.0, 0.0),
         radius=low * (high / low) ** float(rng.random()),
         angle=between(rng, 0, 2 * math.pi),
-        colours=sample_colours(rng),
+        colors=sample_colors(rng),
         proportion=between(rng, 0.45, 0.55),
         texture='stripes' if striped else choose(rng, ('plain', 'spots')),
         stripe=between(rng, *STRIPE),
@@ -120,10 +120,10 @@ def sample_clutter(rng: np.random.Generator) -> Layer:
     thickness = dict(triangle=(1.0, 1.0), bar=(0.12, 0.3), cross=(0.2, 0.35))[kind]
     return Layer(
         kind=kind,
-        centre=(0.0, 0.0),
+        center=(0.0, 0.0),
         radius=between(rng, *((12, 30) if kind == 'bar' else (6, 16))),
         angle=between(rng, 0, 2 * math.pi),
-        colours=sample_colours(rng),
+        colors=sample_colors(rng),
         proportion=between(rng, *thickness),
         texture=choose(rng, ('plain', 'spots')),
         stripe=between(rng, *STRIPE),
@@ -184,7 +184,7 @@ class Pile:
         for _ in range(TRIES):
             layer = replace(
                 layer,
-                centre=(
+                center=(
                     between(rng, margin, SIZE - margin),
                     between(rng, margin, SIZE - margin),
                 ),
@@ -207,10 +207,10 @@ def sample_scene(rng: np.random.Generator) -> Scene:
     pile = Pile(Scene(sample_background(rng), lamps))
     targets, clutter = (
         int(between(rng, low, high + 1))
-        for low, high in (TARGETS_IN_PICTURE, CLUTTER_IN_PICTURE)
+        for low, high in (TARGETS_IN_IMAGE, CLUTTER_IN_IMAGE)
     )
     placed = 0
-    while targets + clutter > 0 or placed < TARGETS_IN_PICTURE[0]:
+    while targets + clutter > 0 or placed < TARGETS_IN_IMAGE[0]:
         # All orders are equally likely, so that clutter is above and below shapes.
         is_target = clutter == 0 or (rng.random() * (targets + clutter) < targets)
         layer = sample_target(rng) if is_target else sample_clutter(rng)

@@ -25,7 +25,7 @@ SIDES = ('left', 'right')
 TARGETS = ('columns', 'disc', 'rows', 'star5', 'star6')
 CLUTTER = ('triangle', 'bar', 'cross')
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,10 @@ class Layer:
 
     Args:
         kind: One of `TARGETS` or `CLUTTER`.
-        centre: Center as (x, y) in pixels.
+        center: Center as (x, y) in pixels.
         radius: Size, roughly the distance from the center to the outline, in pixels.
         angle: Rotation in radians.
-        colours: Color of the shape, and of its stripes or spots, RGB.
+        colors: Color of the shape, and of its stripes or spots, RGB.
         proportion: Notch of a star, or thickness of a bar or cross, as a ratio to the
             size.
         texture: 'plain', 'spots' or 'stripes'.
@@ -47,10 +47,10 @@ class Layer:
     """
 
     kind: str
-    centre: geometry.Point
+    center: geometry.Point
     radius: float
     angle: float
-    colours: tuple[Colour, Colour]
+    colors: tuple[Color, Color]
     proportion: float
     texture: str
     stripe: float
@@ -81,14 +81,14 @@ class Background:
     """The background behind the pile.
 
     Args:
-        colours: The two colors of the blotches, RGB.
+        colors: The two colors of the blotches, RGB.
         pattern: 'none', 'checks' or 'waves'.
         period: Period of the pattern, in pixels.
         contrast: Contrast of the pattern, in gray levels.
         seed: Seed of the blotches and the grain.
     """
 
-    colours: tuple[Colour, Colour]
+    colors: tuple[Color, Color]
     pattern: str
     period: int
     contrast: int
@@ -116,7 +116,7 @@ class Scene:
         is its kind.
         """
         if layer.kind == 'disc':
-            lit = self.lamps.lit[int(layer.centre[1] // LAMP_HEIGHT)]
+            lit = self.lamps.lit[int(layer.center[1] // LAMP_HEIGHT)]
             return 'disc_on' if lit else 'disc_off'
         return layer.kind
 
@@ -161,9 +161,9 @@ def outline(layer: Layer) -> tuple[slice, slice, np.ndarray]:
     reach = 1.15 * layer.radius + 2
     window = [
         slice(max(int(at - reach), 0), min(int(at + reach) + 1, SIZE))
-        for at in (layer.centre[1], layer.centre[0])
+        for at in (layer.center[1], layer.center[0])
     ]
-    u, v = geometry.local_grid(layer.centre, layer.angle, *window)
+    u, v = geometry.local_grid(layer.center, layer.angle, *window)
     distance = shape_distance(layer, u, v)
     distance.flags.writeable = False
     return *window, distance
@@ -189,14 +189,14 @@ def lamps_window(lamps: Lamps) -> tuple[slice, slice]:
 
 def distance_to_lamps(layer: Layer, lamps: Lamps) -> float:
     """Return the distance between a disc and the column of lamps, in pixels."""
-    x = layer.centre[0]
+    x = layer.center[0]
     depth = x if lamps.side == 'left' else SIZE - 1 - x
     return depth - layer.radius - LAMP_WIDTH
 
 
 def has_one_lamp(layer: Layer) -> bool:
     """Return whether all rows of a disc belong to one lamp."""
-    y, radius = layer.centre[1], layer.radius
+    y, radius = layer.center[1], layer.radius
     top, bottom = (y - radius) // LAMP_HEIGHT, (y + radius) // LAMP_HEIGHT
     return top == bottom
 

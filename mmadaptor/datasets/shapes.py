@@ -317,7 +317,7 @@ def write_split(root: Path, split: str, count: int, seed: int, workers: int) -> 
         *(f'classes/{split}/{name}' for name in CLASSES),
     ):
         (root / folder).mkdir(parents=True)
-    write = partial(write_picture, root, split, seed)
+    write = partial(write_image, root, split, seed)
     if workers == 1:
         labels = [write(index) for index in range(count)]
     else:
@@ -341,7 +341,7 @@ def make_scene(seed: int, split: str, index: int) -> Scene:
     return sample_scene(rng)
 
 
-def write_picture(root: Path, split: str, seed: int, index: int) -> list[dict]:
+def write_image(root: Path, split: str, seed: int, index: int) -> list[dict]:
     """Draw and write an image, its mask and its single-label images.
 
     Args:
@@ -371,13 +371,13 @@ def write_picture(root: Path, split: str, seed: int, index: int) -> list[dict]:
     return labels
 
 
-def write_png(path: Path, picture: np.ndarray) -> None:
+def write_png(path: Path, image: np.ndarray) -> None:
     """Write an image; unlike `cv2.imwrite`, raise an error if the disk is full.
 
     Args:
         path: The file.
-        picture: RGB `(H, W, 3)` or indices `(H, W)`, uint8.
+        image: RGB `(H, W, 3)` or indices `(H, W)`, uint8.
     """
-    if picture.ndim == 3:
-        picture = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
-    path.write_bytes(cv2.imencode('.png', picture)[1].tobytes())
+    if image.ndim == 3:
+        image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    path.write_bytes(cv2.imencode('.png', image)[1].tobytes())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Test the exponents and the picture of benchmarks.scaling."""
+"""Test the exponents and the figure of benchmarks.scaling."""
 
 import json
 from pathlib import Path
@@ -27,10 +27,10 @@ def rows():
             )
 
 
-def test_table_and_picture(tmp_path, monkeypatch, capsys):
-    results, picture = tmp_path / 'results.json', tmp_path / 'scaling.png'
+def test_table_and_figure(tmp_path, monkeypatch, capsys):
+    results, figure = tmp_path / 'results.json', tmp_path / 'scaling.png'
     results.write_text(json.dumps(dict(date='today', rows=list(rows()))))
-    arguments = '--read', str(results), '--picture', str(picture)
+    arguments = '--read', str(results), '--figure', str(figure)
     start(Path('benchmarks/scaling.py'), monkeypatch, *arguments)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == 'date today'
@@ -38,7 +38,7 @@ def test_table_and_picture(tmp_path, monkeypatch, capsys):
     assert '| scan, L | 1 to 16 | forward and backward | 1 |' in lines[5]
     cells = [cell.strip() for cell in lines[5].split('|')]
     assert cells[6:9] == ['1.25', '16 MiB', '1.00']
-    assert Image.open(picture).size == (600, 600)
+    assert Image.open(figure).size == (600, 600)
 
 
 def test_small_growths_are_left_out():

@@ -39,12 +39,12 @@ def test_stripes_run_along_rows_and_along_columns():
         )
         layer = replace(
             layer,
-            centre=(64.0, 64.0),
+            center=(64.0, 64.0),
             radius=26.0,
             angle=0.0,
             stripe=2.0,
             stripe_angle=0.0 if kind == 'rows' else np.pi / 2,
-            colours=((255, 255, 255), (0, 0, 0)),
+            colors=((255, 255, 255), (0, 0, 0)),
         )
         scene = replace(scenes(1)[0], layers=[layer])
         patch = picture(scene)[54:74, 54:74].astype(int)

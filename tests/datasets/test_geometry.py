@@ -60,7 +60,7 @@ def test_the_pixels_inside_are_as_many_as_the_area(corners, angle):
     assert (distance < 0).sum() == pytest.approx(area(corners), rel=0.08)
 
 
-def test_a_grid_turns_around_its_centre():
+def test_a_grid_turns_around_its_center():
     window = slice(0, 3), slice(1, 5)
     u, v = local_grid((2.0, 1.0), 0.0, *window)
     np.testing.assert_allclose(np.broadcast_to(u, (3, 4)), [[-1, 0, 1, 2]] * 3)

@@ -25,7 +25,7 @@ def test_discs_are_far_from_the_lamps_and_in_the_rows_of_one():
 
 def test_half_of_the_discs_are_on_at_any_place_and_of_any_look():
     found = [
-        (scene.label(disc) == 'disc_on', disc.centre[0], disc.radius)
+        (scene.label(disc) == 'disc_on', disc.center[0], disc.radius)
         for scene in scenes(400)
         for disc in discs(scene)
     ]

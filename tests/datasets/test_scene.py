@@ -42,9 +42,9 @@ def test_stars_have_their_points(kind, points):
 def test_visible_masks_of_a_pile():
     scene = scenes(1)[0]
     low = replace(
-        scene.layers[0], kind='columns', centre=(90.0, 80.0), radius=20.0, angle=0.0
+        scene.layers[0], kind='columns', center=(90.0, 80.0), radius=20.0, angle=0.0
     )
-    high = replace(low, centre=(106.0, 80.0))
+    high = replace(low, center=(106.0, 80.0))
     pile = replace(scene, layers=[low, high], lamps=Lamps('right', (True,) * LAMPS))
     below, above = visible_masks(pile)
     # Squares of 31 pixels a side. The lower covers columns 75 to 105 and the

@@ -73,9 +73,9 @@ def test_instances_agree_with_masks(root, split, count):
     assert len(coco.getImgIds()) == count
     for image in coco.loadImgs(coco.getImgIds()):
         name = f'{split}/{image["file_name"]}'
-        colours = cv2.imread(str(root / 'images' / name), cv2.IMREAD_UNCHANGED)
+        colors = cv2.imread(str(root / 'images' / name), cv2.IMREAD_UNCHANGED)
         classes = cv2.imread(str(root / 'masks' / name), cv2.IMREAD_UNCHANGED)
-        assert colours.shape == (image['height'], image['width'], 3)
+        assert colors.shape == (image['height'], image['width'], 3)
         assert classes.dtype == np.uint8
         drawn = np.zeros_like(classes)
         for label in coco.loadAnns(coco.getAnnIds(image['id'])):
@@ -217,7 +217,7 @@ def dies(*_):
 
 
 def test_a_worker_that_dies_leaves_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(shapes, 'write_picture', dies)
+    monkeypatch.setattr(shapes, 'write_image', dies)
     root = tmp_path / 'set'
     arguments = [str(root), '--train', '2', '--val', '1', '--workers', '2']
     monkeypatch.setattr('sys.argv', ['make_shapes.py', *arguments])
@@ -238,7 +238,7 @@ def test_an_interrupt_leaves_the_old_dataset(root, tmp_path, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(shapes, 'write_picture', interrupted)
+    monkeypatch.setattr(shapes, 'write_image', interrupted)
     with pytest.raises(KeyboardInterrupt):
         make_shapes(kept, 2, 1, workers=1)
     assert times(kept) == before

@@ -85,7 +85,7 @@ def made(tmp_path_factory):
     run_tool('export', config, checkpoint, onnx, '--classes', '--with-memory')
     example = picture(folder / 'example.png', HEIGHT, WIDTH)
     site = folder / 'site'
-    run_tool('make_page', onnx, site, '--pictures', example)  # the runtime by npm
+    run_tool('make_page', onnx, site, '--images', example)  # the runtime by npm
     model = build_and_load(Config.fromfile(config), str(checkpoint)).eval()
     return site, model, example
 
@@ -318,7 +318,7 @@ def test_other_files(opened, tmp_path):
     wrong = tmp_path / 'notes.txt'
     wrong.write_text('no picture')
     page.locator('#file').set_input_files(wrong)
-    sentence = 'notes.txt is not a picture that this browser can read.'
+    sentence = 'notes.txt is not an image that this browser can read.'
     expect(page.locator('#status')).to_have_text(sentence)
     expect(page.locator('#status')).to_have_class('error')
     page.locator('#file').set_input_files(picture(tmp_path / 'thin.png', 20, 400))

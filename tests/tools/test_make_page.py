@@ -64,17 +64,17 @@ def test_the_folder(tmp_path, make, capsys):
     Image.new('RGB', (4, 4)).save(tmp_path / 'A b.PNG')
     package = runtime(tmp_path / 'package', version='1.31.0')
     dst = tmp_path / 'new' / 'page'
-    arguments = src, dst, '--runtime', package, '--pictures', tmp_path / 'A b.PNG'
+    arguments = src, dst, '--runtime', package, '--images', tmp_path / 'A b.PNG'
     make(*arguments)
     assert f'python -m http.server --directory {dst}' in capsys.readouterr().out
     written = {str(p.relative_to(dst)) for p in dst.rglob('*') if p.is_file()}
     sources = {'index.html', 'page.css', 'page.js', 'model.js', 'draw.js'}
-    assert written == sources | FILES | {'page.json', 'model.onnx', 'pictures/1.png'}
+    assert written == sources | FILES | {'page.json', 'model.onnx', 'images/1.png'}
     assert (dst / 'model.onnx').read_bytes() == src.read_bytes()
     about = json.loads((dst / 'page.json').read_text())
     assert about['size'] == [4, 8] and about['resize'] == 'keep_ratio'
     assert about['classes'] == ['ground', 'box'] and about['mean'] == [1, 2, 3]
-    assert about['pictures'] == ['pictures/1.png']
+    assert about['images'] == ['images/1.png']
     (dst / 'old').touch()
     make(*arguments, '--overwrite')
     assert not (dst / 'old').exists() and (dst / 'page.json').exists()
@@ -105,15 +105,15 @@ def test_what_is_refused(tmp_path, monkeypatch):
         (dict(outputs=('logits',)), 'has no output classes: .* --classes'),
         (dict(opset=27), 'operators that browsers lack: .* without --standard'),
         (dict(domain='mmadaptor'), 'operators that browsers lack: .* --custom-ops'),
-        (dict(mean='[1.0]'), 'takes 1 channels; pictures of a page have 3'),
+        (dict(mean='[1.0]'), 'takes 1 channels; images of a page have 3'),
     ):
         said = refused(model(tmp_path / 'bad.onnx', **changes))
         assert re.search(message, said), said
-    assert 'a.png: no such file' in refused(good, '--pictures', tmp_path / 'a.png')
-    assert 'text.onnx is no picture' in refused(good, '--pictures', text)
+    assert 'a.png: no such file' in refused(good, '--images', tmp_path / 'a.png')
+    assert 'text.onnx is no image' in refused(good, '--images', text)
     Image.new('RGB', (4, 4)).save(tmp_path / 'a.tif')
     assert 'one of PNG, JPEG, WEBP, GIF, BMP; got TIFF' in refused(
-        good, '--pictures', tmp_path / 'a.tif'
+        good, '--images', tmp_path / 'a.tif'
     )
     assert 'found no package.json of one' in refused(good, folder=there)
     old = runtime(tmp_path / 'old', version='1.22.0')

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// What is drawn of a pixel over the picture.
+// What is drawn of a pixel over the image.
 
-import { onPicture } from './model.js';
+import { onImage } from './model.js';
 
 /** A color for each direction, of Okabe and Ito. */
 export const COLORS = ['#e69f00', '#56b4e9', '#009e73', '#cc79a7'];
 export const ALL = -1;
 const MAGMA = [[0, 0, 4], [81, 18, 124], [183, 55, 121], [252, 137, 97], [252, 253, 191]];
 
-/** Draw the picture, its classes or what is kept, and the places of the pixel. */
+/** Draw the image, its classes or what is kept, and the places of the pixel. */
 export function drawAll(view, state, heat) {
   const context = view.getContext('2d');
   const layer = state.layers[state.layer];
@@ -20,7 +20,7 @@ export function drawAll(view, state, heat) {
   drawPlaces(context, state, layer, scale);
 }
 
-/** What is kept, at most over the chosen directions, over the picture. */
+/** What is kept, at most over the chosen directions, over the image. */
 function drawHeat(context, state, layer, scale) {
   const maps = state.kept.filter((_, k) => state.k === ALL || state.k === k);
   const [width, height] = [layer.width + 1, layer.height + 1]; // the edges reach on
@@ -43,7 +43,7 @@ function drawHeat(context, state, layer, scale) {
 function drawPlaces(context, state, layer, scale) {
   const view = context.canvas;
   const unit = view.width / view.clientWidth; // a pixel of CSS
-  const at = (x) => (onPicture(layer, x) + 0.5) * scale;
+  const at = (x) => (onImage(layer, x) + 0.5) * scale;
   const [y, x] = state.token.map(at);
   const largest = Math.min(15 * unit, view.width / 36); // of weight 1
   const line = (width, strokeStyle) =>

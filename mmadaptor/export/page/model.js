@@ -40,7 +40,7 @@ export async function load() {
   return { about, ort, session };
 }
 
-/** Width and height at which the model sees a picture, as its test has them. */
+/** Width and height at which the model sees an image, as its test has them. */
 export function seenSize(about, width, height) {
   const [rows, columns] = about.size ?? [height, width];
   if (about.resize === 'stretch') return [columns, rows];
@@ -51,11 +51,11 @@ export function seenSize(about, width, height) {
   return [width, height].map((side) => Math.floor(side * factor + 0.5));
 }
 
-/** Read a picture and resize it; a canvas of the pixels that the model sees. */
+/** Read an image and resize it; a canvas of the pixels that the model sees. */
 export async function read(about, file) {
   const name = file.name ?? 'The file';
   const bitmap = await createImageBitmap(file, { colorSpaceConversion: 'none' }).catch(() => {
-    throw new Sentence(`${name} is not a picture that this browser can read.`);
+    throw new Sentence(`${name} is not an image that this browser can read.`);
   });
   const [width, height] = seenSize(about, bitmap.width, bitmap.height);
   if (Math.min(width, height) < SMALLEST) {
@@ -105,15 +105,15 @@ export async function run(model, canvas) {
   return { classes: Uint16Array.from(outputs.classes.data, Number), layers, seconds };
 }
 
-/** The token of a layer at a pixel of the picture, [row, column]. */
+/** The token of a layer at a pixel of the image, [row, column]. */
 export function tokenAt(layer, [row, column]) {
   const nearest = (x, size) =>
     Math.min(size - 1, Math.max(0, Math.round((x - layer.first) / layer.stride)));
   return [nearest(row, layer.height), nearest(column, layer.width)];
 }
 
-/** The row or column of the picture of one of a layer's map. */
-export const onPicture = (layer, x) => x * layer.stride + layer.first;
+/** The row or column of the image of one of a layer's map. */
+export const onImage = (layer, x) => x * layer.stride + layer.first;
 
 /** The places of a token: direction, group, row and column on the map, and weight. */
 export function placesOf(layer, [row, column]) {

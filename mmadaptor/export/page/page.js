@@ -3,7 +3,7 @@
 
 import { ALL, COLORS, drawAll } from './draw.js';
 import {
-  ARROWS, Sentence, keptAt, load, missingFile, onPicture, placesOf, read, run, tokenAt,
+  ARROWS, Sentence, keptAt, load, missingFile, onImage, placesOf, read, run, tokenAt,
 } from './model.js';
 
 const $ = (id) => document.getElementById(id);
@@ -28,25 +28,25 @@ function fail(error) {
   say(error instanceof Sentence ? error.message : `Something failed: ${error.message}`, true);
 }
 
-// ---- pictures
+// ---- images
 
 let tickets = 0;
 
-/** Read a picture and run the model on it. The latest one wins. */
+/** Read an image and run the model on it. The latest one wins. */
 async function open(file) {
   const ticket = ++tickets;
   try {
     say('Running…');
-    const picture = await read(state.model.about, file);
-    const found = await run(state.model, picture.canvas);
+    const image = await read(state.model.about, file);
+    const found = await run(state.model, image.canvas);
     if (ticket !== tickets) return;
-    Object.assign(state, picture, found, { pinned: false });
+    Object.assign(state, image, found, { pinned: false });
     state.pixel = aPixel();
     view.width = view.height = 0; // measured again
-    const { width, height } = picture.canvas;
+    const { width, height } = image.canvas;
     view.style.aspectRatio = `${width} / ${height}`;
     view.style.maxWidth = `${(75 * width) / height}vh`;
-    say(told(picture, found.seconds));
+    say(told(image, found.seconds));
     showLegend();
     fillLayers();
     measure();
@@ -92,7 +92,7 @@ function colorOf(i) {
   return state.model.about.palette?.[i] ?? hue(i * 137.5); // the golden angle
 }
 
-/** Black is the palettes' color of what is no object; it would hide the picture. */
+/** Black is the palettes' color of what is no object; it would hide the image. */
 const isBlack = (i) => colorOf(i).every((channel) => channel === 0);
 
 function hue(degrees) {
@@ -213,12 +213,12 @@ function describe(layer) {
   const name = model.about.classes[classes[row * canvas.width + column]];
   const outside = places.filter((place) => place.kept === null).length;
   const [best] = places;
-  const [r, c] = [best.row, best.column].map((x) => onPicture(layer, x).toFixed(1));
-  const where = best.kept === null ? 'outside of the picture' : `at row ${r}, column ${c}`;
+  const [r, c] = [best.row, best.column].map((x) => onImage(layer, x).toFixed(1));
+  const where = best.kept === null ? 'outside of the image' : `at row ${r}, column ${c}`;
   const scan = `${layer.directions[best.k]}, group ${best.group + 1}`;
   return `Row ${row}, column ${column}: ${name}. In ${layer.layer}, it looks most ${where}, `
     + `with weight ${best.weight.toFixed(2)} (${scan}).`
-    + (outside ? ` ${outside} of ${places.length} places are outside of the picture, where it`
+    + (outside ? ` ${outside} of ${places.length} places are outside of the image, where it`
       + ' reads zeros.' : '');
 }
 
@@ -226,7 +226,7 @@ function rowOf(layer, { k, group, row, column, weight, kept: share }) {
   const title = `${layer.directions[k]}, group ${group + 1}`;
   const mark = make('i', { textContent: `${ARROWS[layer.directions[k]]} ${group + 1}`, title });
   mark.style.setProperty('--mark', COLORS[k]);
-  const place = [row, column].map((x) => onPicture(layer, x).toFixed(1));
+  const place = [row, column].map((x) => onImage(layer, x).toFixed(1));
   const cells = [...place, weight.toFixed(3), keptText(share)];
   return make('tr', {}, make('td', {}, mark),
     ...cells.map((textContent) => make('td', { textContent })));
@@ -322,15 +322,15 @@ async function start() {
     return fail(error);
   }
   $('file').disabled = false;
-  const { pictures } = state.model.about;
-  $('examples').append(...pictures.map((path, i) => {
+  const { images } = state.model.about;
+  $('examples').append(...images.map((path, i) => {
     const image = make('img', { src: path, alt: `Example ${i + 1}` });
     const button = make('button', { type: 'button' }, image);
     button.addEventListener('click', () => example(path));
     return button;
   }));
-  if (pictures.length) return example(pictures[0]);
-  return say('Ready: choose a picture, or drop one.');
+  if (images.length) return example(images[0]);
+  return say('Ready: choose an image, or drop one.');
 }
 
 start();
