@@ -29,7 +29,7 @@ CUDA_VERSION := $(if $(filter 1,$(CUDA)),cu$(shell nvcc --version | \
 RELEASE := build/release/bin
 
 .PHONY: help env demo transfer test test-cuda test-integrations test-page peers lint \
-	sanitize sanitized fuzz faults wheel test-wheel test-aarch64 clean
+	docs gallery test-docs sanitize sanitized fuzz faults wheel test-wheel test-aarch64 clean
 
 help:
 	@echo 'make demo   set up .venv, train a detector on the embedded dataset, test'
@@ -41,6 +41,9 @@ help:
 	@echo '            and segmentation_models_pytorch, without OpenMMLab'
 	@echo 'make test-page   pass the tests of the page of tools/make_page.py, which need'
 	@echo '            chromium and npm'
+	@echo 'make docs   build the documentation into build/site; needs no network afterwards'
+	@echo 'make gallery   draw the figures of the documentation'
+	@echo 'make test-docs   build the documentation and open each page in chromium'
 	@echo 'make peers  compare scans and classifiers with those of other packages;'
 	@echo '            IPEX=1 with intel-extension-for-pytorch, OPTIONS=... see'
 	@echo '            python -m benchmarks.peers --help'
@@ -74,7 +77,7 @@ transfer: env
 
 test: env
 	$(BIN)/python -m pytest $(PARALLEL) --ignore tests/faults --ignore tests/packaging \
-		--ignore tests/integrations --ignore tests/page
+		--ignore tests/integrations --ignore tests/page --ignore tests/site
 
 test-cuda: env
 	$(BIN)/python -m pytest -m cuda -rs tests/ops
@@ -100,6 +103,28 @@ test-page: env build/page
 	@for program in chromium npm; do command -v $$program > /dev/null || { \
 		echo "make test-page needs $$program: apt-get install $$program" >&2; exit 1; }; done
 	PYTHONPATH='$(CURDIR):build/page' $(BIN)/python -m pytest --durations 3 tests/page
+
+# Sphinx, beside the packages of .venv.
+build/docs: requirements/docs.txt
+	$(BIN)/python -m venv --clear $@
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+		> "$$(echo $@/lib/python*/site-packages)/venv.pth"
+	$@/bin/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+docs: env build/docs
+	build/docs/bin/python -m sphinx --fail-on-warning --keep-going --quiet \
+		-d build/doctrees docs build/site
+	@echo 'The documentation: build/site/index.html'
+
+gallery: env
+	for script in adaptors design speed studies; do \
+		$(BIN)/python docs/gallery/$$script.py || exit 1; done
+
+test-docs: docs build/page
+	@command -v chromium > /dev/null || { echo 'make test-docs needs chromium:' \
+		'apt-get install chromium' >&2; exit 1; }
+	PYTHONPATH='$(CURDIR):build/page' $(BIN)/python -m pytest tests/site
 
 # What benchmarks.peers compares with, beside the packages of .venv.
 build/peers: requirements/peers.txt

@@ -90,10 +90,10 @@ class Runner(MMEngineRunner):
       its SHA-256, which is checked when it is read.
     - `resume` takes the newest checkpoint that opens, and its seed. Random
       numbers are those of an unbroken run
-      (:class:`~mmadaptor.engine.hooks.ExactResumeHook`). A validation that is
+      (:class:`~mmadaptor.engine.ExactResumeHook`). A validation that is
       missing is done first, and the log names settings that have changed.
     - Steps with non-finite gradients are skipped, and non-finite weights are
-      never saved (:class:`~mmadaptor.engine.hooks.NonFiniteHook`).
+      never saved (:class:`~mmadaptor.engine.NonFiniteHook`).
     - Distributed jobs and mixed precision also work on a CPU.
     - One training at a time uses a work folder.
 

@@ -35,6 +35,12 @@ def create_backbone(
         ValueError: The name is unknown, or an argument is wrong.
         TypeError: A keyword is unknown.
         InputError: The file is missing, damaged, or of another model.
+
+    Example:
+        >>> from mmadaptor.models import create_backbone
+        >>> backbone = create_backbone('mamba_adaptor_b0', drop_path_rate=0.1)
+        >>> backbone.out_channels, backbone.strides
+        ((32, 64, 128, 256), (4, 8, 16, 32))
     """
     kind, arch = find_architecture(name)
     backbone = kind(arch, **arguments)
@@ -68,6 +74,13 @@ def create_classifier(
         ValueError: The name is unknown, or an argument is wrong.
         TypeError: A keyword is unknown.
         InputError: The file is missing, damaged, or of another model.
+
+    Example:
+        >>> import torch
+        >>> from mmadaptor.models import create_classifier
+        >>> model = create_classifier('mamba_adaptor_b0', num_classes=10)
+        >>> model(torch.rand(2, 3, 64, 64)).shape
+        torch.Size([2, 10])
     """
     kind, arch = find_architecture(name)
     backbone = kind(arch, **{'out_indices': (-1,), **arguments})

@@ -51,12 +51,12 @@ def exact(op, shape):
     return row_of(op, shape, layout='' if shape != SCAN else 'N=1')
 
 
-def test_ratios_of_the_readme():
+def test_ratios_of_the_ops():
     told = re.search(
         r'map takes (\S+) of the time and (\S+) of the memory.*'
         r'`memory_readout` (\S+) and (\S+) of softmax.*'
         r'`dilated_depthwise`\s(\S+) and (\S+) of torch',
-        text_of('README.md'),
+        text_of('docs/speed.md'),
         re.DOTALL,
     ).groups()
     values = [
@@ -97,18 +97,11 @@ def test_times_of_models(name):
     (row,) = (row for row in rows if row['model'] == name)
     ratios = [row[f'{what}_to_Swin-T'] for what in ('inference', 'step', 'detection')]
     values = [row['images_a_second'], row['step_s'], row['detection_s']]
-    for file, columns in (('docs/speed.md', 2), ('README.md', 1)):
-        lines = [x for x in text_of(file).splitlines() if x.startswith(f'| {name} ')]
-        lines += [
-            x for x in text_of(file).splitlines() if x.startswith(f'| {name} (mm')
-        ]
-        if file == 'README.md' and name == 'Swin-T':
-            continue
-        told = re.findall(r'\d+\.\d+', lines[0])
-        expected = ratios
-        if columns == 2:
-            expected = [x for pair in zip(values, ratios) for x in pair]
-        assert len(told) == len(expected) and all(map(near, told, expected)), lines[0]
+    lines = text_of('docs/speed.md').splitlines()
+    line = next(line for line in lines if line.startswith(f'| {name} '))
+    told = re.findall(r'\d+\.\d+', line)
+    expected = [x for pair in zip(values, ratios) for x in pair]
+    assert len(told) == len(expected) and all(map(near, told, expected)), line
 
 
 @pytest.mark.parametrize(
@@ -191,7 +184,7 @@ def test_figures_of_memory_readout(name):
 
 
 def published_files():
-    for line in text_of('docs/pretrained.md').splitlines():
+    for line in text_of('docs/weights.md').splitlines():
         if found := re.match(
             r'\| `(\S+\.pth)` \| ([\d,]+) \| `(\w+)\((.*)\)` \|', line
         ):

@@ -19,7 +19,7 @@ HISTORY = ROOT / 'CHANGELOG.md'  # which names what was
 DOCS = sorted(
     {
         path
-        for pattern in ('*.md', 'docs/*.md', 'configs/*.md', 'mmadaptor/**/*.md')
+        for pattern in ('*.md', 'docs/**/*.md', 'configs/*.md', 'mmadaptor/**/*.md')
         for path in ROOT.glob(pattern)
     }
     - {HISTORY}
@@ -145,7 +145,7 @@ def test_make_targets(page):
 
 
 ROWS = re.findall(
-    r'^\| (mm\w+) \| (`.*?`) \|', (ROOT / 'README.md').read_text(), re.MULTILINE
+    r'^\| (mm\w+) \| (`.*?`) \|', (ROOT / 'docs/backbones.md').read_text(), re.MULTILINE
 )
 
 

@@ -21,6 +21,13 @@ class MambaAdaptor(VMamba):
         ValueError: As in :class:`VMamba`.
         TypeError: A keyword is unknown.
 
+    Example:
+        >>> import torch
+        >>> from mmadaptor.models import MambaAdaptor
+        >>> backbone = MambaAdaptor('b0', out_indices=(1, 3))
+        >>> [tuple(map.shape) for map in backbone(torch.rand(1, 3, 64, 96))]
+        [(1, 64, 8, 12), (1, 256, 2, 3)]
+
     Source:
         Mamba-Adaptor (arXiv 2505.12685). The paper gives parameters and multiply-adds
         of b1 and b2; dims and depths that meet them are our choice. b0 is ours.

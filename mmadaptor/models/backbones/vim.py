@@ -60,6 +60,13 @@ class Vim(AdaptableBackbone):
     Raises:
         ValueError: An argument is out of range or unknown.
 
+    Example:
+        >>> import torch
+        >>> from mmadaptor.models import Vim
+        >>> backbone = Vim('tiny', out_type='featmap')
+        >>> [tuple(map.shape) for map in backbone(torch.rand(1, 3, 64, 48))]
+        [(1, 192, 4, 3)]
+
     Source:
         Vision Mamba (arXiv 2401.09417), with the class token in the middle.
     """

@@ -59,6 +59,13 @@ class VMamba(AdaptableBackbone):
         ValueError: An argument is out of range or unknown, or `norm_cfg` is not a norm
             over the last dimension.
 
+    Example:
+        >>> import torch
+        >>> from mmadaptor.models import VMamba
+        >>> booster = VMamba('tiny', adaptors=dict(temporal=dict(), spatial=dict()))
+        >>> [tuple(map.shape) for map in booster(torch.rand(1, 3, 32, 32))]
+        [(1, 96, 8, 8), (1, 192, 4, 4), (1, 384, 2, 2), (1, 768, 1, 1)]
+
     Source:
         VMamba (arXiv 2401.10166). One norm per output as in its detection and
         segmentation models.

@@ -64,6 +64,15 @@ def cross_selective_scan(
             names it, with expected and got.
         RuntimeError: The compiled ops are not built.
 
+    Example:
+        >>> import torch
+        >>> from mmadaptor.ops import cross_selective_scan
+        >>> x, delta = torch.ones(1, 1, 3, 1), torch.ones(1, 1, 3, 4, 1)
+        >>> A = -torch.full((4, 1, 1), 2.0).log()  # states halve at each step
+        >>> B = C = torch.ones(1, 1, 3, 4, 1)
+        >>> cross_selective_scan(x, delta, A, B, C).flatten()
+        tensor([5.5000, 6.0000, 5.5000])
+
     Source:
         VMamba (arXiv 2401.10166), SS2D.
     """
@@ -103,6 +112,16 @@ def cross_selective_scan_states(
             names it, with expected and got.
         RuntimeError: The compiled ops are not built.
 
+    Example:
+        >>> import torch
+        >>> from mmadaptor.ops import cross_selective_scan_states
+        >>> x, delta = torch.ones(1, 1, 3, 1), torch.ones(1, 1, 3, 4, 1)
+        >>> A = -torch.full((4, 1, 1), 2.0).log()  # states halve at each step
+        >>> B = torch.ones(1, 1, 3, 4, 1)
+        >>> states = cross_selective_scan_states(x, delta, A, B)
+        >>> states[0, 0, :, 0].flatten()  # along the row
+        tensor([1.0000, 1.5000, 1.7500])
+
     Source:
         VMamba (arXiv 2401.10166), SS2D. States as an output: our choice.
     """
@@ -126,6 +145,15 @@ def cross_readout(states: Tensor, C: Tensor) -> Tensor:
     Raises:
         ValueError: An argument has a wrong shape; the message names it, with
             expected and got.
+
+    Example:
+        >>> import torch
+        >>> from mmadaptor.ops import cross_readout
+        >>> states = torch.ones(1, 2, 2, 4, 8, 16)
+        >>> C = torch.ones(1, 2, 2, 4, 16)
+        >>> y = cross_readout(states, C)
+        >>> y.shape, y[0, 0, 0, 0].item()  # 4 directions of 16 states
+        (torch.Size([1, 2, 2, 8]), 64.0)
 
     Source:
         VMamba (arXiv 2401.10166), SS2D, for given states.

@@ -36,6 +36,13 @@ def dilated_depthwise(y: Tensor, kernels: Tensor, dilations: list[int]) -> Tenso
             names it, with expected and got.
         RuntimeError: The compiled ops are not built.
 
+    Example:
+        >>> import torch
+        >>> from mmadaptor.ops import dilated_depthwise
+        >>> y = torch.tensor([0.0, 0.0, 1.0, 0.0, 0.0]).view(1, 1, 5, 1)
+        >>> dilated_depthwise(y, torch.ones(1, 1, 3, 3), [2]).flatten()
+        tensor([1., 0., 2., 0., 1.])
+
     Source:
         Mamba-Adaptor (arXiv 2505.12685), Adaptor-S.
     """

@@ -52,6 +52,15 @@ def memory_readout(
             and coefficients are cast to the dtype of values.
         RuntimeError: The compiled ops are not built.
 
+    Example:
+        >>> import torch
+        >>> from mmadaptor.ops import memory_readout
+        >>> values = torch.arange(4.0).view(1, 1, 4, 1, 1)  # a row of 4 pixels
+        >>> predicted = torch.tensor([0.0, 1.0, 0.0])  # one pixel to the right
+        >>> predicted = predicted.expand(1, 1, 4, 1, 3)
+        >>> memory_readout(values, predicted, [1.0], torch.ones(1, 1, 4, 1)).flatten()
+        tensor([1., 2., 3., 0.])
+
     Source:
         Mamba-Adaptor (arXiv 2505.12685), Adaptor-T. Bilinear places in pixels
         are our choice.

@@ -37,6 +37,16 @@ def memory_select(states: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
             locations and weights are cast to the dtype of states.
         RuntimeError: The compiled ops are not built.
 
+    Example:
+        >>> import torch
+        >>> from mmadaptor.ops import memory_select
+        >>> states = torch.arange(4.0).view(1, 1, 4, 1, 1, 1)  # a row of 4 pixels
+        >>> locations = torch.zeros(1, 1, 4, 1, 1, 1, 2)
+        >>> locations[..., 1] = torch.arange(4.0).view(1, 1, 4, 1, 1, 1) + 0.5
+        >>> weights = torch.ones(1, 1, 4, 1, 1, 1)
+        >>> memory_select(states, locations, weights).flatten()  # zero outside
+        tensor([0.5000, 1.5000, 2.5000, 1.5000])
+
     Source:
         Mamba-Adaptor (arXiv 2505.12685), Adaptor-T. Bilinear places in pixels
         are our choice.

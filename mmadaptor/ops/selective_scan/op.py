@@ -79,6 +79,15 @@ def selective_scan(
             names it, with expected and got.
         RuntimeError: The compiled ops are not built.
 
+    Example:
+        >>> import torch
+        >>> from mmadaptor.ops import selective_scan
+        >>> u = delta = torch.ones(1, 1, 3)
+        >>> A = -torch.tensor([[2.0]]).log()  # the state halves at each step
+        >>> B = C = torch.ones(1, 1, 3)
+        >>> selective_scan(u, delta, A, B, C)
+        tensor([[[1.0000, 1.5000, 1.7500]]])
+
     Source:
         Mamba (arXiv 2312.00752), Algorithm 2.
     """
@@ -137,6 +146,14 @@ def selective_scan_states(
         ValueError: An argument has a wrong shape, dtype or device; the message
             names it, with expected and got.
         RuntimeError: The compiled ops are not built.
+
+    Example:
+        >>> import torch
+        >>> from mmadaptor.ops import selective_scan_states
+        >>> u = delta = torch.ones(1, 1, 3)
+        >>> A = -torch.tensor([[2.0]]).log()  # the state halves at each step
+        >>> selective_scan_states(u, delta, A, B=torch.ones(1, 1, 3)).flatten()
+        tensor([1.0000, 1.5000, 1.7500])
 
     Source:
         Mamba (arXiv 2312.00752), Algorithm 2. States as an output: our choice.
