@@ -250,9 +250,10 @@ constexpr double kLog2E = 1.44269504088896340736;
 MMADAPTOR_INLINE Vec<float> exp(Vec<float> x) {
   x = maximum<float>(splat(-87.2f - 17 * (MMADAPTOR_VECTOR_BYTES == 64)), x);
   x = minimum<float>(splat(89.0f), x);
-  constexpr float log2e = kLog2E, log2e_rest = kLog2E - log2e;
+  constexpr float log2e = kLog2E;
   Exponent e(x * log2e);
 #if MMADAPTOR_VECTOR_BYTES >= 32
+  constexpr float log2e_rest = kLog2E - log2e;
   e.r = multiply_add<float>(x, splat(log2e), -e.n);
   e.r = multiply_add<float>(x, splat(log2e_rest), e.r);
 #else
