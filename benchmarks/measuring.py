@@ -74,6 +74,7 @@ def in_turn(
     repeats: int,
     budget: float = float('inf'),
     least: int = 3,
+    rest: float = 0.0,
 ) -> dict[Any, float]:
     """Time functions alternately, so that other load affects all of them.
 
@@ -82,6 +83,8 @@ def in_turn(
         repeats: Number of rounds.
         budget: Seconds after which a function leaves the rounds.
         least: Number of rounds that each function takes part in at least.
+        rest: Seconds to sleep before each call. The threads of many libraries keep
+            their cores busy for a while after a call, which slows the next library.
 
     Returns:
         Median of the seconds by key.
@@ -90,6 +93,7 @@ def in_turn(
     for count in range(repeats):
         for key, clock in clocks.items():
             if count < least or sum(times[key]) < budget:
+                time.sleep(rest)
                 times[key].append(clock())
     return {key: statistics.median(seconds) for key, seconds in times.items()}
 

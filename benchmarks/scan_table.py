@@ -250,7 +250,7 @@ def measure(
             for number, entry in enumerate(entries)
             for kind, clock in entry.clocks.items()
         }
-        times = in_turn(clocks, repeats, SECONDS)
+        times = in_turn(clocks, repeats, SECONDS, rest=0.3)
         for number, entry in enumerate(entries):
             entry.row['seconds'] = {kind: times[number, kind] for kind in entry.clocks}
             entry.row['bytes'] = entry.scale()

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "memory_select_places.h"
+#include "simd_shuffle.h"
 
 namespace mmadaptor::MMADAPTOR_ISA {
 

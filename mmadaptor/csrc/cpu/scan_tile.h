@@ -6,7 +6,7 @@
 #include <type_traits>
 
 #include "scan_kernel.h"
-#include "simd.h"
+#include "simd_shuffle.h"
 
 namespace mmadaptor::MMADAPTOR_ISA {
 
