@@ -128,13 +128,11 @@ def describe(cubin: Path, messages: str) -> dict[str, dict]:
     if disassembler is None:
         raise FileNotFoundError('nvdisasm is not in PATH, beside nvcc or in Triton')
     functions = read(output_of([disassembler, '-c', str(cubin)])[0])
-    names = output_of(['c++filt'], '\n'.join(functions))[0].splitlines()
+    # Without arguments: mmadaptor::cuda::scan_kernel<__nv_bfloat16>
+    names = output_of(['c++filt', '-p'], '\n'.join(functions))[0].splitlines()
     kernels = {}
     for mangled, name in zip(functions, names, strict=True):
-        # void mmadaptor::cuda::kernel<float>(arguments)
-        name = re.sub(
-            r'^void |\(.*$|mmadaptor::(cuda::)?|__(nv_)?(?=half|bf)', '', name
-        )
+        name = re.sub(r'mmadaptor::(cuda::)?|__(nv_)?(?=half|bf)', '', name)
         used = re.search(
             rf'properties for {mangled}\n.*?(\d+) bytes spill stores, '
             r'(\d+) bytes spill loads\n.*?Used (\d+) registers(?:.*?(\d+) bytes smem)?',
