@@ -39,16 +39,11 @@ One set of images has labels in three forms, in the folder layout of COCO:
 class has the same index in all three forms.
 """
 
-import fcntl
-import hashlib
 import json
 import multiprocessing
 import os
-import shutil
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -60,9 +55,10 @@ from .draw import draw, draw_background
 from .labels import CLASSES, annotate, instances
 from .sampling import sample_scene
 from .scene import SIZE, Scene, visible_masks
+from .stamped_folder import check_root, damage, fresh_folder, locked, read_stamp
 
 VERSION = 4  # increase it with every change of the images or the files
-STAMP = 'shapes.json'
+NAME = 'shapes'
 SPLITS = ('train', 'val')
 
 
@@ -100,11 +96,11 @@ def make_shapes(
     """
     check_numbers(train, val, seed, 1 if workers is None else workers)
     wanted = dict(version=VERSION, train=train, val=val, seed=seed, size=SIZE)
-    root = check_root(root)
-    if not damage(root, wanted):
+    root = check_root(root, NAME)
+    if not damage(root, NAME, wanted):
         return root  # without the lock, which needs write access
     with locked(root):
-        if reason := damage(root, wanted):
+        if reason := damage(root, NAME, wanted):
             print_log(
                 f'{root}: {reason}. Making the dataset of {train} + {val} images',
                 'current',
@@ -130,7 +126,7 @@ def prepare(root: str | Path = 'data/shapes') -> Path:
         FileExistsError: `root` has other content than this dataset.
         ChildProcessError: A worker process died.
     """
-    stamp = read_stamp(check_root(root)) or {}
+    stamp = read_stamp(check_root(root, NAME), NAME) or {}
     if stamp.get('version') != VERSION:
         return make_shapes(root)
     try:
@@ -156,101 +152,6 @@ def check_numbers(train: int, val: int, seed: int, workers: int) -> None:
             )
 
 
-def check_root(root: str | Path) -> Path:
-    """Return the folder without symbolic links; it need not exist.
-
-    Raises:
-        NotADirectoryError: It is a file.
-        FileExistsError: It has other content than this dataset.
-    """
-    root = Path(root).resolve()
-    if root.exists() and not root.is_dir():
-        raise NotADirectoryError(
-            f'make_shapes: `root` must be a folder, got the file {root}'
-        )
-    if root.is_dir() and read_stamp(root) is None and any(root.iterdir()):
-        raise FileExistsError(
-            'make_shapes: `root` must be a new or empty folder, or contain this '
-            f'dataset; {root} contains other files (no valid {STAMP}). '
-            'Choose another folder, or empty this one'
-        )
-    return root
-
-
-def read_stamp(root: Path) -> dict | None:
-    """Return the stamp of a dataset, or None if there is no valid one."""
-    if not (root / STAMP).is_file():
-        return None
-    try:
-        stamp = json.loads((root / STAMP).read_text())
-        return stamp if stamp['name'] == 'shapes' else None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return None
-
-
-def count_files(root: Path) -> int:
-    """Count the files in a folder and its subfolders, without the stamp."""
-    total = sum(len(files) for _, _, files in os.walk(root))
-    return total - (root / STAMP).exists()
-
-
-def digest_files(root: Path) -> str:
-    """Return a digest of the names and contents of all files, without the stamp.
-
-    Raises:
-        OSError: A file cannot be read.
-    """
-    digest = hashlib.blake2b(digest_size=16)
-    for folder, subfolders, names in os.walk(root):
-        subfolders.sort()
-        digest.update(os.fsencode(os.path.relpath(folder, root)))
-        for name in sorted(names):
-            path = os.path.join(folder, name)
-            if path == str(root / STAMP):
-                continue
-            content = b''
-            if os.path.isfile(path):  # reading a pipe does not end
-                with open(path, 'rb', buffering=0) as file:
-                    content = file.read()
-            digest.update(os.fsencode(f'/{name}/{len(content)}/'))
-            digest.update(content)
-    return digest.hexdigest()
-
-
-def damage(root: Path, wanted: dict) -> str:
-    """Return why a folder is not the complete dataset; empty if it is.
-
-    Args:
-        root: Folder of the dataset.
-        wanted: Expected entries of its stamp.
-    """
-    stamp = read_stamp(root)
-    if stamp is None:
-        return 'there is no dataset yet'
-    if {name: stamp.get(name) for name in wanted} != wanted:
-        return 'the dataset was made with other arguments'
-    if (count := count_files(root)) != stamp.get('files'):
-        return f'the dataset has {count} files instead of {stamp.get("files")}'
-    try:
-        whole = digest_files(root) == stamp.get('digest')
-    except OSError as error:
-        return f'the dataset cannot be read ({error})'
-    return '' if whole else 'files of the dataset are damaged or were changed'
-
-
-@contextmanager
-def locked(root: Path) -> Iterator[None]:
-    """Hold the lock file next to a folder; the kernel releases it if the process dies.
-
-    Args:
-        root: Folder of the dataset.
-    """
-    root.parent.mkdir(parents=True, exist_ok=True)
-    with open(root.parent / f'.{root.name}.lock', 'a') as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 def build(root: Path, wanted: dict, workers: int) -> None:
     """Write the dataset to a temporary folder, then rename it to its final path.
 
@@ -259,46 +160,15 @@ def build(root: Path, wanted: dict, workers: int) -> None:
         wanted: Entries of the stamp.
         workers: Number of processes.
     """
-    fresh = root.parent / f'.{root.name}.partial'
-    stale = root.parent / f'.{root.name}.old'
-    for leftover in (fresh, stale):
-        if leftover.exists():
-            shutil.rmtree(leftover)
     try:
-        for split in SPLITS:
-            write_split(fresh, split, wanted[split], wanted['seed'], workers)
-        write_stamp(fresh, wanted)
+        with fresh_folder(root, NAME, wanted) as fresh:
+            for split in SPLITS:
+                write_split(fresh, split, wanted[split], wanted['seed'], workers)
     except BrokenProcessPool as error:
-        shutil.rmtree(fresh, ignore_errors=True)
         raise ChildProcessError(
             'make_shapes: a worker process died, perhaps for lack of memory. '
             f'{root} is unchanged. Try again, or with fewer workers (--workers 1)'
         ) from error
-    except BaseException:
-        shutil.rmtree(fresh, ignore_errors=True)
-        raise
-    if read_stamp(root) is not None:
-        root.rename(stale)
-    fresh.rename(root)
-    shutil.rmtree(stale, ignore_errors=True)
-
-
-def write_stamp(root: Path, wanted: dict) -> None:
-    """Write the stamp, to the disk itself: without it a dataset is never replaced.
-
-    Files that a power cut damages do not fit its digest.
-
-    Args:
-        root: Folder of the dataset.
-        wanted: Entries of the stamp.
-    """
-    stamp = dict(
-        name='shapes', **wanted, files=count_files(root), digest=digest_files(root)
-    )
-    with open(root / STAMP, 'w') as file:
-        file.write(json.dumps(stamp, indent=1) + '\n')
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def write_split(root: Path, split: str, count: int, seed: int, workers: int) -> None:

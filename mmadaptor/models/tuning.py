@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tuning of a pretrained backbone: trainable and shared parameters."""
 
+import re
 from collections.abc import Collection, Sequence
 
 from torch import nn
@@ -18,37 +19,51 @@ def train_only(backbone: nn.Module, parts: Sequence[str]) -> None:
 
     Args:
         backbone: The backbone, changed in place.
-        parts: Any of `'adaptors'`, `'norms'` (weights and biases) and `'biases'` (all
-            parameters of that name, including the step size of the scan). An empty
-            list is a linear probe.
+        parts: Any of `'adaptors'`, `'norms'` (weights and biases), `'biases'` (all
+            parameters of that name, including the step size of the scan), and regular
+            expressions that are searched in the names of parameters, such as
+            `'mixer.conv.'`. An empty list is a linear probe.
 
     Raises:
-        ValueError: A part is unknown, or the backbone does not have it.
+        ValueError: A part is not a regular expression, or the backbone does not have
+            it.
     """
     if (
         isinstance(parts, str)
         or not isinstance(parts, Collection)
-        or not set(parts) <= set(PARTS)
+        or not all(isinstance(part, str) for part in parts)
     ):
         raise ValueError(
-            f'`trainable` must be a list of values from {list(PARTS)}, got {parts!r}'
+            f'`trainable` must be a list of values from {list(PARTS)} and regular '
+            f'expressions for names of parameters, got {parts!r}'
         )
     backbone.requires_grad_(False)
+    kind = type(backbone).__name__
     for part in parts:
-        chosen = _parameters_of(backbone, part)
-        if not chosen:
+        try:
+            chosen = _parameters_of(backbone, part)
+        except re.error as error:
             raise ValueError(
-                f'`trainable` contains {part!r}, but '
-                f'{type(backbone).__name__} has no {part}'
+                f'`trainable` contains {part!r}, which is not a regular expression: '
+                f'{error}'
+            ) from error
+        if not chosen and part in PARTS:
+            raise ValueError(f'`trainable` contains {part!r}, but {kind} has no {part}')
+        if not chosen:
+            *_, example = (name for name, _ in backbone.named_parameters())
+            raise ValueError(
+                f'`trainable` contains {part!r}, which is none of {list(PARTS)} and '
+                f'matches no parameter of {kind}, such as {example!r}'
             )
         for parameter in chosen:
             parameter.requires_grad_(True)
 
 
 def _parameters_of(backbone: nn.Module, part: str) -> list[nn.Parameter]:
-    """Return the parameters of one of `PARTS`."""
-    if part == 'biases':
-        return [p for n, p in backbone.named_parameters() if n.endswith('bias')]
+    """Return the parameters of one of `PARTS`, or whose name has a pattern."""
+    if part not in ('adaptors', 'norms'):
+        pattern = 'bias$' if part == 'biases' else part
+        return [p for n, p in backbone.named_parameters() if re.search(pattern, n)]
     kind = ADAPTORS if part == 'adaptors' else NORMS
     return [
         parameter

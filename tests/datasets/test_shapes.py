@@ -200,11 +200,11 @@ def test_exchanged_files_make_it_again(tmp_path):
 @pytest.mark.parametrize('value', [None, [1], '3', -1])
 def test_a_stamp_without_a_key_or_with_a_wrong_one(key, value, tmp_path, monkeypatch):
     root = make_shapes(tmp_path / 'set', 1, 1, workers=1)
-    stamp = json.loads((root / shapes.STAMP).read_text())
+    stamp = json.loads((root / 'shapes.json').read_text())
     content = dict(stamp, **{key: value})
     if value is None:
         del content[key]
-    (root / shapes.STAMP).write_text(json.dumps(content))
+    (root / 'shapes.json').write_text(json.dumps(content))
     made = []
     monkeypatch.setattr(shapes, 'build', lambda root, wanted, _: made.append(wanted))
     prepare(root)
@@ -260,7 +260,7 @@ def test_a_killed_process_leaves_no_folder_that_looks_complete(tmp_path):
     child.join()
     assert not root.exists()
     make_shapes(root, 1, 1, workers=1)
-    assert (root / shapes.STAMP).exists()
+    assert (root / 'shapes.json').exists()
     assert not (tmp_path / '.set.partial').exists()
 
 

@@ -47,6 +47,15 @@ def test_parts(backbone, arguments):
     assert of('biases') == biases
 
 
+def test_patterns():
+    model = VMamba(SMALL, trainable=[r'mixer\.(A_log|D)$', 'norms'])
+    names = {n for n, _ in model.named_parameters()}
+    chosen = {n for n in names if n.endswith(('.A_log', '.D'))}
+    norms = trainable(VMamba(SMALL, trainable=['norms']))
+    assert len(chosen) == 2 * sum(SMALL['depths'])
+    assert trainable(model) == chosen | norms
+
+
 def test_frozen_parts_stay_in_evaluation_mode():
     model = VMamba(
         SMALL,
@@ -114,8 +123,10 @@ def test_shared_with_a_frozen_block_adaptors_train():
     [
         (
             dict(trainable=['heads']),
-            r"list of values from \['adaptors'.*got \['heads'\]",
+            r"contains 'heads', which is none of \['adaptors'.* VMamba, such as 'norm3.bias'",
         ),
+        (dict(trainable=['(']), r"contains '\(', which is not a regular expression: "),
+        (dict(trainable=[1]), r'must be a list of values from .*got \[1\]'),
         (dict(trainable='norms'), r"must be a list.*got 'norms'"),
         (dict(trainable=True), '`trainable` must be a list.*got True'),
         (

