@@ -135,12 +135,22 @@ void wait_for_block() { meet(block_meeting, block_size.x * block_size.y * block_
 
 unsigned lane() { return index_of(current->thread) % kWarp; }
 
-uint64_t exchange(uint64_t value, unsigned source) {
+// Publishes a value to the warp, waits for the warp, and returns the values of all lanes.
+static const uint64_t* publish(uint64_t value) {
   Warp& warp = warps[index_of(current->thread) / kWarp];
   uint64_t* values = warp.values[warp.meeting.passed % 2];
   values[lane()] = value;
   meet(warp.meeting, kWarp);
-  return values[source];
+  return values;
+}
+
+uint64_t exchange(uint64_t value, unsigned source) { return publish(value)[source]; }
+
+unsigned lanes_with(uint64_t value) {
+  const uint64_t* values = publish(value);
+  unsigned lanes = 0;
+  for (unsigned i = 0; i < kWarp; ++i) lanes |= static_cast<unsigned>(values[i] == value) << i;
+  return lanes;
 }
 
 void* shared_memory() { return shared.get(); }

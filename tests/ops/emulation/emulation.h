@@ -71,6 +71,8 @@ void wait_for_block();
 
 // Publishes a value to the warp, waits for the warp, and returns the value of lane `source`.
 uint64_t exchange(uint64_t value, unsigned source);
+// The lanes that publish the same value.
+unsigned lanes_with(uint64_t value);
 unsigned lane();
 
 void* shared_memory();
@@ -96,6 +98,8 @@ T from_lane(T value, unsigned source) {
 #define blockDim emulation::block_size
 #define gridDim emulation::grid_size
 
+inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
+inline unsigned __match_any_sync(unsigned, unsigned value) { return emulation::lanes_with(value); }
 inline void __syncthreads() { emulation::wait_for_block(); }
 inline void __syncwarp(unsigned = ~0u) { emulation::exchange(0, 0); }
 
