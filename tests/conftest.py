@@ -49,12 +49,7 @@ elif importlib.util.find_spec('yapf') is not None:
 if 'EMULATION_LIBRARY' in os.environ:
     import torch
 
-    from mmadaptor.ops._dispatch import register
-    from mmadaptor.ops.memory_readout import composed
-
     torch.ops.load_library(os.environ['EMULATION_LIBRARY'])
-    register('memory_readout', composed.memory_readout, 'CPU')
-    register('memory_readout_backward', composed.memory_readout_backward, 'CPU')
 
 
 @pytest.fixture(autouse=True, scope='session')

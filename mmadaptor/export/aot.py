@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 from mmadaptor.checkpoints.writing import replace_when_written
-from mmadaptor.ops.memory_readout import composed
 
 from .program import export_program
 
@@ -35,10 +34,7 @@ def export_aot(
     Raises:
         InputError: The size is too small, or the model cannot be exported.
     """
-    table = {}
-    if next(model.parameters()).is_cuda:  # where this op is a function of Python
-        table[torch.ops.mmadaptor.memory_readout.default] = composed.memory_readout
-    program = export_program(model, size, channels, dynamic, table)
+    program = export_program(model, size, channels, dynamic, {})
     with replace_when_written(path) as part:
         package = f'{part}.pt2'  # torch wants this ending
         torch._inductor.aoti_compile_and_package(program, package_path=package)

@@ -23,7 +23,6 @@ WIDE = 'float32 or float64'
 #   other, with their sum in shared memory.
 # - 16 channels: the same, in blocks of 16 channels, as 32 do not fit.
 # - sum in memory: the same, with the sum in global memory.
-# - narrow bands: the list of hits leaves shared memory for only a few pixels a band.
 # - segments: many multiprocessors; one map per direction, and paths in segments.
 DEVICES = {
     'sum on the chip': (
@@ -33,6 +32,7 @@ DEVICES = {
             'cross_selective_scan',
             'selective_scan',
             'memory_select',
+            'memory_readout',
             'dilated_depthwise',
         ],
     ),
@@ -45,11 +45,6 @@ DEVICES = {
         dict(EMULATION_SHARED_BYTES='9000'),
         WIDE,
         ['cross_selective_scan'],
-    ),
-    'narrow bands': (
-        dict(EMULATION_SHARED_BYTES='9500'),
-        'float32 or bfloat16',
-        ['memory_select'],
     ),
     'segments': (
         dict(EMULATION_PROCESSORS='64'),
@@ -177,20 +172,10 @@ def test_torch_finds_nothing_else(library):
             'cross_selective_scan',
             'selective_scan',
             'memory_select',
+            'memory_readout',
             'dilated_depthwise',
         ],
         'strides or flipped or opcheck or autocast or named or refused or '
         'leave or summed',
-        {},
-    )
-
-
-def test_what_has_no_kernels_of_its_own(library):
-    """Test `memory_readout`, which uses the kernels of `memory_select`."""
-    run_tests(
-        library,
-        ['memory_readout'],
-        'definition or finite or outside or hand_computed or strides or named or '
-        'opcheck or leave or summed',
         {},
     )

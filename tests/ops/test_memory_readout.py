@@ -18,8 +18,10 @@ SIZES = [
     (1, 13, 9, 4, 5, 1, 2),
     (1, 3, 2, 1, 64, 2, 40),
     (1, 2, 3, 2, 3, 1, 60),
+    (1, 17, 16, 2, 24, 2, 3),
+    (1, 2, 3, 1, 396, 1, 2),
     (1, 3, 3, 1, 267, 1, 3),
-]  # the last one spans several blocks
+]  # the last ones span several blocks
 
 
 def make(
@@ -91,6 +93,37 @@ def test_it_is_the_gather_and_the_readout():
         memory_readout(**inputs),
         cross_readout(memory, inputs['coefficients'].unsqueeze(-1)),
     )
+
+
+@pytest.mark.parametrize('dtype', TOLERANCE, ids=str)
+def test_places_that_meet_equal_the_definition(dtype):
+    """All places of a map are around one pixel."""
+    inputs = changed(make(1, 7, 9, 2, 24, 2, 3), torch.Tensor.detach)
+    row, column = torch.meshgrid(torch.arange(7), torch.arange(9), indexing='ij')
+    away = torch.tensor([4.5, 3.5]) - torch.stack([row, column], -1)
+    granularity = torch.tensor(inputs['granularities'], dtype=torch.float64)
+    offsets = inputs['predicted'][..., :12].view(1, 7, 9, 2, 2, 3, 2)
+    offsets *= 0.3
+    offsets += away[:, :, None, None, None] / granularity[:, None, None]
+    exact = changed(inputs, lambda t: t.to(dtype).double().requires_grad_())
+    actual = gradients(
+        memory_readout, changed(exact, lambda t: t.detach().to(dtype).requires_grad_())
+    )
+    for name, value in gradients(reference.memory_readout, exact).items():
+        torch.testing.assert_close(
+            actual[name].double(),
+            value,
+            rtol=0,
+            atol=4 * TOLERANCE[dtype] * value.abs().max().item(),
+            msg=lambda m, n=name: f'{n}: {m}',
+        )
+
+
+def test_a_long_row_equals_the_definition_in_float64():
+    inputs = make(1, 1, 33000, 1, 1, 1, 1)
+    actual = gradients(memory_readout, inputs)
+    for name, value in gradients(reference.memory_readout, inputs).items():
+        torch.testing.assert_close(actual[name], value, rtol=0, atol=1e-10)
 
 
 def test_a_hand_computed_readout():

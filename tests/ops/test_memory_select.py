@@ -20,8 +20,10 @@ SIZES = [
     (1, 3, 2, 1, 60, 1, 1, 5),
     (1, 2, 3, 2, 64, 2, 2, 40),
     (1, 1, 2, 1, 3, 1, 1, 300),
+    (1, 17, 16, 1, 12, 2, 1, 3),
+    (1, 2, 3, 1, 396, 1, 1, 2),
     (1, 3, 3, 1, 267, 1, 1, 3),
-]  # the rows of the last one span several blocks
+]  # the rows of the last ones span several blocks
 TOLERANCE = {torch.float64: 1e-13, torch.float32: 1e-5}
 
 

@@ -4,11 +4,10 @@
 import torch
 from torch import Tensor
 
-from mmadaptor.ops import _extension
-from mmadaptor.ops._dispatch import register, register_autocast, to_dtype_of_first
+from mmadaptor.ops._dispatch import register_autocast, to_dtype_of_first
 from mmadaptor.ops._gradients import differentiable, register_gradient
 
-from . import composed, fake, reference  # noqa: F401
+from . import fake, reference  # noqa: F401
 
 
 @differentiable(reference.memory_readout)
@@ -27,10 +26,9 @@ def memory_readout(
         y = sum_k c_k sum_p w_p values_k(p)
 
     It equals :func:`memory_select` followed by :func:`cross_readout` for one state
-    per channel. On a CPU, the memory, places and weights are never written to
-    memory; on a GPU, the two ops run one after the other. Places between pixels,
-    outside the map or not finite are treated as in :func:`memory_select`. Forward
-    and backward are deterministic for any number of threads.
+    per channel, but the memory is never written. Places between pixels, outside the
+    map or not finite are treated as in :func:`memory_select`. Forward and backward
+    are deterministic for any number of threads.
 
     Args:
         values: Maps `(B, H, W, K, D)`, one for each of K directions; float32 or
@@ -70,8 +68,5 @@ def memory_readout(
     )
 
 
-if _extension.HAS_CUDA:
-    register('memory_readout', composed.memory_readout, 'CUDA')
-    register('memory_readout_backward', composed.memory_readout_backward, 'CUDA')
 register_autocast('memory_readout', to_dtype_of_first)
 register_gradient('memory_readout', reference.memory_readout)
