@@ -76,3 +76,7 @@ def test_a_message_exists(message):
     """The texts that a reader searches for are those of the sources."""
     sources = (path.read_text() for path in (ROOT / 'mmadaptor').rglob('*.py'))
     assert any(message in text for text in sources)
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / 'README.md').read_text().splitlines()) <= 150
