@@ -45,9 +45,9 @@ html_show_sphinx = False
 pygments_style = 'friendly'
 
 myst_heading_anchors = 4
-default_role = 'literal'  # docstrings have single backticks
 autodoc_typehints = 'description'
 autodoc_typehints_format = 'short'
+autodoc_typehints_description_target = 'documented'
 autodoc_member_order = 'bysource'
 autoclass_content = 'both'
 napoleon_numpy_docstring = False
@@ -55,6 +55,7 @@ napoleon_custom_sections = ['Source']
 napoleon_use_rtype = False
 copybutton_exclude = '.linenos, .gp, .go'
 
+CODE = re.compile(r'(?<![`:\w])`([^`]+)`(?![`_])')
 INCLUDE = re.compile(r'^<!-- include (\S+) -->$', re.MULTILINE)
 LINK = re.compile(r'(!?\[(?:[^\[\]]|\[[^\]]*\])*\])\(([^)#:\s]+)(#[^)\s]*)?\)')
 
@@ -103,6 +104,13 @@ def read_page(app: Sphinx, page: str, source: list[str]) -> None:
     source[0] = INCLUDE.sub(include, with_links(source[0], file, page))
 
 
+def mark_code(app: Sphinx, kind: str, name: str, *others: object) -> None:
+    """Make code of what has single backticks in a docstring."""
+    lines = others[-1]
+    lines[:] = CODE.sub(r'``\1``', '\n'.join(lines)).split('\n')
+
+
 def setup(app: Sphinx) -> None:
-    """Register what reads the pages."""
+    """Register what reads pages and docstrings."""
     app.connect('source-read', read_page)
+    app.connect('autodoc-process-docstring', mark_code)

@@ -46,7 +46,7 @@ def scan() -> dict:
 
 def draw_scan() -> None:
     """Draw the four directions, and the decay with distance."""
-    figure = plt.figure(figsize=(10, 3.2))
+    figure = plt.figure(figsize=(10, 3.6))
     grid = figure.add_gridspec(2, 3, width_ratios=(1, 1, 3))
     for i, direction in enumerate(DIRECTIONS):
         axes = figure.add_subplot(grid[i // 2, i % 2])
@@ -57,7 +57,7 @@ def draw_scan() -> None:
             '', path[-1], path[-2], arrowprops=dict(arrowstyle='-|>', color=BLUE)
         )
         axes.plot(*path[0], 'o', color=BLUE, ms=5)
-        axes.set_title(direction, fontsize=9)
+        axes.set_title(direction, fontsize=10)
     axes = figure.add_subplot(grid[:, 2])
     distance = np.geomspace(1, 3136, 200)
     for step, color, dash in zip(STEPS, COLORS, ('-', '--', '-.'), strict=True):
@@ -68,7 +68,7 @@ def draw_scan() -> None:
         axes.text(steps * 1.1, 0.04, label, color='#444', fontsize=9)
     axes.set(xscale='log', ylim=(0, 1.02), xlabel='steps along the rows of 56 pixels')
     axes.set_ylabel('share of the state that is kept')
-    axes.legend(frameon=False, loc='center left', bbox_to_anchor=(0.02, 0.55))
+    axes.legend(frameon=False, loc='lower center', bbox_to_anchor=(0.5, 1), ncols=3)
     save(figure, 'scan', scan())
 
 

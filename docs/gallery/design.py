@@ -38,7 +38,7 @@ def draw_design() -> None:
     """Draw a row for each layer, and what is above and below them."""
     layers = design()
     above = [['configs, tools, studies, your scripts', '']]
-    below = [['csrc', 'C++ for AVX-512, AVX2 and others; CUDA']]
+    below = [['csrc', 'C++ for AVX-512, AVX2 and others; CUDA; loaded by ops']]
     rows = [above, *layers, below]
     figure, axes = plt.subplots(figsize=(10, 6.4))
     for i, row in enumerate(rows):
@@ -63,8 +63,8 @@ def draw_design() -> None:
             axes.text(x, y - 0.1, text, ha='center', va='center', fontsize=size)
     axes.annotate(
         '',
-        (-0.3, 0.5 - len(rows)),
-        (-0.3, 0.5),
+        (-0.25, 1.2 - len(rows)),
+        (-0.25, 0.7),
         arrowprops=dict(arrowstyle='-|>', color='#444', lw=2),
     )
     axes.text(-0.55, (1 - len(rows)) / 2, 'imports', rotation=90, va='center')

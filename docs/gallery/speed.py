@@ -29,14 +29,14 @@ def draw_models() -> None:
     """Draw the times of models over that of Swin-T."""
     data = speed_models()
     figure, axes = plt.subplots(figsize=(7.5, 3.2))
-    for i, (_, inference, step) in enumerate(data):
-        axes.plot([inference, step], [i, i], color='#ccc', zorder=1)
-    axes.scatter([x[1] for x in data], range(len(data)), 70, BLUE, label='inference')
-    axes.scatter(
-        [x[2] for x in data], range(len(data)), 70, ORANGE, marker='s', label='training step'
-    )
+    for i, (_, *times) in enumerate(data):
+        axes.plot(times, [i, i], color='#ccc', zorder=1)
+    names, inference, step = zip(*data, strict=True)
+    rows, size = range(len(data)), 70
+    axes.scatter(inference, rows, size, BLUE, label='inference')
+    axes.scatter(step, rows, size, ORANGE, marker='s', label='training step')
     axes.axvline(1, color=GRAY, ls='--', lw=1)
-    axes.set_yticks(range(len(data)), [x[0] for x in data])
+    axes.set_yticks(rows, names)
     axes.set(xlim=(0, None), xlabel="time over that of mmpretrain's Swin-T, on a CPU")
     axes.invert_yaxis()
     axes.legend(frameon=False, loc='center left', bbox_to_anchor=(1, 0.5))
