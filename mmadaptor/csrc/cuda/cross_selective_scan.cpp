@@ -9,7 +9,8 @@ namespace {
 
 // The kernels require that the rows of a map follow one another in memory.
 Tensor in_rows(const Tensor& t) {
-  return t.size(1) == 1 || t.stride(1) == t.size(2) * t.stride(2) ? t : as_contiguous(t);
+  const bool follows = t.size(1) == 1 || t.size(2) == 1 || t.stride(1) == t.size(2) * t.stride(2);
+  return follows ? t : as_contiguous(t);
 }
 
 // Coalesced access also requires contiguous channels.
