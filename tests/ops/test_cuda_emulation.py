@@ -34,6 +34,7 @@ DEVICES = {
             'selective_scan',
             'memory_select',
             'dilated_depthwise',
+            'infinite_rates',
         ],
     ),
     '16 channels': (
@@ -54,7 +55,12 @@ DEVICES = {
     'segments': (
         dict(EMULATION_PROCESSORS='64'),
         'float32 or bfloat16',
-        ['cross_selective_scan', 'selective_scan', 'dilated_depthwise'],
+        [
+            'cross_selective_scan',
+            'selective_scan',
+            'dilated_depthwise',
+            'infinite_rates',
+        ],
     ),
 }
 EVERYWHERE = (
@@ -178,6 +184,8 @@ def test_torch_finds_nothing_else(library):
             'selective_scan',
             'memory_select',
             'dilated_depthwise',
+            'strides',
+            'autocast',
         ],
         'strides or flipped or opcheck or autocast or named or refused or '
         'leave or summed',
@@ -193,4 +201,10 @@ def test_what_has_no_kernels_of_its_own(library):
         'definition or finite or outside or hand_computed or strides or named or '
         'opcheck or leave or summed',
         {},
+    )
+
+
+def test_what_only_cuda_refuses(library):
+    run_tests(
+        library, ['cuda_refusals'], 'refused', dict(EMULATION_SHARED_BYTES='9000')
     )
