@@ -43,13 +43,13 @@ DEVICES = {
         ['cross_selective_scan'],
     ),
     'sum in memory': (
-        dict(EMULATION_SHARED_BYTES='9000'),
+        dict(EMULATION_SHARED_BYTES='13400'),
         WIDE,
         ['cross_selective_scan'],
     ),
     'narrow bands': (
-        dict(EMULATION_SHARED_BYTES='9500'),
-        'float32 or bfloat16',
+        dict(EMULATION_SHARED_BYTES='15400'),
+        WIDE,
         ['memory_select'],
     ),
     'segments': (
