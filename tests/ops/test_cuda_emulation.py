@@ -34,6 +34,7 @@ DEVICES = {
             'memory_select',
             'memory_readout',
             'dilated_depthwise',
+            'infinite_rates',
         ],
     ),
     '16 channels': (
@@ -42,14 +43,19 @@ DEVICES = {
         ['cross_selective_scan'],
     ),
     'sum in memory': (
-        dict(EMULATION_SHARED_BYTES='9000'),
+        dict(EMULATION_SHARED_BYTES='13400'),
         WIDE,
         ['cross_selective_scan'],
     ),
     'segments': (
         dict(EMULATION_PROCESSORS='64'),
         'float32 or bfloat16',
-        ['cross_selective_scan', 'selective_scan', 'dilated_depthwise'],
+        [
+            'cross_selective_scan',
+            'selective_scan',
+            'dilated_depthwise',
+            'infinite_rates',
+        ],
     ),
 }
 EVERYWHERE = (
@@ -174,8 +180,16 @@ def test_torch_finds_nothing_else(library):
             'memory_select',
             'memory_readout',
             'dilated_depthwise',
+            'strides',
+            'autocast',
         ],
         'strides or flipped or opcheck or autocast or named or refused or '
         'leave or summed',
         {},
+    )
+
+
+def test_what_only_cuda_refuses(library):
+    run_tests(
+        library, ['cuda_refusals'], 'refused', dict(EMULATION_SHARED_BYTES='9000')
     )
