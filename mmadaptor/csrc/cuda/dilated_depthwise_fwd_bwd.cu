@@ -29,7 +29,7 @@ __global__ void __launch_bounds__((kMostThreads<T, reads>), (kBlocksAtOnce<T, re
 #pragma unroll 1
   for (; run.row < tiles.rows; run.row += tiles.rows_at_once()) {
     const int count = run.pixels(op, tile);
-    if (count == 0) return;
+    if (count <= 0) return;
     const auto pixels = pixels_of<reads>(op, tiles, tile, run, copy, around);
     Two<W> sum[kPixels];
 #pragma unroll
@@ -77,7 +77,7 @@ __global__ void __launch_bounds__((kMostThreads<T, reads>), (kBlocksAtOnce<T, re
 #pragma unroll 1
     for (run.row = first_row; run.row < tiles.rows; run.row += tiles.rows_at_once()) {
       const int count = run.pixels(op, tile);
-      if (count == 0) break;
+      if (count <= 0) break;
       const T* from = static_cast<const T*>(op.grad) + run.offset(op, tile);
       Two<W> grad[kPixels];
 #pragma unroll

@@ -105,7 +105,7 @@ struct Run {
     if (row >= tiles.rows_at_once()) row = tiles.rows;
   }
 
-  // Number of its pixels that are inside the map; 0 beyond the last channel too.
+  // Number of its pixels that are inside the map; 0 or less if none is, or no channel.
   __device__ __forceinline__ int pixels(const DilatedDepthwise& op, const Tile& tile) const {
     if (channels <= 0 || tile.row + row >= op.height) return 0;
     const int left = op.width - tile.column - column;
@@ -164,13 +164,13 @@ __device__ __forceinline__ void copy_tile(const DilatedDepthwise& op, const Dept
                                           const Tile& tile, int around, T* copy) {
   constexpr int kChannels = DepthwiseTiles::kChannels, kPieces = kChannels / count;
   const int rows = tiles.rows + 2 * around;
-  const int row_pieces = (tiles.columns() + 2 * around) * kPieces;
-  const int threads = blockDim.x, mine = threadIdx.x;
-  const int at_once = threads < row_pieces ? 1 : threads / row_pieces;
-  const int first = mine / row_pieces;
+  const unsigned row_pieces = (tiles.columns() + 2 * around) * kPieces;
+  const int at_once = blockDim.x < row_pieces ? 1 : blockDim.x / row_pieces;
+  const int first = threadIdx.x / row_pieces;
   if (first >= at_once) return;
-  for (int at = mine - first * row_pieces; at < row_pieces; at += threads) {
-    const int column = at / kPieces, piece = at % kPieces * count;
+  for (unsigned at = threadIdx.x - first * row_pieces; at < row_pieces; at += blockDim.x) {
+    const int column = static_cast<int>(at / kPieces);
+    const int piece = static_cast<int>(at % kPieces) * count;
     const int channel = static_cast<int>(blockIdx.y) * kChannels + piece;
     const int row = tile.row - around, left = tile.column - around + column;
     const bool there = left >= 0 && left < op.width && channel < op.channels;
@@ -203,9 +203,10 @@ template <int count, typename W>
 __device__ __forceinline__ void copy_kernels(const DilatedDepthwise& op, bool turned, W* copy) {
   constexpr int kChannels = DepthwiseTiles::kChannels, kPieces = kChannels / count;
 #pragma unroll 1
-  for (int at = threadIdx.x; at < op.count * 9 * kPieces; at += blockDim.x) {
-    const int channel = static_cast<int>(blockIdx.y) * kChannels + at % kPieces * count;
-    const int row = at / kPieces, tap = row % 9, from = turned ? row + 8 - 2 * tap : row;
+  for (unsigned at = threadIdx.x; at < static_cast<unsigned>(op.count) * 9 * kPieces;
+       at += blockDim.x) {
+    const int channel = static_cast<int>(blockIdx.y * kChannels + at % kPieces * count);
+    const unsigned row = at / kPieces, from = turned ? row + 8 - row % 9 * 2 : row;
     copy_channels<count>(
         copy + at * count,
         static_cast<const W*>(op.kernels) + static_cast<int64_t>(from) * op.channels + channel,
