@@ -16,8 +16,8 @@ struct PreparedMemoryReadout {
   PreparedMemoryReadout(const char* name, const Tensor& values_, const Tensor& predicted_,
                         const std::vector<double>& granularities, const Tensor& coefficients_)
       : values(values_), predicted(predicted_), coefficients(coefficients_) {
-    check_sizes_fit(name, "values", values);
-    check_sizes_fit(name, "predicted", predicted);
+    check_image_fits(name, "values", values);
+    check_image_fits(name, "predicted", predicted);
     const auto groups = static_cast<int64_t>(granularities.size());
     require(groups <= MemoryReadout::kMostGroups, name, " on CUDA: there must be at most ",
             MemoryReadout::kMostGroups, " `granularities`, got ", groups);

@@ -15,8 +15,8 @@ struct PreparedMemorySelect {
   PreparedMemorySelect(const char* name, const Tensor& states_, const Tensor& locations_,
                        const Tensor& weights_)
       : states(states_), locations(locations_), weights(weights_) {
-    check_sizes_fit(name, "states", states);
-    check_sizes_fit(name, "locations", locations);
+    check_image_fits(name, "states", states);
+    check_image_fits(name, "locations", locations);
     for (Tensor* t : {&states, &locations, &weights}) *t = as_aligned(*t);
     const auto groups = static_cast<int>(weights.size(4));
     op.batch = states.size(0);

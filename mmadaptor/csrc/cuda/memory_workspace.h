@@ -13,14 +13,12 @@
 
 namespace mmadaptor::cuda {
 
-// The kernels index pixels, and the numbers of a pixel, by int.
-inline void check_sizes_fit(const char* op, const char* name, const Tensor& t) {
-  const int64_t pixels = t.size(1) * t.size(2);
+// The kernels index the numbers of an image by 32 bits.
+inline void check_image_fits(const char* op, const char* name, const Tensor& t) {
   int64_t numbers = 1;
-  for (int64_t dim = 3; dim < t.dim(); ++dim) numbers *= t.size(dim);
-  require(pixels <= int64_t{1} << 30 && numbers < int64_t{1} << 31, op, " on CUDA: `", name,
-          "` must have at most 2^30 pixels per map and fewer than 2^31 numbers per pixel, got ",
-          pixels, " and ", numbers);
+  for (int64_t dim = 1; dim < t.dim(); ++dim) numbers *= t.size(dim);
+  require(numbers < int64_t{1} << 31, op, " on CUDA: `", name,
+          "` must have fewer than 2^31 numbers per image, got ", numbers);
 }
 
 // A block takes one token at least.
