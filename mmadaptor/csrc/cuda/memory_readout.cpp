@@ -78,7 +78,7 @@ std::tuple<Tensor, Tensor, Tensor> memory_readout_backward(const Tensor& grad_y,
         grad_predicted.mutable_data_ptr(), grad_coefficients.mutable_data_ptr()};
     op.locations = grads.locations;
     op.weights = grads.weights;
-    const PreparedLists places("memory_readout_backward", op, values);
+    const PreparedLists places(op, values);
     const Target target = current_target();
     for_wide(dtype, [&](auto* type) {
       launch_memory_readout_places(type, op, grads, target);

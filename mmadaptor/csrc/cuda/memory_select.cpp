@@ -58,7 +58,7 @@ std::tuple<Tensor, Tensor, Tensor> memory_select_backward(const Tensor& grad_mem
   auto& [grad_states, grad_locations, grad_weights] = results;
   if (grad_states.numel() > 0) {
     const MemorySelect& op = prepared.op;
-    const PreparedLists places("memory_select_backward", op, states);
+    const PreparedLists places(op, states);
     const MemorySelectGradients grads{incoming.const_data_ptr(), grad_states.mutable_data_ptr(),
                                       grad_locations.mutable_data_ptr(),
                                       grad_weights.mutable_data_ptr()};

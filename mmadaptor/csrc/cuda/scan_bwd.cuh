@@ -59,7 +59,7 @@ struct BackwardWalk {
   W all_steps = 0;  // sum over the segment, in the launch that finds segments
   int tile = 0, count = 0;
 
-  __device__ __forceinline__ W rate(int n) const { return A(n) * W(kLog2E); }
+  __device__ __forceinline__ W rate(int n) const { return rate_of(A(n)); }
   __device__ __forceinline__ W A(int n) const {
     return static_cast<const W*>(v.A)[place.row(v, group) * v.states + n];
   }

@@ -27,7 +27,7 @@ struct ForwardWalk {
   int count = 0;
 
   __device__ __forceinline__ W rate(int n) const {
-    return static_cast<const W*>(v.A)[place.row(v, group) * v.states + n] * W(kLog2E);
+    return rate_of(static_cast<const W*>(v.A)[place.row(v, group) * v.states + n]);
   }
   __device__ __forceinline__ W* carried(int parity, int n) const {
     return carry + (parity * v.states + n) * extra.plan.lanes + place.lane;

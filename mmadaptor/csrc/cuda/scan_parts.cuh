@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cmath>
+#include <limits>
 
 #include "device.cuh"
 #include "scan_launch.h"
@@ -48,6 +49,17 @@ template <typename W>
 __device__ __forceinline__ W softplus(W x) {
   const W small = exp2_of((x < W(0) ? x : -x) * W(kLog2E));  // e^-|x|
   return (x > W(0) ? x : W(0)) + log1p_unit(small);
+}
+
+template <typename W>
+constexpr W kLeast = std::numeric_limits<W>::lowest();
+
+// A log2(e). It is finite even if A is -inf: the steps beyond the end of a path are 0, and
+// must decay nothing.
+template <typename W>
+__device__ __forceinline__ W rate_of(W A) {
+  const W rate = A * W(kLog2E);
+  return rate < kLeast<W> ? kLeast<W> : rate;
 }
 
 // The position of a thread in the work.
