@@ -16,8 +16,8 @@ struct PreparedMemoryReadout {
   PreparedMemoryReadout(const char* name, const Tensor& values_, const Tensor& predicted_,
                         const std::vector<double>& granularities, const Tensor& coefficients_)
       : values(values_), predicted(predicted_), coefficients(coefficients_) {
-    check_sizes_fit(name, "values", values);
-    check_sizes_fit(name, "predicted", predicted);
+    check_image_fits(name, "values", values);
+    check_image_fits(name, "predicted", predicted);
     const auto groups = static_cast<int64_t>(granularities.size());
     require(groups <= MemoryReadout::kMostGroups, name, " on CUDA: there must be at most ",
             MemoryReadout::kMostGroups, " `granularities`, got ", groups);
@@ -78,7 +78,7 @@ std::tuple<Tensor, Tensor, Tensor> memory_readout_backward(const Tensor& grad_y,
         grad_predicted.mutable_data_ptr(), grad_coefficients.mutable_data_ptr()};
     op.locations = grads.locations;
     op.weights = grads.weights;
-    const PreparedLists places("memory_readout_backward", op, values);
+    const PreparedLists places(op, values);
     const Target target = current_target();
     for_wide(dtype, [&](auto* type) {
       launch_memory_readout_places(type, op, grads, target);

@@ -6,112 +6,118 @@
 
 namespace mmadaptor::cuda {
 
-// The places of one token, direction and group, as they are predicted.
+// The predicted numbers of one token, direction and group, or their gradients. T is const if
+// they are read.
+template <typename T>
+struct Predictions {
+  T *offsets, *logits;  // of rows and columns in turn; of places
+
+  // `token` counts the directions of the pixels of an image.
+  __device__ __forceinline__ Predictions(const MemoryReadout& op, T* data, const Token& here,
+                                         unsigned token, int group) {
+    const unsigned places = op.groups * op.places;
+    T* const numbers =
+        of_image(data, op, here.batch, 3 * op.slices * op.places) + 3 * token * places;
+    offsets = opaque(numbers + 2 * group * op.places);
+    logits = opaque(numbers + 2 * places + group * op.places);
+  }
+};
+
+// The places of one token, direction and group, from what is predicted.
 template <typename T>
 class PredictedPlaces {
  public:
-  // `token` counts the directions of all pixels.
-  __device__ __forceinline__ PredictedPlaces(const MemoryReadout& op, int64_t token, int group)
-      : start_(token * (3 * op.groups * op.places) + 2 * group * op.places),
-        to_logits_((2 * op.groups - group) * op.places),
-        granularity(static_cast<T>(op.granularities[group])),
-        numbers_(static_cast<const T*>(op.predicted)) {
-    for (int p = 0; p < op.places; ++p) {
-      const T logit = numbers_[logit_at(p)];
-      largest_ = p == 0 || logit > largest_ ? logit : largest_;
-    }
+  __device__ __forceinline__ PredictedPlaces(const MemoryReadout& op, const Token& here,
+                                             unsigned token, int group)
+      : in_(op, static_cast<const T*>(op.predicted), here, token, group),
+        granularity_(static_cast<T>(op.granularities[group])),
+        largest_(in_.logits[0]) {
+    for (int p = 1; p < op.places; ++p) largest_ = fmax(largest_, in_.logits[p]);
     T total = 0;
-    for (int p = 0; p < op.places; ++p) total += exp(numbers_[logit_at(p)] - largest_);
+    for (int p = 0; p < op.places; ++p) total += exp(in_.logits[p] - largest_);
     scale_ = T(1) / total;
   }
 
-  // Positions among the predicted numbers: of a place's row (its column is next), and
-  // of its logit.
-  __device__ __forceinline__ int64_t offset_at(int p) const { return start_ + 2 * p; }
-  __device__ __forceinline__ int64_t logit_at(int p) const { return start_ + to_logits_ + p; }
-
+  __device__ __forceinline__ T granularity() const { return granularity_; }
   __device__ __forceinline__ T softmax(int p) const {
-    return exp(numbers_[logit_at(p)] - largest_) * scale_;
+    return exp(in_.logits[p] - largest_) * scale_;
   }
   __device__ __forceinline__ Piece<T, 2> location(const Token& here, int p) const {
-    return {T(here.y) + granularity * numbers_[offset_at(p)],
-            T(here.x) + granularity * numbers_[offset_at(p) + 1]};
+    return {T(here.y) + granularity_ * in_.offsets[2 * p],
+            T(here.x) + granularity_ * in_.offsets[2 * p + 1]};
   }
 
  private:
-  const int64_t start_;
-  const int to_logits_;
-
- public:
-  const T granularity;
-
- private:
-  const T* const numbers_;
+  const Predictions<const T> in_;
+  const T granularity_;
   T largest_, scale_;
 };
 
 template <typename T, typename P>
-__global__ void __launch_bounds__(kTokenThreads)
+__global__ void __launch_bounds__(kTokenThreads, kTokenBlocks)
     memory_readout_kernel(const MemoryReadout op, const Tiles tiles, T* y) {
   const Token here(op, tiles);
   if (!here.exists) return;
-  const int span = op.row / P::count;
-  for (int r = threadIdx.x * P::width; r < span; r += blockDim.x * P::width) {
+  const Rows<T, P> to(y, op, here.batch, here.layer, op.groups);
+  const T* const coefficients =
+      of_image(static_cast<const T*>(op.coefficients), op, here.batch, op.directions());
+  along_row<P>(op, [&](unsigned r) {
     P sum = {};
     for (int k = 0; k < op.directions(); ++k) {
-      const int64_t token = here.pixel(op) * op.directions() + k;
-      const PredictedPlaces<T> places(op, token, here.layer);
-      const Map<T> map(op.states, here.batch, k * op.groups + here.layer, op.slices, op);
-      const T coefficient = static_cast<const T*>(op.coefficients)[token];
+      const unsigned token = here.pixel(op) * op.directions() + k;
+      const PredictedPlaces<T> places(op, here, token, here.layer);
+      const Rows<const T, P> map(static_cast<const T*>(op.states), op, here.batch,
+                                 k * op.groups + here.layer, op.slices);
+      const T coefficient = coefficients[token];
       for (int p = 0; p < op.places; ++p) {
         const Piece<T, 2> at = places.location(here, p);
         const Place<T> place(op, at.at[0], at.at[1], coefficient * places.softmax(p));
-        place.template each_tap<P>(
-            map, r, span, [&](int tap, const P& from) { sum.add(from, place.share(tap)); });
+        place.each_tap(op, map, r,
+                       [&](int tap, const P& from) { sum.add(from, place.share(tap)); });
       }
     }
-    sum.store(y + here.index(op, tiles) * op.row + r, span);
-  }
+    to.store(here.pixel(op) * to.stride + r, sum);
+  });
 }
 
 template <typename T, typename P>
-__global__ void __launch_bounds__(kTokenThreads)
+__global__ void __launch_bounds__(kTokenThreads, kTokenBlocks)
     memory_readout_places_kernel(const MemoryReadout op, const Tiles tiles,
                                  const MemoryReadoutGradients grads) {
   const Token here(op, tiles);
-  const int64_t token = here.index(op, tiles);
-  const T coefficient = static_cast<const T*>(op.coefficients)[token];
-  T* const predicted = static_cast<T*>(grads.predicted);
+  const unsigned token = here.index(op, tiles);
+  const GivenPlaces<T> to(op, grads.locations, grads.weights, here.batch);
+  const int64_t all_tokens = here.batch * op.pixels() * op.directions();
+  const T coefficient = static_cast<const T*>(op.coefficients)[all_tokens + token];
   T total = 0;
   for (int s = 0; s < op.groups; ++s) {
-    const PredictedPlaces<T> places(op, token, s);
-    const Map<T> map(op.states, here.batch, here.layer * op.groups + s, op.slices, op);
-    Incoming<T, P> incoming(
-        static_cast<const T*>(grads.y) + here.pixel(op) * op.channels() + s * op.row,
-        op.row / P::count);
-    const int64_t first = (token * op.groups + s) * op.places;
+    const PredictedPlaces<T> places(op, here, token, s);
+    const Predictions<T> grad(op, static_cast<T*>(grads.predicted), here, token, s);
+    const Rows<const T, P> map(static_cast<const T*>(op.states), op, here.batch,
+                               here.layer * op.groups + s, op.slices);
+    const Rows<const T, P> grad_y(static_cast<const T*>(grads.y), op, here.batch, s, op.groups);
+    Incoming<T, P> incoming(op, grad_y, here.pixel(op) * grad_y.stride);
+    const unsigned first = (token * op.groups + s) * op.places;
     T mean = 0;
     for (int p = 0; p < op.places; ++p) {
       const T share = places.softmax(p), weight = coefficient * share;
       const Piece<T, 2> at = places.location(here, p);
-      const auto of = incoming.derivatives({op, at.at[0], at.at[1], weight}, map);
+      const auto of = incoming.derivatives(op, {op, at.at[0], at.at[1], weight}, map);
       mean += share * of.product;
-      if (threadIdx.x == (p & (blockDim.x - 1)) && here.exists) {
-        predicted[places.offset_at(p)] = places.granularity * of.row;
-        predicted[places.offset_at(p) + 1] = places.granularity * of.column;
-        predicted[places.logit_at(p)] = of.product;  // until the mean is known
-        static_cast<Piece<T, 2>*>(grads.locations)[first + p] = at;
-        static_cast<T*>(grads.weights)[first + p] = weight;
+      if (here.exists && is_turn_of(p)) {
+        grad.offsets[2 * p] = places.granularity() * of.row;
+        grad.offsets[2 * p + 1] = places.granularity() * of.column;
+        grad.logits[p] = of.product;  // until the mean is known
+        to.store(first + p, at, weight);
       }
     }
     if (here.exists)
-      for (int p = threadIdx.x; p < op.places; p += blockDim.x) {
-        T& logit = predicted[places.logit_at(p)];
-        logit = coefficient * places.softmax(p) * (logit - mean);
-      }
+      for (int p = threadIdx.x; p < op.places; p += blockDim.x)
+        grad.logits[p] = coefficient * places.softmax(p) * (grad.logits[p] - mean);
     total += mean;
   }
-  if (threadIdx.x == 0 && here.exists) static_cast<T*>(grads.coefficients)[token] = total;
+  if (here.exists && threadIdx.x == 0)
+    static_cast<T*>(grads.coefficients)[all_tokens + token] = total;
 }
 
 template <typename T>

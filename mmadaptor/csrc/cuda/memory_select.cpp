@@ -15,8 +15,8 @@ struct PreparedMemorySelect {
   PreparedMemorySelect(const char* name, const Tensor& states_, const Tensor& locations_,
                        const Tensor& weights_)
       : states(states_), locations(locations_), weights(weights_) {
-    check_sizes_fit(name, "states", states);
-    check_sizes_fit(name, "locations", locations);
+    check_image_fits(name, "states", states);
+    check_image_fits(name, "locations", locations);
     for (Tensor* t : {&states, &locations, &weights}) *t = as_aligned(*t);
     const auto groups = static_cast<int>(weights.size(4));
     op.batch = states.size(0);
@@ -58,7 +58,7 @@ std::tuple<Tensor, Tensor, Tensor> memory_select_backward(const Tensor& grad_mem
   auto& [grad_states, grad_locations, grad_weights] = results;
   if (grad_states.numel() > 0) {
     const MemorySelect& op = prepared.op;
-    const PreparedLists places("memory_select_backward", op, states);
+    const PreparedLists places(op, states);
     const MemorySelectGradients grads{incoming.const_data_ptr(), grad_states.mutable_data_ptr(),
                                       grad_locations.mutable_data_ptr(),
                                       grad_weights.mutable_data_ptr()};

@@ -8,64 +8,58 @@
 namespace mmadaptor::cuda {
 
 template <typename T, typename P>
-__global__ void __launch_bounds__(kTokenThreads)
+__global__ void __launch_bounds__(kTokenThreads, kTokenBlocks)
     memory_select_places_kernel(const MemorySelect op, const Tiles tiles,
                                 const MemorySelectGradients grads) {
   const Token here(op, tiles);
-  const Map<T> map(op.states, here.batch, here.layer, op.slices, op);
-  const int64_t token = here.index(op, tiles);
-  const GivenPlaces<T> places(op, token);
-  Incoming<T, P> incoming(static_cast<const T*>(grads.memory) + token * op.row, op.row / P::count);
-  auto* const locations = static_cast<Piece<T, 2>*>(grads.locations) + token * op.places;
-  T* const weights = static_cast<T*>(grads.weights) + token * op.places;
+  const Rows<const T, P> map(static_cast<const T*>(op.states), op, here.batch, here.layer,
+                             op.slices);
+  const Rows<const T, P> grad(static_cast<const T*>(grads.memory), op, here.batch, here.layer,
+                              op.slices);
+  Incoming<T, P> incoming(op, grad, here.pixel(op) * grad.stride);
+  const GivenPlaces<const T> places(op, op.locations, op.weights, here.batch);
+  const GivenPlaces<T> to(op, grads.locations, grads.weights, here.batch);
+  const unsigned first = here.index(op, tiles) * op.places;
   for (int p = 0; p < op.places; ++p) {
-    const Derivatives<T> of = incoming.derivatives(places.place(op, p), map);
-    if (threadIdx.x == (p & (blockDim.x - 1)) && here.exists) {
-      locations[p] = {of.row, of.column};
-      weights[p] = of.product;
-    }
+    const Derivatives<T> of = incoming.derivatives(op, places.place(op, first + p), map);
+    if (here.exists && is_turn_of(p)) to.store(first + p, {of.row, of.column}, of.product);
   }
 }
 
 template <typename T, typename P>
-__global__ void __launch_bounds__(kTokenThreads)
+__global__ void __launch_bounds__(kTokenThreads, kTokenBlocks)
     memory_select_states_kernel(const MemorySelect op, const Tiles tiles, const PlaceLists lists,
-                                const void* incoming, T* states) {
+                                const T* incoming, T* states) {
   const Token here(op, tiles);
   if (!here.exists) return;
-  const Map<T> grad(incoming, here.batch, here.layer % op.incoming_slices, op.incoming_slices, op);
+  const Rows<const T, P> grad(incoming, op, here.batch, here.layer % op.incoming_slices,
+                              op.incoming_slices);
+  const Rows<T, P> to(states, op, here.batch, here.layer, op.slices);
   const int64_t slice = here.batch * op.slices + here.layer;
-  const unsigned* const entries = lists.entries + slice * lists.items;
+  const unsigned* const entries = opaque(lists.entries + slice * lists.items);
   const unsigned* const first = lists.first + slice * (lists.cells + 1);
-  const int64_t first_token = here.batch * op.pixels() * op.slices + here.layer;
-  const GivenPlaces<T> places(op, first_token);
-  const int stride = op.slices * op.places, span = op.row / P::count;
-  for (int r = threadIdx.x * P::width; r < span; r += blockDim.x * P::width) {
+  const GivenPlaces<const T> places(op, op.locations, op.weights, here.batch);
+  const unsigned first_place = here.layer * op.places, stride = op.slices * op.places;
+  const T left = T(here.x - 1), x = T(here.x);
+  along_row<P>(op, [&](unsigned r) {
     P sum = {};
     for (int below = 0; below < 2; ++below) {  // cells above the pixel, cells below it
-      const unsigned* const cell = first + (here.y + below) * (op.width + 1) + here.x;
+      const unsigned* const cell = first + ((here.y + below) * (op.width + 1) + here.x);
       const unsigned right = cell[1], end = cell[2];
+      const T above = T(here.y - 1 + below);
       for (unsigned i = cell[0]; i < end; ++i) {
         const unsigned entry = entries[i], token = entry >> lists.bits;
-        const int64_t at =
-            static_cast<int64_t>(token) * stride + (entry & ((1u << lists.bits) - 1));
+        const unsigned at = token * stride + first_place + (entry & ((1u << lists.bits) - 1));
         const Piece<T, 2> location = places.locations[at];
-        // The distances from the pixels before the place, as in Coordinate.
-        const T down = location.at[0] - T(here.y - 1 + below);
-        const T across = location.at[1] - T(here.x - (i < right));
+        // Distances from the pixels before the place, as in Coordinate.
+        const T down = location.at[0] - above;
         const T vertical = below ? T(1) - down : down;
-        const T horizontal = i < right ? across : T(1) - across;
-        P from;
-        from.load(grad.row(token) + r, span);
-        sum.add(from, vertical * horizontal * places.weights[at]);
+        const T horizontal = i < right ? location.at[1] - left : T(1) - (location.at[1] - x);
+        sum.add(grad.load(token * grad.stride + r), vertical * horizontal * places.weights[at]);
       }
     }
-    sum.store(
-        states +
-            (first_token + static_cast<int64_t>(here.y * op.width + here.x) * op.slices) * op.row +
-            r,
-        span);
-  }
+    to.store(here.pixel(op) * to.stride + r, sum);
+  });
 }
 
 template <typename T>
@@ -84,7 +78,7 @@ void launch_memory_select_states(const T*, const MemorySelect& op, const PlaceLi
   for_pieces<T>(op, op.slices, [&](auto* pieces, const TileGrid& at) {
     using P = std::remove_pointer_t<decltype(pieces)>;
     launch(memory_select_states_kernel<T, P>, at.grid, at.block, 0, target.stream, op, at.tiles,
-           lists, incoming, static_cast<T*>(states));
+           lists, static_cast<const T*>(incoming), static_cast<T*>(states));
   });
 }
 

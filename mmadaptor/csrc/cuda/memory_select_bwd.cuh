@@ -33,21 +33,24 @@ struct Derivatives {
 template <typename T, typename P>
 class Incoming {
  public:
-  __device__ __forceinline__ Incoming(const T* row, int span)
-      : row_(row), span_(span), whole_(span <= static_cast<int>(blockDim.x) * P::width) {
-    const int r = threadIdx.x * P::width;
-    if (whole_ && r < span) grad_.load(row + r, span);
+  // `rows` are those of the token's slice, `at` is the offset of its pixel.
+  __device__ __forceinline__ Incoming(const MemorySelect& op, const Rows<const T, P>& rows,
+                                      unsigned at)
+      : rows_(rows), at_(at), in_registers_(op.row <= blockDim.x * P::width * P::count) {
+    if (in_registers_) along_row<P>(op, [&](unsigned r) { grad_ = rows_.load(at_ + r); });
   }
 
   // Called by all lanes of a warp; the result is in every lane of a token.
-  __device__ __forceinline__ Derivatives<T> derivatives(const Place<T>& place, const Map<T>& map) {
+  __device__ __forceinline__ Derivatives<T> derivatives(const MemorySelect& op,
+                                                        const Place<T>& place,
+                                                        const Rows<const T, P>& map) {
     T products[4] = {};
-    for (int r = threadIdx.x * P::width; r < span_; r += blockDim.x * P::width) {
-      if (!whole_) grad_.load(row_ + r, span_);
-      place.template each_tap<P>(map, r, span_, [&](int tap, const P& from) {
+    along_row<P>(op, [&](unsigned r) {
+      if (!in_registers_) grad_ = rows_.load(at_ + r);
+      place.each_tap(op, map, r, [&](int tap, const P& from) {
         products[tap] = from.dot(grad_, products[tap]);
       });
-    }
+    });
     for (int other = blockDim.x / 2; other > 0; other /= 2)
 #pragma unroll
       for (int tap = 0; tap < 4; ++tap)
@@ -56,9 +59,9 @@ class Incoming {
   }
 
  private:
-  const T* row_;
-  const int span_;
-  const bool whole_;
+  const Rows<const T, P>& rows_;
+  const unsigned at_;
+  const bool in_registers_;
   P grad_;
 };
 

@@ -6,23 +6,23 @@
 namespace mmadaptor::cuda {
 
 template <typename T, typename P>
-__global__ void __launch_bounds__(kTokenThreads)
+__global__ void __launch_bounds__(kTokenThreads, kTokenBlocks)
     memory_select_kernel(const MemorySelect op, const Tiles tiles, T* memory) {
   const Token here(op, tiles);
   if (!here.exists) return;
-  const Map<T> map(op.states, here.batch, here.layer, op.slices, op);
-  const int64_t token = here.index(op, tiles);
-  const GivenPlaces<T> places(op, token);
-  const int span = op.row / P::count;
-  for (int r = threadIdx.x * P::width; r < span; r += blockDim.x * P::width) {
+  const Rows<const T, P> map(static_cast<const T*>(op.states), op, here.batch, here.layer,
+                             op.slices);
+  const Rows<T, P> to(memory, op, here.batch, here.layer, op.slices);
+  const GivenPlaces<const T> places(op, op.locations, op.weights, here.batch);
+  const unsigned first = here.index(op, tiles) * op.places;
+  along_row<P>(op, [&](unsigned r) {
     P sum = {};
     for (int p = 0; p < op.places; ++p) {
-      const Place<T> place = places.place(op, p);
-      place.template each_tap<P>(map, r, span,
-                                 [&](int tap, const P& from) { sum.add(from, place.share(tap)); });
+      const Place<T> place = places.place(op, first + p);
+      place.each_tap(op, map, r, [&](int tap, const P& from) { sum.add(from, place.share(tap)); });
     }
-    sum.store(memory + token * op.row + r, span);
-  }
+    to.store(here.pixel(op) * to.stride + r, sum);
+  });
 }
 
 template <typename T>

@@ -38,8 +38,7 @@ struct MemorySelectGradients {
 struct PlaceLists {
   int bits;
   int digit_bits, passes;  // of the radix sort
-  unsigned items;
-  int cells;
+  unsigned items, cells;
   unsigned *entries, *scratch;  // (batch, slices, items)
   unsigned* first;              // (batch, slices, cells + 1)
 };

@@ -24,14 +24,14 @@ class Entries {
   __device__ __forceinline__ Entries(const MemorySelect& op, const PlaceLists& lists)
       : op_(op),
         lists_(lists),
-        places_(op, blockIdx.x / op.slices * op.pixels() * op.slices + blockIdx.x % op.slices) {}
+        first_place_(blockIdx.x % op.slices * op.places),
+        places_(op, op.locations, op.weights, blockIdx.x / op.slices) {}
 
   // The cell of an entry; lists.cells if it has no part on the map or is no place.
   __device__ __forceinline__ unsigned cell(unsigned entry) const {
     const unsigned token = entry >> lists_.bits, place = entry & ((1u << lists_.bits) - 1);
     if (place >= static_cast<unsigned>(op_.places)) return lists_.cells;
-    const auto at =
-        places_.locations[static_cast<int64_t>(token) * (op_.slices * op_.places) + place];
+    const auto at = places_.locations[token * (op_.slices * op_.places) + first_place_ + place];
     const unsigned y = Coordinate<T>(at.at[0], op_.height).first + 1;
     const unsigned x = Coordinate<T>(at.at[1], op_.width).first + 1;
     const unsigned height = op_.height, width = op_.width;
@@ -64,7 +64,8 @@ class Entries {
  private:
   const MemorySelect& op_;
   const PlaceLists& lists_;
-  const GivenPlaces<T> places_;
+  const unsigned first_place_;
+  const GivenPlaces<const T> places_;
 };
 
 // Exclusive sums of the counts, by digit and then by warp. All threads must call it.

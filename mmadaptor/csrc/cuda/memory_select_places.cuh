@@ -11,6 +11,8 @@
 namespace mmadaptor::cuda {
 
 constexpr int kTokenThreads = 256;  // per block
+// Per multiprocessor; registers are then left for all loads of a place at once.
+constexpr int kTokenBlocks = 2;
 
 // A few neighboring elements of a row, loaded or stored by one instruction.
 template <typename T, int width>
@@ -18,21 +20,13 @@ struct alignas(width * sizeof(T)) Piece {
   T at[width];
 };
 
-// What one thread holds of a row: `count` pieces, `span` elements apart.
+// What one thread holds of a row: `count` pieces, the same number of elements apart.
 template <typename T, int width_, int count_>
 struct Pieces {
   static constexpr int width = width_, count = count_;
-  Piece<T, width> piece[count];
+  using Type = Piece<T, width>;
+  Type piece[count];
 
-  __device__ __forceinline__ void load(const T* row, int span) {
-#pragma unroll
-    for (int j = 0; j < count; ++j)
-      piece[j] = *reinterpret_cast<const Piece<T, width>*>(row + j * span);
-  }
-  __device__ __forceinline__ void store(T* row, int span) const {
-#pragma unroll
-    for (int j = 0; j < count; ++j) *reinterpret_cast<Piece<T, width>*>(row + j * span) = piece[j];
-  }
   __device__ __forceinline__ void add(const Pieces& other, T share) {
 #pragma unroll
     for (int j = 0; j < count; ++j)
@@ -115,31 +109,72 @@ struct Token {
     y = y < op.height ? y : op.height - 1;
   }
 
-  // The index of its pixel, and of its layer of this pixel, over all images.
-  __device__ __forceinline__ int64_t pixel(const MemorySelect& op) const {
-    return batch * op.pixels() + (y * op.width + x);
+  // The index of its pixel, and of its layer of this pixel, in its image.
+  __device__ __forceinline__ unsigned pixel(const MemorySelect& op) const {
+    return y * op.width + x;
   }
-  __device__ __forceinline__ int64_t index(const MemorySelect& op, const Tiles& tiles) const {
+  __device__ __forceinline__ unsigned index(const MemorySelect& op, const Tiles& tiles) const {
     return pixel(op) * tiles.layers + layer;
   }
 };
 
-// The rows of one slice of an image.
+// A pointer that the compiler does not take apart again. It would otherwise compute each
+// address from the parts of the pointer, in 64 bits.
 template <typename T>
-struct Map {
-  const T* first;
-  int height, width;
-  int64_t stride;  // between pixels
+__device__ __forceinline__ T* opaque(T* pointer) {
+#ifdef __CUDA_ARCH__
+  asm("" : "+l"(pointer));
+  __builtin_assume(__isGlobal(pointer));
+#endif
+  return pointer;
+}
 
-  __device__ __forceinline__ Map(const void* states, int64_t batch, int slice, int slices,
-                                 const MemorySelect& op)
-      : first(static_cast<const T*>(states) + (batch * op.pixels() * slices + slice) * op.row),
-        height(op.height),
-        width(op.width),
-        stride(static_cast<int64_t>(slices) * op.row) {}
+// The first element of an image. From there on offsets are of 32 bits, so that an address
+// takes one instruction.
+template <typename T>
+__device__ __forceinline__ T* of_image(T* data, const MemorySelect& op, int64_t batch, int pixel) {
+  return opaque(data + batch * op.pixels() * pixel);
+}
 
-  __device__ __forceinline__ const T* row(int pixel) const { return first + pixel * stride; }
+// The pieces of a thread in the rows of one slice of an image; T may be const.
+template <typename T, typename P>
+struct Rows {
+  T* first[P::count];
+  unsigned stride;  // between pixels
+
+  // `slices` are those of a pixel.
+  __device__ __forceinline__ Rows(T* data, const MemorySelect& op, int64_t batch, int slice,
+                                  int slices)
+      : stride(slices * op.row) {
+    T* const row = of_image(data, op, batch, slices * op.row) + slice * op.row;
+#pragma unroll
+    for (int j = 0; j < P::count; ++j)
+      first[j] = opaque(row + (threadIdx.x * P::width + j * (op.row / P::count)));
+  }
+
+  // `at` is the offset of a pixel, plus that of the pieces in a row that is longer than what
+  // the threads hold at once.
+  __device__ __forceinline__ P load(unsigned at, bool exists = true) const {
+    P pieces = {};
+#pragma unroll
+    for (int j = 0; j < P::count; ++j)
+      if (exists) pieces.piece[j] = *reinterpret_cast<const typename P::Type*>(first[j] + at);
+    return pieces;
+  }
+  __device__ __forceinline__ void store(unsigned at, const P& pieces) const {
+#pragma unroll
+    for (int j = 0; j < P::count; ++j)
+      *reinterpret_cast<typename P::Type*>(first[j] + at) = pieces.piece[j];
+  }
 };
+
+// Visits the offsets of a thread's pieces in a row; more than one only if the row is longer
+// than what the threads hold at once.
+template <typename P, typename Visit>
+__device__ __forceinline__ void along_row(const MemorySelect& op, const Visit& visit) {
+  const unsigned span = op.row / P::count, step = blockDim.x * P::width;
+  for (unsigned r = 0; r + threadIdx.x * P::width < span; r += step) visit(r);
+}
 
 // A coordinate, split into the pixel before it and the distance from that pixel.
 template <typename T>
@@ -150,8 +185,7 @@ struct Coordinate {
   // Coordinates a pixel or more outside the map are clamped to positions where neither
   // `first` nor the next pixel is on the map, so that any number gives a valid index.
   __device__ __forceinline__ Coordinate(T x, int size) {
-    T near = x > T(-2) ? x : T(-2);
-    near = near < T(size) ? near : T(size);
+    const T near = fmin(fmax(x, T(-2)), T(size));
     const T below = floor(near);
     first = static_cast<int>(below);
     part = (near - below) + (x - x);
@@ -175,36 +209,51 @@ struct Place {
   }
 
   // Calls visit(tap, pieces) with the pieces of the four pixels, from element r of the
-  // row on. They are zero outside the map.
-  template <typename P, typename Visit>
-  __device__ __forceinline__ void each_tap(const Map<T>& map, int r, int span,
-                                           const Visit& visit) const {
+  // row on. They are zero outside the map. All are loaded before the first is used.
+  template <typename T_, typename P, typename Visit>
+  __device__ __forceinline__ void each_tap(const MemorySelect& op, const Rows<T_, P>& map,
+                                           unsigned r, const Visit& visit) const {
+    const unsigned above = row.first, left = column.first, height = op.height, width = op.width;
+    const unsigned at = (above * width + left) * map.stride + r;
+    P from[4];
 #pragma unroll
     for (int tap = 0; tap < 4; ++tap) {
-      const int y = row.first + tap / 2, x = column.first + tap % 2;
-      P from = {};
-      if (static_cast<unsigned>(y) < static_cast<unsigned>(map.height) &&
-          static_cast<unsigned>(x) < static_cast<unsigned>(map.width))
-        from.load(map.row(y * map.width + x) + r, span);
-      visit(tap, from);
+      const int down = tap / 2, right = tap % 2;
+      from[tap] = map.load(at + (down * width + right) * map.stride,
+                           above + down < height && left + right < width);
     }
+#pragma unroll
+    for (int tap = 0; tap < 4; ++tap) visit(tap, from[tap]);
   }
 };
 
-// The places of one token and slice, as memory_select is given them.
+// The places of an image, as memory_select is given them, or gradients of theirs. T is
+// const if they are read.
 template <typename T>
 struct GivenPlaces {
-  const Piece<T, 2>* locations;
-  const T* weights;
+  using Number = std::remove_const_t<T>;
+  using Location = Piece<Number, 2>;
+  std::conditional_t<std::is_const_v<T>, const Location, Location>* locations;
+  T* weights;
 
-  __device__ __forceinline__ GivenPlaces(const MemorySelect& op, int64_t token)
-      : locations(static_cast<const Piece<T, 2>*>(op.locations) + token * op.places),
-        weights(static_cast<const T*>(op.weights) + token * op.places) {}
+  template <typename Data>
+  __device__ __forceinline__ GivenPlaces(const MemorySelect& op, Data* locations_, Data* weights_,
+                                         int64_t batch)
+      : locations(of_image(static_cast<decltype(locations)>(locations_), op, batch,
+                           op.slices * op.places)),
+        weights(of_image(static_cast<T*>(weights_), op, batch, op.slices * op.places)) {}
 
-  __device__ __forceinline__ Place<T> place(const MemorySelect& op, int p) const {
-    const Piece<T, 2> at = locations[p];
-    return {op, at.at[0], at.at[1], weights[p]};
+  __device__ __forceinline__ Place<Number> place(const MemorySelect& op, unsigned at) const {
+    const Location location = locations[at];
+    return {op, location.at[0], location.at[1], weights[at]};
+  }
+  __device__ __forceinline__ void store(unsigned at, const Location& location, T weight) const {
+    locations[at] = location;
+    weights[at] = weight;
   }
 };
+
+// Whether this thread, of those that share a token, writes what belongs to place p.
+__device__ __forceinline__ bool is_turn_of(int p) { return threadIdx.x == (p & (blockDim.x - 1)); }
 
 }  // namespace mmadaptor::cuda

@@ -4,7 +4,6 @@
 #pragma once
 
 #include <cstdint>
-#include <limits>
 #include <vector>
 
 #include "../scan_view.h"
@@ -13,14 +12,12 @@
 
 namespace mmadaptor::cuda {
 
-// The kernels index pixels, and the numbers of a pixel, by int.
-inline void check_sizes_fit(const char* op, const char* name, const Tensor& t) {
-  const int64_t pixels = t.size(1) * t.size(2);
+// The kernels index the numbers of an image by 32 bits.
+inline void check_image_fits(const char* op, const char* name, const Tensor& t) {
   int64_t numbers = 1;
-  for (int64_t dim = 3; dim < t.dim(); ++dim) numbers *= t.size(dim);
-  require(pixels <= int64_t{1} << 30 && numbers < int64_t{1} << 31, op, " on CUDA: `", name,
-          "` must have at most 2^30 pixels per map and fewer than 2^31 numbers per pixel, got ",
-          pixels, " and ", numbers);
+  for (int64_t dim = 1; dim < t.dim(); ++dim) numbers *= t.size(dim);
+  require(numbers < int64_t{1} << 31, op, " on CUDA: `", name,
+          "` must have fewer than 2^31 numbers per image, got ", numbers);
 }
 
 // A block takes one token at least.
@@ -54,15 +51,11 @@ class PreparedLists {
  public:
   PlaceLists lists;
 
-  PreparedLists(const char* name, const MemorySelect& op, const Tensor& like) {
+  PreparedLists(const MemorySelect& op, const Tensor& like) {
     int bits = 0;
     while (int64_t{1} << bits < op.places) ++bits;
     const int64_t items = op.pixels() << bits;
     const int64_t cells = (op.height + int64_t{1}) * (op.width + int64_t{1});
-    require(items <= kMost && cells <= kMost, name,
-            " on CUDA: a map must have at most 2^30 places (of each token a power of two) and "
-            "(rows + 1) x (columns + 1), got ",
-            items, " and ", cells);
     int key_bits = 1;
     while (int64_t{1} << key_bits <= cells) ++key_bits;
     const int passes = static_cast<int>(divide_up(key_bits, kDigitBits));
@@ -78,14 +71,13 @@ class PreparedLists {
              static_cast<int>(divide_up(key_bits, passes)),
              passes,
              static_cast<unsigned>(items),
-             static_cast<int>(cells),
+             static_cast<unsigned>(cells),
              entries,
              scratch,
              allocate(cells + 1)};
   }
 
  private:
-  static constexpr int64_t kMost = int64_t{1} << 30;
   static constexpr int kDigitBits = 8;
   std::vector<Tensor> memory_;
 };

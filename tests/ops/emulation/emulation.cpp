@@ -195,7 +195,6 @@ void throw_error() {
   if (!error.empty()) throw std::runtime_error(std::exchange(error, {}));
 }
 
-<<<<<<< HEAD
 void wait_for_block() { meet(block_meeting, volume(blockDim)); }
 
 void wait_for_warp(unsigned mask) {
@@ -205,31 +204,25 @@ void wait_for_warp(unsigned mask) {
 
 unsigned lane() { return current_index() % kWarp; }
 
-uint64_t exchange(unsigned mask, uint64_t value, unsigned source) {
+// Publishes a value to the warp, waits for the warp, and returns the values of all lanes.
+static const uint64_t* publish(unsigned mask, uint64_t value) {
   needs_all_lanes(mask);
   Warp& warp = current_warp();
   uint64_t* values = warp.values[warp.shuffle.passed % 2];
   values[lane()] = value;
   meet(warp.shuffle, kWarp);
-  return values[source];
-=======
-// Publishes a value to the warp, waits for the warp, and returns the values of all lanes.
-static const uint64_t* publish(uint64_t value) {
-  Warp& warp = warps[index_of(current->thread) / kWarp];
-  uint64_t* values = warp.values[warp.meeting.passed % 2];
-  values[lane()] = value;
-  meet(warp.meeting, kWarp);
   return values;
 }
 
-uint64_t exchange(uint64_t value, unsigned source) { return publish(value)[source]; }
+uint64_t exchange(unsigned mask, uint64_t value, unsigned source) {
+  return publish(mask, value)[source];
+}
 
-unsigned lanes_with(uint64_t value) {
-  const uint64_t* values = publish(value);
+unsigned lanes_with(unsigned mask, uint64_t value) {
+  const uint64_t* values = publish(mask, value);
   unsigned lanes = 0;
   for (unsigned i = 0; i < kWarp; ++i) lanes |= static_cast<unsigned>(values[i] == value) << i;
   return lanes;
->>>>>>> part_C2
 }
 
 void* shared_memory() { return shared.get(); }

@@ -82,14 +82,10 @@ void wait_for_block();
 void wait_for_warp(unsigned mask);
 
 // Publishes a value to the warp, waits for the warp, and returns the value of lane `source`.
-<<<<<<< HEAD
 // As on a device, this orders no accesses to memory.
 uint64_t exchange(unsigned mask, uint64_t value, unsigned source);
-=======
-uint64_t exchange(uint64_t value, unsigned source);
 // The lanes that publish the same value.
-unsigned lanes_with(uint64_t value);
->>>>>>> part_C2
+unsigned lanes_with(unsigned mask, uint64_t value);
 unsigned lane();
 
 void* shared_memory();
@@ -115,16 +111,10 @@ T from_lane(unsigned mask, T value, unsigned source) {
 
 }  // namespace emulation
 
-<<<<<<< HEAD
-=======
-#define threadIdx emulation::thread
-#define blockIdx emulation::block
-#define blockDim emulation::block_size
-#define gridDim emulation::grid_size
-
 inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
-inline unsigned __match_any_sync(unsigned, unsigned value) { return emulation::lanes_with(value); }
->>>>>>> part_C2
+inline unsigned __match_any_sync(unsigned mask, unsigned value) {
+  return emulation::lanes_with(mask, value);
+}
 inline void __syncthreads() { emulation::wait_for_block(); }
 inline void __syncwarp(unsigned mask = ~0u) { emulation::wait_for_warp(mask); }
 
