@@ -7,7 +7,7 @@ from pathlib import Path
 from mmadaptor.engine.command_line import filled, positive, run
 
 from . import __doc__ as purpose
-from .report import draw, table
+from .report import draw, save, table
 from .run import run_all
 from .studies import STUDIES
 
@@ -31,9 +31,10 @@ def main() -> None:
         text = table(study, records)
         (out / 'table.md').write_text(text + '\n')
         draw(study, records, out / 'plot.png')
+        save(study, records, out / 'results.json')
         print(
             f'{study.title}, {args.seeds} seeds:\n\n{text}\n\n'
-            f'Plot saved to {out / "plot.png"}'
+            f'Plot and values of each seed: {out / "plot.png"}, {out / "results.json"}'
         )
 
 

@@ -1,16 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Results of a study as a Markdown table and a plot."""
+"""Results of a study as a Markdown table, a plot and a JSON file."""
 
+import json
+import math
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean, stdev, variance
 
 import numpy as np
 from matplotlib.figure import Figure
+from scipy.stats import t
 
 from .run import Run
-from .studies import Column, Study
+from .study import Column, Study
 
 Records = dict[Run, list[dict]]
+ENOUGH = 5  # seeds for a confidence interval
 
 
 def values(records: list[dict], column: Column) -> list[float]:
@@ -22,14 +26,45 @@ def values(records: list[dict], column: Column) -> list[float]:
 
 
 def spread(points: list[float]) -> str:
-    """Format mean and standard deviation over seeds, e.g. `51.3 ± 0.4`.
+    """Format mean and spread over seeds, e.g. `51.3 ± 0.4`.
 
     Args:
-        points: One value per seed. A single value is formatted without deviation.
+        points: One value per seed. The spread is half the 95 % confidence interval of
+            the mean; below `ENOUGH` values the standard deviation; of a single value
+            none.
     """
     if len(points) < 2:
         return ''.join(f'{point:.1f}' for point in points)
-    return f'{mean(points):.1f} ± {stdev(points):.1f}'
+    width = stdev(points)
+    if len(points) >= ENOUGH:
+        width *= t.ppf(0.975, len(points) - 1) / math.sqrt(len(points))
+    return f'{mean(points):.1f} ± {width:.1f}'
+
+
+def difference(points: list[float], others: list[float]) -> str:
+    """Format the difference of two means with its 95 % confidence interval.
+
+    Args:
+        points: One value per seed.
+        others: The same of the baseline.
+
+    Returns:
+        E.g. `+1.2 ± 0.4`; empty if one of them has fewer than `ENOUGH` values.
+
+    Source:
+        Welch's interval, for unequal variances.
+    """
+    if min(len(points), len(others)) < ENOUGH:
+        return ''
+    shares = [variance(values) / len(values) for values in (points, others)]
+    total, shift = sum(shares), mean(points) - mean(others)
+    if not total:
+        return f'{shift:+.1f} ± 0.0'
+    freedom = total**2 / sum(
+        share**2 / (len(values) - 1)
+        for share, values in zip(shares, (points, others), strict=True)
+    )
+    return f'{shift:+.1f} ± {t.ppf(0.975, freedom) * math.sqrt(total):.1f}'
 
 
 def share(record: dict) -> float:
@@ -47,17 +82,61 @@ def table(study: Study, records: Records) -> str:
     heads = ['run', 'backbone', *study.columns]
     if study.share:
         heads.insert(2, 'trains')
+    base = records.get(study.baseline, [])
+    if base:
+        heads += [f'{name}, against {study.baseline.name}' for name in study.columns]
     rows = []
     for run, of_run in records.items():
         cells = [run.name, f'{of_run[0]["backbone"] / 1e6:.3f} M']
         if study.share:
             cells.append(f'{share(of_run[0]):.1f} %')
-        rows.append(
-            cells
-            + [spread(values(of_run, column)) for column in study.columns.values()]
-        )
+        columns = study.columns.values()
+        cells += [spread(values(of_run, column)) for column in columns]
+        if base:
+            cells += [
+                difference(values(of_run, column), values(base, column))
+                if run is not study.baseline
+                else ''
+                for column in columns
+            ]
+        rows.append(cells)
     lines = [heads, ['---'] * len(heads), *rows]
-    return '\n'.join(f'| {" | ".join(cells)} |' for cells in lines)
+    text = '\n'.join(f'| {" | ".join(cells)} |' for cells in lines)
+    return f'{text}\n\n{meaning(min(map(len, records.values())))}'
+
+
+def meaning(seeds: int) -> str:
+    """Return what the spreads of a table are.
+
+    Args:
+        seeds: Number of seeds.
+    """
+    if seeds < ENOUGH:
+        return (
+            f'Mean ± standard deviation, seeds: {seeds}. Too few for a claim: '
+            f'{ENOUGH} or more are needed.'
+        )
+    return f'Mean ± half of the 95 % confidence interval (Student t), seeds: {seeds}.'
+
+
+def save(study: Study, records: Records, path: Path) -> None:
+    """Save the values of all seeds as JSON.
+
+    Args:
+        study: The study.
+        records: Records of each run, one per seed.
+        path: File to write.
+    """
+    rows = {
+        run.name: dict(
+            {name: values(of_run, column) for name, column in study.columns.items()},
+            **{key: of_run[0][key] for key in ('backbone', 'trainable', 'total')},
+            commits=sorted({record['commit'] for record in of_run}),
+        )
+        for run, of_run in records.items()
+    }
+    content = json.dumps(dict(title=study.title, runs=rows), indent=1)
+    path.write_text(content + '\n')
 
 
 def draw(study: Study, records: Records, path: Path) -> None:

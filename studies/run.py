@@ -16,6 +16,7 @@ from mmengine.config import Config
 from mmadaptor.errors import InputError
 
 CHECKPOINT = '{checkpoint}'
+SEED = '{seed}'
 RECORD = 'record.json'
 
 
@@ -27,7 +28,7 @@ class Run:
         name: Name in tables and plots.
         config: Base config in `configs/`, without `.py`.
         options: Overrides for `Config.merge_from_dict`; `'{checkpoint}'` is replaced
-            by the checkpoint of `after`.
+            by the checkpoint of `after`, `'{seed}'` by the seed.
         after: Run whose checkpoint it starts from.
         trained: True to train; False to test the untrained model.
     """
@@ -51,7 +52,8 @@ class Run:
             checkpoint: Replacement for `'{checkpoint}'`.
         """
         cfg = Config.fromfile(f'configs/{self.config}.py')
-        cfg.merge_from_dict(_filled(self.options, checkpoint))
+        values = {CHECKPOINT: checkpoint, SEED: seed}
+        cfg.merge_from_dict(_filled(self.options, values))
         cfg.merge_from_dict(
             dict(work_dir=str(folder), randomness=dict(seed=seed), trained=self.trained)
         )
@@ -63,10 +65,11 @@ def config_of(folder: Path) -> Path:
     return folder.with_suffix('.py')
 
 
-def _filled(node: Any, checkpoint: str) -> Any:
+def _filled(node: Any, values: dict[str, Any]) -> Any:
+    """Replace placeholders by their values."""
     if isinstance(node, dict):
-        return {key: _filled(value, checkpoint) for key, value in node.items()}
-    return checkpoint if node == CHECKPOINT else node
+        return {key: _filled(value, values) for key, value in node.items()}
+    return values.get(node, node) if isinstance(node, str) else node
 
 
 def launch(

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The studies: their runs and metrics."""
+"""All studies, and those of the embedded dataset."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from statistics import mean
+from collections.abc import Callable
 
+from .fashion import TUNING_FASHION
 from .networks import (
     BEGUN,
     SEGMENTOR,
@@ -20,41 +19,11 @@ from .networks import (
     without_scan,
 )
 from .run import Run
+from .study import Study, average
+from .trees import TREES
 
 DETECTOR = 'mask_rcnn_mamba_adaptor_b0_shapes'
 CLASSIFIER = 'mamba_adaptor_b0_shapes'
-Metrics = Mapping[str, float]
-Column = Callable[[Metrics], float]
-
-
-@dataclass(frozen=True)
-class Study:
-    """A comparison of runs.
-
-    Args:
-        title: Title of the plot.
-        runs: Rows of the table.
-        columns: Columns of the table: functions that map the recorded metrics to
-            points. A run may lack metrics.
-        share: Whether to add a column with the share of trainable parameters.
-    """
-
-    title: str
-    runs: tuple[Run, ...]
-    columns: Mapping[str, Column]
-    share: bool = False
-
-
-def average(*names: str, points: float = 1.0) -> Column:
-    """Return a column that averages metrics.
-
-    Args:
-        names: Names of the metrics.
-        points: Scale from the metric to points.
-    """
-    return lambda metrics: points * mean(metrics[name] for name in names)
-
-
 PAIRS = dict(
     discs=('disc_off', 'disc_on'), stripes=('columns', 'rows'), stars=('star5', 'star6')
 )
@@ -292,4 +261,6 @@ STUDIES = dict(
     booster_corners=BOOSTER_CORNERS,
     **TUNING,
     transfer=TRANSFER,
+    trees=TREES,
+    **TUNING_FASHION,
 )

@@ -32,13 +32,16 @@ METRICS = dict(
     imagenet={'top-1': 'Top 1 Accuracy'},
     coco={'box AP': 'box AP', 'mask AP': 'mask AP'},
     ade20k={'mIoU': 'mIoU'},
+    fashion={},
+    trees={},
     shapes={},
 )
 
 
 def table_of(cfg: Config) -> str:
     """Return the key of `METRICS` whose table lists a config."""
-    return 'shapes' if cfg.get('embedded_dataset') else TABLES[cfg.default_scope]
+    name = Path(cfg.get('data_root') or '').name
+    return name if name in METRICS else TABLES[cfg.default_scope]
 
 
 def describe(cfg: Config, name: str, known: dict) -> dict:
@@ -58,7 +61,7 @@ def describe(cfg: Config, name: str, known: dict) -> dict:
     backbone = cfg.model.backbone
     kind = backbone.type.split('.')[-1]
     has_adaptors = kind == 'MambaAdaptor' or backbone.get('adaptors')
-    by_hand = {'Results From': UNTRAINED} if table_of(cfg) != 'shapes' else {}
+    by_hand = {'Results From': UNTRAINED} if METRICS[table_of(cfg)] else {}
     by_hand.update((k, known[k]) for k in ('Results', 'Results From') if k in known)
     return {
         'Name': name,

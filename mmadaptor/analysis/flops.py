@@ -68,13 +68,15 @@ def input_size(cfg: Config) -> tuple[int, int]:
         cfg: The config.
 
     Returns:
-        Height and width in pixels: by convention 800 x 1280 for detection,
-        512 x 2048 for segmentation, 224 x 224 for classification, and the size of
-        its images for the embedded dataset.
+        Height and width in pixels: `image_size` of the config, if it is set; the size
+        of its images for the embedded dataset; by convention 800 x 1280 for
+        detection, 512 x 2048 for segmentation, 224 x 224 for classification.
 
     Raises:
         InputError: `default_scope` of the config is none of the three toolboxes.
     """
+    if cfg.get('image_size'):
+        return tuple(cfg.image_size)
     if cfg.get('embedded_dataset'):
         return EMBEDDED_SIZE
     scope = cfg.get('default_scope')

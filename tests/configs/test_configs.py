@@ -14,7 +14,7 @@ from mmdet.datasets import CocoDataset
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
-from mmadaptor.datasets import make_shapes
+from mmadaptor.datasets import fashion, make_shapes, trees
 from mmadaptor.engine import Runner
 
 ROOT = pathlib.Path(__file__).parents[2] / 'configs'
@@ -80,6 +80,19 @@ def write_ade(root):
             cv2.imwrite(str(masks / name.replace('jpg', 'png')), mask)
 
 
+def write_fashion(root):
+    for split in ('train', 'val', 'test'):
+        for name in fashion.LABELS:
+            write_pictures(root / split / name, (28, 28))
+
+
+def write_trees(root):
+    pixels = np.random.default_rng(0).integers(0, 255, (300, 300, 3), np.uint8)
+    for split in trees.PICTURES:
+        boxes = [trees.Box(20, 30, 60, 60), trees.Box(200, 200, 230, 250)]
+        trees.write_split(root, split, {'picture': (pixels, boxes)})
+
+
 @pytest.fixture(scope='module')
 def data(tmp_path_factory):
     """Two pictures of each data set, and a few of `shapes`."""
@@ -88,6 +101,8 @@ def data(tmp_path_factory):
     write_imagenet(root / 'imagenet')
     write_ade(root / 'ade' / 'ADEChallengeData2016')
     make_shapes(root / 'shapes', train=8, val=8, workers=1)
+    write_fashion(root / 'fashion')
+    write_trees(root / 'trees')
     return root
 
 
@@ -203,7 +218,8 @@ def test_rate_of_drop_path(runner):
     )
     if 'vim' in runner.name:
         rates[runner.name] = 0.1
-    expected = 0.0 if 'shapes' in runner.name else rates.get(runner.name, 0.2)
+    short = runner.name.endswith(('_shapes', '_fashion', '_trees'))
+    expected = 0.0 if short else rates.get(runner.name, 0.2)
     assert runner.cfg.model.backbone.drop_path_rate == expected
 
 

@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tuning of a classifier of photographs: Fashion-MNIST, five classes after five."""
+
+from dataclasses import dataclass, field
+
+from .run import CHECKPOINT, SEED, Run
+from .study import Study, average
+
+CONFIG = 'vmamba_fashion'
+BASE_CLASSES = ('sandal', 'shirt', 'sneaker', 'bag', 'ankle_boot')
+NEW_CLASSES = ('t_shirt', 'trouser', 'pullover', 'dress', 'coat')
+# Images per class, and epochs with batches of 32; with all images of 128.
+EPOCHS = {10: 100, 50: 40, 200: 15, None: 2}
+T, S = dict(temporal=dict()), dict(spatial=dict())
+BEGUN = dict(type='Pretrained', checkpoint=CHECKPOINT, prefix='backbone.')
+RATES = (1e-3, 4e-3, 1.6e-2)
+
+
+def classify(
+    name: str,
+    classes: tuple[str, ...],
+    epochs: int,
+    per_class: int | None = None,
+    test: str = 'test',
+    **options: object,
+) -> Run:
+    """Return the run of a classifier of some classes.
+
+    Args:
+        name: Name of the run.
+        classes: The classes.
+        epochs: Epochs of training.
+        per_class: Training images of each class, drawn anew for each seed. None: all.
+        test: Split that it is tested on.
+        options: Further overrides; `after` is the run that it starts from.
+    """
+    after = options.pop('after', None)
+    data = {
+        f'{split}_dataloader.{key}': value
+        for split in ('train', 'val', 'test')
+        for key, value in {
+            'dataset.type': 'SomeClasses',
+            'dataset.metainfo': None,
+            'dataset.classes': classes,
+            'num_workers': 0,
+        }.items()
+    }
+    return Run(
+        name,
+        CONFIG,
+        {
+            **data,
+            'train_dataloader.dataset.per_class': per_class,
+            'train_dataloader.dataset.seed': SEED,
+            'val_dataloader.dataset.data_prefix': test,
+            'custom_imports.imports': [
+                'mmadaptor',
+                'mmadaptor.engine',
+                'studies.some_classes',
+                'studies.tuning_layers',
+            ],
+            'model.head.num_classes': len(classes),
+            'data_preprocessor.num_classes': len(classes),
+            'train_cfg.max_epochs': epochs,
+            'train_cfg.val_interval': epochs,
+            'param_scheduler.1.T_max': epochs,
+            **options,
+        },
+        after,
+    )
+
+
+BASE = classify('base', BASE_CLASSES, 4)
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to tune the base.
+
+    Args:
+        rate: Learning rate.
+        backbone: Arguments of the backbone.
+        lora: Regular expression for the layers with low-rank updates.
+    """
+
+    rate: float
+    backbone: dict = field(default_factory=dict)
+    lora: str = ''
+
+    def options(self) -> dict:
+        """Return the overrides of the config."""
+        backbone = {**self.backbone, 'init_cfg': BEGUN}
+        if not self.lora:
+            return {f'model.backbone.{k}': v for k, v in backbone.items()}
+        arch = dict(embed_dims=64, depths=(2, 2), d_state=1, ssm_ratio=1.0)
+        module = dict(
+            type='mmadaptor.VMamba',
+            arch=arch,
+            out_indices=(1,),
+            scan_init='balanced',
+            init_cfg=BEGUN,
+        )
+        return {
+            'model.backbone': dict(
+                _delete_=True,
+                type='mmpretrain.LoRAModel',
+                alpha=16,
+                rank=8,
+                targets=[dict(type=rf'.*mixer\.({self.lora})')],
+                module=module,
+            )
+        }
+
+
+def of_ours(adaptors: dict, *more: str) -> dict:
+    """Return the arguments of a backbone whose adaptors train, and `more`."""
+    return dict(adaptors=adaptors, trainable=['adaptors', *more])
+
+
+def of_others(method: str, **settings: object) -> dict:
+    """Return the arguments of a backbone with the layers of another paper."""
+    return dict(type='mmadaptor.TunedVMamba', method=method, **settings)
+
+
+METHODS = {
+    'full': Method(1e-3),
+    'linear': Method(1.6e-2, dict(trainable=[])),
+    'BitFit': Method(4e-3, dict(trainable=['biases'])),
+    'norms': Method(4e-3, dict(trainable=['norms'])),
+    'depthwise conv': Method(4e-3, dict(trainable=[r'mixer\.conv\.'])),
+    'A and D': Method(4e-3, dict(trainable=[r'mixer\.(A_log|D)$'])),
+    'state offset': Method(4e-3, of_others('state_offset')),
+    'LoRA, in_proj': Method(4e-3, lora='in_proj'),
+    'LoRA, all of the scan': Method(4e-3, lora='in_proj|x_proj|out_proj'),
+    'ParallelAdapter': Method(4e-3, of_others('parallel', rank=16)),
+    'Mona-like': Method(4e-3, of_others('mona', rank=8)),
+    'T': Method(4e-3, of_ours(T)),
+    'S': Method(4e-3, of_ours(S)),
+    'T and S': Method(4e-3, of_ours(T | S)),
+    'T and S, shared': Method(4e-3, of_ours(dict(T | S, share=True))),
+    'T and S, norms': Method(4e-3, of_ours(T | S, 'norms')),
+}
+
+
+def tuned(
+    name: str,
+    method: Method,
+    per_class: int | None,
+    rate: float | None = None,
+    test: str = 'test',
+) -> Run:
+    """Return the run of a method.
+
+    Args:
+        name: Name of the run.
+        method: The method.
+        per_class: Training images of each class. None: all.
+        rate: Learning rate, if it is not the method's.
+        test: Split that it is tested on.
+    """
+    return classify(
+        name,
+        NEW_CLASSES,
+        EPOCHS[per_class],
+        per_class,
+        test,
+        after=BASE,
+        **{
+            'train_dataloader.batch_size': 32 if per_class else 128,
+            'param_scheduler.0.end': 50,
+            'optim_wrapper.optimizer.lr': rate or method.rate,
+        },
+        **method.options(),
+    )
+
+
+def tuning(per_class: int | None) -> Study:
+    """Return the study of all methods with a number of training images per class."""
+    runs = [tuned(name, method, per_class) for name, method in METHODS.items()]
+    return Study(
+        f'Five classes learned after five others, {per_class or "5500"} images each',
+        tuple(runs),
+        ACCURACY,
+        share=True,
+        baseline=runs[0],
+    )
+
+
+ACCURACY = {'top-1': average('accuracy/top1')}
+TUNING_FASHION = {
+    f'tuning_fashion_{per_class or "all"}': tuning(per_class) for per_class in EPOCHS
+}
+# From which `METHODS` has its rates, on the validation images.
+TUNING_FASHION['tuning_fashion_rates'] = Study(
+    'Learning rates, 50 images each',
+    tuple(
+        tuned(f'{name}, {rate:g}', method, 50, rate, 'val')
+        for name, method in METHODS.items()
+        for rate in RATES
+    ),
+    ACCURACY,
+    share=True,
+)

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A study: its runs and metrics."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from statistics import mean
+
+from .run import Run
+
+Metrics = Mapping[str, float]
+Column = Callable[[Metrics], float]
+
+
+@dataclass(frozen=True)
+class Study:
+    """A comparison of runs.
+
+    Args:
+        title: Title of the plot.
+        runs: Rows of the table.
+        columns: Columns of the table: functions that map the recorded metrics to
+            points. A run may lack metrics.
+        share: Whether to add a column with the share of trainable parameters.
+        baseline: Run that the others are compared with, one of `runs`.
+    """
+
+    title: str
+    runs: tuple[Run, ...]
+    columns: Mapping[str, Column]
+    share: bool = False
+    baseline: Run | None = None
+
+
+def average(*names: str, points: float = 1.0) -> Column:
+    """Return a column that averages metrics.
+
+    Args:
+        names: Names of the metrics.
+        points: Scale from the metric to points.
+    """
+    return lambda metrics: points * mean(metrics[name] for name in names)

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the adaptors give a detector of trees in aerial photographs."""
+
+from mmadaptor.models import MambaAdaptor
+
+from .run import Run
+from .study import Study, average
+
+CONFIG = 'fcos_mamba_adaptor_b0_trees'
+T, S = dict(temporal=dict()), dict(spatial=dict())
+# Rates were chosen on the validation tiles; the studies report the test tiles.
+TESTED = {
+    'val_dataloader.dataset.ann_file': 'annotations/instances_test.json',
+    'val_dataloader.dataset.data_prefix.img': 'images/test/',
+    'val_evaluator.ann_file': 'data/trees/annotations/instances_test.json',
+    'train_cfg.val_interval': 12,
+    'train_dataloader.num_workers': 0,
+    'val_dataloader.num_workers': 0,
+}
+
+
+def detect(name: str, config: str = CONFIG, **options: object) -> Run:
+    """Return the run of a detector, tested on the test tiles after the last epoch."""
+    return Run(name, config, {**TESTED, **options})
+
+
+def adapted(name: str, **adaptors: dict) -> Run:
+    """Return the run of a detector with some adaptors."""
+    return detect(name, **{'model.backbone.adaptors': adaptors})
+
+
+SCAN = detect('scan', 'fcos_vmamba_b0_trees')
+TREES = Study(
+    'Trees in aerial photographs',
+    (
+        detect('ResNet-18 as large', 'baselines/fcos_resnet18_trees'),
+        detect(
+            'no scan',
+            **{
+                'model.backbone': dict(
+                    _delete_=True,
+                    type='mmadaptor.ConvolutionalVMamba',
+                    arch=dict(MambaAdaptor.arch_settings['b0']),
+                ),
+                'custom_imports.imports': [
+                    'mmadaptor',
+                    'mmadaptor.engine',
+                    'benchmarks.convolutional_vmamba',
+                ],
+            },
+        ),
+        SCAN,
+        adapted('scan, T', **T),
+        adapted('scan, S', **S),
+        adapted('scan, T and S', **T, **S),
+        adapted('scan, static T', temporal=dict(static=True)),
+        adapted('scan, S of one scale', spatial=dict(dilations=(1,))),
+    ),
+    {
+        'box AP50': average('coco/bbox_mAP_50', points=100),
+        'box AP': average('coco/bbox_mAP', points=100),
+    },
+    baseline=SCAN,
+)
