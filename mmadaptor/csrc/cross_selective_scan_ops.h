@@ -7,21 +7,27 @@
 
 namespace mmadaptor {
 
+// The stride between the pixels of a row, or of the only column: the kernels for CUDA walk a
+// map as one row.
+inline int64_t pixel_stride(const Tensor& t) { return stride_of(t, t.size(2) == 1 ? 1 : 2); }
+
 inline Strided strided(const Tensor& t) {  // (batch, height, width, channels)
-  return {t.mutable_data_ptr(), t.stride(0), 0, t.stride(3), t.stride(1), t.stride(2)};
+  return {t.mutable_data_ptr(), t.stride(0), 0, t.stride(3), t.stride(1), pixel_stride(t)};
 }
 
 inline Strided strided_directed(const Tensor& t) {  // (batch, height, width, 4, channels)
-  return {t.mutable_data_ptr(), t.stride(0), t.stride(3), t.stride(4), t.stride(1), t.stride(2)};
+  return {t.mutable_data_ptr(), t.stride(0), t.stride(3),
+          t.stride(4),          t.stride(1), pixel_stride(t)};
 }
 
 inline Strided strided_coefficients(const Tensor& t) {  // (batch, height, width, 4, states)
-  return {t.mutable_data_ptr(), t.stride(0), t.stride(3), 0, t.stride(1), t.stride(2), t.stride(4)};
+  return {t.mutable_data_ptr(), t.stride(0),     t.stride(3), 0,
+          t.stride(1),          pixel_stride(t), t.stride(4)};
 }
 
 inline Strided strided_states(const Tensor& t) {  // (batch, height, width, 4, channels, states)
-  return {t.mutable_data_ptr(), t.stride(0), t.stride(3), t.stride(4),
-          t.stride(1),          t.stride(2), t.stride(5)};
+  return {t.mutable_data_ptr(), t.stride(0),     t.stride(3), t.stride(4),
+          t.stride(1),          pixel_stride(t), t.stride(5)};
 }
 
 // The forward function of a device. Returns y, the states (empty unless return_states) and

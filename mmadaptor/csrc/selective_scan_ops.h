@@ -10,13 +10,13 @@ namespace mmadaptor {
 // A sequence is a map of one row; channels are split into groups.
 inline Strided strided(const Tensor& t, int64_t groups) {  // (batch, channels, length)
   return {t.mutable_data_ptr(), t.stride(0), t.size(1) / groups * t.stride(1),
-          t.stride(1),          0,           t.stride(2)};
+          t.stride(1),          0,           stride_of(t, 2)};
 }
 
 inline Strided strided_states(const Tensor& t,
                               int64_t groups) {  // (batch, channels, states, length)
   return {t.mutable_data_ptr(), t.stride(0), t.size(1) / groups * t.stride(1), t.stride(1), 0,
-          t.stride(3),          t.stride(2)};
+          stride_of(t, 3),      t.stride(2)};
 }
 
 // B or C: (channels, states), (batch, states, length) or (batch, groups, states, length).
@@ -24,8 +24,9 @@ inline Strided strided_coefficients(const Tensor& t, int64_t groups) {
   if (t.dim() == 2)
     return {t.mutable_data_ptr(), 0, t.size(0) / groups * t.stride(0), t.stride(0), 0, 0,
             t.stride(1)};
-  if (t.dim() == 3) return {t.mutable_data_ptr(), t.stride(0), 0, 0, 0, t.stride(2), t.stride(1)};
-  return {t.mutable_data_ptr(), t.stride(0), t.stride(1), 0, 0, t.stride(3), t.stride(2)};
+  if (t.dim() == 3)
+    return {t.mutable_data_ptr(), t.stride(0), 0, 0, 0, stride_of(t, 2), t.stride(1)};
+  return {t.mutable_data_ptr(), t.stride(0), t.stride(1), 0, 0, stride_of(t, 3), t.stride(2)};
 }
 
 // The results of a forward pass. With C: y, the last state and the checkpoints. Without C:

@@ -53,6 +53,11 @@ inline Sizes sizes_of(const Tensor& t) {
   return {sizes.begin(), sizes.end()};
 }
 
+// The stride of a dimension. If its size is 1, torch allows any stride, and this is 0.
+inline int64_t stride_of(const Tensor& t, int64_t dim) {
+  return t.size(dim) == 1 ? 0 : t.stride(dim);
+}
+
 // Uninitialized and contiguous, on the device of `like`. Of a failure, torch tells a
 // library only that there was one; Python raises this as torch.OutOfMemoryError on CUDA.
 inline Tensor empty_tensor(const Sizes& sizes, ScalarType dtype, const Tensor& like) {

@@ -125,7 +125,13 @@ def register_autocast(name: str, lower: Callable) -> None:
 
 
 def lower(dtype: torch.dtype, *tensors: Tensor | None) -> tuple[Tensor | None, ...]:
-    """Cast maps and coefficients to autocast's dtype; float64 and None stay."""
+    """Cast maps and coefficients to autocast's dtype; float64 and None stay.
+
+    float16 becomes float32: the sum over the directions, of states that are sums over
+    all steps, exceeds 65504, the largest number of float16.
+    """
+    if dtype == torch.float16:
+        dtype = torch.float32
     return tuple(
         t.to(dtype)
         if t is not None and t.is_floating_point() and t.dtype != torch.float64

@@ -328,17 +328,6 @@ def test_turning_the_map_turns_the_result():
     )
 
 
-def test_autocast_keeps_states_in_float32():
-    inputs = make(1, 4, 4, 8, 1, torch.float32)
-    C = inputs.pop('C')
-    del inputs['D']
-    with torch.autocast('cpu', dtype=torch.bfloat16):
-        states = cross_selective_scan_states(**inputs)
-        y = cross_readout(states, C.bfloat16())
-    assert states.dtype == torch.float32
-    assert y.dtype == torch.bfloat16
-
-
 @pytest.mark.parametrize(
     'name, shape, message',
     [

@@ -50,8 +50,16 @@ LARGE = [
     (2, 14, 14, 384, 16),
 ]
 SANITIZED = 'MMADAPTOR_SANITIZED'
-if SANITIZED in os.environ:
-    LARGE = [(1, 28, 28, 48, 1), (1, 40, 40, 33, 1)]
+if SANITIZED in os.environ:  # one small call of each plan: a sanitizer takes long
+    LARGE = [(1, 28, 28, 33, 1), (PROCESSORS, 3, 5, 4, 2)]
+    DTYPES, SIZES, MAPS = DTYPES[:2], SIZES[:2], MAPS[:2]
+    CASES = {name: CASES[name] for name in ('mamba', 'fixed both')}
+
+
+def steps_of(inputs):
+    """Return the length of a path."""
+    delta = inputs['delta']
+    return math.prod(delta.shape[1:3]) if delta.dim() == 5 else delta.shape[-1]
 
 
 def on_gpu(inputs):
@@ -78,11 +86,16 @@ def compare(function, inputs, dtype):
         assert a.device.type == 'cuda' and a.dtype == b.dtype
         assert b.isfinite().all(), name
         scale = max(b.abs().max().item(), 1.0) if b.numel() else 1.0
+        tolerance = 2 * TOLERANCE[dtype]
+        if name == 'A' and dtype != torch.float64:
+            # The exponential of a GPU errs to one side, by 2^-24 in the mean (at most
+            # 2^-22), and a slow state multiplies up the errors of all steps.
+            tolerance += steps_of(inputs) * 2**-24
         torch.testing.assert_close(
             a.cpu().double(),
             b.double(),
             rtol=0,
-            atol=2 * TOLERANCE[dtype] * scale,
+            atol=tolerance * scale,
             msg=lambda text, name=name: f'{name}: {text}',
         )
 
@@ -246,6 +259,6 @@ def test_compute_sanitizer(tool):
         capture_output=True,
         text=True,
         env=environment,
-        timeout=1800,
+        timeout=180,
     )
     assert done.returncode == 0, done.stdout[-6000:]

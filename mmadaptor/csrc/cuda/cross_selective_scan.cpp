@@ -9,7 +9,8 @@ namespace {
 
 // The kernels require that the rows of a map follow one another in memory.
 Tensor in_rows(const Tensor& t) {
-  return t.size(1) == 1 || t.stride(1) == t.size(2) * t.stride(2) ? t : as_contiguous(t);
+  const bool follows = t.size(1) == 1 || t.size(2) == 1 || t.stride(1) == t.size(2) * t.stride(2);
+  return follows ? t : as_contiguous(t);
 }
 
 // Coalesced access also requires contiguous channels.
@@ -128,7 +129,13 @@ CrossGradients backward(const CrossArguments& a, bool delta_softplus, const Opti
   auto& [grad_x, grad_delta, grad_A, grad_B, grad_C, grad_D, grad_delta_bias] = gradients;
   const PreparedScan scan(a, delta_softplus, is_present(grad_states));
   const ScanView& view = scan.view;
-  PreparedPlan prepared(view, scan.wide(), true);
+  OptionalTensor incoming_y, incoming_states;
+  if (view.reads_out) incoming_y = channels_last(*grad_y);
+  if (view.gives_states) incoming_states = in_rows(*grad_states);
+  ScanGradients grads{};
+  if (view.reads_out) grads.y = strided(*incoming_y);
+  if (view.gives_states) grads.h = strided_states(*incoming_states);
+  PreparedPlan prepared(view, scan.wide(), true, {grads.y, grads.h});
   const ScanPlan& plan = prepared.extra.plan;
   const auto wide = dtype_of(scan.A);
   Parts A = parts_of(grad_A, prepared, view, wide, true);
@@ -139,12 +146,6 @@ CrossGradients backward(const CrossArguments& a, bool delta_softplus, const Opti
   const DirectionSum sum(grad_x, plan, scan.wide());
 
   const Tensor kept = as_contiguous(checkpoints);
-  OptionalTensor incoming_y, incoming_states;
-  if (view.reads_out) incoming_y = channels_last(*grad_y);
-  if (view.gives_states) incoming_states = in_rows(*grad_states);
-  ScanGradients grads{};
-  if (view.reads_out) grads.y = strided(*incoming_y);
-  if (view.gives_states) grads.h = strided_states(*incoming_states);
   grads.checkpoints = kept.const_data_ptr();
   grads.u = sum.result();
   prepared.extra.sum = sum.sum();

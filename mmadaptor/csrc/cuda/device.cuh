@@ -59,17 +59,30 @@ __device__ __forceinline__ T* shared_memory() {
   extern __shared__ __align__(16) unsigned char bytes[];
   return reinterpret_cast<T*>(bytes);
 }
+#endif
 
-// Launches a kernel; the caller checks for launch errors afterwards.
+// Launches a kernel; the caller checks for errors afterwards. A kernel must request more
+// than 48 KiB of shared memory before its launch. It requests all that the device has, not
+// what this call needs: another host thread may be about to launch the same kernel with more.
 template <typename Kernel, typename... Arguments>
 void launch(Kernel kernel, dim3 grid, dim3 block, size_t shared, cudaStream_t stream,
             const Arguments&... arguments) {
   constexpr size_t kAlwaysThere = 48 * 1024;
-  if (shared > kAlwaysThere)
-    cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                         static_cast<int>(shared));
-  kernel<<<grid, block, shared, stream>>>(arguments...);
+  if (shared > kAlwaysThere) {
+    int device = 0, most = 0;
+    if (cudaGetDevice(&device) != cudaSuccess ||
+        cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device) !=
+            cudaSuccess ||
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most) !=
+            cudaSuccess)
+      return;
+  }
+  cudaLaunchConfig_t config{};
+  config.gridDim = grid;
+  config.blockDim = block;
+  config.dynamicSmemBytes = shared;
+  config.stream = stream;
+  cudaLaunchKernelEx(&config, kernel, arguments...);
 }
-#endif
 
 }  // namespace mmadaptor::cuda

@@ -5,8 +5,8 @@
 // piece, is applied in two parts, 2^n (1 + p): see csrc/cpu/scan_decay.h.
 #pragma once
 
-#include <cfloat>
 #include <cmath>
+#include <limits>
 
 #include "device.cuh"
 #include "scan_launch.h"
@@ -131,12 +131,15 @@ struct Decay {
   }
 };
 
+template <typename W>
+constexpr W kLeast = std::numeric_limits<W>::lowest();
+
 // A log2(e). It is finite even if A is -inf: the steps beyond the end of a path are 0, and
 // must decay nothing.
 template <typename W>
 __device__ __forceinline__ W rate_of(W A) {
-  const W rate = A * W(kLog2E), least = W(-FLT_MAX);
-  return rate < least ? least : rate;
+  const W rate = A * W(kLog2E);
+  return rate < kLeast<W> ? kLeast<W> : rate;
 }
 
 // The decays of the steps of a piece, all of them between `least` and `most`.

@@ -2,6 +2,7 @@
 // CUDA host code shared by both scans: the plan and its temporary tensors.
 #pragma once
 
+#include <initializer_list>
 #include <limits>
 
 #include "scan_launch.h"
@@ -15,15 +16,23 @@ class PreparedPlan {
   ScanExtra extra;
   Target target;
 
-  PreparedPlan(const ScanView& v, const Tensor& wide, bool backward) : target(current_target()) {
+  // `incoming`: the gradients of y and of the states, in the backward pass.
+  PreparedPlan(const ScanView& v, const Tensor& wide, bool backward,
+               std::initializer_list<Strided> incoming = {})
+      : target(current_target()) {
     require(v.states <= kMostStates, "selective scan on CUDA: `A` must have at most ", kMostStates,
             " states, got ", v.states);
-    require(v.length() < kMostSteps && largest_stride(v) < kMostSteps,
+    int64_t most = v.groups * v.channels * v.states;  // stride of the states
+    for (const Strided& t : {v.u, v.delta, v.z, v.B, v.C}) most = std::max(most, t.column);
+    for (const Strided& t : incoming) most = std::max(most, t.column);
+    require(v.length() < kMostSteps && most < kMostSteps,
             "selective scan on CUDA: a map must have fewer than ", kMostSteps,
-            " pixels, and a smaller stride between pixels, got ", v.length(), " and ",
-            largest_stride(v));
+            " pixels, and a smaller stride between pixels, got ", v.length(), " and ", most);
     extra.plan = plan_scan(v, wide.element_size(), backward, target);
     const ScanPlan& plan = extra.plan;
+    const size_t bytes = plan.shared_bytes(v, wide.element_size());
+    require(bytes <= target.shared_bytes, "selective scan on CUDA: ", v.states, " states take ",
+            bytes, " bytes of shared memory in a block, the device has ", target.shared_bytes);
     if (plan.segments == 1) return;
     steps_ = empty_tensor({plan.segments, v.batch, v.all_channels()}, dtype_of(wide), wide);
     states_ =
@@ -36,12 +45,6 @@ class PreparedPlan {
   // The kernels index pixels by int.
   static constexpr int64_t kMostSteps = std::numeric_limits<int>::max() - (1 << 16);
   OptionalTensor steps_, states_;
-
-  static int64_t largest_stride(const ScanView& v) {
-    int64_t most = v.groups * v.channels * v.states;  // stride of the states
-    for (const Strided* t : {&v.u, &v.delta, &v.z, &v.B, &v.C}) most = std::max(most, t->column);
-    return most;
-  }
 };
 
 // The per-thread parts of a gradient of shape (all channels) or, with states, (all

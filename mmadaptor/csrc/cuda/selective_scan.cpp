@@ -107,7 +107,13 @@ ScanGradientTuple backward(const ScanArguments& a, bool delta_softplus, const Te
   auto& [grad_u, grad_delta, grad_A, grad_B, grad_C, grad_D, grad_z, grad_delta_bias] = gradients;
   const PreparedScan scan(a, delta_softplus);
   const ScanView& view = scan.view;
-  const PreparedPlan prepared(view, scan.wide(), true);
+  const Tensor incoming = view.reads_out ? channels_last(grad) : grad;
+  ScanGradients grads{};
+  if (view.reads_out)
+    grads.y = strided(incoming, view.groups);
+  else
+    grads.h = strided_states(incoming, view.groups);
+  const PreparedPlan prepared(view, scan.wide(), true, {grads.y, grads.h});
   const auto wide = dtype_of(scan.A);
   const auto coefficients = [&](const Tensor& total, bool varies) {
     return varies ? Parts(total, prepared.extra.plan.blocks, wide)
@@ -120,14 +126,8 @@ ScanGradientTuple backward(const ScanArguments& a, bool delta_softplus, const Te
   if (view.delta_bias) delta_bias = parts_of(grad_delta_bias, prepared, view, wide, false);
 
   const OptionalTensor last = as_contiguous(grad_last_state);
-  const Tensor kept = as_contiguous(checkpoints),
-               incoming = view.reads_out ? channels_last(grad) : grad;
+  const Tensor kept = as_contiguous(checkpoints);
   Written written;
-  ScanGradients grads{};
-  if (view.reads_out)
-    grads.y = strided(incoming, view.groups);
-  else
-    grads.h = strided_states(incoming, view.groups);
   grads.last_state = data_or_null(last);
   grads.checkpoints = kept.const_data_ptr();
   grads.u = written(grad_u, view.groups);

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Emulates the subset of CUDA that the kernels use on the host: their unmodified source is
 // compiled by a C++ compiler and runs as on a device, except for the order of execution.
-// Blocks run one after another. The threads of a block are fibers; each runs until it waits
-// at a barrier or a shuffle. A deadlocked block raises an error. Shared memory is an
-// allocation of exactly the requested size, so that AddressSanitizer detects out-of-bounds
-// accesses, and is initialized to NaN.
+// Blocks run one after another, in random order. The threads of a block are fibers, in
+// random order too; each runs until it waits at a barrier or a shuffle. A deadlocked block
+// raises an error, and so does a launch that a device refuses. Shared memory is an
+// allocation of exactly the requested size, so that out-of-bounds accesses are detected,
+// and is initialized to NaN. races.cpp detects data races.
 #pragma once
 
 #include <cmath>
@@ -17,15 +18,27 @@
 #define __host__
 #define __forceinline__ inline
 #define __launch_bounds__(...)
-#define __shared__ static
-#define __align__(bytes) alignas(bytes)
+// There is no __shared__: kernels get their shared memory by shared_memory(), the bounds of
+// which are known.
 
 using cudaStream_t = void*;
+enum cudaError_t { cudaSuccess, cudaErrorInvalidValue, cudaErrorInvalidConfiguration };
+enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize };
+enum cudaDeviceAttr { cudaDevAttrMaxSharedMemoryPerBlockOptin };
 
 struct dim3 {
   unsigned x, y, z;
   dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}
 };
+
+struct cudaLaunchConfig_t {
+  dim3 gridDim, blockDim;
+  size_t dynamicSmemBytes;
+  cudaStream_t stream;
+};
+
+// Indices of the running thread.
+extern dim3 threadIdx, blockIdx, blockDim, gridDim;
 
 struct alignas(8) float2 {
   float x, y;
@@ -91,62 +104,84 @@ inline float ex2_approx(float x) {
   return result < 0x1p-126f ? 0.0f : result;
 }
 
-// Indices of the running thread, as in CUDA.
-extern dim3 thread, block, block_size, grid_size;
-
-// Waits for all threads of the block.
+// Wait for all threads of the block or warp, and order the accesses to memory before and
+// after it.
 void wait_for_block();
+void wait_for_warp(unsigned mask);
 
 // Publishes a value to the warp, waits for the warp, and returns the value of lane `source`.
-uint64_t exchange(uint64_t value, unsigned source);
+// As on a device, this orders no accesses to memory.
+uint64_t exchange(unsigned mask, uint64_t value, unsigned source);
 unsigned lane();
 
 void* shared_memory();
 
+// The host's side. As on a device, the first error is kept until it is asked for;
+// throw_error() throws it.
+int most_shared_bytes();
+cudaError_t allow_shared_bytes(const void* kernel, int bytes);
 // Runs `thread_body` for every thread of the grid.
-void run(dim3 grid, dim3 block, size_t shared_bytes, void (*thread_body)(const void*),
-         const void* arguments);
+cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel,
+                   void (*thread_body)(const void*), const void* arguments);
+void throw_error();
 
 template <typename T>
-T from_lane(T value, unsigned source) {
+T from_lane(unsigned mask, T value, unsigned source) {
   static_assert(sizeof(T) <= sizeof(uint64_t));
   uint64_t bits = 0;
   std::memcpy(&bits, &value, sizeof(T));
-  bits = exchange(bits, source);
+  bits = exchange(mask, bits, source);
   std::memcpy(&value, &bits, sizeof(T));
   return value;
 }
 
 }  // namespace emulation
 
-#define threadIdx emulation::thread
-#define blockIdx emulation::block
-#define blockDim emulation::block_size
-#define gridDim emulation::grid_size
-
 inline void __syncthreads() { emulation::wait_for_block(); }
-inline void __syncwarp(unsigned = ~0u) { emulation::exchange(0, 0); }
+inline void __syncwarp(unsigned mask = ~0u) { emulation::wait_for_warp(mask); }
 
 // If the source is outside the lane's group of `width` lanes, a lane gets its own value.
 template <typename T>
-T __shfl_sync(unsigned, T value, int source, int width = 32) {
+T __shfl_sync(unsigned mask, T value, int source, int width = 32) {
   const unsigned lane = emulation::lane();
-  return emulation::from_lane(value, lane / width * width + source % width);
+  return emulation::from_lane(mask, value, lane / width * width + source % width);
 }
 template <typename T>
-T __shfl_xor_sync(unsigned, T value, int mask, int width = 32) {
-  const unsigned lane = emulation::lane(), source = lane ^ mask;
-  return emulation::from_lane(value, source / width == lane / width ? source : lane);
+T __shfl_xor_sync(unsigned mask, T value, int lanes, int width = 32) {
+  const unsigned lane = emulation::lane(), source = lane ^ lanes;
+  return emulation::from_lane(mask, value, source / width == lane / width ? source : lane);
 }
 template <typename T>
-T __shfl_up_sync(unsigned, T value, unsigned delta, int width = 32) {
+T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width = 32) {
   const unsigned lane = emulation::lane();
-  return emulation::from_lane(value, lane % width >= delta ? lane - delta : lane);
+  return emulation::from_lane(mask, value, lane % width >= delta ? lane - delta : lane);
 }
 template <typename T>
-T __shfl_down_sync(unsigned, T value, unsigned delta, int width = 32) {
+T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = 32) {
   const unsigned lane = emulation::lane();
-  return emulation::from_lane(value, lane % width + delta < unsigned(width) ? lane + delta : lane);
+  return emulation::from_lane(mask, value,
+                              lane % width + delta < unsigned(width) ? lane + delta : lane);
+}
+
+inline cudaError_t cudaGetDevice(int* device) {
+  *device = 0;
+  return cudaSuccess;
+}
+inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) {
+  *value = emulation::most_shared_bytes();
+  return cudaSuccess;
+}
+template <typename... Parameters>
+cudaError_t cudaFuncSetAttribute(void (*kernel)(Parameters...), cudaFuncAttribute, int value) {
+  return emulation::allow_shared_bytes(reinterpret_cast<const void*>(kernel), value);
+}
+template <typename... Parameters, typename... Arguments>
+cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...),
+                               const Arguments&... arguments) {
+  const auto body = [&] { kernel(arguments...); };
+  return emulation::launch(
+      *config, reinterpret_cast<const void*>(kernel),
+      [](const void* f) { (*static_cast<decltype(&body)>(f))(); }, &body);
 }
 
 inline int __all_sync(unsigned mask, int value) {
@@ -159,14 +194,6 @@ namespace mmadaptor::cuda {
 template <typename T>
 T* shared_memory() {
   return static_cast<T*>(emulation::shared_memory());
-}
-
-template <typename Kernel, typename... Arguments>
-void launch(Kernel kernel, dim3 grid, dim3 block, size_t shared, cudaStream_t,
-            const Arguments&... arguments) {
-  const auto body = [&] { kernel(arguments...); };
-  emulation::run(
-      grid, block, shared, [](const void* f) { (*static_cast<decltype(&body)>(f))(); }, &body);
 }
 
 }  // namespace mmadaptor::cuda

@@ -9,7 +9,7 @@
 
 // The emulated ops replace the CPU ops.
 #define MMADAPTOR_DEVICE CPU
-#define MMADAPTOR_LAUNCHED() static_cast<void>(0)
+#define MMADAPTOR_LAUNCHED() emulation::throw_error()
 
 namespace mmadaptor::cuda {
 
@@ -17,14 +17,10 @@ struct DeviceGuard {
   explicit DeviceGuard(const Tensor&) {}
 };
 
-inline long from_environment(const char* name, long otherwise) {
-  const char* text = std::getenv(name);
-  return text ? std::atol(text) : otherwise;
-}
-
 inline Target current_target() {
-  return {nullptr, static_cast<int>(from_environment("EMULATION_PROCESSORS", 2)),
-          static_cast<size_t>(from_environment("EMULATION_SHARED_BYTES", 100 * 1024))};
+  const char* processors = std::getenv("EMULATION_PROCESSORS");
+  return {nullptr, processors ? std::atoi(processors) : 2,
+          static_cast<size_t>(emulation::most_shared_bytes())};
 }
 
 }  // namespace mmadaptor::cuda

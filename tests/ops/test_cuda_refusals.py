@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Test what the scans on CUDA refuse and those on a CPU do not.
+
+Runs on the emulated device of test_cuda_emulation.py.
+"""
+
+import os
+
+import pytest
+import torch
+from cases import Case
+from test_cross_selective_scan import make
+
+from mmadaptor.ops import (
+    cross_selective_scan,
+    cross_selective_scan_states,
+    selective_scan,
+    selective_scan_states,
+)
+
+pytestmark = pytest.mark.skipif(
+    'EMULATION_LIBRARY' not in os.environ, reason='needs the emulated device'
+)
+STRIDE = 2**31 - 2**16
+REFUSED = f'a smaller stride between pixels, got 2 and {STRIDE}'
+
+
+def far(t, dim, folder):
+    """Return the tensor with a large stride in a dimension, in a sparse file."""
+    strides = list(t.stride())
+    strides[dim] = STRIDE
+    size = 1 + sum((n - 1) * s for n, s in zip(t.shape, strides, strict=True))
+    file = str(folder / 'sparse')
+    memory = torch.from_file(file, shared=True, size=size, dtype=t.dtype)
+    return memory.as_strided(t.shape, strides).copy_(t.detach())
+
+
+@pytest.mark.parametrize('name', ['x', 'delta', 'B', 'C'])
+def test_a_large_stride_of_a_map_is_refused(name, tmp_path):
+    inputs = make(1, 1, 2, 3, 1, torch.bfloat16)
+    inputs[name] = far(inputs[name], 2, tmp_path)
+    with pytest.raises(RuntimeError, match=REFUSED):
+        cross_selective_scan(**inputs)
+
+
+@pytest.mark.parametrize('which', [0, 1])
+def test_a_large_stride_of_a_gradient_of_a_map_is_refused(which, tmp_path):
+    inputs = make(1, 1, 2, 3, 1, torch.float32)
+    results = cross_selective_scan(**inputs, return_states=True)
+    gradients = [torch.ones_like(r) for r in results]
+    gradients[which] = far(gradients[which], 2, tmp_path)
+    with pytest.raises(RuntimeError, match=REFUSED):
+        torch.autograd.backward(results, gradients)
+
+
+def test_a_large_stride_of_a_gradient_of_states_is_refused(tmp_path):
+    inputs = make(1, 1, 2, 3, 1, torch.float32)
+    del inputs['C'], inputs['D']
+    states = cross_selective_scan_states(**inputs)
+    with pytest.raises(RuntimeError, match=REFUSED):
+        states.backward(far(torch.ones_like(states), 2, tmp_path))
+
+
+@pytest.mark.parametrize('op', [selective_scan, selective_scan_states])
+def test_a_large_stride_of_a_gradient_of_a_sequence_is_refused(op, tmp_path):
+    inputs = Case(1, 3, length=2, skip=False, channels_last=True).inputs(torch.float32)
+    if op is selective_scan_states:
+        del inputs['C']
+    result = op(**inputs, delta_softplus=True)
+    with pytest.raises(RuntimeError, match=REFUSED):
+        result.backward(far(torch.ones_like(result), result.dim() - 1, tmp_path))
+
+
+@pytest.mark.parametrize('op', [cross_selective_scan, selective_scan])
+def test_states_beyond_the_shared_memory_are_refused(op):
+    inputs = make(1, 2, 2, 3, 256, torch.float32)
+    if op is selective_scan:
+        inputs = Case(1, 3, states=256).inputs(torch.float32)
+    message = r'256 states take \d+ bytes of shared memory .* has 9000'
+    with pytest.raises(RuntimeError, match=message):
+        op(**inputs)
