@@ -2,7 +2,7 @@
 // CUDA kernel of the forward pass of a scan.
 #pragma once
 
-#include "scan_parts.cuh"
+#include "scan_walk.cuh"
 
 namespace mmadaptor::cuda {
 
@@ -11,135 +11,141 @@ namespace mmadaptor::cuda {
 // the preceding pieces to the state at the start of the tile, and scans its piece again
 // from the actual state.
 template <typename T>
-struct ForwardWalk {
+struct ForwardWalk : Walk<T> {
+  using Base = Walk<T>;
   using W = Wide<T>;
-  const ScanView& v;
+  using Base::extra, Base::group, Base::place, Base::shared, Base::v;
+  static constexpr int kCount = kSteps<W>;
   const ScanResults& out;
-  const ScanExtra& extra;
-  const Place& place;
-  const int group;
-  W* const carry;      // [2][states][lanes]: the state before this tile and the next
-  W* const summaries;  // [2][pieces][2][lanes]
-  int turn = 0;        // current buffer of `summaries` (0 or 1)
 
   // Of the current tile.
-  W step[kSteps<W>], drive[kSteps<W>], y[kSteps<W>], steps_sum = 0;
-  int count = 0;
+  W y[kCount];
+  int tile, count, next_at, parity = 0;
 
-  __device__ __forceinline__ W rate(int n) const {
-    return rate_of(static_cast<const W*>(v.A)[place.row(v, group) * v.states + n]);
-  }
-  __device__ __forceinline__ W* carried(int parity, int n) const {
-    return carry + (parity * v.states + n) * extra.plan.lanes + place.lane;
-  }
+  __device__ ForwardWalk(const ScanView& v, const ScanResults& out, const ScanExtra& extra,
+                         const Place& place, const Shared<W>& shared, int group)
+      : Base(v, extra, place, shared, group, place.start), out(out), tile(place.start) {}
 
-  __device__ void run(bool first, bool last, W* sums) {
+  __device__ void run(bool first, bool last) {
     const ScanPlan& plan = extra.plan;
-    Route route(v, group, plan.tile(), place.start + place.piece * kSteps<W>);
-    const T *u = place.of<T>(v.u, group), *delta = place.of<T>(v.delta, group);
-    const Sum<T> sum(place, extra, out.y, group, sums);
-    const W bias = parameter<W>(v.delta_bias, place.row(v, group));
+    const Map<const T> u(place.template of<const T>(v.u, group), v.u.column);
+    const Map<const T> delta(place.template of<const T>(v.delta, group), v.delta.column);
     const W D = parameter<W>(v.D, place.row(v, group));
-    for (int n = place.piece; n < v.states; n += plan.pieces) *carried(0, n) = entering(n);
-    T next_u[kSteps<W>], next_delta[kSteps<W>];
+    for (int n = place.piece; n < v.states; n += plan.pieces) *this->carried(0, n) = entering(n);
+    T next_u[kCount], next_delta[kCount];
     W all_steps = 0;
-    int next_count = place.active ? place.steps(place.start, kSteps<W>) : 0, parity = 0;
-    read(next_u, u, stride(v.u), route.pixel(), next_count);
-    read(next_delta, delta, stride(v.delta), route.pixel(), next_count);
-    for (int tile = place.start; tile < place.end; tile += plan.tile()) {
-      count = next_count;
-      prepare(next_u, next_delta, bias, D);
-      all_steps += steps_sum;
-      const Pixel pixel = route.pixel();
-      route.next_tile();
-      next_count = place.active ? place.steps(tile + plan.tile(), kSteps<W>) : 0;
-      read(next_u, u, stride(v.u), route.pixel(), next_count);
-      read(next_delta, delta, stride(v.delta), route.pixel(), next_count);
-      for (int n = 0; n < v.states; ++n) state(n, tile, anew(pixel), parity);
-      parity ^= 1;
+    u.read(next_u, this->pixels(0));
+    delta.read(next_delta, this->pixels(0));
+    this->fetch_coefficient(0);
+    for (; tile < place.end; tile += plan.tile(), parity ^= 1) {
+      count = place.active ? place.steps(tile, kCount) : 0;
+      prepare(next_u, next_delta, D);
+      all_steps += this->total;
+      const int now_at = this->at, next_tile = tile + plan.tile();
+      next_at = -1;
+      if (next_tile < place.end) {
+        this->route.next_tile();
+        this->enter_tile(next_tile, parity ^ 1);
+        next_at = this->at;
+        this->at = now_at;
+        const Pixels<kCount> pixels = this->pixels(parity ^ 1);
+        u.read(next_u, pixels);
+        delta.read(next_delta, pixels);
+      }
+      for (int n = 0; n < v.states; ++n) state(n);
       if (v.reads_out && !extra.finds_segments) {
-        gate(pixel);
-        sum.add(y, pixel, count, first, last);
+        gate();
+        Sum<T>{*this, out.y, first, last}.add(y, this->pixels(parity), count);
       }
     }
     __syncthreads();
-    finish(parity, all_steps);
+    finish(all_steps);
   }
 
-  __device__ __forceinline__ void prepare(const T (&raw_u)[kSteps<W>],
-                                          const T (&raw_delta)[kSteps<W>], W bias, W D) {
-    steps_sum = 0;
+  __device__ __forceinline__ void prepare(const T (&raw_u)[kCount], const T (&raw_delta)[kCount],
+                                          W D) {
+    W u[kCount];
 #pragma unroll
-    for (int i = 0; i < kSteps<W>; ++i) {
-      const W x = widen(raw_u[i]), before = widen(raw_delta[i]) + bias;
-      step[i] = i < count ? (v.delta_softplus ? softplus(before) : before) : W(0);
-      drive[i] = step[i] * x;
-      y[i] = D * x;
-      steps_sum += step[i];
+    for (int i = 0; i < kCount; ++i) {
+      u[i] = widen(raw_u[i]);
+      this->step[i] = widen(raw_delta[i]);
     }
+    this->find_steps(u, count);
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) y[i] = D * u[i];
   }
 
-  __device__ __forceinline__ void state(int n, int tile, const Pixel& pixel, int parity) {
-    const int lanes = extra.plan.lanes, pieces = extra.plan.pieces;
+  // Fetches the coefficients of the state that follows n, and shares those of n.
+  __device__ __forceinline__ void next_coefficients(int n) {
+    this->share_coefficients();
+    if (++n == v.states) {
+      n = 0;
+      this->at = next_at;
+    }
+    this->fetch_coefficient(n);
+  }
+
+  __device__ __forceinline__ void state(int n) {
+    next_coefficients(n);
     const W rate = this->rate(n);
-    W decay[kSteps<W>], input[kSteps<W>], h = 0;
-    read_wide<T>(input, place.of<T>(v.B, group) + n * v.B.state, stride(v.B), pixel, count);
+    W decay[kCount], input[kCount], h = 0;
+    this->read_coefficients(input, 0, n);
+    find_decays(decay, this->step, rate, this->least, this->most);
 #pragma unroll
-    for (int i = 0; i < kSteps<W>; ++i) {
-      decay[i] = exp2_of(step[i] * rate);
-      input[i] *= drive[i];
-      h = decay[i] * h + input[i];
+    for (int i = 0; i < kCount; ++i) {
+      input[i] *= this->drive[i];
+      h = multiply_add(decay[i], h, input[i]);
     }
-    W* const summary = summaries + turn * pieces * 2 * lanes + place.lane;
-    turn ^= 1;
-    summary[(2 * place.piece) * lanes] = exp2_of(steps_sum * rate);
-    summary[(2 * place.piece + 1) * lanes] = h;
-    __syncthreads();
-    h = *carried(parity, n);
-    for (int c = 0; c < place.piece; ++c)
-      h = summary[2 * c * lanes] * h + summary[(2 * c + 1) * lanes];
-    const int first = tile + place.piece * kSteps<W>;
-    if (count > 0 && first % kChunk == 0 && !extra.finds_segments)
-      static_cast<W*>(
-          out.checkpoints)[place.entry(v, group, place.batch * v.chunks() + first / kChunk, n)] = h;
-#pragma unroll
-    for (int i = 0; i < kSteps<W>; ++i) input[i] = h = decay[i] * h + input[i];
-    if (place.piece == pieces - 1) *carried(parity ^ 1, n) = h;
+    const int piece = place.piece, pieces = extra.plan.pieces;
+    const Summary<W> mine{Decay<W>(this->total * rate), h, W(0)};
+    this->publish(mine);
+    h = this->through_pieces(0, piece, *this->carried(parity, n));
+    if (piece == pieces - 1) *this->carried(parity ^ 1, n) = mine.decay.times(h) + mine.state;
     if (extra.finds_segments) return;
-    if (v.gives_states)
-      write<W>(place.of<W>(out.h, group) + n * out.h.state, stride(out.h), input, pixel, count);
-    if (v.reads_out) {
-      W C[kSteps<W>];
-      read_wide<T>(C, place.of<T>(v.C, group) + n * v.C.state, stride(v.C), pixel, count);
+    const int at_step = tile + place.piece * kCount;
+    if (count > 0 && at_step % kChunk == 0) *checkpoint(at_step / kChunk, n) = h;
 #pragma unroll
-      for (int i = 0; i < kSteps<W>; ++i) y[i] += C[i] * input[i];
+    for (int i = 0; i < kCount; ++i) input[i] = h = multiply_add(decay[i], h, input[i]);
+    if (v.gives_states)
+      Map<W>(place.template of<W>(out.h, group) + n * out.h.state, out.h.column)
+          .write(input, this->pixels(parity), count);
+    if (v.reads_out) {
+      W C[kCount];
+      this->read_coefficients(C, 1, n);
+#pragma unroll
+      for (int i = 0; i < kCount; ++i) y[i] = multiply_add(C[i], input[i], y[i]);
     }
   }
 
-  __device__ __forceinline__ void gate(const Pixel& pixel) {
+  __device__ __forceinline__ W* checkpoint(int chunk, int n) const {
+    return static_cast<W*>(out.checkpoints) +
+           place.entry(v, group, place.batch * v.chunks() + chunk, n);
+  }
+
+  __device__ __forceinline__ void gate() {
     if (!v.z.data) return;
-    W z[kSteps<W>];
-    read_wide<T>(z, place.of<T>(v.z, group), stride(v.z), pixel, count);
+    W z[kCount];
+    Map<const T>(place.template of<const T>(v.z, group), v.z.column).read(z, this->pixels(parity));
 #pragma unroll
-    for (int i = 0; i < kSteps<W>; ++i) y[i] *= z[i] * sigmoid(z[i]);
+    for (int i = 0; i < kCount; ++i) y[i] *= z[i] * precise_sigmoid(z[i]);
   }
 
   // The state before the segment, from the summaries of all preceding segments.
   __device__ __forceinline__ W entering(int n) const {
     W h = 0;
     for (int s = 0; s < place.segment && !extra.finds_segments; ++s)
-      h = through_segment(v, extra, place, group, s, n, rate(n), h);
+      h = this->through_segment(s, n, h);
     return h;
   }
 
   // Writes the result after the last tile: the summary of the segment or the last state.
-  __device__ __forceinline__ void finish(int parity, W all_steps) {
+  __device__ __forceinline__ void finish(W all_steps) {
     if (extra.finds_segments) {
-      leave_segment(v, extra, place, group, carried(parity, 0), summaries, all_steps);
+      this->leave_segment(this->carried(parity, 0), all_steps);
     } else if (out.last_state && place.end == v.length() && place.active) {
       const int64_t row = place.batch * v.all_channels() + place.row(v, group);
       for (int n = place.piece; n < v.states; n += extra.plan.pieces)
-        static_cast<W*>(out.last_state)[row * v.states + n] = *carried(parity, n);
+        static_cast<W*>(out.last_state)[row * v.states + n] = *this->carried(parity, n);
     }
   }
 };
@@ -147,15 +153,12 @@ struct ForwardWalk {
 template <typename T>
 __global__ void __launch_bounds__(most_threads(sizeof(Wide<T>), false))
     scan_kernel(const ScanView v, const ScanResults out, const ScanExtra extra) {
-  using W = Wide<T>;
   const ScanPlan& plan = extra.plan;
   const Place place(v, plan);
-  W* const carry = shared_memory<W>();
-  W* const summaries = carry + 2 * v.states * plan.lanes;
-  W* const sums = summaries + 6 * plan.threads();
+  const Shared<Wide<T>> shared(v, plan);
   for (int walk = 0; walk < plan.sharing; ++walk) {
-    ForwardWalk<T>{v, out, extra, place, place.set * plan.sharing + walk, carry, summaries}.run(
-        walk == 0, walk == plan.sharing - 1, sums);
+    ForwardWalk<T>(v, out, extra, place, shared, place.set * plan.sharing + walk)
+        .run(walk == 0, walk == plan.sharing - 1);
     __syncthreads();
   }
 }

@@ -21,6 +21,10 @@ constexpr int most_threads(size_t wide, bool backward) {
 
 constexpr int64_t kMostStates = 256;
 
+// Numbers with which a piece says how it changes a state and a gradient: the decay in two
+// parts, and what the piece adds to each.
+constexpr int kSummary = 4;
+
 // A block takes `lanes` channels of one group, or of all groups that share u and y, and
 // walks their path tile by tile. It has lanes x pieces threads: a piece is `steps`
 // consecutive steps, and all pieces together form a tile, a multiple of kChunk steps.
@@ -36,10 +40,10 @@ struct ScanPlan {
   MMADAPTOR_EVERYWHERE int threads() const { return lanes * pieces; }
   int64_t parts(const ScanView& v) const { return v.batch * segments * pieces; }
 
-  // Shared memory excluding the map: double-buffered carried states, and double-buffered
-  // summaries of the pieces (three numbers each).
+  // Shared memory excluding the map, all double-buffered: carried states, summaries of the
+  // pieces, and for each step B, C and the pixel.
   size_t exchange_bytes(const ScanView& v, size_t wide) const {
-    return wide * lanes * (2 * v.states + 6 * pieces);
+    return 2 * (wide * lanes * (v.states + kSummary * pieces) + (2 * wide + sizeof(int)) * tile());
   }
   size_t map_bytes(const ScanView& v, size_t wide) const { return wide * lanes * v.length(); }
   size_t shared_bytes(const ScanView& v, size_t wide) const {

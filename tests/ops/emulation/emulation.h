@@ -71,10 +71,38 @@ inline __nv_bfloat16 __float2bfloat16(float x) {
   return {static_cast<uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16)};
 }
 
+inline int __float_as_int(float x) {
+  int bits;
+  std::memcpy(&bits, &x, sizeof(bits));
+  return bits;
+}
+inline unsigned __float_as_uint(float x) { return static_cast<unsigned>(__float_as_int(x)); }
+inline float __int_as_float(int bits) {
+  float x;
+  std::memcpy(&x, &bits, sizeof(x));
+  return x;
+}
+
+// Rounds up.
+inline float __fadd_ru(float a, float b) {
+  const float sum = a + b, rest = sum - a;
+  const float error = (a - (sum - rest)) + (b - rest);  // exact
+  return error > 0 ? std::nextafter(sum, INFINITY) : sum;
+}
+
 inline float __fdividef(float a, float b) { return a / b; }
 inline float __expf(float x) { return std::exp(x); }
 
 namespace emulation {
+
+// ex2.approx.ftz.f32, with the largest relative error that PTX allows, 2^-22.5, always to
+// the same side.
+inline float ex2_approx(float x) {
+  if (x == 0) return 1.0f;
+  const double error = std::exp2(-22.5) - std::exp2(-24.0);  // the second is for rounding
+  const float result = static_cast<float>(std::exp2(static_cast<double>(x)) * (1 + error));
+  return result < 0x1p-126f ? 0.0f : result;
+}
 
 // Wait for all threads of the block or warp, and order the accesses to memory before and
 // after it.
@@ -160,6 +188,11 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
   return emulation::launch(
       *config, reinterpret_cast<const void*>(kernel),
       [](const void* f) { (*static_cast<decltype(&body)>(f))(); }, &body);
+}
+
+inline int __all_sync(unsigned mask, int value) {
+  for (int other = 16; other > 0; other /= 2) value &= __shfl_xor_sync(mask, value, other);
+  return value;
 }
 
 namespace mmadaptor::cuda {
