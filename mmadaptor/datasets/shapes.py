@@ -6,15 +6,17 @@ wide, on a background with blotches and patterns. Unlabeled triangles, bars and 
 lie above and below them. The classes form three pairs. Each pair differs in one kind of
 cue:
 
-| classes           | difference                   | position of the cue          |
-|-------------------|------------------------------|------------------------------|
-| disc_on, disc_off | whether the lamp in the rows | 16 pixels or more from the   |
-|                   | of the disc is lit; the      | disc, at a side of the image |
-|                   | discs look alike             |                              |
-| rows, columns     | the orientation of stripes   | in any 10 pixels of the      |
-|                   | 2 to 3 pixels wide           | shape, not in its outline    |
-| star5, star6      | the number of points         | along the whole outline,     |
-|                   |                              | which is often partly hidden |
+=================  ============================  ============================
+classes            difference                    position of the cue
+=================  ============================  ============================
+disc_on, disc_off  whether the lamp in the rows  16 pixels or more from the
+                   of the disc is lit; the       disc, at a side of the image
+                   discs look alike
+rows, columns      the orientation of stripes    in any 10 pixels of the
+                   2 to 3 pixels wide            shape, not in its outline
+star5, star6       the number of points          along the whole outline,
+                                                 which is often partly hidden
+=================  ============================  ============================
 
 Four lamps, each 8 pixels wide and 32 pixels high, fill the left or the right side of
 every image, in front of everything. A lit lamp is yellow, an unlit one nearly black.
@@ -24,6 +26,8 @@ class. Each cue survives flips, scaling, and color changes except inversion. A c
 keeps the class of a disc only if it keeps the lamp of the disc.
 
 One set of images has labels in three forms, in the folder layout of COCO:
+
+.. code-block:: text
 
     annotations/instances_{train,val}.json    instances: run lengths and boxes of the
                                               visible pixels

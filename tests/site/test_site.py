@@ -32,6 +32,7 @@ PACKAGES = (
     'mmadaptor.models',
     'mmadaptor.models.layers',
     'mmadaptor.engine',
+    'mmadaptor.datasets',
     'mmadaptor.visualization',
 )
 
