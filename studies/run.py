@@ -128,7 +128,8 @@ def run_all(
         runs: The runs; the runs that they start from are trained too.
         out: Folder of the study.
         seeds: Number of seeds, counted from 0.
-        jobs: Number of parallel runs; if more than 1, each uses one thread.
+        jobs: Number of parallel runs; if more than 1, each uses one thread. A single
+            one uses `OMP_NUM_THREADS`, or all cores.
 
     Returns:
         Records of each of `runs`, one per seed.
@@ -136,7 +137,8 @@ def run_all(
     Raises:
         InputError: If a training fails.
     """
-    threads = 1 if jobs > 1 else os.cpu_count() or 1
+    asked = os.environ.get('OMP_NUM_THREADS')
+    threads = 1 if jobs > 1 else int(asked or os.cpu_count() or 1)
     started: dict[tuple[Run, int], Future[dict]] = {}
     with ThreadPoolExecutor(jobs) as pool:
 
