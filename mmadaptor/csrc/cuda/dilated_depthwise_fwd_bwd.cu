@@ -86,11 +86,10 @@ __global__ void __launch_bounds__((kMostThreads<T, reads>), (kBlocksAtOnce<T, re
       const auto pixels = pixels_of<reads>(op, tiles, tile, run, copy, dilation);
       visit_taps_of<reads>(pixels, dilation, [&](int tap, const Two<W>* seen) {
 #pragma unroll
-        for (int p = 0; p < kPixels; ++p)
-          if (p < count) {  // otherwise 0 times infinity
-            sum[tap].at[0] += grad[p].at[0] * seen[p].at[0];
-            sum[tap].at[1] += grad[p].at[1] * seen[p].at[1];
-          }
+        for (int p = 0; p < kPixels; ++p) {
+          sum[tap].at[0] += grad[p].at[0] * seen[p].at[0];
+          sum[tap].at[1] += grad[p].at[1] * seen[p].at[1];
+        }
       });
     }
   }
