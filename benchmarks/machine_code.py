@@ -15,6 +15,7 @@ import subprocess
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -24,41 +25,45 @@ from benchmarks.sass import Loop, find_loops, read
 CSRC = Path(__file__).parents[1] / 'mmadaptor' / 'csrc' / 'cuda'
 SOURCES = sorted(path.name for path in CSRC.glob('*.cu'))
 RESULTS = Path(__file__).parent / 'results' / 'machine_code_sm90.json'
-FLAGS = ('-std=c++17', '-O3', '-arch=sm_90', '-cubin', '-Xptxas', '-v')
+FLAGS = ('-std=c++17', '-O3', '-cubin', '-Xptxas', '-v')
 COLUMNS = ('load', 'store', 'shared', 'float', 'special', 'integer', 'constant')
 
 STEP = 'step of a channel and direction, N = 1'
+TOKEN = 'channel of a token, 4 places'
+PIXEL = 'pixel of a channel, 3 dilations'
+READOUT = 'channel of a pixel, 4 directions, N = 1'
 ELEMENTS = {
     # Loops: directions; tiles, of 8 steps a lane (double: 4).
-    'scan_kernel': (STEP, (0, 1 / 8)),
-    'scan_kernel<double>': (STEP, (0, 1 / 4)),
-    'scan_backward_kernel': (STEP, (0, 1 / 8)),
-    'scan_backward_kernel<double, false>': (STEP, (0, 1 / 4)),
-    'scan_backward_kernel<double, true>': (STEP, (0, 1 / 4)),
+    'scan_kernel<double>': (STEP, (0, 0, 1 / 4)),
+    'scan_kernel<*>': (STEP, (0, 0, 1 / 8)),
+    'scan_backward_kernel<double, *>': (STEP, (0, 0, 1 / 4)),
+    'scan_backward_kernel<*>': (STEP, (0, 0, 1 / 8)),
     # Loops: pieces of 4 channels (double: 2) of a token; places.
-    'memory_select_kernel<float, 4>': ('channel of a token, 4 places', (1 / 4, 1)),
-    'memory_select_kernel<double, 2>': ('channel of a token, 4 places', (1 / 2, 2)),
+    'memory_select_kernel<float, 4>': (TOKEN, (1 / 4, 1 / 4, 1)),
+    'memory_select_kernel<double, 2>': (TOKEN, (1 / 2, 1 / 2, 2)),
     # Loops: places; pieces of a token.
-    'memory_select_places_kernel<float, 4>': ('channel of a token, 4 places', (1, 1)),
-    'memory_select_places_kernel<double, 2>': ('channel of a token, 4 places', (2, 2)),
+    'memory_select_places_kernel<float, 4>': (TOKEN, (1 / 4, 1, 1)),
+    'memory_select_places_kernel<double, 2>': (TOKEN, (1 / 2, 2, 2)),
     # Loops: rounds of tokens; rounds of places; rounds of 4 hits; channels of a hit.
-    'memory_select_states_kernel': ('channel of a hit, in one warp', (0, 0, 0, 1 / 4)),
-    # Loops: channels; dilations; 2 of 9 taps, for 4 pixels.
-    'dilated_depthwise_kernel': (
-        'pixel of a channel, 3 dilations',
-        (1 / 4, 3 / 4, 27 / 8),
+    'memory_select_states_kernel<*>': (
+        'channel of a hit, in one warp',
+        (0, 0, 0, 0, 1 / 4),
     ),
-    # Loops: rows; pixels, for one dilation.
-    'dilated_depthwise_kernels_kernel': ('pixel of a channel, 3 dilations', (0, 3)),
+    # A thread has two channels of 2 x 7 pixels. Loops: rows; dilations, each of which
+    # takes one of the three ways through a pass.
+    'dilated_depthwise_kernel<*, (Reads)2>': (PIXEL, (1 / 28, 1 / 14, 1 / 14)),
+    # Loops: tiles, once a dilation; rows, one pass of which has the ways of all three.
+    'dilated_depthwise_kernels_kernel<*, (Reads)2>': (PIXEL, (0, 3 / 28, 1 / 14)),
     # Loops: channels; directions.
-    'readout_kernel': ('channel of a pixel, 4 directions, N = 1', (1, 4)),
+    'readout_kernel<*>': (READOUT, (0, 1, 4)),
     # Loops: directions; states; 4 channels.
-    'readout_backward_kernel': ('channel of a pixel, 4 directions, N = 1', (0, 0, 1)),
+    'readout_backward_kernel<*>': (READOUT, (0, 0, 0, 1)),
 }
-"""By kernel, what an element is, and the passes of a lane over nested loops for each.
+"""By pattern of kernels, of which the first that fits holds: what an element is, and
+the passes of a lane for each over the code outside of loops, the largest loop, the
+largest loop in it, and so on.
 
-The loops are the largest outermost loop, the largest loop in it, and so on; deeper ones
-count once a pass."""
+Other loops count once a pass of what is around them."""
 
 
 def find_nvdisasm() -> str | None:
@@ -95,19 +100,19 @@ def release() -> str:
     return re.search(r'release ([\d.]+)', output_of(['nvcc', '--version'])[0])[1]
 
 
-def compile_for_sm_90(source: Path) -> dict[str, dict]:
-    """Compile a file and describe its kernels.
+def compile_file(source: Path, architecture: int, cubin: Path) -> str:
+    """Compile a file.
 
     Args:
         source: A file of kernels.
+        architecture: Of the GPU, as 90.
+        cubin: File to write.
 
     Returns:
-        What :func:`describe` says.
+        What `ptxas -v` says.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        cubin = Path(folder, 'cubin')
-        messages = output_of(['nvcc', *FLAGS, str(source), '-o', str(cubin)])[1]
-        return describe(cubin, messages)
+    command = ['nvcc', *FLAGS, f'-arch=sm_{architecture}', str(source)]
+    return output_of([*command, '-o', str(cubin)])[1]
 
 
 def describe(cubin: Path, messages: str) -> dict[str, dict]:
@@ -115,20 +120,21 @@ def describe(cubin: Path, messages: str) -> dict[str, dict]:
 
     Args:
         cubin: The compiled file.
-        messages: Those of `ptxas -v`.
+        messages: What `ptxas -v` says.
 
     Returns:
         For each kernel its registers, bytes that are spilled, bytes of static shared
         memory, number of instructions, and those of an element by kind.
     """
-    functions = read(output_of([find_nvdisasm(), '-c', str(cubin)])[0])
-    names = output_of(['c++filt'], '\n'.join(functions))[0].splitlines()
+    disassembler = find_nvdisasm()
+    if disassembler is None:
+        raise FileNotFoundError('nvdisasm is not in PATH, beside nvcc or in Triton')
+    functions = read(output_of([disassembler, '-c', str(cubin)])[0])
+    # Without arguments: mmadaptor::cuda::scan_kernel<__nv_bfloat16>
+    names = output_of(['c++filt', '-p'], '\n'.join(functions))[0].splitlines()
     kernels = {}
     for mangled, name in zip(functions, names, strict=True):
-        # void mmadaptor::cuda::kernel<float>(arguments)
-        name = re.sub(
-            r'^void |\(.*$|mmadaptor::(cuda::)?|__(nv_)?(?=half|bf)', '', name
-        )
+        name = re.sub(r'mmadaptor::(cuda::)?|__(nv_)?(?=half|bf)', '', name)
         used = re.search(
             rf'properties for {mangled}\n.*?(\d+) bytes spill stores, '
             r'(\d+) bytes spill loads\n.*?Used (\d+) registers(?:.*?(\d+) bytes smem)?',
@@ -146,26 +152,25 @@ def describe(cubin: Path, messages: str) -> dict[str, dict]:
     return dict(sorted(kernels.items()))
 
 
-def per_element(name: str, loops: Sequence[Loop]) -> dict:
+def per_element(name: str, whole: Loop) -> dict:
     """Return the instructions of an element by kind; nothing if none is named.
 
     Args:
         name: Of the kernel, with the template's arguments.
-        loops: Its outermost loops.
+        whole: Its code, as :func:`benchmarks.sass.find_loops` returns it.
 
     Raises:
         ValueError: The kernel has fewer nested loops than `ELEMENTS` says.
     """
-    element, passes = (
-        ELEMENTS.get(name) or ELEMENTS.get(name.partition('<')[0]) or ('', ())
-    )
-    if not passes:
+    pattern = next((key for key in ELEMENTS if fnmatchcase(name, key)), None)
+    if pattern is None:
         return {}
-    chain = max(loops, key=Loop.total).chain() if loops else []
+    element, passes = ELEMENTS[pattern]
+    chain = whole.chain()
     if len(chain) < len(passes):
         raise ValueError(
-            f'{name}: expected {len(passes)} nested loops, as in ELEMENTS, '
-            f'got {len(chain)}'
+            f'{name}: expected {len(passes) - 1} nested loops, as in ELEMENTS, '
+            f'got {len(chain) - 1}'
         )
     kinds: Counter = Counter()
     for i, times in enumerate(passes):
@@ -216,13 +221,13 @@ def main() -> None:
     parser.add_argument('--only', nargs='+', choices=SOURCES, default=SOURCES)
     parser.add_argument('--json', type=Path, help='file to write or to update')
     options = parser.parse_args()
-    if not find_nvdisasm():
-        parser.error('nvdisasm is neither in PATH nor beside nvcc nor in Triton')
     found = dict(nvcc=release(), files={})
     if options.json and options.json.exists():
         found['files'] = json.loads(options.json.read_text())['files']
     for name in options.only:
-        kernels = compile_for_sm_90(CSRC / name)
+        with tempfile.TemporaryDirectory() as folder:
+            cubin = Path(folder, 'cubin')
+            kernels = describe(cubin, compile_file(CSRC / name, 90, cubin))
         print(f'\n{name}\n\n{table(kernels)}', flush=True)
         found['files'][name] = kernels
     if options.json:

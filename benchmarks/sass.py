@@ -147,17 +147,20 @@ def successors(
     return {a: [t for t in to if t in after] for a, to in after.items()}
 
 
-def find_loops(code: Sequence[Instruction], labels: dict[str, int]) -> list[Loop]:
-    """Find the outermost loops of a function; they contain the others.
+def find_loops(code: Sequence[Instruction], labels: dict[str, int]) -> Loop:
+    """Find the loops of a function by the back edges of its control flow graph.
 
     Args:
         code: Its instructions.
         labels: Addresses by label.
+
+    Returns:
+        All code that can be reached, as if it were a loop, with its loops in it.
     """
     after = successors(code, labels)
     dominators = immediate_dominators(after)
     before = predecessors(dominators, after)
-    bodies: dict[int, set[int]] = {}
+    bodies = {code[0].address: set(dominators)}
     for a in dominators:
         for header in after[a]:
             above = a
@@ -171,18 +174,16 @@ def find_loops(code: Sequence[Instruction], labels: dict[str, int]) -> list[Loop
                     body.add(b)
                     pending += before[b]
     kinds = {i.address: i.kind for i in code}
-    outermost: list[Loop] = []
-    found: list[tuple[set[int], Loop]] = []
+    loops: list[tuple[set[int], Loop]] = []  # those around others first
     for header, body in sorted(bodies.items(), key=lambda item: -len(item[1])):
-        around = [loop for other, loop in found if header in other]
-        inner = set().union(
-            *(b for h, b in bodies.items() if h in body and h != header)
-        )
-        own = Counter(kinds[a] for a in sorted(body - inner))
+        inside = (b for h, b in bodies.items() if h in body and h != header)
+        own = Counter(kinds[a] for a in body.difference(*inside))
         loop = Loop(header, own)
-        (around[-1].inner if around else outermost).append(loop)
-        found.append((body, loop))
-    return outermost
+        around = [other for others, other in loops if header in others]
+        if around:
+            around[-1].inner.append(loop)
+        loops.append((body, loop))
+    return loops[0][1]
 
 
 def immediate_dominators(after: dict[int, list[int]]) -> dict[int, int]:

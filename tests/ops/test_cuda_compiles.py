@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compile the CUDA kernels for each GPU architecture; needs nvcc but no GPU."""
 
+import functools
+import json
 import pathlib
 import re
 import shutil
@@ -8,43 +10,60 @@ import subprocess
 
 import pytest
 
-CSRC = pathlib.Path(__file__).parents[2] / 'mmadaptor' / 'csrc' / 'cuda'
+from benchmarks import machine_code
+
 ARCHITECTURES = (80, 90, 120)  # as in setup.py
-SOURCES = sorted(path.name for path in CSRC.glob('*.cu'))
+GROWTH = 1.03
+"""Instructions over the recorded ones that are allowed."""
 
-nvcc = shutil.which('nvcc')
+pytestmark = pytest.mark.skipif(shutil.which('nvcc') is None, reason='no nvcc')
 
 
-@pytest.mark.skipif(nvcc is None, reason='no nvcc')
-@pytest.mark.parametrize('source', SOURCES)
-def test_no_register_is_spilled(source, tmp_path):
+@pytest.fixture(scope='module')
+def compiled(tmp_path_factory):
+    """Return a function that compiles a file for an architecture, once."""
+    folder = tmp_path_factory.mktemp('cubins')
+
+    @functools.cache
+    def compile_file(name: str, architecture: int) -> tuple[pathlib.Path, str]:
+        cubin = folder / f'{name}.{architecture}'
+        source = machine_code.CSRC / name
+        return cubin, machine_code.compile_file(source, architecture, cubin)
+
+    return compile_file
+
+
+@pytest.mark.parametrize('source', machine_code.SOURCES)
+def test_no_register_is_spilled(compiled, source):
     known = subprocess.run(
-        [nvcc, '--list-gpu-arch'], capture_output=True, text=True, check=True
+        ['nvcc', '--list-gpu-arch'], capture_output=True, text=True, check=True
     ).stdout
     for architecture in ARCHITECTURES:
         if f'compute_{architecture}' not in known:
             continue
-        done = subprocess.run(
-            [
-                nvcc,
-                '-std=c++17',
-                '-O3',
-                f'-arch=sm_{architecture}',
-                '-cubin',
-                '-Xptxas',
-                '-v',
-                str(CSRC / source),
-                '-o',
-                str(tmp_path / 'cubin'),
-            ],
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stderr[-4000:]
-        assert 'warning' not in done.stderr
-        kernels = re.findall(r"entry function '(\w+)'", done.stderr)
+        messages = compiled(source, architecture)[1]
+        assert 'warning' not in messages
+        kernels = re.findall(r"entry function '(\w+)'", messages)
         spills = re.findall(
-            r'(\d+) bytes spill stores, (\d+) bytes spill loads', done.stderr
+            r'(\d+) bytes spill stores, (\d+) bytes spill loads', messages
         )
         assert len(spills) >= len(kernels) > 0
         assert set(spills) == {('0', '0')}, (architecture, list(zip(kernels, spills)))
+
+
+@pytest.mark.parametrize('source', machine_code.SOURCES)
+def test_machine_code_is_within_what_is_recorded(compiled, source):
+    record = json.loads(machine_code.RESULTS.read_text())
+    if machine_code.release() != record['nvcc']:
+        pytest.skip(f'recorded with nvcc {record["nvcc"]}')
+    if machine_code.find_nvdisasm() is None:
+        pytest.skip('no nvdisasm')
+    kernels = machine_code.describe(*compiled(source, 90))
+    bounds = record['files'][source]
+    update = f'python -m benchmarks.machine_code --only {source} --json FILE'
+    assert kernels.keys() == bounds.keys(), f'run {update}'
+    for name, kernel in kernels.items():
+        bound = bounds[name]
+        assert kernel['registers'] <= bound['registers'], name
+        for count in ('instructions', 'per_element'):
+            assert kernel.get(count, 0) <= GROWTH * bound.get(count, 0), name

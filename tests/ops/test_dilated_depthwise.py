@@ -19,6 +19,8 @@ SIZES = [
     ((3, 7, 7, 35), (2, 2)),
     ((3, 43, 5, 35), (1, 2)),  # on a GPU, rows are summed in parts
     ((1, 4, 5, 2), (1000, 2)),
+    ((1, 20, 23, 34), (5, 1)),  # on a GPU, loads are shared for dilations up to 3
+    ((1, 30, 41, 3), (20, 1)),  # on a GPU, taps are too far for shared memory
     ((0, 4, 5, 6), (1, 2)),
 ]
 TOLERANCE = {

@@ -8,14 +8,18 @@
 namespace mmadaptor::cuda {
 namespace {
 
-// Minimum rows per part (approximately): two per warp.
-constexpr int64_t kRowsOfPart = 16;
+// Minimum tiles per part (approximately).
+constexpr int64_t kTilesOfPart = 2;
 
 DilatedDepthwise prepare(const Tensor& y, const Tensor& kernels,
                          const std::vector<int64_t>& dilations) {
+  // The grid has 65535 blocks of channels at most.
+  constexpr int64_t kMostChannels = 65535 * DepthwiseTiles::kChannels;
+  require(y.size(3) <= kMostChannels, "dilated_depthwise: `y` must have at most ", kMostChannels,
+          " channels on a GPU, got ", y.size(3));
   DilatedDepthwise op{};
   op.batch = y.size(0);
-  op.channels = y.size(3);
+  op.channels = static_cast<int>(y.size(3));
   op.height = static_cast<int>(y.size(1));
   op.width = static_cast<int>(y.size(2));
   op.count = static_cast<int>(dilations.size());
@@ -41,8 +45,10 @@ Tensor dilated_depthwise(const Tensor& y, const Tensor& kernels,
   if (out.numel() > 0) {
     auto op = prepare(map, weights, dilations);
     op.out = out.mutable_data_ptr();
+    const Target target = current_target();
+    const DepthwiseTiles tiles = plan_tiles(op, y.element_size(), target);
     for_element(dtype_of(y),
-                [&](auto* type) { launch_dilated_depthwise(type, op, false, current_target()); });
+                [&](auto* type) { launch_dilated_depthwise(type, op, tiles, false, target); });
     MMADAPTOR_LAUNCHED();
   }
   return out;
@@ -60,20 +66,23 @@ std::tuple<Tensor, Tensor> dilated_depthwise_backward(const Tensor& grad, const 
   const Target target = current_target();
   auto op = prepare(gradient, weights, dilations);
   op.out = grad_y.mutable_data_ptr();
-  for_element(dtype_of(y), [&](auto* type) { launch_dilated_depthwise(type, op, true, target); });
+  const DepthwiseTiles tiles = plan_tiles(op, y.element_size(), target);
+  for_element(dtype_of(y),
+              [&](auto* type) { launch_dilated_depthwise(type, op, tiles, true, target); });
   MMADAPTOR_LAUNCHED();
 
   // The number of parts depends only on the shapes and the device, so results are
   // reproducible bit for bit.
   op.y = map.const_data_ptr();
   op.grad = gradient.const_data_ptr();
-  const int64_t blocks = divide_up(op.channels, 32) * op.count;
+  const int64_t blocks = divide_up(op.channels, DepthwiseTiles::kChannels) * op.count;
   op.parts = static_cast<int>(std::clamp<int64_t>(divide_up(4 * target.processors, blocks), 1,
-                                                  divide_up(op.rows(), kRowsOfPart)));
+                                                  divide_up(tiles.in_all(op), kTilesOfPart)));
   const Tensor parts =
       empty_tensor({op.parts, op.count, 3, 3, op.channels}, dtype_of(weights), weights);
   op.grad_kernels = parts.mutable_data_ptr();
-  for_element(dtype_of(y), [&](auto* type) { launch_dilated_depthwise_kernels(type, op, target); });
+  for_element(dtype_of(y),
+              [&](auto* type) { launch_dilated_depthwise_kernels(type, op, tiles, target); });
   MMADAPTOR_LAUNCHED();
   add_parts(parts, permuted(grad_kernels, {0, 2, 3, 1}));
   return {grad_y, grad_kernels};

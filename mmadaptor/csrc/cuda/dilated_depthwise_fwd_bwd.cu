@@ -1,133 +1,158 @@
 // SPDX-License-Identifier: Apache-2.0
-// CUDA kernels of dilated_depthwise. Lanes are neighboring channels, so that all loads and
-// stores of a warp are coalesced.
-#include "device.cuh"
-#include "dilated_depthwise_launch.h"
+// CUDA kernels of dilated_depthwise. A block has a tile of a map and 32 channels. A thread
+// has two channels of a run of pixels, which share the loads of kernels.
+#include "dilated_depthwise_pixels.cuh"
 
 namespace mmadaptor::cuda {
 
-constexpr int kRuns = 8;    // runs of pixels per block, one per warp
-constexpr int kPixels = 4;  // pixels per run, along a row; they share the loads of kernels
-constexpr int kTaps = 9;    // taps per dilation
-// Minimum resident blocks per multiprocessor. Without this bound, ptxas spills registers to
-// fit more blocks.
-constexpr int kBlocks = 4;
+constexpr int kTaps = 9;  // per dilation
+constexpr int kPixels = DepthwiseTiles::kPixels, kChannels = DepthwiseTiles::kChannels;
+template <typename T, Reads reads>
+constexpr int kMostThreads = DepthwiseTiles::most_threads(sizeof(T), reads != Reads::kMap);
+// Blocks per multiprocessor for which there are registers.
+template <typename T, Reads reads>
+constexpr int kBlocksAtOnce = sizeof(T) < sizeof(double) && reads == Reads::kNear ? 2 : 1;
 
-// The row and first pixel of a run.
-struct Run {
-  int64_t row;  // index over the rows of all images
-  int i, j;     // row and column within the image
-
-  __device__ Run(const DilatedDepthwise& op, int64_t number) {
-    const int64_t runs = divide_up(op.width, kPixels);
-    row = number / runs;
-    i = static_cast<int>(row % op.height);
-    j = static_cast<int>(number - row * runs) * kPixels;
-  }
-};
-
-template <typename T>
-__global__ void __launch_bounds__(kRuns* kWarp, kBlocks)
-    dilated_depthwise_kernel(const DilatedDepthwise op, bool turned) {
+template <typename T, Reads reads>
+__global__ void __launch_bounds__((kMostThreads<T, reads>), (kBlocksAtOnce<T, reads>))
+    dilated_depthwise_kernel(const DilatedDepthwise op, const DepthwiseTiles tiles,
+                             const Access access, int around, bool turned) {
   using W = Wide<T>;
-  const int64_t runs = op.rows() * divide_up(op.width, kPixels);
-  const int64_t number = static_cast<int64_t>(blockIdx.x) * kRuns + threadIdx.y;
-  if (number >= runs) return;
-  const Run run(op, number);
-  const T* y = static_cast<const T*>(op.y);
-  T* out = static_cast<T*>(op.out);
-  const W* kernels = static_cast<const W*>(op.kernels);
-  const auto at = [&](int64_t row, int j) { return (row * op.width + j) * op.channels; };
-  for (int64_t d = threadIdx.x; d < op.channels; d += kWarp) {
-    W sum[kPixels] = {};  // adding to 0 turns -0 into 0
+  W* const kernels = shared_memory<W>();
+  T* const copy = reinterpret_cast<T*>(kernels + op.count * kTaps * kChannels);
+  const Tile tile(tiles, blockIdx.x);
+  copy_kernels<reads>(op, access, turned, kernels);
+  if constexpr (reads != Reads::kMap) copy_tile<reads>(op, tiles, access, tile, around, copy);
+  wait_for_copies();
+
+  Run<T, reads> run(op, tiles, access);
+#pragma unroll 1
+  for (; run.row < tiles.rows; run.row += tiles.rows_at_once()) {
+    const int count = run.pixels(op, tile);
+    if (count <= 0) return;
+    const auto pixels = pixels_of<reads>(op, tiles, tile, run, copy, around);
+    Two<W> sum[kPixels];
 #pragma unroll
-    for (int p = 0; p < kPixels; ++p)
-      if (run.j + p < op.width) sum[p] += widen(y[at(run.row, run.j + p) + d]);
-    for (int r = 0; r < op.count; ++r) {
-      const int dilation = op.dilations[r];
-      for (int tap = 0; tap < kTaps; ++tap) {
-        const int down = (tap / 3 - 1) * dilation, from = run.j + (tap % 3 - 1) * dilation;
-        if (run.i + down < 0 || run.i + down >= op.height) continue;
-        const W kernel = kernels[(r * kTaps + (turned ? kTaps - 1 - tap : tap)) * op.channels + d];
-        const int64_t seen = at(run.row + down, from) + d;
-#pragma unroll
-        for (int p = 0; p < kPixels; ++p)
-          if (from + p >= 0 && from + p < op.width)
-            sum[p] += kernel * widen(y[seen + p * op.channels]);
-      }
+    for (int p = 0; p < kPixels; ++p) {
+      const Two<W> y = pixels(0, p);
+      sum[p] = {W(0) + y.at[0], W(0) + y.at[1]};  // turns -0 into 0
     }
+#pragma unroll 1
+    for (int r = 0; r < op.count; ++r)
+      visit_taps_of<reads>(pixels, op.dilations[r], [&](int tap, const Two<W>* seen) {
+        const auto kernel =
+            *reinterpret_cast<const Two<W>*>(kernels + (r * kTaps + tap) * kChannels + run.channel);
 #pragma unroll
-    for (int p = 0; p < kPixels; ++p)
-      if (run.j + p < op.width) out[at(run.row, run.j + p) + d] = narrow<T>(sum[p]);
+        for (int p = 0; p < kPixels; ++p) {
+          sum[p].at[0] += kernel.at[0] * seen[p].at[0];
+          sum[p].at[1] += kernel.at[1] * seen[p].at[1];
+        }
+      });
+    T* out = static_cast<T*>(op.out) + run.offset(op, tile);
+#pragma unroll
+    for (int p = 0; p < kPixels; ++p, out += op.channels)
+      if (p < count) run.store(out, sum[p]);
   }
 }
 
-// A block takes a warp's width of channels, one dilation and a part of the rows; its warps
-// take every kRuns-th row of this part.
-template <typename T>
-__global__ void __launch_bounds__(kRuns* kWarp)
-    dilated_depthwise_kernels_kernel(const DilatedDepthwise op) {
+// A block sums one dilation over a part of the tiles.
+template <typename T, Reads reads>
+__global__ void __launch_bounds__((kMostThreads<T, reads>), (kBlocksAtOnce<T, reads>))
+    dilated_depthwise_kernels_kernel(const DilatedDepthwise op, const DepthwiseTiles tiles,
+                                     const Access access, int64_t all) {
   using W = Wide<T>;
-  W* sums = shared_memory<W>();  // (kRuns, kTaps, kWarp)
-  const int64_t blocks = divide_up(op.channels, kWarp);
-  const int64_t d = blockIdx.x % blocks * kWarp + threadIdx.x;
-  const int r = static_cast<int>(blockIdx.x / blocks % op.count);
-  const int part = static_cast<int>(blockIdx.x / blocks / op.count);
-  const int64_t first = op.rows() * part / op.parts, last = op.rows() * (part + 1) / op.parts;
-  const T* grad = static_cast<const T*>(op.grad);
-  const T* y = static_cast<const T*>(op.y);
-  const int dilation = op.dilations[r];
-  W sum[kTaps] = {};
-  if (d < op.channels)
-    for (int64_t row = first + threadIdx.y; row < last; row += kRuns) {
-      const int i = static_cast<int>(row % op.height);
-      for (int j = 0; j < op.width; ++j) {
-        const int64_t here = (row * op.width + j) * op.channels + d;
-        const W g = widen(grad[here]);
-#pragma unroll
-        for (int tap = 0; tap < kTaps; ++tap) {
-          const int down = (tap / 3 - 1) * dilation, right = (tap % 3 - 1) * dilation;
-          const bool inside =
-              i + down >= 0 && i + down < op.height && j + right >= 0 && j + right < op.width;
-          const int64_t there =
-              here + (static_cast<int64_t>(down) * op.width + right) * op.channels;
-          if (inside) sum[tap] += g * widen(y[there]);
-        }
-      }
+  T* const copy = shared_memory<T>();
+  const int r = blockIdx.z, dilation = op.dilations[r];
+  Run<T, reads> run(op, tiles, access);
+  const int first_row = run.row;
+  Two<W> sum[kTaps] = {};
+  const int64_t first = all * blockIdx.x / op.parts, last = all * (blockIdx.x + 1) / op.parts;
+  for (int64_t number = first; number < last; ++number) {
+    const Tile tile(tiles, static_cast<unsigned>(number));
+    if constexpr (reads != Reads::kMap) {
+      if (number > first) __syncthreads();
+      copy_tile<reads>(op, tiles, access, tile, dilation, copy);
+      wait_for_copies();
     }
+#pragma unroll 1
+    for (run.row = first_row; run.row < tiles.rows; run.row += tiles.rows_at_once()) {
+      const int count = run.pixels(op, tile);
+      if (count <= 0) break;
+      const T* from = static_cast<const T*>(op.grad) + run.offset(op, tile);
+      Two<W> grad[kPixels];
+#pragma unroll
+      for (int p = 0; p < kPixels; ++p, from += op.channels)
+        grad[p] = p < count ? widen(run.load(from)) : Two<W>{};
+      const auto pixels = pixels_of<reads>(op, tiles, tile, run, copy, dilation);
+      visit_taps_of<reads>(pixels, dilation, [&](int tap, const Two<W>* seen) {
+#pragma unroll
+        for (int p = 0; p < kPixels; ++p) {
+          sum[tap].at[0] += grad[p].at[0] * seen[p].at[0];
+          sum[tap].at[1] += grad[p].at[1] * seen[p].at[1];
+        }
+      });
+    }
+  }
+
+  // The two runs of each warp, then the warps in their order.
 #pragma unroll
   for (int tap = 0; tap < kTaps; ++tap)
-    sums[(threadIdx.y * kTaps + tap) * kWarp + threadIdx.x] = sum[tap];
+    for (W& x : sum[tap].at) x += __shfl_xor_sync(kAllLanes, x, kWarp / 2);
+  W* const sums = shared_memory<W>();  // (warps, 9, 32)
   __syncthreads();
-  if (d >= op.channels) return;
-  W* result = static_cast<W*>(op.grad_kernels) +
-              (static_cast<int64_t>(part) * op.count + r) * kTaps * op.channels;
-  for (int tap = threadIdx.y; tap < kTaps; tap += kRuns) {
+  if (threadIdx.x % kWarp < kWarp / 2)
+#pragma unroll
+    for (int tap = 0; tap < kTaps; ++tap)
+      *reinterpret_cast<Two<W>*>(sums + (threadIdx.x / kWarp * kTaps + tap) * kChannels +
+                                 run.channel) = sum[tap];
+  __syncthreads();
+  W* const result = static_cast<W*>(op.grad_kernels) +
+                    (static_cast<int64_t>(blockIdx.x) * op.count + r) * kTaps * op.channels;
+  for (int at = threadIdx.x; at < kTaps * kChannels; at += blockDim.x) {
+    const int channel = static_cast<int>(blockIdx.y) * kChannels + at % kChannels;
+    if (channel >= op.channels) continue;
     W total = 0;
-    for (int warp = 0; warp < kRuns; ++warp)
-      total += sums[(warp * kTaps + tap) * kWarp + threadIdx.x];
-    result[tap * op.channels + d] = total;
+    for (int warp = 0; warp < static_cast<int>(blockDim.x) / kWarp; ++warp)
+      total += sums[warp * kTaps * kChannels + at];
+    result[at / kChannels * static_cast<int64_t>(op.channels) + channel] = total;
   }
 }
 
-template <typename T>
-void launch_dilated_depthwise(const T*, const DilatedDepthwise& op, bool turned,
-                              const Target& target) {
-  const int64_t runs = op.rows() * divide_up(op.width, kPixels);
-  launch(dilated_depthwise_kernel<T>, dim3(divide_up(runs, kRuns)), dim3(kWarp, kRuns), 0,
-         target.stream, op, turned);
+Reads reads_of(const DilatedDepthwise& op, const DepthwiseTiles& tiles, const Access& access) {
+  if (!tiles.copied) return Reads::kMap;
+  return op.farthest() <= 3 && access.pieces && access.pairs ? Reads::kNear : Reads::kCopy;
 }
 
 template <typename T>
-void launch_dilated_depthwise_kernels(const T*, const DilatedDepthwise& op, const Target& target) {
-  launch(dilated_depthwise_kernels_kernel<T>,
-         dim3(divide_up(op.channels, kWarp) * op.count * op.parts), dim3(kWarp, kRuns),
-         sizeof(Wide<T>) * kRuns * kTaps * kWarp, target.stream, op);
+void launch_dilated_depthwise(const T* type, const DilatedDepthwise& op,
+                              const DepthwiseTiles& tiles, bool turned, const Target& target) {
+  const auto access = Access::of(op, type);
+  const Reads reads = reads_of(op, tiles, access);
+  launch(reads == Reads::kMap    ? dilated_depthwise_kernel<T, Reads::kMap>
+         : reads == Reads::kCopy ? dilated_depthwise_kernel<T, Reads::kCopy>
+                                 : dilated_depthwise_kernel<T, Reads::kNear>,
+         dim3(tiles.in_all(op), divide_up(op.channels, kChannels)), dim3(tiles.warps() * kWarp),
+         tiles.forward_bytes(op, sizeof(T)), target.stream, op, tiles, access, op.farthest(),
+         turned);
 }
 
-#define MMADAPTOR_DILATED_DEPTHWISE(T)                                                            \
-  template void launch_dilated_depthwise(const T*, const DilatedDepthwise&, bool, const Target&); \
-  template void launch_dilated_depthwise_kernels(const T*, const DilatedDepthwise&, const Target&);
+template <typename T>
+void launch_dilated_depthwise_kernels(const T* type, const DilatedDepthwise& op,
+                                      const DepthwiseTiles& tiles, const Target& target) {
+  const auto access = Access::of(op, type);
+  const Reads reads = reads_of(op, tiles, access);
+  launch(reads == Reads::kMap    ? dilated_depthwise_kernels_kernel<T, Reads::kMap>
+         : reads == Reads::kCopy ? dilated_depthwise_kernels_kernel<T, Reads::kCopy>
+                                 : dilated_depthwise_kernels_kernel<T, Reads::kNear>,
+         dim3(op.parts, divide_up(op.channels, kChannels), op.count), dim3(tiles.warps() * kWarp),
+         tiles.backward_bytes(op, sizeof(T)), target.stream, op, tiles, access, tiles.in_all(op));
+}
+
+#define MMADAPTOR_DILATED_DEPTHWISE(T)                                                             \
+  template void launch_dilated_depthwise(const T*, const DilatedDepthwise&, const DepthwiseTiles&, \
+                                         bool, const Target&);                                     \
+  template void launch_dilated_depthwise_kernels(const T*, const DilatedDepthwise&,                \
+                                                 const DepthwiseTiles&, const Target&);
 MMADAPTOR_DILATED_DEPTHWISE(float)
 MMADAPTOR_DILATED_DEPTHWISE(double)
 MMADAPTOR_DILATED_DEPTHWISE(__half)
