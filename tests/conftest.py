@@ -49,6 +49,8 @@ elif importlib.util.find_spec('yapf') is not None:
 if 'EMULATION_LIBRARY' in os.environ:
     import torch
 
+    import mmadaptor.ops  # noqa: F401  the kernels that are loaded last replace others
+
     torch.ops.load_library(os.environ['EMULATION_LIBRARY'])
 
 

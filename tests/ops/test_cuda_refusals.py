@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Test what the scans on CUDA refuse and those on a CPU do not.
+"""Test what the ops on CUDA refuse and those on a CPU do not.
 
 Runs on the emulated device of test_cuda_emulation.py.
 """
@@ -14,6 +14,8 @@ from test_cross_selective_scan import make
 from mmadaptor.ops import (
     cross_selective_scan,
     cross_selective_scan_states,
+    memory_readout,
+    memory_select,
     selective_scan,
     selective_scan_states,
 )
@@ -79,3 +81,39 @@ def test_states_beyond_the_shared_memory_are_refused(op):
     message = r'256 states take \d+ bytes of shared memory .* has 9000'
     with pytest.raises(RuntimeError, match=message):
         op(**inputs)
+
+
+def one(*shape):
+    """Return a tensor of ones that takes the memory of one number."""
+    return torch.ones(1).expand(shape)
+
+
+def test_a_large_image_of_places_is_refused():
+    places = (1, 1, 1, 1, 1, 2**30)
+    message = (
+        r'`locations` must have fewer than 2\^31 numbers per image, got 2147483648'
+    )
+    with pytest.raises(RuntimeError, match=message):
+        memory_select(one(1, 1, 1, 1, 1, 1), one(*places, 2), one(*places))
+
+
+def test_a_large_image_of_values_is_refused():
+    pixels = (1, 1, 1, 1)
+    message = r'`values` must have fewer than 2\^31 numbers per image, got 2147483648'
+    with pytest.raises(RuntimeError, match=message):
+        memory_readout(one(*pixels, 2**31), one(*pixels, 3), [1.0], one(*pixels))
+
+
+def test_many_tokens_are_refused():
+    pixels = (2**31, 1, 1, 1)
+    message = r'directions x groups must be less than 2\^31, got 2147483648'
+    with pytest.raises(RuntimeError, match=message):
+        memory_readout(one(*pixels, 1), one(*pixels, 3), [1.0], one(*pixels))
+    with pytest.raises(RuntimeError, match=message):
+        memory_select(one(*pixels, 1, 1), one(*pixels, 1, 1, 2), one(*pixels, 1, 1))
+
+
+def test_many_granularities_are_refused():
+    pixels = (1, 1, 1, 1)
+    with pytest.raises(RuntimeError, match='at most 64 `granularities`, got 65'):
+        memory_readout(one(*pixels, 65), one(*pixels, 3 * 65), [1.0] * 65, one(*pixels))

@@ -21,6 +21,7 @@ struct PreparedMemoryReadout {
     const auto groups = static_cast<int64_t>(granularities.size());
     require(groups <= MemoryReadout::kMostGroups, name, " on CUDA: there must be at most ",
             MemoryReadout::kMostGroups, " `granularities`, got ", groups);
+    check_blocks_fit(name, values, groups);
     for (Tensor* t : {&values, &predicted, &coefficients}) *t = as_aligned(*t);
     op.batch = values.size(0);
     op.height = static_cast<int>(values.size(1));
@@ -34,7 +35,6 @@ struct PreparedMemoryReadout {
     std::copy(granularities.begin(), granularities.end(), op.granularities);
     op.predicted = predicted.const_data_ptr();
     op.coefficients = coefficients.const_data_ptr();
-    check_blocks_fit(name, op);
   }
 };
 

@@ -17,6 +17,7 @@ struct PreparedMemorySelect {
       : states(states_), locations(locations_), weights(weights_) {
     check_image_fits(name, "states", states);
     check_image_fits(name, "locations", locations);
+    check_blocks_fit(name, states, weights.size(4));
     for (Tensor* t : {&states, &locations, &weights}) *t = as_aligned(*t);
     const auto groups = static_cast<int>(weights.size(4));
     op.batch = states.size(0);
@@ -28,7 +29,6 @@ struct PreparedMemorySelect {
     op.states = states.const_data_ptr();
     op.locations = locations.const_data_ptr();
     op.weights = weights.const_data_ptr();
-    check_blocks_fit(name, op);
   }
 };
 
