@@ -6,7 +6,7 @@ Usage: python tools/export.py CONFIG CHECKPOINT DST
 DST ends with .onnx (ONNX, for onnxruntime) or with .pt2 (a package of AOTInductor, for
 torch and mmadaptor.ops on this kind of processor). The model takes normalized images
 `(batch, channels, height, width)` of any batch and size; what normalizes them, and the
-classes, are in the metadata of the ONNX file. A classifier returns logits, a segmentor
+classes, are in the metadata of the file. A classifier returns logits, a segmentor
 logits of the size of the image, a detector what its dense head returns (and the maps of
 the neck if it has two stages).
 """
@@ -14,11 +14,11 @@ the neck if it has two stages).
 import argparse
 import json
 import time
-from pathlib import Path
 
 import torch
 
 from mmadaptor.checkpoints.openmmlab import build_and_load
+from mmadaptor.checkpoints.writing import replace_when_written
 from mmadaptor.engine.cfg_options import merge_options
 from mmadaptor.engine.command_line import (
     add_config_options,
@@ -28,10 +28,9 @@ from mmadaptor.engine.command_line import (
     run,
 )
 from mmadaptor.errors import InputError
-from mmadaptor.export.aot import export_aot
-from mmadaptor.export.custom_ops import custom_ops_library
+from mmadaptor.export import aot, onnx
+from mmadaptor.export.custom_ops import ONNXRUNTIME, custom_ops_library
 from mmadaptor.export.memory import describe_memory
-from mmadaptor.export.onnx import compare, export_onnx, require
 from mmadaptor.export.openmmlab import (
     Exported,
     describe,
@@ -40,6 +39,7 @@ from mmadaptor.export.openmmlab import (
     size_of_pipeline,
     task_of,
 )
+from mmadaptor.export.program import UNCHANGED
 
 TOLERANCE = 1e-4
 ANY_SIZE = (224, 224)
@@ -100,7 +100,7 @@ def check_arguments(args: argparse.Namespace) -> None:
 
     Raises:
         InputError: Arguments exclude each other, the file exists, or a package is
-            missing.
+            missing or too old.
     """
     kind = args.dst.suffix
     if kind not in ('.onnx', '.pt2'):
@@ -111,19 +111,21 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise InputError('--standard and --custom-ops exclude each other.')
     if kind == '.pt2' and args.with_memory:
         raise InputError('--with-memory is for .onnx files, whose metadata explain it.')
+    if args.classes and args.features:
+        raise InputError('--classes and --features exclude each other.')
     if args.dst.exists() and not args.overwrite:
         raise InputError(f'{args.dst} exists: give another name, or --overwrite.')
     if args.custom_ops:
         custom_ops_library()
     if kind == '.onnx':
-        require(['onnx', 'onnxscript', 'onnxruntime'])
+        oldest = ONNXRUNTIME if args.custom_ops else onnx.NEEDED['onnxruntime']
+        onnx.require(['onnx', 'onnxscript', 'onnxruntime'], oldest)
 
 
 def main() -> None:
     """Export, and compare with torch."""
     args = parse_args()
     check_arguments(args)
-    kind = args.dst.suffix
     cfg = read_config(args.config)
     merge_options(cfg, args.cfg_options)
     model = build_and_load(cfg, args.checkpoint).eval()
@@ -140,55 +142,70 @@ def main() -> None:
             'Adaptor-T; set adaptors=dict(temporal=dict(...)) of its backbone.'
         )
     exported = Exported(model, task, args.classes, args.with_memory).eval()
-    names = sample_names(exported, size, channels)
     metadata = describe(model, tested, task, resize_of_pipeline(cfg))
     if layers:
         metadata['memory'] = json.dumps(layers)
     start = time.perf_counter()
-    if kind == '.onnx':
-        export_onnx(
-            exported,
-            args.dst,
-            size,
-            names,
-            channels,
-            args.standard,
-            not args.fixed,
-            metadata,
-            args.custom_ops,
-        )
-    else:
-        export_aot(exported, args.dst, size, channels, not args.fixed)
+    with replace_when_written(args.dst, UNCHANGED) as part:
+        worst = write(args, part, exported, size, channels, metadata)
+        check(worst)
     seconds = time.perf_counter() - start
     print(
-        f'{args.dst}: {type(model).__name__}, outputs {", ".join(names)}; '
+        f'{args.dst}: {type(model).__name__}, outputs {", ".join(worst)}; '
         f'{args.dst.stat().st_size / 1e6:.1f} MB in {seconds:.0f} s.'
     )
     if args.custom_ops:
         print(f'Its custom ops are in {custom_ops_library()}')
-    if kind == '.onnx':
-        check(args.dst, exported, size, channels, args.fixed)
+    shown = ', '.join(f'{name} {value:.1e}' for name, value in worst.items())
+    print(f'Largest relative difference from torch: {shown}.')
 
 
-def check(
-    path: Path, model: Exported, size: tuple[int, int], channels: int, fixed: bool
-) -> None:
-    """Compare the file with the model on random images.
+def write(
+    args: argparse.Namespace,
+    path: str,
+    model: Exported,
+    size: tuple[int, int],
+    channels: int,
+    metadata: dict[str, str],
+) -> dict[str, float]:
+    """Write the file, and return its differences from the model by output."""
+    names = sample_names(model, size, channels)
+    dynamic = not args.fixed
+    shapes = [(1, channels, *size)]
+    if dynamic:
+        height, width = map(min, size, ANY_SIZE)  # batches of the largest need memory
+        shapes += [(3, channels, height + ODD, width), (2, channels, width, 61)]
+    torch.manual_seed(0)
+    images = [torch.randn(shape) for shape in shapes]
+    if args.dst.suffix == '.pt2':
+        aot.export_aot(model, path, size, channels, dynamic, metadata)
+        return aot.compare(path, names, model, images)
+    onnx.export_onnx(
+        model,
+        path,
+        size,
+        names,
+        channels,
+        args.standard,
+        dynamic,
+        metadata,
+        args.custom_ops,
+    )
+    return onnx.compare(path, model, images)
+
+
+def check(worst: dict[str, float]) -> None:
+    """Refuse a file that differs from its model.
 
     Raises:
-        InputError: They differ by more than `TOLERANCE`; the file is removed.
+        InputError: A difference is more than `TOLERANCE`.
     """
-    shapes = [(1, channels, *size)]
-    if not fixed:
-        shapes += [(3, channels, size[0] + ODD, size[1]), (2, channels, size[1], 61)]
-    torch.manual_seed(0)
-    worst = compare(path, model, [torch.randn(shape) for shape in shapes])
-    shown = ', '.join(f'{name} {value:.1e}' for name, value in worst.items())
-    print(f'onnxruntime against torch, largest relative difference: {shown}.')
-    if not all(value <= TOLERANCE for value in worst.values()):  # or NaN
-        path.unlink()
+    wrong = {k: v for k, v in worst.items() if not v <= TOLERANCE}  # or NaN
+    if wrong:
+        shown = ', '.join(f'{name} by {value:.1e}' for name, value in wrong.items())
         raise InputError(
-            f'{path} differed from the model by more than {TOLERANCE}, and was removed.'
+            f'Nothing was written: the exported file differs from torch in {shown} of '
+            f'the largest value, more than {TOLERANCE}.'
         )
 
 

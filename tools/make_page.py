@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 import mmadaptor.export
 from mmadaptor.engine.command_line import filled, run
@@ -39,8 +39,8 @@ NEEDED = ('classes', 'memory', 'mean', 'std', 'channel_order')
 KNOWN = (*NEEDED, 'palette', 'size', 'resize')
 DOMAINS = ('', 'ai.onnx.ml', 'com.microsoft')
 OPSET = 26  # the newest of that runtime
-FORMATS = ('PNG', 'JPEG', 'WEBP', 'GIF', 'BMP')
-"""Images that every browser reads."""
+FORMATS = dict(PNG='png', JPEG='jpg', MPO='jpg', WEBP='webp', GIF='gif', BMP='bmp')
+"""Images that every browser reads, and how their names end. Phones write MPO."""
 SECONDS = 600
 
 
@@ -103,33 +103,50 @@ def describe(path: Path) -> dict[str, Any]:
             f'{path} has operators that browsers lack: export it without --standard '
             'and without --custom-ops.'
         )
-    about = {name: json.loads(texts[name]) for name in KNOWN if name in texts}
-    if len(about['mean']) != 3:
-        channels = len(about['mean'])
+    sides = model.graph.input[0].type.tensor_type.shape.dim[2:]
+    if any(side.HasField('dim_value') for side in sides):
+        raise InputError(f'{path} takes images of one size: export it without --fixed.')
+    try:
+        about = {name: json.loads(texts[name]) for name in KNOWN if name in texts}
+        channels, layers = len(about['mean']), len(about['memory'])
+    except (ValueError, TypeError) as error:
+        raise InputError(
+            f'{path} has metadata of another tool: expected a segmentor exported by '
+            f'tools/export.py with {HOW}.'
+        ) from error
+    if not layers:
+        raise InputError(f'{path} has no layer with an Adaptor-T.')
+    if channels != 3:
         raise InputError(f'{path} takes {channels} channels; images of a page have 3.')
     return about
 
 
-def check_images(paths: list[str]) -> list[Path]:
+def check_images(paths: list[str]) -> dict[str, Path]:
     """Check the example images.
+
+    Returns:
+        The images by their names on the page.
 
     Raises:
         InputError: A file is missing, or is no image that browsers read.
     """
-    for path in paths:
+    found = {}
+    for i, path in enumerate(paths, start=1):
         try:
             with Image.open(path) as image:
                 kind = image.format
+                image.load()  # all of it; a file may be cut off
         except FileNotFoundError as error:
             raise InputError(f'{path}: no such file.') from error
-        except (UnidentifiedImageError, OSError) as error:
-            raise InputError(f'{path} is no image.') from error
+        except Exception as error:  # each decoder has its own
+            raise InputError(f'{path} is no image: {error}') from error
         if kind not in FORMATS:
             raise InputError(
                 f'{path}: expected an image that browsers read, one of '
                 f'{", ".join(FORMATS)}; got {kind}.'
             )
-    return [Path(path) for path in paths]
+        found[f'images/{i}.{FORMATS[kind]}'] = Path(path)
+    return found
 
 
 def check_runtime(folder: Path) -> list[Path]:
@@ -202,7 +219,7 @@ def write(
     model: Path,
     about: dict[str, Any],
     runtime: list[Path],
-    images: list[Path],
+    images: dict[str, Path],
 ) -> None:
     """Write the files of the page.
 
@@ -211,24 +228,22 @@ def write(
         model: The ONNX file.
         about: Its metadata.
         runtime: Files of the runtime.
-        images: Example images.
+        images: Example images by their names in the folder.
     """
     for file in (*PAGE.iterdir(), *runtime):
         shutil.copyfile(file, folder / file.name)
     shutil.copyfile(model, folder / 'model.onnx')
     (folder / 'images').mkdir()
-    names = []
-    for i, image in enumerate(images, start=1):
-        names.append(f'images/{i}{image.suffix.lower()}')
-        shutil.copyfile(image, folder / names[-1])
-    about |= dict(model='model.onnx', runtime=list(RUNTIME), images=names)
+    for name, image in images.items():
+        shutil.copyfile(image, folder / name)
+    about |= dict(model='model.onnx', runtime=list(RUNTIME), images=list(images))
     (folder / 'page.json').write_text(json.dumps(about))
 
 
 def main() -> None:
     """Check everything, then write the folder."""
     args = parse_args()
-    dst = Path(args.dst)
+    dst = Path(args.dst).resolve()  # '.' has no name
     if dst.exists() and not (args.overwrite and (dst / 'page.json').is_file()):
         raise InputError(
             f'{dst} exists: give another name, or --overwrite if it is such a page.'
@@ -245,11 +260,11 @@ def main() -> None:
         page.mkdir()
         write(page, model, about, check_runtime(found), images)
         if dst.exists():
-            shutil.rmtree(dst)
+            dst.rename(Path(part, 'old'))
         page.rename(dst)
     size = sum(file.stat().st_size for file in dst.rglob('*') if file.is_file())
-    print(f'{dst}: {size / 1e6:.0f} MB. To see it:')
-    print(f'python -m http.server --directory {dst} --bind 127.0.0.1 8000')
+    print(f'{args.dst}: {size / 1e6:.0f} MB. To see it:')
+    print(f'python -m http.server --directory {args.dst} --bind 127.0.0.1 8000')
     print('and open http://localhost:8000')
 
 

@@ -14,13 +14,16 @@ from mmadaptor.errors import CheckpointWriteError
 from .integrity import seal
 from .safetensors_file import SUFFIX, write_safetensors
 
+RESUME = 'Earlier checkpoints are unchanged: make room, then resume.'
+
 
 @contextmanager
-def replace_when_written(path: str | Path) -> Iterator[str]:
+def replace_when_written(path: str | Path, advice: str = RESUME) -> Iterator[str]:
     """Give a path to write to, and move the file to its final path at the end.
 
     Args:
         path: The final path.
+        advice: Last sentence of the error if the file cannot be written.
 
     Yields:
         The path to write to, in the same folder.
@@ -37,12 +40,13 @@ def replace_when_written(path: str | Path) -> Iterator[str]:
         _sync(part)
         os.replace(part, path)
         _sync(path.parent)
-    except OSError as error:
+    except BaseException as error:
         with suppress(OSError):
             part.unlink(missing_ok=True)
+        if not isinstance(error, OSError):
+            raise
         raise CheckpointWriteError(
-            f'{path} could not be written: {error.strerror or error}. Earlier '
-            'checkpoints are unchanged: make room, then resume.'
+            f'{path} could not be written: {error.strerror or error}. {advice}'
         ) from error
 
 

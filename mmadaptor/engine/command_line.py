@@ -186,6 +186,9 @@ def new_file(text: str) -> Path:
     if path.is_dir() or not path.parent.is_dir():
         problem = f'expected a file in a folder that exists, got {text!r}'
         raise argparse.ArgumentTypeError(problem)
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        problem = f'expected a file in a folder that you may write to, got {text!r}'
+        raise argparse.ArgumentTypeError(problem)
     return path
 
 

@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Models as packages of AOTInductor, which run without their Python code."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mmadaptor.checkpoints.writing import replace_when_written
+from mmadaptor.errors import InputError
 
-from .program import export_program
+from .comparison import differences
+from .program import UNCHANGED, export_program
 
 
 def export_aot(
@@ -17,6 +20,7 @@ def export_aot(
     size: tuple[int, int],
     channels: int = 3,
     dynamic: bool = True,
+    metadata: Mapping[str, str] | None = None,
 ) -> None:
     """Export a model as a package for the device that it is on.
 
@@ -30,12 +34,43 @@ def export_aot(
         size: Height and width of the images to export with.
         channels: Channels of the images.
         dynamic: Whether the batch and both sides may change.
+        metadata: Texts by name for the package; its `get_metadata()` returns them.
 
     Raises:
-        InputError: The size is too small, or the model cannot be exported.
+        InputError: The size is too small, or the model cannot be exported or compiled.
     """
     program = export_program(model, size, channels, dynamic, {})
-    with replace_when_written(path) as part:
-        package = f'{part}.pt2'  # torch wants this ending
-        torch._inductor.aoti_compile_and_package(program, package_path=package)
-        Path(package).rename(part)
+    configs = {'aot_inductor.metadata': dict(metadata or {})}
+    with replace_when_written(path, UNCHANGED) as part:
+        package = Path(f'{part}.pt2')  # torch wants this ending
+        try:
+            torch._inductor.aoti_compile_and_package(
+                program, package_path=package, inductor_configs=configs
+            )
+            package.rename(part)
+        except Exception as error:
+            raise InputError(
+                f'{type(model).__name__} cannot be compiled: {type(error).__name__}: '
+                f'{str(error).strip()[:1000]}'
+            ) from error
+        finally:
+            package.unlink(missing_ok=True)
+
+
+def compare(
+    path: str | Path, names: Sequence[str], model: nn.Module, images: Sequence[Tensor]
+) -> dict[str, float]:
+    """Run an exported package and compare it with the model.
+
+    Args:
+        path: The package.
+        names: Names of its outputs.
+        model: What it was exported from.
+        images: Batches of images, on the device of the model.
+
+    Returns:
+        By name of the output what :func:`.differences` returns.
+    """
+    with open(path, 'rb') as package:
+        run = torch._inductor.aoti_load_package(package)
+    return differences(run, names, model, images)

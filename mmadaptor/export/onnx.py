@@ -1,22 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """Models as ONNX files of standard operators, and the check that they are equal."""
 
-import importlib.metadata
+import importlib
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mmadaptor.checkpoints.writing import replace_when_written
-from mmadaptor.environment import PIP, has_code
+from mmadaptor.environment import PIP, has_code, numbers
 from mmadaptor.errors import InputError
 
+from .comparison import differences
 from .custom_ops import DOMAIN, ONNXRUNTIME, custom_op_table, custom_ops_library
 from .decompositions import POOLING, Decompositions
-from .program import export_program
+from .program import UNCHANGED, export_program
 
 NEEDED = dict(onnx='1.23', onnxscript='0.7', onnxruntime='1.32')
 # The highest opset that torch exports to, and that of LinearAttention. Between them
@@ -82,26 +83,41 @@ def export_onnx(
     exported.model.metadata_props.update(metadata or {})
     content = exported.model_proto
     onnx.checker.check_model(content)
-    with replace_when_written(path) as part:
+    with replace_when_written(path, UNCHANGED) as part:
         onnx.save(content, part)
 
 
-def require(packages: Sequence[str]) -> None:
-    """Raise unless packages of `NEEDED` are installed.
+def require(packages: Sequence[str], onnxruntime: str = NEEDED['onnxruntime']) -> None:
+    """Raise unless packages of `NEEDED` are installed, and new enough.
+
+    Args:
+        packages: Their import names.
+        onnxruntime: The oldest onnxruntime that will do.
 
     Raises:
-        InputError: Names those that are missing, and the command that installs them.
+        InputError: Names those that are missing or older, and the command that installs
+            them.
     """
-    missing = [name for name in packages if not has_code(name)]
-    if missing:
-        what = ' '.join(f'"{name}>={NEEDED[name]}"' for name in missing)
+    needed = NEEDED | dict(onnxruntime=onnxruntime)
+    wrong = {name: text for name in packages if (text := _problem(name, needed[name]))}
+    if wrong:
+        what = ' '.join(f'"{name}>={needed[name]}"' for name in wrong)
         raise InputError(
-            f'An export to ONNX needs {", ".join(missing)}: {PIP} install {what}'
+            f'An export to ONNX needs {", ".join(wrong.values())}: {PIP} install {what}'
         )
 
 
+def _problem(name: str, version: str) -> str:
+    if not has_code(name):
+        return name
+    # Not that of the distribution: onnxruntime comes from several.
+    found = importlib.import_module(name).__version__
+    newer = numbers(found) >= numbers(version)
+    return '' if newer else f'{name} {version} or later (installed: {found})'
+
+
 def compare(
-    path: str | Path, model: nn.Module, images: Sequence[torch.Tensor]
+    path: str | Path, model: nn.Module, images: Sequence[Tensor]
 ) -> dict[str, float]:
     """Run an exported file by onnxruntime and compare it with the model.
 
@@ -111,29 +127,22 @@ def compare(
         images: Batches of images.
 
     Returns:
-        By name of the output the largest difference over the largest absolute value; of
-        classes the share of those that differ. NaN where only one of both is NaN.
+        By name of the output what :func:`.differences` returns.
 
     Raises:
         InputError: onnxruntime is missing, or does not have an operator of the file.
     """
-    require(['onnx', 'onnxruntime'])
     session = _session(path)
     names = [output.name for output in session.get_outputs()]
-    worst = dict.fromkeys(names, 0.0)
-    for batch in images:
-        got = session.run(None, {'images': batch.numpy()})
-        with torch.no_grad():
-            expected = model.eval()(batch)
-        expected = (expected,) if isinstance(expected, torch.Tensor) else expected
-        for name, ours, theirs in zip(names, expected, got, strict=True):
-            found = _difference(ours, torch.from_numpy(theirs))
-            # Not `max`, which may pass over NaN.
-            worst[name] = found if not found <= worst[name] else worst[name]
-    return worst
+
+    def run(batch: Tensor) -> list[Tensor]:
+        return [*map(torch.from_numpy, session.run(None, {'images': batch.numpy()}))]
+
+    return differences(run, names, model, images)
 
 
 def _session(path: str | Path) -> Any:
+    require(['onnx', 'onnxruntime'], ONNXRUNTIME)
     import onnx
     import onnxruntime
 
@@ -149,15 +158,7 @@ def _session(path: str | Path) -> Any:
             str(path), options, providers=['CPUExecutionProvider']
         )
     except Exception as error:
-        version = importlib.metadata.version('onnxruntime')
         raise InputError(
-            f'onnxruntime {version} cannot load {path}; it needs {needed} or later: '
-            f'{str(error).strip()[:300]}'
+            f'onnxruntime {onnxruntime.__version__} cannot load {path}; it needs '
+            f'{needed} or later: {str(error).strip()[:300]}'
         ) from error
-
-
-def _difference(ours: torch.Tensor, theirs: torch.Tensor) -> float:
-    if not ours.is_floating_point():
-        return (ours != theirs).float().mean().item()
-    scale = ours.abs().max().clamp(min=1e-12)
-    return ((ours - theirs).abs().max() / scale).item()

@@ -119,9 +119,11 @@ def task_of(model: nn.Module) -> str:
         return 'segmentation'
     if toolbox == 'mmpretrain' and getattr(model, 'with_head', False):
         return 'classification'
-    if hasattr(model, 'rpn_head') or hasattr(model, 'bbox_head'):
+    if any(getattr(model, name, None) for name in ('rpn_head', 'bbox_head')):
         return 'detection'
-    has_head = hasattr(model, 'decode_head') or getattr(model, 'with_head', False)
+    # Detectors of masks alone have a bbox_head that is None.
+    has_head = any(hasattr(model, name) for name in ('decode_head', 'bbox_head'))
+    has_head = has_head or getattr(model, 'with_head', False)
     if not has_head and hasattr(model, 'extract_feat'):
         return 'features'
     raise InputError(

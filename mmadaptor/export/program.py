@@ -11,6 +11,8 @@ from mmadaptor.errors import InputError
 
 SMALLEST = 33
 """The smallest side of an image; the last map has two rows and columns then."""
+UNCHANGED = 'An earlier file of this name is unchanged.'
+"""What is said if an exported file cannot be written."""
 
 
 def export_program(

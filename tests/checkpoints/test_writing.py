@@ -58,7 +58,9 @@ def test_a_write_makes_its_folder(tmp_path):
     torch.testing.assert_close(got['weight'], torch.ones(2))
 
 
-def test_other_errors_are_not_hidden(tmp_path):
-    with pytest.raises(ZeroDivisionError), replace_when_written(tmp_path / 'a.pth'):
-        raise ZeroDivisionError
-    assert not (tmp_path / 'a.pth').exists()
+@pytest.mark.parametrize('error', [ZeroDivisionError, KeyboardInterrupt])
+def test_other_errors_are_not_hidden(tmp_path, error):
+    with pytest.raises(error), replace_when_written(tmp_path / 'a.pth') as part:
+        pathlib.Path(part).write_bytes(b'half')
+        raise error
+    assert not list(tmp_path.iterdir())

@@ -13,6 +13,7 @@ from mmadaptor.engine.command_line import (
     TRACEBACK,
     build_runner,
     load_config,
+    new_file,
     positive,
     refuse_to_overwrite,
     run,
@@ -38,6 +39,16 @@ def test_a_file_where_a_folder_should_be(tmp_path):
     for folder in ('file', 'file/below'):
         with pytest.raises(SystemExit, match=f'error: .*{folder}'):
             run((tmp_path / folder).mkdir)
+
+
+def test_a_file_to_write(tmp_path, monkeypatch):
+    assert new_file(str(tmp_path / 'new')) == tmp_path / 'new'
+    for text in (tmp_path, tmp_path / 'no' / 'new'):
+        with pytest.raises(argparse.ArgumentTypeError, match='a folder that exists'):
+            new_file(str(text))
+    monkeypatch.setattr('os.access', lambda path, mode: path != tmp_path)
+    with pytest.raises(argparse.ArgumentTypeError, match='that you may write to, got'):
+        new_file(str(tmp_path / 'new'))
 
 
 @pytest.mark.parametrize('kind', [TypeError, ValueError, KeyError, RuntimeError])

@@ -1,150 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The page of tools/make_page.py in Chromium, compared with torch.
-
-`make test-page` runs these tests: they need Playwright and Chromium.
-"""
+"""The page of tools/make_page.py in Chromium, compared with torch."""
 
 import json
 import re
-import runpy
-import shutil
-import sys
-import threading
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
 import torch
-from helpers.jobs import ROOT
-from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
+from page.example import HEIGHT, TIMES, WAIT, WIDTH, answer_of
 from PIL import Image
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
-from mmadaptor.checkpoints.openmmlab import build_and_load
 from mmadaptor.export.openmmlab import Exported
 from mmadaptor.models.record import record_memory
 from mmadaptor.visualization import decay_maps
 
-CONFIG = ROOT / 'configs' / 'upernet_mamba_adaptor_b0_shapes.py'
-SMALL = {
-    'model.backbone.arch': dict(
-        _delete_=True, embed_dims=8, depths=(1, 1), d_state=1, ssm_ratio=2.0
-    ),
-    'model.backbone.out_indices': (0, 1),
-    'model.decode_head.in_index': [0, 1],
-    'model.decode_head.in_channels': [8, 16],
-    'model.decode_head.channels': 8,
-    'model.auxiliary_head': None,
-}
-HEIGHT, WIDTH = 96, 128
 PIXEL = (50, 77)
-TIMES = '\N{MULTIPLICATION SIGN}'
-WAIT = 30_000  # milliseconds for what takes a run of the model
-
-
-def run_tool(name, *arguments):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, 'argv', [name, *map(str, arguments)])
-        runpy.run_path(str(ROOT / 'tools' / f'{name}.py'), run_name='__main__')
-
-
-def random_model(folder):
-    """Config and checkpoint of a small segmentor with random predictors."""
-    cfg = Config.fromfile(CONFIG)
-    cfg.merge_from_dict(SMALL)
-    config, checkpoint = folder / 'config.py', folder / 'model.pth'
-    cfg.dump(config)
-    torch.manual_seed(0)
-    init_default_scope('mmseg')
-    model = MODELS.build(cfg.model)
-    for path, parameter in model.named_parameters():
-        if 'temporal' in path and path.endswith('weight'):
-            torch.nn.init.normal_(parameter, std=1.0)
-        if path.endswith(('gamma', 'alpha')):
-            torch.nn.init.constant_(parameter, 0.3)
-    meta = dict(dataset_meta=dict(cfg.metainfo), cfg=cfg.pretty_text)
-    torch.save(dict(state_dict=model.state_dict(), meta=meta), checkpoint)
-    return config, checkpoint
-
-
-def picture(path, height, width):
-    """Blobs of color, so that there are several classes."""
-    pixels = np.random.default_rng(0).integers(0, 256, (6, 8, 3), 'uint8')
-    Image.fromarray(pixels).resize((width, height), Image.BICUBIC).save(path)
-    return path
-
-
-@pytest.fixture(scope='session')
-def made(tmp_path_factory):
-    """The folder of the page, and model and picture that it was made from."""
-    folder = tmp_path_factory.mktemp('page')
-    config, checkpoint = random_model(folder)
-    onnx = folder / 'model.onnx'
-    run_tool('export', config, checkpoint, onnx, '--classes', '--with-memory')
-    example = picture(folder / 'example.png', HEIGHT, WIDTH)
-    site = folder / 'site'
-    run_tool('make_page', onnx, site, '--images', example)  # the runtime by npm
-    model = build_and_load(Config.fromfile(config), str(checkpoint)).eval()
-    return site, model, example
-
-
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *_):
-        pass
-
-
-@pytest.fixture(scope='session')
-def address(made):
-    with ThreadingHTTPServer(
-        ('127.0.0.1', 0), partial(Quiet, directory=made[0])
-    ) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f'http://127.0.0.1:{server.server_address[1]}/'
-        server.shutdown()
-
-
-@pytest.fixture(scope='session')
-def browser():
-    with sync_playwright() as playwright:
-        path = shutil.which('chromium')
-        yield playwright.chromium.launch(executable_path=path, args=['--no-sandbox'])
-
-
-@pytest.fixture
-def opened(browser, address):
-    """Opens the page; what it writes to the console is an error, unless expected."""
-    written, contexts = [], []
-
-    def open_page(width=1280, height=900, wait=True, setup=None, **options):
-        context = browser.new_context(
-            viewport=dict(width=width, height=height), **options
-        )
-        contexts.append(context)
-        page = context.new_page()
-        page.on('console', lambda message: written.append(message.text))
-        page.on('pageerror', lambda error: written.append(str(error)))
-        page.on('request', lambda request: requests_of(page).append(request.url))
-        if setup:
-            setup(page)
-        page.goto(address)
-        if wait:
-            expect(page.locator('#status')).to_contain_text(
-                'segmented in', timeout=WAIT
-            )
-        return page
-
-    open_page.written = written
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert not written
-
-
-def requests_of(page):
-    page.seen = getattr(page, 'seen', [])
-    return page.seen
 
 
 def expected(made):
@@ -181,7 +52,7 @@ def test_it_loads(opened, address, width, scheme):
         status,
     )
     ours = (address, 'blob:', 'data:')
-    assert all(url.startswith(ours) for url in requests_of(page)), requests_of(page)
+    assert all(url.startswith(ours) for url in page.seen), page.seen
 
 
 def test_classes_are_those_of_torch(opened, made):
@@ -266,6 +137,8 @@ def test_it_works_by_keyboard_alone(opened):
     page.keyboard.press('Shift+ArrowUp')
     moved = [max(row - 8, 0), min(column + 1, WIDTH - 1)]
     assert page.evaluate('globalThis.page.pixel') == moved
+    page.keyboard.press('Control+ArrowLeft')  # not ours, as Alt is the browser's
+    assert page.evaluate('globalThis.page.pixel') == moved
     expect(page.locator('#spoken')).to_contain_text(
         f'Row {moved[0]}, column {moved[1]}: '
     )
@@ -311,39 +184,6 @@ def test_one_class_alone_and_opacity(opened):
     page.locator('#opacity').fill('0')
     bare = page.locator('#view').screenshot()
     assert len({before, alone, bare}) == 3
-
-
-def test_other_files(opened, tmp_path):
-    page = opened()
-    wrong = tmp_path / 'notes.txt'
-    wrong.write_text('no picture')
-    page.locator('#file').set_input_files(wrong)
-    sentence = 'notes.txt is not an image that this browser can read.'
-    expect(page.locator('#status')).to_have_text(sentence)
-    expect(page.locator('#status')).to_have_class('error')
-    page.locator('#file').set_input_files(picture(tmp_path / 'thin.png', 20, 400))
-    expect(page.locator('#status')).to_have_text(
-        f'thin.png has 400 {TIMES} 20 pixels, 128 {TIMES} 6 for the model, which needs 33 '
-        'or more on both sides.'
-    )
-    page.locator('#file').set_input_files(picture(tmp_path / 'large.png', 300, 200))
-    expect(page.locator('#status')).to_contain_text(
-        f'large.png: resized from 200 {TIMES} 300 to 85 {TIMES} 128 pixels',
-        timeout=WAIT,
-    )
-    assert page.evaluate('globalThis.page.classes.length') == 85 * 128
-    box = page.locator('#view').bounding_box()  # a tall one, fits the window
-    assert box['width'] / box['height'] == pytest.approx(85 / 128, rel=0.01)
-    assert box['height'] <= 900
-
-
-def answer_of(site, change):
-    """A page.json that is changed on its way to the browser."""
-    about = json.loads((site / 'page.json').read_text())
-    change(about)
-    return lambda page: page.route(
-        '**/page.json', lambda route: route.fulfill(json=about)
-    )
 
 
 def test_a_model_that_lacks_an_output(opened, made):

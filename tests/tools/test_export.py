@@ -74,7 +74,7 @@ def test_a_classifier(tmp_path, monkeypatch, capsys):
     path = tmp_path / 'model.onnx'
     shown = export(monkeypatch, capsys, config, checkpoint, path)
     assert 'ImageClassifier, outputs logits;' in shown
-    assert 'largest relative difference: logits ' in shown
+    assert 'Largest relative difference from torch: logits ' in shown
     images = torch.randn(2, 3, 70, 50)
     _, expected = predicted(config, checkpoint, images)
     np.testing.assert_allclose(run(path, images)['logits'], expected, atol=1e-5)
@@ -204,6 +204,12 @@ def test_a_cascade_of_heads_is_not_taken_for_a_backbone():
         task_of(model)
 
 
+def test_a_detector_of_masks_alone_is_not_taken_for_a_backbone():
+    model = heads(bbox_head=None, mask_head=heads(), extract_feat=print)
+    with pytest.raises(InputError, match='a bbox_head.*--features'):
+        task_of(model)
+
+
 class Head(torch.nn.Conv2d):
     """Returns more than the dense heads do."""
 
@@ -245,6 +251,9 @@ def test_what_is_refused(tmp_path, monkeypatch):
     assert '--custom-ops exclude each other' in refused(
         config, checkpoint, new, '--standard', '--custom-ops'
     )
+    assert '--classes and --features exclude each other' in refused(
+        config, checkpoint, new, '--classes', '--features'
+    )
     assert '--classes is for segmentors, got ImageClassifier' in refused(
         config, checkpoint, new, '--classes'
     )
@@ -264,3 +273,40 @@ def test_what_is_refused(tmp_path, monkeypatch):
     assert '(mmpretrain)' in text
     assert not new.exists() and there.read_bytes() == b'old'
     assert [*tmp_path.glob('*.part')] == []
+
+
+@pytest.mark.parametrize('found', [0.5, float('nan')])
+def test_a_file_that_differs_replaces_nothing(found, tmp_path, monkeypatch):
+    config, checkpoint = job('mmpretrain', tmp_path)
+    there = tmp_path / 'there.onnx'
+    there.write_bytes(b'old')
+    monkeypatch.setattr(
+        'mmadaptor.export.onnx.export_onnx',
+        lambda model, path, *_: (tmp_path / path).write_bytes(b'new'),
+    )
+    monkeypatch.setattr(
+        'mmadaptor.export.onnx.compare', lambda *_: dict(logits=found, other=0.0)
+    )
+    said = refusal(monkeypatch, 'export', config, checkpoint, there, '--overwrite')
+    assert (
+        f'Nothing was written: the exported file differs from torch in logits by {found:.1e}'
+        in said
+    )
+    assert there.read_bytes() == b'old' and not [*tmp_path.glob('*.part*')]
+
+
+def test_packages_that_are_too_old(tmp_path, monkeypatch, capsys):
+    config, checkpoint = job('mmpretrain', tmp_path)
+    path = tmp_path / 'model.onnx'
+    monkeypatch.setattr(onnxruntime, '__version__', '1.31.2')
+    said = refusal(monkeypatch, 'export', config, checkpoint, path)
+    assert 'needs onnxruntime 1.32 or later (installed: 1.31.2): ' in said
+    assert 'install "onnxruntime>=1.32"' in said
+    export(monkeypatch, capsys, config, checkpoint, path, '--custom-ops')
+    monkeypatch.setattr(onnxruntime, '__version__', '1.17.3')
+    arguments = config, checkpoint, path, '--custom-ops', '--overwrite'
+    said = refusal(monkeypatch, 'export', *arguments)
+    assert 'needs onnxruntime 1.18 or later (installed: 1.17.3): ' in said
+    monkeypatch.setattr(onnx, '__version__', '1.9.0')
+    said = refusal(monkeypatch, 'export', *arguments)
+    assert 'needs onnx 1.23 or later (installed: 1.9.0), onnxruntime 1.18 or' in said

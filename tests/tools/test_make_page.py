@@ -15,7 +15,7 @@ from PIL import Image
 METADATA = dict(
     task='segmentation',
     classes=json.dumps(['ground', 'box']),
-    memory='[]',
+    memory='[{}]',
     mean='[1.0, 2.0, 3.0]',
     std='[1.0, 1.0, 1.0]',
     channel_order='"rgb"',
@@ -23,11 +23,11 @@ METADATA = dict(
 FILES = {'ort.wasm.bundle.min.mjs', 'ort-wasm-simd-threaded.wasm'}
 
 
-def model(path, outputs=('classes',), opset=20, domain='', **metadata):
+def model(path, outputs=('classes',), opset=20, domain='', shape=None, **metadata):
     """An ONNX file of identities."""
     types = onnx.TensorProto.FLOAT
     infos = [onnx.helper.make_tensor_value_info(n, types, None) for n in outputs]
-    images = onnx.helper.make_tensor_value_info('images', types, None)
+    images = onnx.helper.make_tensor_value_info('images', types, shape)
     nodes = [onnx.helper.make_node('Identity', ['images'], [n]) for n in outputs]
     graph = onnx.helper.make_graph(nodes, 'g', [images], infos)
     opsets = [onnx.helper.make_opsetid('', opset)]
@@ -60,25 +60,45 @@ def make(monkeypatch):
 
 
 def test_the_folder(tmp_path, make, capsys):
-    src = model(tmp_path / 'a.onnx', size='[4, 8]', resize='"keep_ratio"')
+    shape = ['batch', 3, 'height', 'width']
+    src = model(tmp_path / 'a.onnx', shape=shape, size='[4, 8]', resize='"keep_ratio"')
     Image.new('RGB', (4, 4)).save(tmp_path / 'A b.PNG')
+    phone = Image.new('RGB', (4, 4))  # two images in a JPEG
+    phone.save(tmp_path / 'a#?', 'MPO', save_all=True, append_images=[phone])
     package = runtime(tmp_path / 'package', version='1.31.0')
     dst = tmp_path / 'new' / 'page'
-    arguments = src, dst, '--runtime', package, '--images', tmp_path / 'A b.PNG'
+    images = tmp_path / 'A b.PNG', tmp_path / 'a#?'
+    arguments = src, dst, '--runtime', package, '--images', *images
     make(*arguments)
     assert f'python -m http.server --directory {dst}' in capsys.readouterr().out
     written = {str(p.relative_to(dst)) for p in dst.rglob('*') if p.is_file()}
     sources = {'index.html', 'page.css', 'page.js', 'model.js', 'draw.js'}
-    assert written == sources | FILES | {'page.json', 'model.onnx', 'images/1.png'}
+    others = {'page.json', 'model.onnx', 'images/1.png', 'images/2.jpg'}
+    assert written == sources | FILES | others
     assert (dst / 'model.onnx').read_bytes() == src.read_bytes()
     about = json.loads((dst / 'page.json').read_text())
     assert about['size'] == [4, 8] and about['resize'] == 'keep_ratio'
     assert about['classes'] == ['ground', 'box'] and about['mean'] == [1, 2, 3]
-    assert about['images'] == ['images/1.png']
+    assert about['images'] == ['images/1.png', 'images/2.jpg']
     (dst / 'old').touch()
     make(*arguments, '--overwrite')
     assert not (dst / 'old').exists() and (dst / 'page.json').exists()
     assert [*dst.parent.iterdir()] == [dst]
+
+
+@pytest.mark.parametrize('name', ['.', '../link', 'page/'])
+def test_other_names_of_the_folder(tmp_path, make, monkeypatch, name):
+    """The page is made again, and what is around it stays."""
+    src, package = model(tmp_path / 'a.onnx'), runtime(tmp_path / 'package')
+    dst = tmp_path / 'page'
+    make(src, dst, '--runtime', package)
+    (dst / 'old').touch()
+    (tmp_path / 'link').symlink_to('page')
+    before = {*tmp_path.iterdir()}
+    monkeypatch.chdir(dst if name != 'page/' else tmp_path)
+    make(src, name, '--runtime', package, '--overwrite')
+    assert not (dst / 'old').exists() and (dst / 'page.json').exists()
+    assert {*tmp_path.iterdir()} == before
 
 
 def test_what_is_refused(tmp_path, monkeypatch):
@@ -106,13 +126,29 @@ def test_what_is_refused(tmp_path, monkeypatch):
         (dict(opset=27), 'operators that browsers lack: .* without --standard'),
         (dict(domain='mmadaptor'), 'operators that browsers lack: .* --custom-ops'),
         (dict(mean='[1.0]'), 'takes 1 channels; images of a page have 3'),
+        (dict(shape=['batch', 3, 64, 64]), 'images of one size: .* without --fixed'),
+        (dict(memory='[]'), 'has no layer with an Adaptor-T'),
+        (dict(classes='ground, box'), 'metadata of another tool: .* --with-memory'),
+        (dict(mean='1.0'), 'metadata of another tool: '),
     ):
         said = refused(model(tmp_path / 'bad.onnx', **changes))
         assert re.search(message, said), said
     assert 'a.png: no such file' in refused(good, '--images', tmp_path / 'a.png')
     assert 'text.onnx is no image' in refused(good, '--images', text)
+    cut = tmp_path / 'cut.jpg'
+    Image.effect_noise((64, 64), 50).save(cut)
+    cut.write_bytes(cut.read_bytes()[:-999])
+    assert 'cut.jpg is no image: image file is truncated' in refused(
+        good, '--images', cut
+    )
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 7)
+    Image.new('RGB', (4, 4)).save(tmp_path / 'large.png')
+    assert 'large.png is no image: Image size (16 pixels) exceeds limit' in refused(
+        good, '--images', tmp_path / 'large.png'
+    )
+    monkeypatch.undo()
     Image.new('RGB', (4, 4)).save(tmp_path / 'a.tif')
-    assert 'one of PNG, JPEG, WEBP, GIF, BMP; got TIFF' in refused(
+    assert 'one of PNG, JPEG, MPO, WEBP, GIF, BMP; got TIFF' in refused(
         good, '--images', tmp_path / 'a.tif'
     )
     assert 'found no package.json of one' in refused(good, folder=there)

@@ -2,6 +2,7 @@
 // The model: its files, its preprocessing, and what its outputs say of a pixel.
 
 const SMALLEST = 33; // pixels, as in mmadaptor.export.program
+const LARGEST = [1024, 1024]; // rows and columns, where the test has no size
 const NEGLIGIBLE = 1e-6; // of a state; the scan back ends there
 export const ARROWS = {
   rows: '→', columns: '↓', 'rows reversed': '←', 'columns reversed': '↑',
@@ -42,13 +43,34 @@ export async function load() {
 
 /** Width and height at which the model sees an image, as its test has them. */
 export function seenSize(about, width, height) {
-  const [rows, columns] = about.size ?? [height, width];
+  const [rows, columns] = about.size ?? LARGEST;
   if (about.resize === 'stretch') return [columns, rows];
   let factor = Math.min(
     Math.max(rows, columns) / Math.max(width, height),
     Math.min(rows, columns) / Math.min(width, height));
   if (about.resize !== 'keep_ratio') factor = Math.min(1, factor); // only what is too large
   return [width, height].map((side) => Math.floor(side * factor + 0.5));
+}
+
+/** Resize an image as the test does, by OpenCV; a canvas would smooth it. */
+function bilinear({ data, width: before, height: rows }, width, height) {
+  const image = new ImageData(width, height);
+  const between = (size, from) => Array.from({ length: size }, (_, i) => {
+    const x = Math.min(Math.max(((i + 0.5) * from) / size - 0.5, 0), from - 1);
+    return [Math.floor(x), Math.ceil(x), x % 1];
+  });
+  const columns = between(width, before);
+  between(height, rows).forEach(([top, bottom, down], i) => {
+    columns.forEach(([left, right, aside], j) => {
+      for (let c = 0; c < 4; c++) {
+        const at = (row, column) => data[4 * (row * before + column) + c];
+        const upper = (1 - aside) * at(top, left) + aside * at(top, right);
+        const lower = (1 - aside) * at(bottom, left) + aside * at(bottom, right);
+        image.data[4 * (i * width + j) + c] = (1 - down) * upper + down * lower;
+      }
+    });
+  });
+  return image;
 }
 
 /** Read an image and resize it; a canvas of the pixels that the model sees. */
@@ -63,12 +85,18 @@ export async function read(about, file) {
       `${name} has ${bitmap.width} × ${bitmap.height} pixels, ${width} × ${height} for the `
       + `model, which needs ${SMALLEST} or more on both sides.`);
   }
-  const canvas = Object.assign(document.createElement('canvas'), { width, height });
+  const [across, down] = about.resize ? [bitmap.width, bitmap.height] : [width, height];
+  const canvas = Object.assign(document.createElement('canvas'), { width: across, height: down });
   const context = canvas.getContext('2d', { willReadFrequently: true });
   context.fillStyle = 'white'; // behind what is transparent
-  context.fillRect(0, 0, width, height);
+  context.fillRect(0, 0, across, down);
   context.imageSmoothingQuality = 'high';
-  context.drawImage(bitmap, 0, 0, width, height);
+  context.drawImage(bitmap, 0, 0, across, down);
+  if (about.resize) {
+    const image = bilinear(context.getImageData(0, 0, across, down), width, height);
+    Object.assign(canvas, { width, height });
+    context.putImageData(image, 0, 0);
+  }
   return { canvas, name, from: [bitmap.width, bitmap.height] };
 }
 

@@ -31,36 +31,43 @@ function fail(error) {
 // ---- images
 
 let tickets = 0;
+let running; // the runtime runs one image at a time
 
-/** Read an image and run the model on it. The latest one wins. */
+/** Read a file or an example and run the model on it. What was asked for last wins. */
 async function open(file) {
   const ticket = ++tickets;
   try {
     say('Running…');
-    const image = await read(state.model.about, file);
-    const found = await run(state.model, image.canvas);
+    const content = file instanceof File ? file : await fetched(file);
+    const image = await read(state.model.about, content);
+    await running?.catch(() => {});
     if (ticket !== tickets) return;
-    Object.assign(state, image, found, { pinned: false });
-    state.pixel = aPixel();
-    view.width = view.height = 0; // measured again
-    const { width, height } = image.canvas;
-    view.style.aspectRatio = `${width} / ${height}`;
-    view.style.maxWidth = `${(75 * width) / height}vh`;
-    say(told(image, found.seconds));
-    showLegend();
-    fillLayers();
-    measure();
-    showPixel();
+    running = run(state.model, image.canvas);
+    const found = await running;
+    if (ticket === tickets) show(image, found);
   } catch (error) {
     if (ticket === tickets) fail(error);
   }
 }
 
-async function example(path) {
+function show(image, found) {
+  Object.assign(state, image, found, { pinned: false });
+  state.pixel = aPixel();
+  view.width = view.height = 0; // measured again
+  const { width, height } = image.canvas;
+  view.style.aspectRatio = `${width} / ${height}`;
+  view.style.maxWidth = `${(75 * width) / height}vh`;
+  say(told(image, found.seconds));
+  showLegend();
+  fillLayers();
+  measure();
+  showPixel();
+}
+
+async function fetched(path) {
   const response = await fetch(path).catch(() => null);
-  if (!response?.ok) return fail(missingFile(path));
-  const file = new File([await response.blob()], path.split('/').pop());
-  return open(file);
+  if (!response?.ok) throw missingFile(path);
+  return new File([await response.blob()], path.split('/').pop());
 }
 
 function told({ canvas, name, from }, seconds) {
@@ -276,7 +283,7 @@ const KEYS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRig
 function onKey(event) {
   if (event.key === 'Escape') state.pinned = false;
   const move = KEYS[event.key];
-  if (!move || !state.layers) return;
+  if (!move || !state.layers || event.altKey || event.ctrlKey || event.metaKey) return;
   event.preventDefault();
   state.pinned = true;
   const length = event.shiftKey ? state.layers[state.layer].stride : 1;
@@ -303,7 +310,11 @@ function listen() {
     fillChoices();
     showPixel(true);
   });
-  $('file').addEventListener('change', () => { if ($('file').files[0]) open($('file').files[0]); });
+  $('file').addEventListener('change', () => {
+    const [file] = $('file').files;
+    if (file) open(file);
+    $('file').value = ''; // so that the same file can be chosen again
+  });
   addEventListener('dragover', (event) => event.preventDefault());
   addEventListener('drop', (event) => {
     event.preventDefault();
@@ -326,10 +337,10 @@ async function start() {
   $('examples').append(...images.map((path, i) => {
     const image = make('img', { src: path, alt: `Example ${i + 1}` });
     const button = make('button', { type: 'button' }, image);
-    button.addEventListener('click', () => example(path));
+    button.addEventListener('click', () => open(path));
     return button;
   }));
-  if (images.length) return example(images[0]);
+  if (images.length) return open(images[0]);
   return say('Ready: choose an image, or drop one.');
 }
 
