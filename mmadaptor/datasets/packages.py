@@ -18,6 +18,18 @@ from pathlib import Path
 from mmadaptor.errors import InputError
 
 TIMEOUT = 15  # seconds without an answer of the registry
+COMMANDS = dict(
+    pip=(
+        *(sys.executable, '-m', 'pip', 'download', '--quiet', '--no-input'),
+        *('--disable-pip-version-check', '--retries=1', f'--timeout={TIMEOUT}'),
+        *('--no-deps', '--only-binary=:all:', '--ignore-requires-python'),
+    ),
+    apt=(
+        *('apt-get', '--quiet', '-o=Acquire::Retries=1'),
+        *(f'-o=Acquire::{way}::Timeout={TIMEOUT}' for way in ('http', 'https')),
+        'download',
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -56,20 +68,7 @@ class Package:
 
     def _download(self, folder: Path) -> Path:
         """Download the package to an empty folder."""
-        command = (
-            [
-                *(sys.executable, '-m', 'pip', 'download', '--quiet', '--no-input'),
-                *('--disable-pip-version-check', '--retries=1', f'--timeout={TIMEOUT}'),
-                *('--no-deps', '--only-binary=:all:', '--ignore-requires-python'),
-                self.requirement,
-            ]
-            if self.client == 'pip'
-            else [
-                *('apt-get', '--quiet', '-o=Acquire::Retries=1'),
-                *(f'-o=Acquire::{way}::Timeout={TIMEOUT}' for way in ('http', 'https')),
-                *('download', self.requirement),
-            ]
-        )
+        command = [*COMMANDS[self.client], self.requirement]
         if not shutil.which(command[0]):
             raise InputError(
                 f'{self.requirement} needs {command[0]} of Debian or Ubuntu, which is '

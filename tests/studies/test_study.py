@@ -82,6 +82,13 @@ def test_variants_differ_by_what_they_are_called(tmp_path):
     assert model_of('head').decode_head.num_classes == 3
 
 
+def test_a_draw_of_images_has_the_seed_of_its_run(tmp_path):
+    study = TUNING_FASHION['tuning_fashion_50']
+    cfg = config_of(study.runs[0], tmp_path)
+    assert cfg.train_dataloader.dataset.per_class == 50
+    assert cfg.train_dataloader.dataset.seed == cfg.randomness.seed == 7
+
+
 @pytest.fixture
 def trained(monkeypatch):
     """Replace training by an immediate record; return the runs in order of launch."""

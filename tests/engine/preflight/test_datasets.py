@@ -18,6 +18,13 @@ def test_coco_itself_comes_with_its_address(det):
     assert 'https://cocodataset.org' in problems(det, 'test')
 
 
+def test_real_pictures_come_with_their_command(det, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for split in ('val', 'test'):
+        det[f'{split}_dataloader'].dataset.update(data_root='data/trees/')
+    assert 'Make it: python tools/make_data.py trees' in problems(det, 'test')
+
+
 def test_missing_images_are_counted(det, root):
     (root / 'val' / '1.png').unlink()
     (root / 'val' / '3.png').unlink()
