@@ -45,7 +45,7 @@ def export_aot(
         package = Path(f'{part}.pt2')  # torch wants this ending
         try:
             torch._inductor.aoti_compile_and_package(
-                program, package_path=package, inductor_configs=configs
+                program, package_path=str(package), inductor_configs=configs
             )
             package.rename(part)
         except Exception as error:
