@@ -43,8 +43,8 @@ class PredictedPlaces {
     return exp(in_.logits[p] - largest_) * scale_;
   }
   __device__ __forceinline__ Piece<T, 2> location(const Token& here, int p) const {
-    return {T(here.y) + granularity_ * in_.offsets[2 * p],
-            T(here.x) + granularity_ * in_.offsets[2 * p + 1]};
+    return {fma(granularity_, in_.offsets[2 * p], T(here.y)),
+            fma(granularity_, in_.offsets[2 * p + 1], T(here.x))};
   }
 
  private:
