@@ -273,20 +273,23 @@ __device__ __forceinline__ auto pixels_of(const DilatedDepthwise& op, const Dept
     return CopiedPixels<T>(copy, tiles, run, around);
 }
 
-// Calls visit(tap, seen) for the nine taps of a dilation: the tap of pixel p of the run sees
-// pixel seen[p]. If the dilation is known to the compiler, the taps of a row share loads.
-template <int fixed, typename Pixels, typename Visit>
+// Calls visit(i, j, seen) for the nine taps of a dilation, row i and column j of its kernel:
+// the tap of pixel p of the run sees pixel seen[p]. If the dilation is known to the compiler
+// (`fixed`), the taps of a row share loads.
+template <int fixed, Reads reads, typename Pixels, typename Visit>
 __device__ __forceinline__ void visit_taps(const Pixels& pixels, int dilation, const Visit& visit) {
   constexpr int kPixels = DepthwiseTiles::kPixels;
+  // The addresses of all rows at once would not fit into registers.
+  constexpr int kRowsAtOnce = reads == Reads::kMap ? 1 : 3;
   using Seen = decltype(pixels(0, 0));
-#pragma unroll
+#pragma unroll kRowsAtOnce
   for (int i = 0; i < 3; ++i) {
     if constexpr (fixed > 0) {
       Seen line[kPixels + 2 * fixed];
 #pragma unroll
       for (int k = 0; k < kPixels + 2 * fixed; ++k) line[k] = pixels((i - 1) * fixed, k - fixed);
 #pragma unroll
-      for (int j = 0; j < 3; ++j) visit(3 * i + j, line + j * fixed);
+      for (int j = 0; j < 3; ++j) visit(i, j, line + j * fixed);
     } else {
 #pragma unroll
       for (int j = 0; j < 3; ++j) {
@@ -294,7 +297,7 @@ __device__ __forceinline__ void visit_taps(const Pixels& pixels, int dilation, c
 #pragma unroll
         for (int p = 0; p < kPixels; ++p)
           line[p] = pixels((i - 1) * dilation, p + (j - 1) * dilation);
-        visit(3 * i + j, line);
+        visit(i, j, line);
       }
     }
   }
@@ -304,13 +307,13 @@ template <Reads reads, typename Pixels, typename Visit>
 __device__ __forceinline__ void visit_taps_of(const Pixels& pixels, int dilation,
                                               const Visit& visit) {
   if constexpr (reads != Reads::kNear)
-    visit_taps<0>(pixels, dilation, visit);
+    visit_taps<0, reads>(pixels, dilation, visit);
   else if (dilation == 1)
-    visit_taps<1>(pixels, dilation, visit);
+    visit_taps<1, reads>(pixels, dilation, visit);
   else if (dilation == 2)
-    visit_taps<2>(pixels, dilation, visit);
+    visit_taps<2, reads>(pixels, dilation, visit);
   else
-    visit_taps<3>(pixels, dilation, visit);
+    visit_taps<3, reads>(pixels, dilation, visit);
 }
 
 }  // namespace mmadaptor::cuda
