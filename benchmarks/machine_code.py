@@ -31,31 +31,32 @@ COLUMNS = ('load', 'store', 'shared', 'float', 'special', 'integer', 'constant')
 STEP = 'step of a channel and direction, N = 1'
 TOKEN = 'channel of a token, 4 places'
 PIXEL = 'pixel of a channel, 3 dilations'
+MEMORY = 'channel of a pixel, 4 directions of 4 places'
 READOUT = 'channel of a pixel, 4 directions, N = 1'
+STATE = 'state of a channel and direction, N = 16'
 ELEMENTS = {
     # Loops: directions; tiles, of 8 steps a lane (double: 4).
     'scan_kernel<double>': (STEP, (0, 0, 1 / 4)),
     'scan_kernel<*>': (STEP, (0, 0, 1 / 8)),
     'scan_backward_kernel<double, *>': (STEP, (0, 0, 1 / 4)),
     'scan_backward_kernel<*>': (STEP, (0, 0, 1 / 8)),
-    # Loops: pieces of 4 channels (double: 2) of a token; places.
-    'memory_select_kernel<float, 4>': (TOKEN, (1 / 4, 1 / 4, 1)),
-    'memory_select_kernel<double, 2>': (TOKEN, (1 / 2, 1 / 2, 2)),
-    # Loops: places; pieces of a token.
-    'memory_select_places_kernel<float, 4>': (TOKEN, (1 / 4, 1, 1)),
-    'memory_select_places_kernel<double, 2>': (TOKEN, (1 / 2, 2, 2)),
-    # Loops: rounds of tokens; rounds of places; rounds of 4 hits; channels of a hit.
-    'memory_select_states_kernel<*>': (
-        'channel of a hit, in one warp',
-        (0, 0, 0, 0, 1 / 4),
-    ),
+    # A thread has 12 channels of a token. Loops: pieces; places.
+    'memory_select_kernel<*4, 3> >': (TOKEN, (1 / 12, 1 / 12, 1 / 3)),
+    # Loops: places; pieces.
+    'memory_select_places_kernel<*4, 3> >': (TOKEN, (1 / 12, 1 / 3, 1 / 3)),
+    # Loops: pieces; two rows of cells; 2 of 16 places in the cells around a pixel.
+    'memory_select_states_kernel<*4, 3> >': (TOKEN, (1 / 12, 1 / 12, 1 / 6, 2 / 3)),
+    # Loops: pieces; directions; places.
+    'memory_readout_kernel<*4, 3> >': (MEMORY, (1 / 12, 1 / 12, 1 / 3, 4 / 3)),
+    # Loops: 2 groups; places; pieces.
+    'memory_readout_places_kernel<*4, 3> >': (TOKEN, (1 / 24, 1 / 12, 1 / 3, 1 / 3)),
     # A thread has two channels of 2 x 7 pixels. Loops: rows; dilations, each of which
     # takes one of the three ways through a pass.
     'dilated_depthwise_kernel<*, (Reads)2>': (PIXEL, (1 / 28, 1 / 14, 1 / 14)),
     # Loops: tiles, once a dilation; rows, one pass of which has the ways of all three.
     'dilated_depthwise_kernels_kernel<*, (Reads)2>': (PIXEL, (0, 3 / 28, 1 / 14)),
-    # Loops: channels; directions.
-    'readout_kernel<*>': (READOUT, (0, 1, 4)),
+    # Loops: channels; directions; 16 states.
+    'readout_kernel<*>': (STATE, (0, 0, 0, 1 / 16)),
     # Loops: directions; states; 4 channels.
     'readout_backward_kernel<*>': (READOUT, (0, 0, 0, 1)),
 }

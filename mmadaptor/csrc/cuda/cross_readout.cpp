@@ -14,10 +14,14 @@ ScalarType kernel_dtype(const Tensor& states, const Tensor& C) {
 }
 
 Readout prepare(const Tensor& h, const Tensor& C) {
+  const int64_t numbers = h.size(3) * h.size(4) * h.size(5);
+  require(numbers < int64_t{1} << 31,
+          "cross_readout on CUDA: `states` must have fewer than 2^31 numbers per pixel, got ",
+          numbers);
   return {C.size(0) * C.size(1) * C.size(2),
-          h.size(3),
-          h.size(4),
-          h.size(5),
+          static_cast<int>(h.size(3)),
+          static_cast<int>(h.size(4)),
+          static_cast<int>(h.size(5)),
           h.const_data_ptr(),
           C.const_data_ptr(),
           nullptr,

@@ -12,14 +12,15 @@ __global__ void __launch_bounds__(kPixels* kWarp) readout_kernel(const Readout r
   using W = Wide<T>;
   const int64_t pixel = static_cast<int64_t>(blockIdx.x) * kPixels + threadIdx.y;
   if (pixel >= r.pixels) return;
-  const W* h = static_cast<const W*>(r.h) + pixel * r.directions * r.channels * r.states;
-  const T* C = static_cast<const T*>(r.C) + pixel * r.directions * r.states;
-  T* y = static_cast<T*>(r.y) + pixel * r.channels;
-  for (int64_t d = threadIdx.x; d < r.channels; d += kWarp) {
+  const int states = r.states, row = r.channels * states;
+  const W* const h = static_cast<const W*>(r.h) + pixel * r.directions * row;
+  const T* const C = static_cast<const T*>(r.C) + pixel * r.directions * states;
+  T* const y = static_cast<T*>(r.y) + pixel * r.channels;
+  for (int d = threadIdx.x; d < r.channels; d += kWarp) {
+    const W* at = h + d * states;
     W sum = 0;
-    for (int64_t k = 0; k < r.directions; ++k)
-      for (int64_t n = 0; n < r.states; ++n)
-        sum += widen(C[k * r.states + n]) * h[(k * r.channels + d) * r.states + n];
+    for (int k = 0; k < r.directions; ++k, at += row)
+      for (int n = 0; n < states; ++n) sum += widen(C[k * states + n]) * at[n];
     y[d] = narrow<T>(sum);
   }
 }

@@ -10,7 +10,8 @@ namespace mmadaptor::cuda {
 // and its gradient (pixels, directions, states), y and its gradient (pixels, channels). h
 // and its gradient are float or double; the others have the type of the launch.
 struct Readout {
-  int64_t pixels, directions, channels, states;
+  int64_t pixels;
+  int directions, channels, states;
   const void *h, *C, *grad_y;
   void *y, *grad_h, *grad_C;
 };

@@ -43,8 +43,8 @@ class PredictedPlaces {
     return exp(in_.logits[p] - largest_) * scale_;
   }
   __device__ __forceinline__ Piece<T, 2> location(const Token& here, int p) const {
-    return {T(here.y) + granularity_ * in_.offsets[2 * p],
-            T(here.x) + granularity_ * in_.offsets[2 * p + 1]};
+    return {fma(granularity_, in_.offsets[2 * p], T(here.y)),
+            fma(granularity_, in_.offsets[2 * p + 1], T(here.x))};
   }
 
  private:
@@ -95,8 +95,7 @@ __global__ void __launch_bounds__(kTokenThreads, kTokenBlocks)
     const Predictions<T> grad(op, static_cast<T*>(grads.predicted), here, token, s);
     const Rows<const T, P> map(static_cast<const T*>(op.states), op, here.batch,
                                here.layer * op.groups + s, op.slices);
-    const Rows<const T, P> grad_y(static_cast<const T*>(grads.y), op, here.batch, s, op.groups);
-    Incoming<T, P> incoming(op, grad_y, here.pixel(op) * grad_y.stride);
+    Incoming<T, P> incoming(op, grads.y, here, s, op.groups);
     const unsigned first = (token * op.groups + s) * op.places;
     T mean = 0;
     for (int p = 0; p < op.places; ++p) {

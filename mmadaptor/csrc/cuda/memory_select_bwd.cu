@@ -14,9 +14,7 @@ __global__ void __launch_bounds__(kTokenThreads, kTokenBlocks)
   const Token here(op, tiles);
   const Rows<const T, P> map(static_cast<const T*>(op.states), op, here.batch, here.layer,
                              op.slices);
-  const Rows<const T, P> grad(static_cast<const T*>(grads.memory), op, here.batch, here.layer,
-                              op.slices);
-  Incoming<T, P> incoming(op, grad, here.pixel(op) * grad.stride);
+  Incoming<T, P> incoming(op, grads.memory, here, here.layer, op.slices);
   const GivenPlaces<const T> places(op, op.locations, op.weights, here.batch);
   const GivenPlaces<T> to(op, grads.locations, grads.weights, here.batch);
   const unsigned first = here.index(op, tiles) * op.places;

@@ -33,11 +33,15 @@ struct Derivatives {
 template <typename T, typename P>
 class Incoming {
  public:
-  // `rows` are those of the token's slice, `at` is the offset of its pixel.
-  __device__ __forceinline__ Incoming(const MemorySelect& op, const Rows<const T, P>& rows,
-                                      unsigned at)
-      : rows_(rows), at_(at), in_registers_(op.row <= blockDim.x * P::width * P::count) {
-    if (in_registers_) along_row<P>(op, [&](unsigned r) { grad_ = rows_.load(at_ + r); });
+  // `slices` are those of a pixel of the gradient.
+  __device__ __forceinline__ Incoming(const MemorySelect& op, const void* grad, const Token& here,
+                                      int slice, int slices)
+      : data_(static_cast<const T*>(grad)),
+        here_(here),
+        slice_(slice),
+        slices_(slices),
+        in_registers_(op.row <= blockDim.x * P::width * P::count) {
+    if (in_registers_) along_row<P>(op, [&](unsigned r) { load(op, r); });
   }
 
   // Called by all lanes of a warp; the result is in every lane of a token.
@@ -46,7 +50,7 @@ class Incoming {
                                                         const Rows<const T, P>& map) {
     T products[4] = {};
     along_row<P>(op, [&](unsigned r) {
-      if (!in_registers_) grad_ = rows_.load(at_ + r);
+      if (!in_registers_) load(op, r);
       place.each_tap(op, map, r, [&](int tap, const P& from) {
         products[tap] = from.dot(grad_, products[tap]);
       });
@@ -59,8 +63,14 @@ class Incoming {
   }
 
  private:
-  const Rows<const T, P>& rows_;
-  const unsigned at_;
+  __device__ __forceinline__ void load(const MemorySelect& op, unsigned r) {
+    const Rows<const T, P> rows(data_, op, here_.batch, slice_, slices_);
+    grad_ = rows.load(here_.pixel(op) * rows.stride + r);
+  }
+
+  const T* const data_;
+  const Token& here_;
+  const int slice_, slices_;
   const bool in_registers_;
   P grad_;
 };

@@ -209,21 +209,25 @@ struct Place {
   }
 
   // Calls visit(tap, pieces) with the pieces of the four pixels, from element r of the
-  // row on. They are zero outside the map. All are loaded before the first is used.
-  template <typename T_, typename P, typename Visit>
-  __device__ __forceinline__ void each_tap(const MemorySelect& op, const Rows<T_, P>& map,
+  // row on. They are zero outside the map. As many are loaded at once as registers hold.
+  template <typename P, typename Visit>
+  __device__ __forceinline__ void each_tap(const MemorySelect& op, const Rows<const T, P>& map,
                                            unsigned r, const Visit& visit) const {
+    constexpr int kAtOnce = P::count > 3 ? 2 : 4;
     const unsigned above = row.first, left = column.first, height = op.height, width = op.width;
     const unsigned at = (above * width + left) * map.stride + r;
-    P from[4];
 #pragma unroll
-    for (int tap = 0; tap < 4; ++tap) {
-      const int down = tap / 2, right = tap % 2;
-      from[tap] = map.load(at + (down * width + right) * map.stride,
+    for (int first = 0; first < 4; first += kAtOnce) {
+      P from[kAtOnce];
+#pragma unroll
+      for (int i = 0; i < kAtOnce; ++i) {
+        const int down = (first + i) / 2, right = (first + i) % 2;
+        from[i] = map.load(at + (down * width + right) * map.stride,
                            above + down < height && left + right < width);
-    }
+      }
 #pragma unroll
-    for (int tap = 0; tap < 4; ++tap) visit(tap, from[tap]);
+      for (int i = 0; i < kAtOnce; ++i) visit(first + i, from[i]);
+    }
   }
 };
 
