@@ -82,7 +82,10 @@ def draw_scans() -> None:
     panels[0].plot([], [], 'o', color=BLUE, label='forward')
     panels[0].plot([], [], 's', color=ORANGE, label='forward and backward')
     figure.legend(loc='outside lower center', ncols=2, frameon=False)
-    figure.suptitle("time over that of mmadaptor's scan, one thread of a CPU")
+    threads = read('peers_scans_cpu')['threads']
+    figure.suptitle(
+        f"time over that of mmadaptor's scan, threads of the CPU: {threads}"
+    )
     save(figure, 'speed_scans', data)
 
 
