@@ -34,7 +34,7 @@ def export_aot(
     Raises:
         InputError: The size is too small, or the model cannot be exported.
     """
-    program = export_program(model, size, channels, dynamic, {})
+    program = export_program(model, size, channels, dynamic)
     with replace_when_written(path) as part:
         package = f'{part}.pt2'  # torch wants this ending
         torch._inductor.aoti_compile_and_package(program, package_path=package)
