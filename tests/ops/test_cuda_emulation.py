@@ -43,7 +43,7 @@ DEVICES = {
         ['cross_selective_scan'],
     ),
     'sum in memory': (
-        dict(EMULATION_SHARED_BYTES='9000'),
+        dict(EMULATION_SHARED_BYTES='13400'),
         WIDE,
         ['cross_selective_scan'],
     ),
