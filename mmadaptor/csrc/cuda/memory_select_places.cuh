@@ -55,10 +55,10 @@ struct TileGrid {
   Tiles tiles;
   dim3 grid, block;
 
-  // `span` is the number of threads that a row can keep busy.
-  TileGrid(const MemorySelect& op, int layers, int span) {
+  // `busy` is the number of threads that a row has work for.
+  TileGrid(const MemorySelect& op, int layers, int busy) {
     int lanes = 1, bits = 0;
-    while (lanes < kWarp && lanes < span) lanes *= 2;
+    while (lanes < kWarp && lanes < busy) lanes *= 2;
     const int tokens = kTokenThreads / lanes;
     while ((1 << 2 * bits) < tokens) ++bits;
     while (bits > 0 && (1 << (bits - 1)) >= op.width) --bits;
