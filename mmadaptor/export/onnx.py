@@ -24,6 +24,8 @@ NEEDED = dict(onnx='1.23', onnxscript='0.7', onnxruntime='1.32')
 # only Range of the operators in our graphs changed, by further types.
 OPSETS = (25, 27)
 FUSED_OPSET = 20
+NAMES = {0: 'batch', 2: 'height', 3: 'width'}
+"""What the dimensions of images that may change are called in a file."""
 
 
 def export_onnx(
@@ -75,6 +77,7 @@ def export_onnx(
             dynamo=True,
             input_names=['images'],
             output_names=list(outputs),
+            dynamic_shapes=dict(images=NAMES) if dynamic else None,
             opset_version=OPSETS[0] if standard else FUSED_OPSET,
             verbose=False,
         )

@@ -159,6 +159,9 @@ def test_adaptive_pooling_serves_every_size(tmp_path):
     export_onnx(model, path, (64, 48), ['1', '2', '3', '6'])
     worst = compare(path, model, images([*UNSEEN, (1, 3, 35, 224)]))
     assert max(worst.values()) < 1e-5
+    session = onnxruntime.InferenceSession(str(path))
+    assert session.get_inputs()[0].shape == ['batch', 3, 'height', 'width']
+    assert session.get_outputs()[0].shape == ['batch', 4, 1, 1]
 
 
 def test_what_cannot_be_exported_says_so_and_leaves_no_file(tmp_path):
