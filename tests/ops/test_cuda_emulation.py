@@ -47,11 +47,7 @@ DEVICES = {
         WIDE,
         ['cross_selective_scan'],
     ),
-    'narrow bands': (
-        dict(EMULATION_SHARED_BYTES='9500'),
-        'float32 or bfloat16',
-        ['memory_select'],
-    ),
+    'narrow bands': (dict(EMULATION_SHARED_BYTES='15400'), WIDE, ['memory_select']),
     'segments': (
         dict(EMULATION_PROCESSORS='64'),
         'float32 or bfloat16',

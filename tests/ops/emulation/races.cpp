@@ -4,7 +4,7 @@
 // threads, one of them a write, are a race unless a barrier of the block or warp is between
 // them; blocks have no barrier. The kernels are compiled with -fsanitize=thread, which calls
 // the functions below before each access; libtsan is not linked. The bounds are those of
-// AddressSanitizer's allocator.
+// AddressSanitizer's allocator. Threads that write neighboring single bytes count as a race.
 #include "races.h"
 
 #include <sanitizer/asan_interface.h>
@@ -23,7 +23,7 @@ namespace {
 
 constexpr unsigned kSeveral = ~0u;  // blocks, warps or lanes
 
-// The last write, and the reads since an access that is ordered before all of them.
+// The last write, and a summary of the reads that no barrier has ordered since.
 struct Cell {
   Access write, read;
 };
