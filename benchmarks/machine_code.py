@@ -15,6 +15,7 @@ import subprocess
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -33,11 +34,10 @@ PIXEL = 'pixel of a channel, 3 dilations'
 READOUT = 'channel of a pixel, 4 directions, N = 1'
 ELEMENTS = {
     # Loops: directions; tiles, of 8 steps a lane (double: 4).
-    'scan_kernel': (STEP, (0, 0, 1 / 8)),
     'scan_kernel<double>': (STEP, (0, 0, 1 / 4)),
-    'scan_backward_kernel': (STEP, (0, 0, 1 / 8)),
-    'scan_backward_kernel<double, false>': (STEP, (0, 0, 1 / 4)),
-    'scan_backward_kernel<double, true>': (STEP, (0, 0, 1 / 4)),
+    'scan_kernel<*>': (STEP, (0, 0, 1 / 8)),
+    'scan_backward_kernel<double, *>': (STEP, (0, 0, 1 / 4)),
+    'scan_backward_kernel<*>': (STEP, (0, 0, 1 / 8)),
     # Loops: pieces of 4 channels (double: 2) of a token; places.
     'memory_select_kernel<float, 4>': (TOKEN, (1 / 4, 1 / 4, 1)),
     'memory_select_kernel<double, 2>': (TOKEN, (1 / 2, 1 / 2, 2)),
@@ -45,21 +45,23 @@ ELEMENTS = {
     'memory_select_places_kernel<float, 4>': (TOKEN, (1 / 4, 1, 1)),
     'memory_select_places_kernel<double, 2>': (TOKEN, (1 / 2, 2, 2)),
     # Loops: rounds of tokens; rounds of places; rounds of 4 hits; channels of a hit.
-    'memory_select_states_kernel': (
+    'memory_select_states_kernel<*>': (
         'channel of a hit, in one warp',
         (0, 0, 0, 0, 1 / 4),
     ),
-    # Loops: channels; dilations; 2 of 9 taps, for 4 pixels.
-    'dilated_depthwise_kernel': (PIXEL, (1 / 12, 1 / 4, 3 / 4, 27 / 8)),
-    # Loops: rows; pixels, for one dilation.
-    'dilated_depthwise_kernels_kernel': (PIXEL, (0, 0, 3)),
+    # A thread has two channels of 2 x 7 pixels. Loops: rows; dilations, each of which
+    # takes one of the three ways through a pass.
+    'dilated_depthwise_kernel<*, (Reads)2>': (PIXEL, (1 / 28, 1 / 14, 1 / 14)),
+    # Loops: tiles, once a dilation; rows, one pass of which has the ways of all three.
+    'dilated_depthwise_kernels_kernel<*, (Reads)2>': (PIXEL, (0, 3 / 28, 1 / 14)),
     # Loops: channels; directions.
-    'readout_kernel': (READOUT, (0, 1, 4)),
+    'readout_kernel<*>': (READOUT, (0, 1, 4)),
     # Loops: directions; states; 4 channels.
-    'readout_backward_kernel': (READOUT, (0, 0, 0, 1)),
+    'readout_backward_kernel<*>': (READOUT, (0, 0, 0, 1)),
 }
-"""By kernel, what an element is, and the passes of a lane for each: over the code
-outside of loops, over the largest loop, over the largest loop in it, and so on.
+"""By pattern of kernels, of which the first that fits holds: what an element is, and
+the passes of a lane for each over the code outside of loops, the largest loop, the
+largest loop in it, and so on.
 
 Other loops count once a pass of what is around them."""
 
@@ -160,10 +162,10 @@ def per_element(name: str, whole: Loop) -> dict:
     Raises:
         ValueError: The kernel has fewer nested loops than `ELEMENTS` says.
     """
-    named = ELEMENTS.get(name) or ELEMENTS.get(name.partition('<')[0])
-    if not named:
+    pattern = next((key for key in ELEMENTS if fnmatchcase(name, key)), None)
+    if pattern is None:
         return {}
-    element, passes = named
+    element, passes = ELEMENTS[pattern]
     chain = whole.chain()
     if len(chain) < len(passes):
         raise ValueError(

@@ -51,7 +51,7 @@ def test_instructions_are_of_their_kinds():
 
 
 def test_an_element_is_a_share_of_the_passes(monkeypatch):
-    monkeypatch.setitem(machine_code.ELEMENTS, 'kernel', ('pixel', (0, 1 / 2, 3)))
+    monkeypatch.setitem(machine_code.ELEMENTS, 'kernel<*>', ('pixel', (0, 1 / 2, 3)))
     counted = machine_code.per_element('kernel<float>', loops())
     assert counted['per_element'] == 8 / 2 + 3 * 4
     assert counted['kinds']['load 16'] == 0.5

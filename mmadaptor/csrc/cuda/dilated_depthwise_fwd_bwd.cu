@@ -29,7 +29,7 @@ __global__ void __launch_bounds__((kMostThreads<T, reads>), (kBlocksAtOnce<T, re
 #pragma unroll 1
   for (; run.row < tiles.rows; run.row += tiles.rows_at_once()) {
     const int count = run.pixels(op, tile);
-    if (count == 0) return;
+    if (count <= 0) return;
     const auto pixels = pixels_of<reads>(op, tiles, tile, run, copy, around);
     Two<W> sum[kPixels];
 #pragma unroll
@@ -39,9 +39,9 @@ __global__ void __launch_bounds__((kMostThreads<T, reads>), (kBlocksAtOnce<T, re
     }
 #pragma unroll 1
     for (int r = 0; r < op.count; ++r)
-      visit_taps_of<reads>(pixels, op.dilations[r], [&](int tap, const Two<W>* seen) {
-        const auto kernel =
-            *reinterpret_cast<const Two<W>*>(kernels + (r * kTaps + tap) * kChannels + run.channel);
+      visit_taps_of<reads>(pixels, op.dilations[r], [&](int i, int j, const Two<W>* seen) {
+        const auto kernel = *reinterpret_cast<const Two<W>*>(
+            kernels + (r * kTaps + 3 * i + j) * kChannels + run.channel);
 #pragma unroll
         for (int p = 0; p < kPixels; ++p) {
           sum[p].at[0] += kernel.at[0] * seen[p].at[0];
@@ -52,6 +52,18 @@ __global__ void __launch_bounds__((kMostThreads<T, reads>), (kBlocksAtOnce<T, re
 #pragma unroll
     for (int p = 0; p < kPixels; ++p, out += op.channels)
       if (p < count) run.store(out, sum[p]);
+  }
+}
+
+// Moves each row of sums to the place of the one before; three times move nothing.
+template <typename Sum>
+__device__ __forceinline__ void rotate_rows(Sum (&sum)[kTaps]) {
+#pragma unroll
+  for (int j = 0; j < 3; ++j) {
+    const Sum first = sum[j];
+    sum[j] = sum[3 + j];
+    sum[3 + j] = sum[6 + j];
+    sum[6 + j] = first;
   }
 }
 
@@ -77,20 +89,22 @@ __global__ void __launch_bounds__((kMostThreads<T, reads>), (kBlocksAtOnce<T, re
 #pragma unroll 1
     for (run.row = first_row; run.row < tiles.rows; run.row += tiles.rows_at_once()) {
       const int count = run.pixels(op, tile);
-      if (count == 0) break;
+      if (count <= 0) break;
       const T* from = static_cast<const T*>(op.grad) + run.offset(op, tile);
       Two<W> grad[kPixels];
 #pragma unroll
       for (int p = 0; p < kPixels; ++p, from += op.channels)
         grad[p] = p < count ? widen(run.load(from)) : Two<W>{};
       const auto pixels = pixels_of<reads>(op, tiles, tile, run, copy, dilation);
-      visit_taps_of<reads>(pixels, dilation, [&](int tap, const Two<W>* seen) {
+      visit_taps_of<reads>(pixels, dilation, [&](int i, int j, const Two<W>* seen) {
+        // A loop over rows that is not unrolled has the sums of its row in front.
+        Two<W>& to = sum[reads == Reads::kMap ? j : 3 * i + j];
 #pragma unroll
-        for (int p = 0; p < kPixels; ++p)
-          if (p < count) {  // otherwise 0 times infinity
-            sum[tap].at[0] += grad[p].at[0] * seen[p].at[0];
-            sum[tap].at[1] += grad[p].at[1] * seen[p].at[1];
-          }
+        for (int p = 0; p < kPixels; ++p) {
+          to.at[0] += grad[p].at[0] * seen[p].at[0];
+          to.at[1] += grad[p].at[1] * seen[p].at[1];
+        }
+        if (reads == Reads::kMap && j == 2) rotate_rows(sum);
       });
     }
   }

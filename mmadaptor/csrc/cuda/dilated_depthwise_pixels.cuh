@@ -105,7 +105,7 @@ struct Run {
     if (row >= tiles.rows_at_once()) row = tiles.rows;
   }
 
-  // Number of its pixels that are inside the map; 0 beyond the last channel too.
+  // Number of its pixels that are inside the map; 0 or less if none is, or no channel.
   __device__ __forceinline__ int pixels(const DilatedDepthwise& op, const Tile& tile) const {
     if (channels <= 0 || tile.row + row >= op.height) return 0;
     const int left = op.width - tile.column - column;
@@ -164,13 +164,13 @@ __device__ __forceinline__ void copy_tile(const DilatedDepthwise& op, const Dept
                                           const Tile& tile, int around, T* copy) {
   constexpr int kChannels = DepthwiseTiles::kChannels, kPieces = kChannels / count;
   const int rows = tiles.rows + 2 * around;
-  const int row_pieces = (tiles.columns() + 2 * around) * kPieces;
-  const int threads = blockDim.x, mine = threadIdx.x;
-  const int at_once = threads < row_pieces ? 1 : threads / row_pieces;
-  const int first = mine / row_pieces;
+  const unsigned row_pieces = (tiles.columns() + 2 * around) * kPieces;
+  const int at_once = blockDim.x < row_pieces ? 1 : blockDim.x / row_pieces;
+  const int first = threadIdx.x / row_pieces;
   if (first >= at_once) return;
-  for (int at = mine - first * row_pieces; at < row_pieces; at += threads) {
-    const int column = at / kPieces, piece = at % kPieces * count;
+  for (unsigned at = threadIdx.x - first * row_pieces; at < row_pieces; at += blockDim.x) {
+    const int column = static_cast<int>(at / kPieces);
+    const int piece = static_cast<int>(at % kPieces) * count;
     const int channel = static_cast<int>(blockIdx.y) * kChannels + piece;
     const int row = tile.row - around, left = tile.column - around + column;
     const bool there = left >= 0 && left < op.width && channel < op.channels;
@@ -203,9 +203,10 @@ template <int count, typename W>
 __device__ __forceinline__ void copy_kernels(const DilatedDepthwise& op, bool turned, W* copy) {
   constexpr int kChannels = DepthwiseTiles::kChannels, kPieces = kChannels / count;
 #pragma unroll 1
-  for (int at = threadIdx.x; at < op.count * 9 * kPieces; at += blockDim.x) {
-    const int channel = static_cast<int>(blockIdx.y) * kChannels + at % kPieces * count;
-    const int row = at / kPieces, tap = row % 9, from = turned ? row + 8 - 2 * tap : row;
+  for (unsigned at = threadIdx.x; at < static_cast<unsigned>(op.count) * 9 * kPieces;
+       at += blockDim.x) {
+    const int channel = static_cast<int>(blockIdx.y * kChannels + at % kPieces * count);
+    const unsigned row = at / kPieces, from = turned ? row + 8 - row % 9 * 2 : row;
     copy_channels<count>(
         copy + at * count,
         static_cast<const W*>(op.kernels) + static_cast<int64_t>(from) * op.channels + channel,
@@ -272,20 +273,23 @@ __device__ __forceinline__ auto pixels_of(const DilatedDepthwise& op, const Dept
     return CopiedPixels<T>(copy, tiles, run, around);
 }
 
-// Calls visit(tap, seen) for the nine taps of a dilation: the tap of pixel p of the run sees
-// pixel seen[p]. If the dilation is known to the compiler, the taps of a row share loads.
-template <int fixed, typename Pixels, typename Visit>
+// Calls visit(i, j, seen) for the nine taps of a dilation, row i and column j of its kernel:
+// the tap of pixel p of the run sees pixel seen[p]. If the dilation is known to the compiler
+// (`fixed`), the taps of a row share loads.
+template <int fixed, Reads reads, typename Pixels, typename Visit>
 __device__ __forceinline__ void visit_taps(const Pixels& pixels, int dilation, const Visit& visit) {
   constexpr int kPixels = DepthwiseTiles::kPixels;
+  // The addresses of all rows at once would not fit into registers.
+  constexpr int kRowsAtOnce = reads == Reads::kMap ? 1 : 3;
   using Seen = decltype(pixels(0, 0));
-#pragma unroll
+#pragma unroll kRowsAtOnce
   for (int i = 0; i < 3; ++i) {
     if constexpr (fixed > 0) {
       Seen line[kPixels + 2 * fixed];
 #pragma unroll
       for (int k = 0; k < kPixels + 2 * fixed; ++k) line[k] = pixels((i - 1) * fixed, k - fixed);
 #pragma unroll
-      for (int j = 0; j < 3; ++j) visit(3 * i + j, line + j * fixed);
+      for (int j = 0; j < 3; ++j) visit(i, j, line + j * fixed);
     } else {
 #pragma unroll
       for (int j = 0; j < 3; ++j) {
@@ -293,7 +297,7 @@ __device__ __forceinline__ void visit_taps(const Pixels& pixels, int dilation, c
 #pragma unroll
         for (int p = 0; p < kPixels; ++p)
           line[p] = pixels((i - 1) * dilation, p + (j - 1) * dilation);
-        visit(3 * i + j, line);
+        visit(i, j, line);
       }
     }
   }
@@ -303,13 +307,13 @@ template <Reads reads, typename Pixels, typename Visit>
 __device__ __forceinline__ void visit_taps_of(const Pixels& pixels, int dilation,
                                               const Visit& visit) {
   if constexpr (reads != Reads::kNear)
-    visit_taps<0>(pixels, dilation, visit);
+    visit_taps<0, reads>(pixels, dilation, visit);
   else if (dilation == 1)
-    visit_taps<1>(pixels, dilation, visit);
+    visit_taps<1, reads>(pixels, dilation, visit);
   else if (dilation == 2)
-    visit_taps<2>(pixels, dilation, visit);
+    visit_taps<2, reads>(pixels, dilation, visit);
   else
-    visit_taps<3>(pixels, dilation, visit);
+    visit_taps<3, reads>(pixels, dilation, visit);
 }
 
 }  // namespace mmadaptor::cuda
