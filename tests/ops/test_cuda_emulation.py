@@ -19,14 +19,14 @@ from emulation import build
 HERE = pathlib.Path(__file__).parent
 WIDE = 'float32 or float64'
 # For each emulated device: its settings, and the dtypes and ops that are compared.
-# - sum on the chip: few multiprocessors; the directions are processed one after the
-#   other, with their sum in shared memory.
+# - sum on the chip: one multiprocessor; from a batch of 2 on, the directions are processed
+#   one after the other, with their sum in shared memory.
 # - 16 channels: the same, in blocks of 16 channels, as 32 do not fit.
 # - sum in memory: the same, with the sum in global memory.
 # - segments: many multiprocessors; one map per direction, and paths in segments.
 DEVICES = {
     'sum on the chip': (
-        {},
+        dict(EMULATION_PROCESSORS='1'),
         'float',
         [
             'cross_selective_scan',
@@ -38,12 +38,12 @@ DEVICES = {
         ],
     ),
     '16 channels': (
-        dict(EMULATION_SHARED_BYTES='20500'),
+        dict(EMULATION_SHARED_BYTES='36500', EMULATION_PROCESSORS='1'),
         WIDE,
         ['cross_selective_scan'],
     ),
     'sum in memory': (
-        dict(EMULATION_SHARED_BYTES='13400'),
+        dict(EMULATION_SHARED_BYTES='21000', EMULATION_PROCESSORS='1'),
         WIDE,
         ['cross_selective_scan'],
     ),
@@ -164,6 +164,16 @@ def test_the_ops_are_their_definitions(library, device):
     environment, dtypes, ops = DEVICES[device]
     environment = {**environment, 'EMULATION_SEED': str(list(DEVICES).index(device))}
     run_tests(library, ops, f'definition and ({dtypes}) or {EVERYWHERE}', environment)
+
+
+def test_errors_are_at_most_those_of_a_plain_loop(library):
+    """The exponential of the device is emulated with the worst error PTX allows."""
+    run_tests(
+        library,
+        ['accuracy'],
+        '256 or 1024 or slow_decays and 4096 or map or neighbors and slow',
+        {},
+    )
 
 
 def test_torch_finds_nothing_else(library):

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(
     'EMULATION_LIBRARY' not in os.environ, reason='needs the emulated device'
 )
 STRIDE = 2**31 - 2**16
-REFUSED = f'a smaller stride between pixels, got 2 and {STRIDE}'
+REFUSED = f'strides between pixels and states below 536854527, got 2 and {STRIDE}'
 
 
 def far(t, dim, folder):

@@ -64,6 +64,7 @@ struct BackwardWalk : Walk<T> {
 
   __device__ void run(bool first, bool last) {
     const ScanPlan& plan = extra.plan;
+    this->find_maps([&](int which) { return offset(which); });
     for (int n = place.piece; n < v.states; n += plan.pieces) *this->carried(0, n) = entering(n);
     W grad_D = 0, grad_bias = 0, all_steps = 0;
     for (;; parity ^= 1) {
@@ -74,8 +75,7 @@ struct BackwardWalk : Walk<T> {
       for (int n = 0; n < v.states; ++n) state(n);
       if (!extra.finds_segments) {
         finish_inputs(grad_D, grad_bias);
-        Map<T>(place.template of<T>(grads.delta, group), grads.delta.column)
-            .write(grad_step, this->pixels(0), count);
+        this->template map<T>(kGradDelta, grads.delta).write(grad_step, this->pixels(0), count);
         Sum<T>{*this, grads.u, first, last}.add(grad_drive, this->pixels(0), count);
         if constexpr (gated) close_gate();
       }
@@ -88,16 +88,44 @@ struct BackwardWalk : Walk<T> {
     finish(grad_D, grad_bias, all_steps);
   }
 
-  template <typename S>
-  __device__ __forceinline__ void read(W (&to)[kCount], const Strided& t) const {
-    Map<const S>(place.template of<const S>(t, group), t.column).read(to, this->pixels(0));
+  __device__ __forceinline__ int64_t offset(int which) const {
+    switch (which) {
+      case kU:
+        return Base::offset(v.u);
+      case kDelta:
+        return Base::offset(v.delta);
+      case kZ:
+        return Base::offset(v.z);
+      case kResult:
+        return Base::offset(grads.u);
+      case kSum:
+        return Base::offset(extra.sum);
+      case kGradY:
+        return Base::offset(grads.y);
+      case kGradDelta:
+        return Base::offset(grads.delta);
+      case kGradZ:
+        return Base::offset(grads.z);
+      case kGradB:
+        return Base::offset(grads.B) + place.block * grads.B_part;
+      case kGradC:
+        return Base::offset(grads.C) + place.block * grads.C_part;
+      case kSaved:
+        return this->offset_of_checkpoints();
+      default:
+        return 0;
+    }
+  }
+
+  __device__ __forceinline__ void read(W (&to)[kCount], int which, const Strided& t) const {
+    this->template map<const T>(which, t).read(to, this->pixels(0));
   }
 
   __device__ __forceinline__ void prepare() {
     W u[kCount];
-    read<T>(u, v.u);
-    read<T>(step, v.delta);
-    if (v.reads_out) read<T>(grad_y, grads.y);
+    read(u, kU, v.u);
+    read(step, kDelta, v.delta);
+    if (v.reads_out) read(grad_y, kGradY, grads.y);
     this->find_steps(u, count);
 #pragma unroll
     for (int i = 0; i < kCount; ++i) {
@@ -119,7 +147,7 @@ struct BackwardWalk : Walk<T> {
 
   // Propagates the incoming gradient through the gate y silu(z).
   __device__ __forceinline__ void open_gate() {
-    read<T>(gate_slope, v.z);
+    read(gate_slope, kZ, v.z);
 #pragma unroll
     for (int i = 0; i < kCount; ++i) {
       const W z = gate_slope[i], on = precise_sigmoid(z);
@@ -131,14 +159,14 @@ struct BackwardWalk : Walk<T> {
   __device__ __forceinline__ void close_gate() {
 #pragma unroll
     for (int i = 0; i < kCount; ++i) y[i] *= gate_slope[i];
-    Map<T>(place.template of<T>(grads.z, group), grads.z.column).write(y, this->pixels(0), count);
+    this->template map<T>(kGradZ, grads.z).write(y, this->pixels(0), count);
   }
 
   __device__ __forceinline__ void state(int n) {
     this->share_coefficients();
     if (n + 1 < v.states) this->fetch_coefficient(n + 1);
     const W rate = this->rate(n);
-    W decay[kCount], incoming[kCount], h = 0, grad = 0;
+    W decay[kCount], h = 0, grad = 0;
     find_decays(decay, step, rate, this->least, this->most);
     {
       W B[kCount];
@@ -146,9 +174,12 @@ struct BackwardWalk : Walk<T> {
 #pragma unroll
       for (int i = 0; i < kCount; ++i) h = multiply_add(decay[i], h, drive[i] * B[i]);
     }
-    read_incoming(incoming, n);
+    {
+      W incoming[kCount];
+      read_incoming(incoming, n);
 #pragma unroll
-    for (int i = kCount - 1; i >= 0; --i) grad = decay[i] * (incoming[i] + grad);
+      for (int i = kCount - 1; i >= 0; --i) grad = decay[i] * (incoming[i] + grad);
+    }
     exchange(n, Decay<W>(this->total * rate), h, grad);
     if (extra.finds_segments) return;
     W B[kCount], before[kCount], sums[kCount];
@@ -159,10 +190,11 @@ struct BackwardWalk : Walk<T> {
       h = multiply_add(decay[i], h, drive[i] * B[i]);
       sums[i] = grad_y[i] * h;
     }
-    if (v.reads_out) add_coefficient(grads.C, grads.C_part, v.C_varies, n, sums);
+    if (v.reads_out) add_coefficient(kGradC, grads.C, v.C_varies, n, sums);
     if constexpr (gated) add_readout(n, before, h);
-    W grad_A = 0;
-    const W A = this->A[n];
+    W incoming[kCount], grad_A = 0;
+    read_incoming(incoming, n);  // again: there are too few registers to keep it
+    const W A = this->A(n);
 #pragma unroll
     for (int i = kCount - 1; i >= 0; --i) {
       const W here = incoming[i] + grad;
@@ -177,7 +209,7 @@ struct BackwardWalk : Walk<T> {
       kept_A += grad_A;
     else
       accumulate(grads.A, n, grad_A);
-    add_coefficient(grads.B, grads.B_part, v.B_varies, n, sums);
+    add_coefficient(kGradB, grads.B, v.B_varies, n, sums);
   }
 
   // The direct contributions to the gradient of a state: from its readout, and from the
@@ -210,13 +242,9 @@ struct BackwardWalk : Walk<T> {
     if (piece == 0) *this->carried(parity ^ 1, n) = decay.times(grad) + mine.gradient;
     if (extra.finds_segments) return;
     constexpr int kPieces = kChunk / kCount;
-    h = count > 0 ? *checkpoint((tile + piece * kCount) / kChunk, n) : W(0);
+    h = count > 0 ? *this->checkpoint(grads.checkpoints, (tile + piece * kCount) / kChunk, n)
+                  : W(0);
     h = this->through_pieces(piece / kPieces * kPieces, piece, h);
-  }
-
-  __device__ __forceinline__ const W* checkpoint(int chunk, int n) const {
-    return static_cast<const W*>(grads.checkpoints) +
-           place.entry(v, group, place.batch * v.chunks() + chunk, n);
   }
 
   __device__ __forceinline__ void add_readout(int n, const W (&before)[kCount], W last) {
@@ -229,14 +257,13 @@ struct BackwardWalk : Walk<T> {
 
   // The gradient of B or C for one state: a sum over channels if the coefficient varies,
   // otherwise over time.
-  __device__ __forceinline__ void add_coefficient(const Strided& to, int64_t block_part,
-                                                  bool varies, int n, W (&terms)[kCount]) const {
+  __device__ __forceinline__ void add_coefficient(int which, const Strided& to, bool varies, int n,
+                                                  W (&terms)[kCount]) const {
     if (varies) {
       const W sum = lane_sum(terms, place.lane, extra.plan.lanes);
       if (place.lane < kCount && this->at >= 0)
-        static_cast<W*>(
-            to.data)[place.block * block_part + place.batch * to.batch + group * to.group +
-                     n * to.state + static_cast<int64_t>(this->at) * to.column] = sum;
+        static_cast<W*>(to.data)[shared.maps[which] + n * to.state +
+                                 static_cast<int64_t>(this->at) * to.column] = sum;
     } else {
       W sum = 0;
 #pragma unroll
@@ -258,21 +285,26 @@ struct BackwardWalk : Walk<T> {
   __device__ __forceinline__ void finish_inputs(W& grad_D, W& grad_bias) {
     const W D = parameter<W>(v.D, place.row(v, group));
     W u[kCount], before[kCount];
-    read<T>(u, v.u);
+    read(u, kU, v.u);
 #pragma unroll
     for (int i = 0; i < kCount; ++i) grad_step[i] = multiply_add(u[i], grad_drive[i], grad_step[i]);
     if (v.delta_softplus) {
-      read<T>(before, v.delta);
+      const W bias = this->bias();
+      read(before, kDelta, v.delta);
 #pragma unroll
-      for (int i = 0; i < kCount; ++i) grad_step[i] *= fast_sigmoid(before[i] + this->bias);
+      for (int i = 0; i < kCount; ++i) grad_step[i] *= fast_sigmoid(before[i] + bias);
     }
 #pragma unroll
     for (int i = 0; i < kCount; ++i)
       grad_drive[i] = multiply_add(step[i], grad_drive[i], D * grad_y[i]);
+    // Summed over a tile first, as long sums lose digits.
+    W sum_D = 0, sum_bias = 0;
     each_step<kCount>(count, [&](int i) {
-      grad_D = multiply_add(u[i], grad_y[i], grad_D);
-      grad_bias += grad_step[i];
+      sum_D = multiply_add(u[i], grad_y[i], sum_D);
+      sum_bias += grad_step[i];
     });
+    grad_D += sum_D;
+    grad_bias += sum_bias;
   }
 
   // The gradient of the state at the end of the segment.
@@ -298,7 +330,7 @@ struct BackwardWalk : Walk<T> {
 };
 
 // Blocks per multiprocessor that fit without register spills. On sm_80 a second block
-// is 3 registers short.
+// would spill 20 bytes.
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
 template <typename T, bool gated>
 constexpr int kBlocksAtOnce = gated || sizeof(T) == sizeof(double) ? 1 : 2;

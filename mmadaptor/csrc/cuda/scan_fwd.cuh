@@ -28,18 +28,15 @@ struct ForwardWalk : Walk<T> {
 
   __device__ void run(bool first, bool last) {
     const ScanPlan& plan = extra.plan;
-    const Map<const T> u(place.template of<const T>(v.u, group), v.u.column);
-    const Map<const T> delta(place.template of<const T>(v.delta, group), v.delta.column);
-    const W D = parameter<W>(v.D, place.row(v, group));
+    this->find_maps([&](int which) { return offset(which); });
     for (int n = place.piece; n < v.states; n += plan.pieces) *this->carried(0, n) = entering(n);
     T next_u[kCount], next_delta[kCount];
     W all_steps = 0;
-    u.read(next_u, this->pixels(0));
-    delta.read(next_delta, this->pixels(0));
+    read_inputs(next_u, next_delta, 0);
     this->fetch_coefficient(0);
     for (; tile < place.end; tile += plan.tile(), parity ^= 1) {
       count = place.active ? place.steps(tile, kCount) : 0;
-      prepare(next_u, next_delta, D);
+      prepare(next_u, next_delta);
       all_steps += this->total;
       const int now_at = this->at, next_tile = tile + plan.tile();
       next_at = -1;
@@ -48,9 +45,7 @@ struct ForwardWalk : Walk<T> {
         this->enter_tile(next_tile, parity ^ 1);
         next_at = this->at;
         this->at = now_at;
-        const Pixels<kCount> pixels = this->pixels(parity ^ 1);
-        u.read(next_u, pixels);
-        delta.read(next_delta, pixels);
+        read_inputs(next_u, next_delta, parity ^ 1);
       }
       for (int n = 0; n < v.states; ++n) state(n);
       if (v.reads_out && !extra.finds_segments) {
@@ -62,8 +57,34 @@ struct ForwardWalk : Walk<T> {
     finish(all_steps);
   }
 
-  __device__ __forceinline__ void prepare(const T (&raw_u)[kCount], const T (&raw_delta)[kCount],
-                                          W D) {
+  __device__ __forceinline__ int64_t offset(int which) const {
+    switch (which) {
+      case kU:
+        return Base::offset(v.u);
+      case kDelta:
+        return Base::offset(v.delta);
+      case kZ:
+        return Base::offset(v.z);
+      case kResult:
+        return Base::offset(out.y);
+      case kSum:
+        return Base::offset(extra.sum);
+      case kSaved:
+        return this->offset_of_checkpoints();
+      default:
+        return 0;
+    }
+  }
+
+  __device__ __forceinline__ void read_inputs(T (&u)[kCount], T (&delta)[kCount],
+                                              int buffer) const {
+    const Pixels<kCount> pixels = this->pixels(buffer);
+    this->template map<const T>(kU, v.u).read(u, pixels);
+    this->template map<const T>(kDelta, v.delta).read(delta, pixels);
+  }
+
+  __device__ __forceinline__ void prepare(const T (&raw_u)[kCount], const T (&raw_delta)[kCount]) {
+    const W D = parameter<W>(v.D, place.row(v, group));
     W u[kCount];
 #pragma unroll
     for (int i = 0; i < kCount; ++i) {
@@ -103,7 +124,8 @@ struct ForwardWalk : Walk<T> {
     if (piece == pieces - 1) *this->carried(parity ^ 1, n) = mine.decay.times(h) + mine.state;
     if (extra.finds_segments) return;
     const int at_step = tile + place.piece * kCount;
-    if (count > 0 && at_step % kChunk == 0) *checkpoint(at_step / kChunk, n) = h;
+    if (count > 0 && at_step % kChunk == 0)
+      *this->checkpoint(out.checkpoints, at_step / kChunk, n) = h;
 #pragma unroll
     for (int i = 0; i < kCount; ++i) input[i] = h = multiply_add(decay[i], h, input[i]);
     if (v.gives_states)
@@ -117,15 +139,10 @@ struct ForwardWalk : Walk<T> {
     }
   }
 
-  __device__ __forceinline__ W* checkpoint(int chunk, int n) const {
-    return static_cast<W*>(out.checkpoints) +
-           place.entry(v, group, place.batch * v.chunks() + chunk, n);
-  }
-
   __device__ __forceinline__ void gate() {
     if (!v.z.data) return;
     W z[kCount];
-    Map<const T>(place.template of<const T>(v.z, group), v.z.column).read(z, this->pixels(parity));
+    this->template map<const T>(kZ, v.z).read(z, this->pixels(parity));
 #pragma unroll
     for (int i = 0; i < kCount; ++i) y[i] *= z[i] * precise_sigmoid(z[i]);
   }

@@ -25,6 +25,10 @@ constexpr int64_t kMostStates = 256;
 // parts, and what the piece adds to each.
 constexpr int kSummary = 4;
 
+// The maps whose offsets a block keeps. kResult: y, or the gradient
+// of u. kSaved: the checkpoints.
+enum { kU, kDelta, kZ, kResult, kSum, kGradY, kGradDelta, kGradZ, kGradB, kGradC, kSaved, kMaps };
+
 // A block takes `lanes` channels of one group, or of all groups that share u and y, and
 // walks their path tile by tile. It has lanes x pieces threads: a piece is `steps`
 // consecutive steps, and all pieces together form a tile, a multiple of kChunk steps.
@@ -41,9 +45,10 @@ struct ScanPlan {
   int64_t parts(const ScanView& v) const { return v.batch * segments * pieces; }
 
   // Shared memory excluding the map, all double-buffered: carried states, summaries of the
-  // pieces, and for each step B, C and the pixel.
+  // pieces, and for each step B, C and the pixel; and the offsets of maps.
   size_t exchange_bytes(const ScanView& v, size_t wide) const {
-    return 2 * (wide * lanes * (v.states + kSummary * pieces) + (2 * wide + sizeof(int)) * tile());
+    return 2 * (wide * lanes * (v.states + kSummary * pieces) + (2 * wide + sizeof(int)) * tile()) +
+           kMaps * sizeof(int64_t);
   }
   size_t map_bytes(const ScanView& v, size_t wide) const { return wide * lanes * v.length(); }
   size_t shared_bytes(const ScanView& v, size_t wide) const {
@@ -51,33 +56,55 @@ struct ScanPlan {
   }
 };
 
+// Relative time of a plan: the rounds in which the device takes its blocks, times the work of
+// a round. Threads per multiprocessor: 65,536 registers, 128 or 256 a thread.
+inline int64_t cost_of(const ScanPlan& plan, const ScanView& v, size_t wide, bool backward,
+                       const Target& target) {
+  const int threads = backward && (wide == sizeof(double) || v.z.data) ? 256 : 512;
+  const int64_t at_once = std::max<int64_t>(
+      std::min<int64_t>(threads / plan.threads(), target.shared_bytes / plan.shared_bytes(v, wide)),
+      1);
+  const int64_t blocks = v.batch * (v.groups / plan.sharing) * plan.blocks;
+  return divide_up(blocks, target.processors * at_once) * at_once * plan.lanes * plan.sharing;
+}
+
 // Depends only on the shapes and the device, so results are reproducible bit for bit.
 inline ScanPlan plan_scan(const ScanView& v, size_t wide, bool backward, const Target& target) {
   const int most = most_threads(wide, backward);
   // The backward pass leaves shared memory for a second block, for which there are also
   // enough registers.
   const size_t room = target.shared_bytes / (backward ? 2 : 1);
-  ScanPlan plan;
-  plan.steps = steps_of(wide);
-  const int least_pieces = static_cast<int>(kChunk) / plan.steps;
-  const auto fits = [&](int lanes, int pieces) {
+  const int least_pieces = static_cast<int>(kChunk) / steps_of(wide);
+  const auto fits = [&](ScanPlan& plan, int lanes, int pieces) {
+    plan.steps = steps_of(wide);
     plan.lanes = lanes;
     plan.pieces = pieces;
+    plan.blocks = static_cast<int>(divide_up(v.channels, lanes));
     return plan.threads() <= most && plan.shared_bytes(v, wide) <= room;
   };
-  if (v.crosses && v.batch * divide_up(v.channels, 32) >= target.processors) {
-    plan.sharing = static_cast<int>(v.groups);
-    plan.sums_in_shared = true;
-    plan.sums_in_shared = fits(32, least_pieces) || fits(16, most / 16);
-  }
-  if (!plan.sums_in_shared && !fits(32, least_pieces)) fits(16, least_pieces);
-  plan.blocks = static_cast<int>(divide_up(v.channels, plan.lanes));
+  ScanPlan plan;
+  if (!fits(plan, 32, least_pieces)) fits(plan, 16, least_pieces);
   const int64_t tiles = divide_up(v.length(), plan.tile());
-  if (plan.sharing == 1) {
-    const int64_t taken = std::max<int64_t>(v.batch, 1) * v.groups * plan.blocks;
-    plan.segments = static_cast<int>(std::clamp<int64_t>(2 * target.processors / taken, 1, tiles));
+  const int64_t taken = std::max<int64_t>(v.batch, 1) * v.groups * plan.blocks;
+  plan.segments = static_cast<int>(std::clamp<int64_t>(2 * target.processors / taken, 1, tiles));
+  if (v.crosses && plan.segments == 1) {
+    ScanPlan together = plan;
+    together.sharing = static_cast<int>(v.groups);
+    together.sums_in_shared = true;
+    if (!fits(together, 32, least_pieces) && !fits(together, 16, most / 16)) {
+      together = plan;
+      together.sharing = static_cast<int>(v.groups);
+    }
+    // Apart, each group writes a map of its own, and these are then added up. By an estimate
+    // of the traffic, that takes 2/5 of the time of a sum on the chip, and as long as a sum
+    // in memory.
+    const int weight = together.sums_in_shared ? 5 : 7;
+    if (weight * cost_of(together, v, wide, backward, target) <=
+        7 * cost_of(plan, v, wide, backward, target))
+      plan = together;
   }
-  plan.segment = static_cast<int>(divide_up(tiles, plan.segments)) * plan.tile();
+  plan.segment =
+      static_cast<int>(divide_up(divide_up(v.length(), plan.tile()), plan.segments)) * plan.tile();
   plan.segments = static_cast<int>(divide_up(v.length(), plan.segment));
   return plan;
 }

@@ -43,8 +43,8 @@ struct Place {
 
   // row(): index over all channels, for (all channels, states) tensors. entry(): offset in
   // a (leading, states, all channels) tensor.
-  __device__ __forceinline__ int64_t row(const ScanView& v, int group) const {
-    return group * v.channels + channel;
+  __device__ __forceinline__ int row(const ScanView& v, int group) const {
+    return group * static_cast<int>(v.channels) + channel;
   }
   __device__ __forceinline__ int64_t entry(const ScanView& v, int group, int64_t leading,
                                            int state) const {
@@ -106,9 +106,9 @@ class Route {
   int run_, inner_stride_, outer_stride_, origin_, inner_, outer_, tile_inner_, tile_outer_;
 };
 
-// Four numbers that are loaded together.
+// Four numbers that are loaded 16 bytes at a time.
 template <typename W>
-struct alignas(4 * sizeof(W) < 16 ? 4 * sizeof(W) : 16) Four {
+struct alignas(16) Four {
   W of[4];
 };
 
@@ -144,8 +144,8 @@ struct Pixels {
   __device__ __forceinline__ explicit Pixels(const int* row) { read_row(at, row); }
 };
 
-// A map from pixel 0 on, for one channel. Offsets of pixels in bytes fit in 64 bits by one
-// multiplication of 32-bit numbers.
+// A map from pixel 0 on, for one channel. An address takes one multiply-add, of 32 into 64
+// bits.
 template <typename T>
 struct Map {
   using Bytes = std::conditional_t<std::is_const_v<T>, const char, char>;
@@ -182,7 +182,7 @@ struct Map {
 
 // Element of a parameter of shape (all channels); 0 if it is absent.
 template <typename W>
-__device__ __forceinline__ W parameter(const void* tensor, int64_t row) {
+__device__ __forceinline__ W parameter(const void* tensor, int row) {
   return tensor ? static_cast<const W*>(tensor)[row] : W(0);
 }
 

@@ -21,6 +21,7 @@ struct Shared {
   Summary<W>* summaries;  // [2][pieces][lanes]
   W* coefficients;        // [2][pieces][2][steps]: B and C
   int* pixels;            // [2][pieces][steps]
+  int64_t* maps;          // [kMaps]: offsets of the maps of a walk
   W* sums;                // [pixels][lanes], if the sum over groups is on the chip
 
   __device__ Shared(const ScanView& v, const ScanPlan& plan) {
@@ -28,7 +29,8 @@ struct Shared {
     summaries = reinterpret_cast<Summary<W>*>(carry + 2 * static_cast<int>(v.states) * plan.lanes);
     coefficients = reinterpret_cast<W*>(summaries + 2 * plan.threads());
     pixels = reinterpret_cast<int*>(coefficients + 4 * plan.tile());
-    sums = reinterpret_cast<W*>(pixels + 2 * plan.tile());
+    maps = reinterpret_cast<int64_t*>(pixels + 2 * plan.tile());
+    sums = reinterpret_cast<W*>(maps + kMaps);
   }
 };
 
@@ -53,8 +55,6 @@ struct Walk {
   const char* coefficient_source;  // null if it fetches none
   int coefficient_pitch, coefficient_state;  // in bytes
   W coefficient = 0;
-  const W* const A;
-  const W bias;
 
   // Of the current tile.
   W step[kCount], drive[kCount], least, most, total;
@@ -66,9 +66,8 @@ struct Walk {
         place(place),
         shared(shared),
         group(group),
-        route(v, group, extra.plan.tile(), first_tile + place.piece * kCount + place.lane % kCount),
-        A(static_cast<const W*>(v.A) + place.row(v, group) * v.states),
-        bias(parameter<W>(v.delta_bias, place.row(v, group))) {
+        route(v, group, extra.plan.tile(),
+              first_tile + place.piece * kCount + place.lane % kCount) {
     const bool of_B = place.lane < kCount, of_C = !of_B && place.lane < 2 * kCount;
     const T* source = nullptr;
     if (of_B && v.B_varies) source = place.of<const T>(v.B, group);
@@ -79,9 +78,40 @@ struct Walk {
     enter_tile(first_tile, 0);
   }
 
-  __device__ __forceinline__ W rate(int n) const { return rate_of(A[n]); }
+  __device__ __forceinline__ int row() const { return place.row(v, group); }
+  __device__ __forceinline__ W A(int n) const {
+    return static_cast<const W*>(v.A)[row() * static_cast<int>(v.states) + n];
+  }
+  __device__ __forceinline__ W rate(int n) const { return rate_of(A(n)); }
+  __device__ __forceinline__ W bias() const { return parameter<W>(v.delta_bias, row()); }
   __device__ __forceinline__ W* carried(int parity, int n) const {
     return shared.carry + (parity * static_cast<int>(v.states) + n) * extra.plan.lanes + place.lane;
+  }
+
+  // Finds the offsets of the maps once a walk, in elements; each by another warp.
+  template <typename Find>
+  __device__ __forceinline__ void find_maps(const Find& offset) const {
+    if (place.lane == 0)
+      for (int which = place.piece; which < kMaps; which += extra.plan.pieces)
+        shared.maps[which] = offset(which);
+    __syncthreads();
+  }
+  __device__ __forceinline__ int64_t offset(const Strided& t) const {
+    return place.batch * t.batch + group * t.group;
+  }
+  template <typename S>
+  __device__ __forceinline__ Map<S> map(int which, const Strided& t) const {
+    return {static_cast<S*>(t.data) + shared.maps[which] + place.channel, t.column};
+  }
+
+  // The offset of the checkpoints, and the place of one among them.
+  __device__ __forceinline__ int64_t offset_of_checkpoints() const {
+    return place.entry(v, group, place.batch * v.chunks(), 0) - place.channel;
+  }
+  __device__ __forceinline__ W* checkpoint(const void* checkpoints, int chunk, int n) const {
+    const int channels = static_cast<int>(v.all_channels()), states = static_cast<int>(v.states);
+    return static_cast<W*>(const_cast<void*>(checkpoints)) + shared.maps[kSaved] + place.channel +
+           static_cast<int64_t>(chunk) * (channels * states) + static_cast<int64_t>(n) * channels;
   }
 
   // Shares the pixels of the piece in the tile that `route` has come to.
@@ -126,6 +156,7 @@ struct Walk {
 
   // Turns deltas into steps, and u into drives. Beyond the path both are 0.
   __device__ __forceinline__ void find_steps(W (&u)[kCount], int count) {
+    const W bias = this->bias();
 #pragma unroll
     for (int i = 0; i < kCount; ++i) step[i] += bias;
     if (v.delta_softplus) {
@@ -217,17 +248,15 @@ struct Sum {
 
   __device__ __forceinline__ void add(W (&values)[kSteps<W>], const Pixels<kSteps<W>>& pixels,
                                       int count) const {
-    const Place& place = walk.place;
-    const Strided& sum = walk.extra.sum;
     const bool on_chip = walk.extra.plan.sums_in_shared;
-    const Map<W> chip(walk.shared.sums + place.lane, walk.extra.plan.lanes);
-    const auto memory = [&] { return Map<W>(place.template of<W>(sum, walk.group), sum.column); };
+    const Map<W> chip(walk.shared.sums + walk.place.lane, walk.extra.plan.lanes);
+    const auto memory = [&] { return walk.template map<W>(kSum, walk.extra.sum); };
     if (!first && on_chip)
       chip.add_to(values, pixels, count);
     else if (!first)
       memory().add_to(values, pixels, count);
     if (last && result.data)
-      Map<T>(place.template of<T>(result, walk.group), result.column).write(values, pixels, count);
+      walk.template map<T>(kResult, result).write(values, pixels, count);
     else if (on_chip)
       chip.write(values, pixels, count);
     else

@@ -23,11 +23,14 @@ class PreparedPlan {
     require(v.states <= kMostStates, "selective scan on CUDA: `A` must have at most ", kMostStates,
             " states, got ", v.states);
     int64_t most = v.groups * v.channels * v.states;  // stride of the states
-    for (const Strided& t : {v.u, v.delta, v.z, v.B, v.C}) most = std::max(most, t.column);
+    for (const Strided& t : {v.u, v.delta, v.z, v.B, v.C})
+      most = std::max({most, t.column, v.states > 1 ? t.state : 0});
     for (const Strided& t : incoming) most = std::max(most, t.column);
-    require(v.length() < kMostSteps && most < kMostSteps,
+    const int64_t limit = kMostSteps / wide.element_size();
+    require(v.length() < kMostSteps && most < limit,
             "selective scan on CUDA: a map must have fewer than ", kMostSteps,
-            " pixels, and a smaller stride between pixels, got ", v.length(), " and ", most);
+            " pixels, and strides between pixels and states below ", limit, ", got ", v.length(),
+            " and ", most);
     extra.plan = plan_scan(v, wide.element_size(), backward, target);
     const ScanPlan& plan = extra.plan;
     const size_t bytes = plan.shared_bytes(v, wide.element_size());
@@ -42,7 +45,7 @@ class PreparedPlan {
   }
 
  private:
-  // The kernels index pixels by int.
+  // The kernels index pixels by int, and have strides in bytes in int.
   static constexpr int64_t kMostSteps = std::numeric_limits<int>::max() - (1 << 16);
   OptionalTensor steps_, states_;
 };
