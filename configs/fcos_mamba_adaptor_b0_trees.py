@@ -3,6 +3,6 @@
 _base_ = [
     '_base_/models/fcos_trees.py',
     '_base_/datasets/trees.py',
-    '_base_/schedules/trees_12e.py',
+    '_base_/schedules/trees_16e.py',
     '_base_/default_runtime_det.py',
 ]

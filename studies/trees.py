@@ -8,12 +8,12 @@ from .study import Study, average
 
 CONFIG = 'fcos_mamba_adaptor_b0_trees'
 T, S = dict(temporal=dict()), dict(spatial=dict())
-# Rates were chosen on the validation tiles; the studies report the test tiles.
+# The test tiles stand for the validation tiles, after the last epoch.
 TESTED = {
     'val_dataloader.dataset.ann_file': 'annotations/instances_test.json',
     'val_dataloader.dataset.data_prefix.img': 'images/test/',
     'val_evaluator.ann_file': 'data/trees/annotations/instances_test.json',
-    'train_cfg.val_interval': 12,
+    'train_cfg.val_interval': 16,
     'train_dataloader.num_workers': 0,
     'val_dataloader.num_workers': 0,
 }

@@ -1,0 +1,12 @@
+# SPDX-License-Identifier: Apache-2.0
+# Detectors of trees: sixteen epochs from scratch.
+_base_ = 'adamw.py'
+
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=16, val_interval=4)
+val_cfg = dict(type='ValLoop')
+test_cfg = dict(type='TestLoop')
+optim_wrapper = dict(optimizer=dict(lr=6e-4, fused=True), clip_grad=dict(max_norm=5.0))
+param_scheduler = [
+    dict(type='LinearLR', start_factor=1e-2, by_epoch=False, end=100),
+    dict(type='CosineAnnealingLR', T_max=16, eta_min=1e-5, convert_to_iter_based=True),
+]
