@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What mmengine reads and builds, with our reading and strict loading."""
 
+import copy
 from typing import Any
 
 from mmengine.config import Config
@@ -61,7 +62,12 @@ def build_and_load(cfg: Config, path: str) -> nn.Module:
     """
     init_default_scope(cfg.get('default_scope', 'mmadaptor'))
     checkpoint = read_checkpoint(path)
-    model = MODELS.build(cfg.model)
+    settings = copy.copy(cfg.model)
+    if cfg.get(
+        'data_preprocessor'
+    ):  # beside the model, as mmpretrain's configs have it
+        settings.setdefault('data_preprocessor', cfg.data_preprocessor)
+    model = MODELS.build(settings)
     prepare(model, checkpoint, path)
     load_model(model, checkpoint, path)
     model.dataset_meta = dict(meta_of(checkpoint).get('dataset_meta') or {})

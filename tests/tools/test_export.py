@@ -22,6 +22,7 @@ from mmadaptor.environment import numbers
 from mmadaptor.errors import InputError
 from mmadaptor.export.openmmlab import (
     Exported,
+    describe,
     resize_of_pipeline,
     sample_names,
     size_of_pipeline,
@@ -83,6 +84,22 @@ def test_a_classifier(tmp_path, monkeypatch, capsys):
     assert json.loads(props['classes']) == list(META['mmpretrain']['classes'])
     assert json.loads(props['mean']) == [128.0] * 3
     assert json.loads(props['channel_order']) == 'bgr'
+
+
+def test_the_preprocessing_beside_a_model(tmp_path):
+    """As in all of our classifiers' configs; that of the model goes first."""
+    config, checkpoint = job('mmpretrain', tmp_path)
+    cfg = Config.fromfile(config)
+    inside = cfg.model.pop('data_preprocessor')
+    cfg.data_preprocessor = dict(inside, to_rgb=True, std=[32.0] * 3)
+    found = describe(build_and_load(cfg, str(checkpoint)), None, 'classification')
+    assert json.loads(found['mean']) == [128.0] * 3
+    assert json.loads(found['std']) == [32.0] * 3
+    assert json.loads(found['channel_order']) == 'rgb'
+    assert 'data_preprocessor' not in cfg.model
+    cfg.model.data_preprocessor = inside
+    found = describe(build_and_load(cfg, str(checkpoint)), None, 'classification')
+    assert json.loads(found['std']) == [64.0] * 3
 
 
 def test_a_segmentor_and_its_classes(tmp_path, monkeypatch, capsys):
