@@ -218,21 +218,25 @@ def _cell(kinds: dict[str, float], column: str) -> str:
 
 def main() -> None:
     """Print the table, and write or update a file."""
+    # Not above: the tests of the kernels import this module without OpenMMLab.
+    from mmadaptor.engine.command_line import filled
+
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--only', nargs='+', choices=SOURCES, default=SOURCES)
-    parser.add_argument('--json', type=Path, help='file to write or to update')
+    parser.add_argument('--json', type=filled, help='file to write or to update')
     options = parser.parse_args()
     found = dict(nvcc=release(), files={})
-    if options.json and options.json.exists():
-        found['files'] = json.loads(options.json.read_text())['files']
+    record = Path(options.json) if options.json else None
+    if record and record.exists():
+        found['files'] = json.loads(record.read_text())['files']
     for name in options.only:
         with tempfile.TemporaryDirectory() as folder:
             cubin = Path(folder, 'cubin')
             kernels = describe(cubin, compile_file(CSRC / name, 90, cubin))
         print(f'\n{name}\n\n{table(kernels)}', flush=True)
         found['files'][name] = kernels
-    if options.json:
-        options.json.write_text(json.dumps(found, indent=1) + '\n')
+    if record:
+        record.write_text(json.dumps(found, indent=1) + '\n')
 
 
 if __name__ == '__main__':

@@ -52,8 +52,8 @@ def train_only(backbone: nn.Module, parts: Sequence[str]) -> None:
         if not chosen:
             *_, example = (name for name, _ in backbone.named_parameters())
             raise ValueError(
-                f'`trainable` contains {part!r}, which is none of {list(PARTS)} and '
-                f'matches no parameter of {kind}, such as {example!r}'
+                f'`trainable` must contain some of {list(PARTS)} or patterns that match '
+                f'parameters of {kind}, such as {example!r}, got {part!r}'
             )
         for parameter in chosen:
             parameter.requires_grad_(True)
