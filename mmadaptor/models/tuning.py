@@ -52,8 +52,8 @@ def train_only(backbone: nn.Module, parts: Sequence[str]) -> None:
         if not chosen:
             *_, example = (name for name, _ in backbone.named_parameters())
             raise ValueError(
-                f'`trainable` must contain some of {list(PARTS)} or patterns that match '
-                f'parameters of {kind}, such as {example!r}, got {part!r}'
+                f'`trainable` must contain some of {list(PARTS)} or patterns of names '
+                f'of parameters of {kind}, such as {example!r}, got {part!r}'
             )
         for parameter in chosen:
             parameter.requires_grad_(True)

@@ -123,7 +123,7 @@ def test_shared_with_a_frozen_block_adaptors_train():
     [
         (
             dict(trainable=['heads']),
-            r"must contain some of \['adaptors'.* VMamba, such as 'norm3.bias', got 'heads'",
+            r"must contain some of \['adaptors'.* as 'norm3.bias', got 'heads'",
         ),
         (dict(trainable=['(']), r"contains '\(', which is not a regular expression: "),
         (dict(trainable=[1]), r'must be a list of values from .*got \[1\]'),
