@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from benchmarks.measuring import commit, processor
+from benchmarks.measuring import commit, markdown, processor
 from mmadaptor.ops import selective_scan
 from mmadaptor.ops.selective_scan import reference
 
@@ -50,10 +50,9 @@ def random_inputs(length: int) -> dict[str, Tensor]:
     )
 
 
-def print_gradients() -> None:
-    """Print the errors of y and of three gradients against the length."""
-    print('| length | y | gradient of u | of A | of C |')
-    print('| --- | --- | --- | --- | --- |')
+def gradient_errors() -> str:
+    """Return a table of the errors of y and of three gradients against the length."""
+    rows = []
     for length in LENGTHS:
         inputs = random_inputs(length)
         exact = gradients(selective_scan, inputs, torch.float64)
@@ -62,7 +61,8 @@ def print_gradients() -> None:
             f'{error(a, e):.1e} / {error(b, e):.1e}'
             for a, b, e in zip(ours, loop, exact, strict=True)
         ]
-        print('|', ' | '.join([f'{length:,}', *cells]), '|')
+        rows.append([f'{length:,}', *cells])
+    return markdown(['length', 'y', 'gradient of u', 'of A', 'of C'], rows)
 
 
 @torch.no_grad()
@@ -78,10 +78,9 @@ def last_states(
     return function(*(t.to(dtype) for t in args), return_last_state=True)[1].flatten()
 
 
-def print_last_states() -> None:
-    """Print the mean signed errors of last states against length and decay."""
-    print('| length |', ' | '.join(f'decay {e:.0e} a step' for e in EXPONENTS), '|')
-    print('| --- |', ' | '.join(['---'] * len(EXPONENTS)), '|')
+def last_state_errors() -> str:
+    """Return a table of the mean signed errors of last states."""
+    rows = []
     for length in (4096, 65536, 1_000_000):
         cells = []
         for exponent in EXPONENTS:
@@ -93,7 +92,8 @@ def print_last_states() -> None:
                 for f in FUNCTIONS
             ]
             cells.append('{:+.1e} / {:+.1e}'.format(*means))
-        print('|', ' | '.join([f'{length:,}', *cells]), '|')
+        rows.append([f'{length:,}', *cells])
+    return markdown(['length', *(f'decay {e:.0e} a step' for e in EXPONENTS)], rows)
 
 
 def main() -> None:
@@ -102,9 +102,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     ).parse_args()
     print('Errors of the op / of a plain loop:\n')
-    print_gradients()
+    print(gradient_errors())
     print('\nMean signed error of the last state, the op / a plain loop:\n')
-    print_last_states()
+    print(last_state_errors())
     print(f'\n{processor()}, torch {torch.__version__}, commit {commit()}')
 
 

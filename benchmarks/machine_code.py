@@ -219,16 +219,22 @@ def _cell(kinds: dict[str, float], column: str) -> str:
 def main() -> None:
     """Print the table, and write or update a file."""
     # Not above: the tests of the kernels import this module without OpenMMLab.
-    from mmadaptor.engine.command_line import filled
+    from mmadaptor.engine.command_line import new_file
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--only', nargs='+', choices=SOURCES, default=SOURCES)
-    parser.add_argument('--json', type=filled, help='file to write or to update')
+    parser.add_argument('--json', type=new_file, help='file to write or to update')
     options = parser.parse_args()
+    tools = dict(nvcc=shutil.which('nvcc'), nvdisasm=find_nvdisasm())
+    if missing := [name for name, path in tools.items() if path is None]:
+        raise SystemExit(f'Needs {" and ".join(missing)} of the CUDA toolkit.')
     found = dict(nvcc=release(), files={})
-    record = Path(options.json) if options.json else None
+    record = options.json
     if record and record.exists():
-        found['files'] = json.loads(record.read_text())['files']
+        before = json.loads(record.read_text())
+        if before['nvcc'] != found['nvcc'] and options.only != SOURCES:
+            parser.error(f'{record} is of nvcc {before["nvcc"]}: leave out --only')
+        found['files'] = before['files']
     for name in options.only:
         with tempfile.TemporaryDirectory() as folder:
             cubin = Path(folder, 'cubin')

@@ -190,7 +190,7 @@ ACCURACY = {'top-1': average('accuracy/top1')}
 TUNING_FASHION = {
     f'tuning_fashion_{per_class or "all"}': tuning(per_class) for per_class in EPOCHS
 }
-# From which `METHODS` has its rates, on the validation images.
+# For the rates of `METHODS`, on the validation images. Not run yet: those are guesses.
 TUNING_FASHION['tuning_fashion_rates'] = Study(
     'Learning rates, 50 images each',
     tuple(

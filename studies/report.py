@@ -10,6 +10,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy.stats import t
 
+from benchmarks.measuring import markdown
+
 from .run import Run
 from .study import Column, Study
 
@@ -100,9 +102,7 @@ def table(study: Study, records: Records) -> str:
                 for column in columns
             ]
         rows.append(cells)
-    lines = [heads, ['---'] * len(heads), *rows]
-    text = '\n'.join(f'| {" | ".join(cells)} |' for cells in lines)
-    return f'{text}\n\n{meaning(min(map(len, records.values())))}'
+    return f'{markdown(heads, rows)}\n\n{meaning(min(map(len, records.values())))}'
 
 
 def meaning(seeds: int) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.structures import BaseDataElement, InstanceData
-from mmengine.utils import apply_to
+from mmengine.utils import apply_to, to_2tuple
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
@@ -21,7 +21,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from mmadaptor.errors import InputError
 
 SIZES = dict(mmdet=(800, 1280), mmseg=(512, 2048), mmpretrain=(224, 224))
-EMBEDDED_SIZE = (128, 128)
 ROIS, MASK_ROIS = 1000, 100
 OURS = (
     'selective_scan',
@@ -68,17 +67,15 @@ def input_size(cfg: Config) -> tuple[int, int]:
         cfg: The config.
 
     Returns:
-        Height and width in pixels: `image_size` of the config, if it is set; the size
-        of its images for the embedded dataset; by convention 800 x 1280 for
-        detection, 512 x 2048 for segmentation, 224 x 224 for classification.
+        Height and width in pixels: `image_size` of the config, a side or both, if it is
+        set; else by convention 800 x 1280 for detection, 512 x 2048 for segmentation,
+        224 x 224 for classification.
 
     Raises:
         InputError: `default_scope` of the config is none of the three toolboxes.
     """
     if cfg.get('image_size'):
-        return tuple(cfg.image_size)
-    if cfg.get('embedded_dataset'):
-        return EMBEDDED_SIZE
+        return to_2tuple(cfg.image_size)
     scope = cfg.get('default_scope')
     if scope not in SIZES:
         raise InputError(

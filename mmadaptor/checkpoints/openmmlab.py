@@ -63,9 +63,8 @@ def build_and_load(cfg: Config, path: str) -> nn.Module:
     init_default_scope(cfg.get('default_scope', 'mmadaptor'))
     checkpoint = read_checkpoint(path)
     settings = copy.copy(cfg.model)
-    if cfg.get(
-        'data_preprocessor'
-    ):  # beside the model, as mmpretrain's configs have it
+    # mmpretrain's configs have it beside the model.
+    if cfg.get('data_preprocessor'):
         settings.setdefault('data_preprocessor', cfg.data_preprocessor)
     model = MODELS.build(settings)
     prepare(model, checkpoint, path)

@@ -48,6 +48,8 @@ def export_aot(
                 program, package_path=str(package), inductor_configs=configs
             )
             package.rename(part)
+        except OSError:  # said by `replace_when_written`
+            raise
         except Exception as error:
             raise InputError(
                 f'{type(model).__name__} cannot be compiled: {type(error).__name__}: '

@@ -2,6 +2,7 @@
 # The embedded dataset with one class per image. It is made if it does not exist.
 dataset_type = 'CustomDataset'
 data_root = embedded_dataset = 'data/shapes/'
+image_size = (128, 128)
 classes = ('columns', 'disc_off', 'disc_on', 'rows', 'star5', 'star6')
 data_preprocessor = dict(
     num_classes=6,

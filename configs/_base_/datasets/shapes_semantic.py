@@ -2,6 +2,7 @@
 # The embedded dataset with one class per pixel. It is made if it does not exist.
 dataset_type = 'BaseSegDataset'
 data_root = embedded_dataset = 'data/shapes/'
+image_size = (128, 128)
 metainfo = dict(
     classes=('background', 'columns', 'disc_off', 'disc_on', 'rows', 'star5', 'star6'),
     palette=[

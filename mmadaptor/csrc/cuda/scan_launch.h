@@ -25,8 +25,8 @@ constexpr int64_t kMostStates = 256;
 // parts, and what the piece adds to each.
 constexpr int kSummary = 4;
 
-// The maps whose offsets a block keeps. kResult: y, or the gradient
-// of u. kSaved: the checkpoints.
+// The maps whose offsets a block keeps. kResult: y, or the gradient of u. kSaved: the
+// checkpoints.
 enum { kU, kDelta, kZ, kResult, kSum, kGradY, kGradDelta, kGradZ, kGradB, kGradC, kSaved, kMaps };
 
 // A block takes `lanes` channels of one group, or of all groups that share u and y, and
@@ -96,8 +96,8 @@ inline ScanPlan plan_scan(const ScanView& v, size_t wide, bool backward, const T
       together.sharing = static_cast<int>(v.groups);
     }
     // Apart, each group writes a map of its own, and these are then added up. By an estimate
-    // of the traffic, that takes 2/5 of the time of a sum on the chip, and as long as a sum
-    // in memory.
+    // of the traffic, a step then takes 7/5 of its time with the sum on the chip, and as long
+    // as with the sum in memory.
     const int weight = together.sums_in_shared ? 5 : 7;
     if (weight * cost_of(together, v, wide, backward, target) <=
         7 * cost_of(plan, v, wide, backward, target))
