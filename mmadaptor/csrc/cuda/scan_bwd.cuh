@@ -90,16 +90,8 @@ struct BackwardWalk : Walk<T> {
 
   __device__ __forceinline__ int64_t offset(int which) const {
     switch (which) {
-      case kU:
-        return Base::offset(v.u);
-      case kDelta:
-        return Base::offset(v.delta);
-      case kZ:
-        return Base::offset(v.z);
       case kResult:
         return Base::offset(grads.u);
-      case kSum:
-        return Base::offset(extra.sum);
       case kGradY:
         return Base::offset(grads.y);
       case kGradDelta:
@@ -110,10 +102,8 @@ struct BackwardWalk : Walk<T> {
         return Base::offset(grads.B) + place.block * grads.B_part;
       case kGradC:
         return Base::offset(grads.C) + place.block * grads.C_part;
-      case kSaved:
-        return this->offset_of_checkpoints();
       default:
-        return 0;
+        return this->offset_of_input(which);
     }
   }
 

@@ -58,22 +58,7 @@ struct ForwardWalk : Walk<T> {
   }
 
   __device__ __forceinline__ int64_t offset(int which) const {
-    switch (which) {
-      case kU:
-        return Base::offset(v.u);
-      case kDelta:
-        return Base::offset(v.delta);
-      case kZ:
-        return Base::offset(v.z);
-      case kResult:
-        return Base::offset(out.y);
-      case kSum:
-        return Base::offset(extra.sum);
-      case kSaved:
-        return this->offset_of_checkpoints();
-      default:
-        return 0;
-    }
+    return which == kResult ? Base::offset(out.y) : this->offset_of_input(which);
   }
 
   __device__ __forceinline__ void read_inputs(T (&u)[kCount], T (&delta)[kCount],

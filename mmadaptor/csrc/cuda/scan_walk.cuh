@@ -99,6 +99,23 @@ struct Walk {
   __device__ __forceinline__ int64_t offset(const Strided& t) const {
     return place.batch * t.batch + group * t.group;
   }
+  // Of the maps that both passes read.
+  __device__ __forceinline__ int64_t offset_of_input(int which) const {
+    switch (which) {
+      case kU:
+        return offset(v.u);
+      case kDelta:
+        return offset(v.delta);
+      case kZ:
+        return offset(v.z);
+      case kSum:
+        return offset(extra.sum);
+      case kSaved:
+        return offset_of_checkpoints();
+      default:
+        return 0;
+    }
+  }
   template <typename S>
   __device__ __forceinline__ Map<S> map(int which, const Strided& t) const {
     return {static_cast<S*>(t.data) + shared.maps[which] + place.channel, t.column};
