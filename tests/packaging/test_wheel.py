@@ -81,6 +81,18 @@ def python_of(version):
     return path
 
 
+@pytest.fixture
+def environment(tmp_path):
+    """A folder for an environment, which goes after the test: it takes several GB."""
+    free = shutil.disk_usage(tmp_path).free
+    if free < 8e9:
+        pytest.fail(
+            f'{tmp_path} has {free / 1e9:.1f} GB free, and an environment needs 8'
+        )
+    yield tmp_path / 'env'
+    shutil.rmtree(tmp_path / 'env', ignore_errors=True)
+
+
 def make_environment(folder, version, *packages):
     run([python_of(version), '-m', 'venv', folder])
     python = folder / 'bin' / 'python'
@@ -173,9 +185,9 @@ def pass_tests(python, folder):
 
 
 @pytest.mark.parametrize('name', ENVIRONMENTS)
-def test_the_ops_pass_their_tests(name, wheel, tmp_path, capsys):
+def test_the_ops_pass_their_tests(name, wheel, environment, tmp_path, capsys):
     version, torch = ENVIRONMENTS[name]
-    python = make_environment(tmp_path / 'env', version, torch)
+    python = make_environment(environment, version, torch)
     install(python, wheel)
     statement = 'import mmadaptor.models, torch; print(torch.__version__)'
     found = run([python, '-c', statement], cwd='/').strip()
@@ -183,7 +195,6 @@ def test_the_ops_pass_their_tests(name, wheel, tmp_path, capsys):
     passed = pass_tests(python, tmp_path)
     with capsys.disabled():
         sys.stdout.write(f'\nPython {version}, torch {found}: {passed} tests passed\n')
-    shutil.rmtree(tmp_path / 'env')  # several GB
 
 
 def test_the_sdist_builds_where_there_is_a_compiler(tmp_path):
