@@ -2,8 +2,9 @@
 """Time whole models: `python -m benchmarks.models [--profile] [--json FILE]`.
 
 Compares b1, b2 and VMamba-T with mmpretrain's Swin-T and ConvNeXt-T. Measures
-inference and a training step (forward and backward, no optimizer) of a classifier
-at 224 px, batch 8, and inference of the detection backbone at 800 x 1280, batch 1.
+inference of a classifier at 224 px, batch 8 and 1, a training step (forward and
+backward, no optimizer) of batch 8, and inference of the detection backbone at
+800 x 1280, batch 1, in float32 or by autocast to bfloat16.
 The models are timed alternately in one process, so that other load on the machine
 affects all of them equally; medians are reported. `--profile` instead prints the
 share of each part in the time of a model.
@@ -69,63 +70,77 @@ class Classifier(nn.Module):
         return self.head(self.backbone(images)[-1].mean((2, 3)))
 
 
-def inference(model: nn.Module, images: Tensor) -> Callable[[], None]:
+def inference(
+    model: nn.Module, images: Tensor, dtype: torch.dtype = torch.float32
+) -> Callable[[], None]:
     """Return a function that runs the model in evaluation mode without gradients."""
 
     def call() -> None:
         model.eval()
-        with torch.no_grad():
+        with torch.no_grad(), autocast(dtype):
             model(images)
 
     return call
 
 
-def training_step(model: nn.Module, images: Tensor) -> Callable[[], None]:
+def training_step(
+    model: nn.Module, images: Tensor, dtype: torch.dtype = torch.float32
+) -> Callable[[], None]:
     """Return a function that runs forward and backward in training mode."""
     labels = torch.arange(len(images)) % CLASSES
 
     def call() -> None:
         model.train()
         model.zero_grad()
-        nn.functional.cross_entropy(model(images), labels).backward()
+        with autocast(dtype):
+            loss = nn.functional.cross_entropy(model(images), labels)
+        loss.backward()
 
     return call
 
 
-def calls_of(name: str) -> dict[str, Callable[[], None]]:
+def autocast(dtype: torch.dtype) -> torch.autocast:
+    """Return the context that computes in a type; float32 is computed as it is."""
+    return torch.autocast('cpu', dtype, enabled=dtype != torch.float32)
+
+
+def calls_of(name: str, dtype: torch.dtype) -> dict[str, Callable[[], None]]:
     """Build the functions to time for a model, and run each once as a warm-up.
 
     Args:
         name: One of `BACKBONES`.
+        dtype: float32, or what autocast computes in.
 
     Returns:
-        Functions by name: `inference`, `step` and `detection`.
+        Functions by name: `inference`, `one_image`, `step` and `detection`.
     """
     images = torch.randn(BATCH, 3, SIDE, SIDE)
     classifier = Classifier(BACKBONES[name]((3,)))
     maps = BACKBONES[name]((0, 1, 2, 3))
     calls = dict(
-        inference=inference(classifier, images),
-        step=training_step(classifier, images),
-        detection=inference(maps, torch.randn(DETECTION)),
+        inference=inference(classifier, images, dtype),
+        one_image=inference(classifier, images[:1], dtype),
+        step=training_step(classifier, images, dtype),
+        detection=inference(maps, torch.randn(DETECTION), dtype),
     )
     for call in calls.values():
         call()
     return calls
 
 
-def measure(names: list[str], repeats: int) -> list[dict]:
+def measure(names: list[str], repeats: int, dtype: torch.dtype) -> list[dict]:
     """Time models alternately.
 
     Args:
         names: Keys of `BACKBONES`.
+        dtype: float32, or what autocast computes in.
         repeats: Number of rounds; the result is the median over rounds.
 
     Returns:
         For each model a dict of seconds, images per second and, if Swin-T is among
         the models, ratios to Swin-T.
     """
-    calls = {name: calls_of(name) for name in names}
+    calls = {name: calls_of(name, dtype) for name in names}
     clocks = {
         (name, what): partial(elapsed, call)
         for name in names
@@ -134,7 +149,11 @@ def measure(names: list[str], repeats: int) -> list[dict]:
     seconds = in_turn(clocks, repeats)
     rows = []
     for name in names:
-        row = dict(model=name, images_a_second=BATCH / seconds[name, 'inference'])
+        row = dict(
+            model=name,
+            dtype=str(dtype).removeprefix('torch.'),
+            images_a_second=BATCH / seconds[name, 'inference'],
+        )
         for what in calls[name]:
             row[f'{what}_s'] = seconds[name, what]
             if REFERENCE in names:
@@ -206,6 +225,9 @@ def main() -> None:
     parser.add_argument('--threads', type=positive, default=2)
     parser.add_argument('--repeats', type=positive, default=7)
     parser.add_argument(
+        '--dtype', nargs='+', choices=('float32', 'bfloat16'), default=['float32']
+    )
+    parser.add_argument(
         '--profile', action='store_true', help='print the time share of each part'
     )
     parser.add_argument('--json', type=new_file, help='save the results to this file')
@@ -223,16 +245,21 @@ def main() -> None:
     print(*(f'{k}: {v}' for k, v in about.items()), sep=', ')
     if args.profile:
         rows = [
-            dict(model=name, call=what, shares=shares(call, args.repeats))
+            dict(model=name, dtype=d, call=what, shares=shares(call, args.repeats))
+            for d in args.dtype
             for name in args.models
-            for what, call in calls_of(name).items()
+            for what, call in calls_of(name, getattr(torch, d)).items()
         ]
         for row in rows:
-            print(f'{row["model"]}, {row["call"]}:')
+            print(f'{row["model"]}, {row["dtype"]}, {row["call"]}:')
             for part, share in row['shares'].items():
                 print(f'    {share:6.1%}  {part}')
     else:
-        rows = measure(args.models, args.repeats)
+        rows = [
+            row
+            for d in args.dtype
+            for row in measure(args.models, args.repeats, getattr(torch, d))
+        ]
         for row in rows:
             print(
                 ', '.join(
