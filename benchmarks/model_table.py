@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Our classifiers and those of timm: timed in turn, and their memory."""
 
-import contextlib
 import importlib.util
 from collections.abc import Callable
 from functools import partial
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.measuring import elapsed, in_child, in_turn, markdown, resident_growth
-from benchmarks.models import BATCH, CLASSES, SIDE, inference, training_step
+from benchmarks.models import BATCH, CLASSES, SIDE, autocast, inference, training_step
 from mmadaptor.models import create_classifier
 
 OF_TIMM = 'timm'
@@ -53,20 +52,8 @@ def call_of(model: nn.Module, what: str, dtype: torch.dtype) -> Callable[[], Non
     """
     count = 1 if what == CALLS[0] else BATCH
     images = torch.randn(count, 3, SIDE, SIDE)
-    run = (training_step if 'training' in what else inference)(model, images)
-
-    def call() -> None:
-        with autocast(dtype):
-            run()
-
-    return call
-
-
-def autocast(dtype: torch.dtype) -> contextlib.AbstractContextManager:
-    """Return the context of mixed precision; for float32 one without effect."""
-    if dtype == torch.float32:
-        return contextlib.nullcontext()
-    return torch.autocast('cpu', dtype)
+    run = training_step if 'training' in what else inference
+    return run(model, images, dtype)
 
 
 def check(name: str, scores: Tensor) -> None:
