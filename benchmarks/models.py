@@ -20,7 +20,14 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.measuring import commit, elapsed, in_turn, keep_memory, processor
+from benchmarks.measuring import (
+    commit,
+    elapsed,
+    in_turn,
+    keep_memory,
+    markdown,
+    processor,
+)
 from mmadaptor.engine.command_line import new_file, positive
 from mmadaptor.models import MambaAdaptor, VMamba
 
@@ -132,13 +139,12 @@ def measure(names: list[str], repeats: int, dtype: torch.dtype) -> list[dict]:
     """Time models alternately.
 
     Args:
-        names: Keys of `BACKBONES`.
+        names: Keys of `BACKBONES`, Swin-T among them.
         dtype: float32, or what autocast computes in.
         repeats: Number of rounds; the result is the median over rounds.
 
     Returns:
-        For each model a dict of seconds, images per second and, if Swin-T is among
-        the models, ratios to Swin-T.
+        For each model a dict of seconds, images per second and ratios to Swin-T.
     """
     calls = {name: calls_of(name, dtype) for name in names}
     clocks = {
@@ -156,12 +162,35 @@ def measure(names: list[str], repeats: int, dtype: torch.dtype) -> list[dict]:
         )
         for what in calls[name]:
             row[f'{what}_s'] = seconds[name, what]
-            if REFERENCE in names:
-                row[f'{what}_to_{REFERENCE}'] = (
-                    seconds[name, what] / seconds[REFERENCE, what]
-                )
+            row[f'{what}_to_{REFERENCE}'] = (
+                seconds[name, what] / seconds[REFERENCE, what]
+            )
         rows.append(row)
     return rows
+
+
+CALLS = dict(
+    inference=f'inference of {BATCH}',
+    one_image='inference of 1',
+    step=f'training step of {BATCH}',
+    detection='backbone at 800 x 1280',
+)
+
+
+def table(rows: list[dict]) -> str:
+    """Format the rows of :func:`measure` that have Swin-T among them."""
+    lines = [
+        [
+            f'{row["model"]}, {row["dtype"]}',
+            f'{row["images_a_second"]:.1f}',
+            *(
+                f'{row[f"{what}_s"]:.3f} s, {row[f"{what}_to_{REFERENCE}"]:.2f}'
+                for what in CALLS
+            ),
+        ]
+        for row in rows
+    ]
+    return markdown(['', 'images a second', *CALLS.values()], lines)
 
 
 PARTS = {
@@ -221,7 +250,13 @@ def shares(call: Callable[[], None], repeats: int) -> dict[str, float]:
 def main() -> None:
     """Print the table or the profile."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--models', nargs='+', choices=BACKBONES, default=[*BACKBONES])
+    parser.add_argument(
+        '--models',
+        nargs='+',
+        choices=BACKBONES,
+        default=[*BACKBONES],
+        help='times are those of Swin-T too',
+    )
     parser.add_argument('--threads', type=positive, default=2)
     parser.add_argument('--repeats', type=positive, default=7)
     parser.add_argument(
@@ -258,15 +293,13 @@ def main() -> None:
         rows = [
             row
             for d in args.dtype
-            for row in measure(args.models, args.repeats, getattr(torch, d))
-        ]
-        for row in rows:
-            print(
-                ', '.join(
-                    f'{k}: {v:.3f}' if isinstance(v, float) else f'{k}: {v}'
-                    for k, v in row.items()
-                )
+            for row in measure(
+                [*dict.fromkeys([*args.models, REFERENCE])],
+                args.repeats,
+                getattr(torch, d),
             )
+        ]
+        print(table(rows))
     if args.json:
         args.json.write_text(json.dumps(dict(about, rows=rows), indent=1))
 

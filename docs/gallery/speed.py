@@ -22,6 +22,7 @@ def speed_models() -> list:
     return [
         [row['model'], row['inference_to_Swin-T'], row['step_to_Swin-T']]
         for row in read('models_cpu')['rows']
+        if row['dtype'] == 'float32'
     ]
 
 
