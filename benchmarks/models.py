@@ -231,6 +231,7 @@ def shares(call: Callable[[], None], repeats: int) -> dict[str, float]:
     Returns:
         Share by part, largest first. Parts of 1 % or less are summed as 'the rest'.
     """
+    call()  # the heap grows in the first call after those of other sizes
     with profile(
         activities=[ProfilerActivity.CPU], record_shapes=True, acc_events=True
     ) as profiler:
