@@ -21,6 +21,7 @@ from .networks import (
 from .run import Run
 from .study import Study, average
 from .trees import TREES
+from .vim import TUNING_VIM
 
 DETECTOR = 'mask_rcnn_mamba_adaptor_b0_shapes'
 CLASSIFIER = 'mamba_adaptor_b0_shapes'
@@ -263,4 +264,5 @@ STUDIES = dict(
     transfer=TRANSFER,
     trees=TREES,
     **TUNING_FASHION,
+    **TUNING_VIM,
 )
