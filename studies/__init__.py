@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ablation studies on the embedded dataset.
+"""Ablation studies on the embedded dataset and on real images.
 
 `python -m studies NAME ...` runs the named studies of `studies.py`. Each run is
 a separate process with its own folder, which holds its log; its config is saved

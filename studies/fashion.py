@@ -22,6 +22,7 @@ def classify(
     epochs: int,
     per_class: int | None = None,
     test: str = 'test',
+    config: str = CONFIG,
     **options: object,
 ) -> Run:
     """Return the run of a classifier of some classes.
@@ -32,6 +33,7 @@ def classify(
         epochs: Epochs of training.
         per_class: Training images of each class, drawn anew for each seed. None: all.
         test: Split that it is tested on.
+        config: The classifier of all classes.
         options: Further overrides; `after` is the run that it starts from.
     """
     after = options.pop('after', None)
@@ -47,7 +49,7 @@ def classify(
     }
     return Run(
         name,
-        CONFIG,
+        config,
         {
             **data,
             'train_dataloader.dataset.per_class': per_class,
@@ -148,6 +150,7 @@ def tuned(
     per_class: int | None,
     rate: float | None = None,
     test: str = 'test',
+    base: Run = BASE,
 ) -> Run:
     """Return the run of a method.
 
@@ -157,6 +160,7 @@ def tuned(
         per_class: Training images of each class. None: all.
         rate: Learning rate, if it is not the method's.
         test: Split that it is tested on.
+        base: The run that is tuned.
     """
     return classify(
         name,
@@ -164,7 +168,8 @@ def tuned(
         EPOCHS[per_class],
         per_class,
         test,
-        after=BASE,
+        base.config,
+        after=base,
         **{
             'train_dataloader.batch_size': 32 if per_class else 128,
             'param_scheduler.0.end': 50,
@@ -174,11 +179,16 @@ def tuned(
     )
 
 
-def tuning(per_class: int | None) -> Study:
+def tuning(
+    per_class: int | None, methods: dict[str, Method] = METHODS, base: Run = BASE
+) -> Study:
     """Return the study of all methods with a number of training images per class."""
-    runs = [tuned(name, method, per_class) for name, method in METHODS.items()]
+    runs = [
+        tuned(name, method, per_class, base=base) for name, method in methods.items()
+    ]
     return Study(
-        f'Five classes learned after five others, {per_class or "5500"} images each',
+        f'{base.config}: five classes after five others, '
+        f'{per_class or 5500} images each',
         tuple(runs),
         ACCURACY,
         share=True,
@@ -186,18 +196,23 @@ def tuning(per_class: int | None) -> Study:
     )
 
 
+def rates(methods: dict[str, Method] = METHODS, base: Run = BASE) -> Study:
+    """Return the study of the rates of `methods`, on the validation images."""
+    return Study(
+        f'{base.config}: learning rates, 50 images each',
+        tuple(
+            tuned(f'{name}, {rate:g}', method, 50, rate, 'val', base)
+            for name, method in methods.items()
+            for rate in RATES
+        ),
+        ACCURACY,
+        share=True,
+    )
+
+
 ACCURACY = {'top-1': average('accuracy/top1')}
 TUNING_FASHION = {
     f'tuning_fashion_{per_class or "all"}': tuning(per_class) for per_class in EPOCHS
 }
-# For the rates of `METHODS`, on the validation images. Not run yet: those are guesses.
-TUNING_FASHION['tuning_fashion_rates'] = Study(
-    'Learning rates, 50 images each',
-    tuple(
-        tuned(f'{name}, {rate:g}', method, 50, rate, 'val')
-        for name, method in METHODS.items()
-        for rate in RATES
-    ),
-    ACCURACY,
-    share=True,
-)
+# Not run yet: the rates of `METHODS` are guesses.
+TUNING_FASHION['tuning_fashion_rates'] = rates()

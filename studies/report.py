@@ -84,12 +84,16 @@ def table(study: Study, records: Records) -> str:
     heads = ['run', 'backbone', *study.columns]
     if study.share:
         heads.insert(2, 'trains')
+    if study.cost:
+        heads.insert(2, 'multiply-adds')
     base = records.get(study.baseline, [])
     if base:
         heads += [f'{name}, against {study.baseline.name}' for name in study.columns]
     rows = []
     for run, of_run in records.items():
         cells = [run.name, f'{of_run[0]["backbone"] / 1e6:.3f} M']
+        if study.cost:
+            cells.append(f'{of_run[0]["multiply_adds"] / 1e6:.1f} M')
         if study.share:
             cells.append(f'{share(of_run[0]):.1f} %')
         columns = study.columns.values()
@@ -127,10 +131,11 @@ def save(study: Study, records: Records, path: Path) -> None:
         records: Records of each run, one per seed.
         path: File to write.
     """
+    keys = ['backbone', 'trainable', 'total', *['multiply_adds'] * study.cost]
     rows = {
         run.name: dict(
             {name: values(of_run, column) for name, column in study.columns.items()},
-            **{key: of_run[0][key] for key in ('backbone', 'trainable', 'total')},
+            **{key: of_run[0][key] for key in keys},
             commits=sorted({record['commit'] for record in of_run}),
         )
         for run, of_run in records.items()

@@ -3,6 +3,7 @@
 
 from collections.abc import Callable
 
+from .boosters import BOOSTERS
 from .fashion import TUNING_FASHION
 from .networks import (
     BEGUN,
@@ -18,9 +19,12 @@ from .networks import (
     segment_some,
     without_scan,
 )
+from .relatives import RELATIVES
 from .run import Run
 from .study import Study, average
 from .trees import TREES
+from .tuning_trees import TUNING_TREES
+from .vim import TUNING_VIM
 
 DETECTOR = 'mask_rcnn_mamba_adaptor_b0_shapes'
 CLASSIFIER = 'mamba_adaptor_b0_shapes'
@@ -263,4 +267,8 @@ STUDIES = dict(
     transfer=TRANSFER,
     trees=TREES,
     **TUNING_FASHION,
+    **TUNING_VIM,
+    **TUNING_TREES,
+    **BOOSTERS,
+    **RELATIVES,
 )

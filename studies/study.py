@@ -21,6 +21,8 @@ class Study:
         columns: Columns of the table: functions that map the recorded metrics to
             points. A run may lack metrics.
         share: Whether to add a column with the share of trainable parameters.
+        cost: Whether to add a column with the multiply-adds of an image, which runs
+            with the option `counted` record.
         baseline: Run that the others are compared with, one of `runs`.
     """
 
@@ -28,6 +30,7 @@ class Study:
     runs: tuple[Run, ...]
     columns: Mapping[str, Column]
     share: bool = False
+    cost: bool = False
     baseline: Run | None = None
 
 

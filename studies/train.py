@@ -12,6 +12,7 @@ from pathlib import Path
 from mmengine.logging import MessageHub
 
 from benchmarks.measuring import commit
+from mmadaptor.analysis.flops import count, input_size
 from mmadaptor.checkpoints.adaptor_only import count_trainable
 from mmadaptor.engine.command_line import build_runner, load_config, run
 from studies.run import RECORD, config_of
@@ -50,20 +51,18 @@ def main() -> None:
         checkpoint = (folder / 'last_checkpoint').read_text()
     else:
         metrics = runner.test()
-    (folder / RECORD).write_text(
-        json.dumps(
-            dict(
-                metrics=metrics,
-                backbone=backbone,
-                trainable=trainable,
-                total=total,
-                checkpoint=checkpoint,
-                commit=commit(),
-            ),
-            indent=1,
-        )
-        + '\n'
+    record = dict(
+        metrics=metrics,
+        backbone=backbone,
+        trainable=trainable,
+        total=total,
+        checkpoint=checkpoint,
+        commit=commit(),
     )
+    if cfg.get('counted'):
+        counts, _ = count(runner.model.eval(), input_size(cfg))
+        record['multiply_adds'] = counts['total']
+    (folder / RECORD).write_text(json.dumps(record, indent=1) + '\n')
 
 
 if __name__ == '__main__':

@@ -17,6 +17,10 @@ TESTED = {
     'train_dataloader.num_workers': 0,
     'val_dataloader.num_workers': 0,
 }
+DETECTION = {
+    'box AP50': average('coco/bbox_mAP_50', points=100),
+    'box AP': average('coco/bbox_mAP', points=100),
+}
 
 
 def detect(name: str, config: str = CONFIG, **options: object) -> Run:
@@ -56,9 +60,6 @@ TREES = Study(
         adapted('scan, static T', temporal=dict(static=True)),
         adapted('scan, S of one scale', spatial=dict(dilations=(1,))),
     ),
-    {
-        'box AP50': average('coco/bbox_mAP_50', points=100),
-        'box AP': average('coco/bbox_mAP', points=100),
-    },
+    DETECTION,
     baseline=SCAN,
 )

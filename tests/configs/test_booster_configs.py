@@ -110,7 +110,26 @@ def test_rates_of_the_detector():
                 assert group['weight_decay'] == (0 if flat else 0.05), key
 
 
-WAYS = ['adaptors', 'bitfit', 'full', 'linear', 'lora']
+BLOCKS = {96: 2, 192: 2, 384: 8, 768: 2}  # by width
+SHARED = sum(55 * d + 24 for d in BLOCKS)
+# The stem has 48 and 96 channels; a block has three norms; the output has one.
+NORMS = 2 * (48 + sum(BLOCKS) + 3 * sum(d * n for d, n in BLOCKS.items()) + 768)
+# What trains in addition to the head, if it is simple.
+WAYS = dict(
+    a_d=sum(2 * 4 * d * n for d, n in BLOCKS.items()),
+    adaptors=SHARED,
+    adaptors_norms=SHARED + NORMS,
+    bitfit=None,
+    conv=sum(9 * d * n for d, n in BLOCKS.items()),
+    full=None,
+    linear=0,
+    lora=None,
+    norms=NORMS,
+    spatial=sum(30 * d * n for d, n in BLOCKS.items()),
+    # Predictors (24 D + 24) and gamma.
+    temporal=sum((25 * d + 24) * n for d, n in BLOCKS.items()),
+    unshared=sum((55 * d + 24) * n for d, n in BLOCKS.items()),
+)
 
 
 def test_the_ways_are_all():
@@ -167,14 +186,10 @@ def test_ways_of_tuning(way, data, tmp_path):
     assert max(s.end for s in schedulers) >= runner._train_loop.max_epochs == 100
     trained, total = count_trainable(model)
     head = 769 * 200
-    expected = dict(
-        # Widths 96 to 768: predictors (24 D + 24), gamma and 3 (9 + 1) D.
-        adaptors=sum(24 * d + 24 + d + 30 * d for d in (96, 192, 384, 768)),
-        full=total - head,
-        linear=0,
-    )
-    if way in expected:
-        assert trained - head == expected[way]
+    if way == 'full':
+        assert trained == total
+    elif WAYS[way] is not None:
+        assert trained - head == WAYS[way]
     else:
         assert 0 < trained - head < 0.02 * total
     held = {

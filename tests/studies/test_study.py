@@ -20,10 +20,13 @@ from mmadaptor.checkpoints.adaptor_only import count_trainable
 from mmadaptor.checkpoints.pretrained import drop_pretrained, find_pretrained
 from mmadaptor.errors import InputError
 from studies import report, run
+from studies.boosters import BOOSTERS
 from studies.fashion import TUNING_FASHION
 from studies.studies import ABLATION, BOOSTER, CORNERS, PARTS, STUDIES, TUNING, VARIANTS
 from studies.study import Study, average
+from studies.tuning_trees import TUNING_TREES
 
+TRAINS_ALL = ('everything', 'full', 'from scratch')
 RUNS = {
     f'{name}, {one.name}': one for name, study in STUDIES.items() for one in study.runs
 }
@@ -47,8 +50,9 @@ def test_every_run_builds_from_what_it_writes(name, tmp_path):
     model = MODELS.build(cfg.model)
     trainable, total = count_trainable(model)
     assert (trainable < total) == any(
-        one in study.runs and not one.name.startswith(('everything', 'full'))
-        for study in {**TUNING, **TUNING_FASHION}.values()
+        one in study.runs and not one.name.startswith(TRAINS_ALL)
+        for study in STUDIES.values()
+        if study.share
     )
 
 
@@ -80,6 +84,35 @@ def test_variants_differ_by_what_they_are_called(tmp_path):
     assert set(raised.model.backbone.adaptors) == {'temporal', 'spatial'}
     assert raised.train_cfg.max_epochs == raised.param_scheduler[1].T_max == 5
     assert model_of('head').decode_head.num_classes == 3
+
+
+@pytest.mark.parametrize('name', BOOSTERS)
+def test_a_booster_has_the_budget_of_its_baseline(name, tmp_path):
+    """Equal configs but for the adaptors, and for what the base starts from."""
+    base, plain, *raised = STUDIES[name].runs
+    configs = [config_of(one, tmp_path).to_dict() for one in (base, plain, *raised)]
+    adaptors = [cfg['model']['backbone'].pop('adaptors', None) for cfg in configs]
+    assert adaptors[:2] == [None, None]
+    assert adaptors[2:] == [
+        dict(temporal={}),
+        dict(spatial={}),
+        dict(temporal={}, spatial={}),
+    ]
+    assert all(cfg == configs[1] for cfg in configs[2:])
+    configs[1].update(load_from=configs[0]['load_from'])
+    configs[1]['default_hooks']['strict_load'].pop('optional')
+    assert configs[0] == configs[1]
+
+
+def test_a_tuned_detector_trains_what_its_base_lacks(tmp_path):
+    for one in TUNING_TREES['tuning_trees'].runs[2:]:
+        cfg = config_of(one, tmp_path)
+        init_default_scope(cfg.default_scope)
+        drop_pretrained(cfg.model)
+        model = MODELS.build(cfg.model)
+        for name, parameter in model.named_parameters():
+            if name.startswith(('backbone.norm', 'neck', 'bbox_head')):
+                assert parameter.requires_grad, (one.name, name)
 
 
 def test_a_draw_of_images_has_the_seed_of_its_run(tmp_path):
@@ -212,6 +245,21 @@ def test_table_with_intervals():
         '',
         'Mean ± half of the 95 % confidence interval (Student t), seeds: 5.',
     ]
+
+
+def test_table_with_multiply_adds(tmp_path):
+    one = PARTS.runs[2]
+    record = dict(metrics=dict(a=1.0), backbone=1e6, trainable=1, total=1, commit='a')
+    records = {one: [dict(record, multiply_adds=12_340_000)]}
+    study = Study('A title', (one,), dict(a=average('a')), cost=True)
+    assert report.table(study, records).splitlines()[:3] == [
+        '| run | backbone | multiply-adds | a |',
+        '| --- | --- | --- | --- |',
+        '| scan | 1.000 M | 12.3 M | 1.0 |',
+    ]
+    report.save(study, records, tmp_path / 'results.json')
+    saved = json.loads((tmp_path / 'results.json').read_text())
+    assert saved['runs']['scan']['multiply_adds'] == 12_340_000
 
 
 def test_equal_points_have_an_interval_of_zero():

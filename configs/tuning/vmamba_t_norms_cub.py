@@ -1,0 +1,5 @@
+# SPDX-License-Identifier: Apache-2.0
+# Norms and head are trained.
+_base_ = '../_base_/recipes/tuning_cub.py'
+
+model = dict(backbone=dict(trainable=['norms']))

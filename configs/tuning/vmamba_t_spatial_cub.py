@@ -1,0 +1,5 @@
+# SPDX-License-Identifier: Apache-2.0
+# Adaptor-S of each block and head are trained.
+_base_ = '../_base_/recipes/tuning_cub.py'
+
+model = dict(backbone=dict(adaptors=dict(spatial=dict()), trainable=['adaptors']))
