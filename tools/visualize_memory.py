@@ -188,14 +188,18 @@ def main() -> None:
         scene = Scene(
             record, seen, lattice, nearest(fractions, seen.shape, lattice, size)
         )
-        title = f'{block}, token {scene.token} of {size[0]} x {size[1]}'
+        where = f'{block}, token {scene.token} of {size[0]} x {size[1]}'
+        row, column = scene.token
+        what = f'block {block}: token in row {row}, column {column} of its map'
+        title = f'Where Adaptor-T reads, by direction of the scan\n{what}'
         draw_memory(scene, title).savefig(f'{args.out_dir}/memory_{number}.png')
         fields = both_fields(model.backbone, inputs, block, scene.token, size)
-        draw_fields(fields, seen, title).savefig(
+        title = f'Gradient of the token by each pixel of the image\n{what}'
+        draw_fields(fields, scene, title).savefig(
             f'{args.out_dir}/receptive_field_{number}.png'
         )
         print(
-            f'{title}: {args.out_dir}/memory_{number}.png, '
+            f'{where}: {args.out_dir}/memory_{number}.png, '
             f'{args.out_dir}/receptive_field_{number}.png'
         )
 
