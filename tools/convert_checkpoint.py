@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Convert published VMamba and Vim checkpoints to mmadaptor's, and back.
-
-Usage: python tools/convert_checkpoint.py --from vmamba|vim SRC DST
-       python tools/convert_checkpoint.py --to vmamba|vim SRC DST
-"""
+"""Convert published VMamba and Vim checkpoints to mmadaptor's, and back."""
 
 import argparse
 
@@ -21,6 +17,9 @@ Or, if you trust the file, extract its tensors in Python. This runs any code in 
 file and needs the packages that saved it:
     import torch; model = torch.load({path!r}, 'cpu', weights_only=False)[{key!r}]
     torch.save(dict(model=model), {target!r})"""
+EXAMPLE = r"""example:
+  python tools/convert_checkpoint.py --from vmamba \
+      vssm1_tiny_0230s_ckpt_epoch_264.pth checkpoints/vmamba_t_imagenet.pth"""
 
 
 def read_state(path: str, key: str | None = None) -> tuple[State, dict]:
@@ -68,16 +67,20 @@ def read_state(path: str, key: str | None = None) -> tuple[State, dict]:
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     direction = parser.add_mutually_exclusive_group(required=True)
     source = 'SRC is a published classifier, detector or segmentor'
     direction.add_argument('--from', dest='source', choices=FAMILIES, help=source)
     target = 'DST is to be as published; SRC is ours, without adaptors'
     direction.add_argument('--to', dest='target', choices=FAMILIES, help=target)
     key = f'key of the weights in SRC (default: the first of {", ".join(KEYS)})'
-    parser.add_argument('--key', type=filled, help=key)
-    parser.add_argument('src', help='checkpoint to read, weights only')
-    parser.add_argument('dst', type=filled, help='checkpoint to write')
+    parser.add_argument('--key', type=filled, metavar='KEY', help=key)
+    parser.add_argument('src', metavar='SRC', help='checkpoint to read, weights only')
+    parser.add_argument('dst', type=filled, metavar='DST', help='checkpoint to write')
     return parser.parse_args()
 
 

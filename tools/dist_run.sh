@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Common part of dist_train.sh and dist_test.sh:
 #   tools/dist_run.sh PROCESSES TOOL [arguments of TOOL]
+# Example: tools/dist_run.sh 2 train.py configs/mamba_adaptor_b0_shapes.py
 # SPDX-License-Identifier: Apache-2.0
 set -euo pipefail
-case ${1:-} in -h | --help) sed -n '2,3s/^# \?//p' "$0"; exit ;; esac
+case ${1:-} in -h | --help) sed -n '2,4s/^# \?//p' "$0"; exit ;; esac
 [[ ${1:-} =~ ^([1-9][0-9]*|auto|gpu|cpu)$ ]] || {
     echo "error: PROCESSES must be an integer of 1 or more, got '${1:-}'." >&2; exit 2; }
 tools=$(cd "$(dirname "$0")" && pwd)

@@ -2,8 +2,9 @@
 # Train in PROCESSES processes, one per GPU, or on the CPU if there is no GPU:
 #   tools/dist_train.sh CONFIG PROCESSES [arguments of tools/train.py]
 # For multiple machines, run on each with NNODES, NODE_RANK and MASTER_ADDR set.
+# Example: tools/dist_train.sh configs/mamba_adaptor_b0_shapes.py 2
 # SPDX-License-Identifier: Apache-2.0
 set -euo pipefail
-case ${1:-} in -h | --help) sed -n '2,4s/^# \?//p' "$0"; exit ;; esac
-[ $# -ge 2 ] || { sed -n '2,4s/^# \?//p' "$0"; exit 2; } >&2
+case ${1:-} in -h | --help) sed -n '2,5s/^# \?//p' "$0"; exit ;; esac
+[ $# -ge 2 ] || { sed -n '2,5s/^# \?//p' "$0"; exit 2; } >&2
 exec "$(dirname "$0")/dist_run.sh" "$2" train.py "$1" "${@:3}"

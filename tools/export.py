@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Exports the model of a config and a checkpoint, to be run without mmadaptor.
-
-Usage: python tools/export.py CONFIG CHECKPOINT DST
+"""Export a trained model, to run it without mmadaptor.
 
 DST ends with .onnx (ONNX, for onnxruntime) or with .pt2 (a package of AOTInductor, for
 torch and mmadaptor.ops on this kind of processor). The model takes normalized images
@@ -44,14 +42,23 @@ from mmadaptor.export.program import UNCHANGED
 TOLERANCE = 1e-4
 ANY_SIZE = (224, 224)
 ODD = 37  # pixels that are added to the size for the check
+EXAMPLE = r"""example:
+  python tools/export.py configs/mamba_adaptor_b0_shapes.py \
+      work_dirs/demo_cls/epoch_2.pth model.onnx"""
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', help='its checkpoint')
-    parser.add_argument('dst', type=new_file, help='file to write: .onnx or .pt2')
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('config', metavar='CONFIG', help='config file')
+    parser.add_argument('checkpoint', metavar='CHECKPOINT', help='checkpoint file')
+    parser.add_argument(
+        'dst', type=new_file, metavar='DST', help='file to write: .onnx or .pt2'
+    )
     parser.add_argument(
         '--size',
         type=positive,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Prints the parameters and multiply-adds of a model, including the scan.
+"""Print the parameters and multiply-adds of a model, including the scan.
 
 Counted are matrix products, convolutions, the scan (9 N + 1 per step) and
 Adaptor-T's gather and readout. A two-stage detector counts 1000 box RoIs and 100
@@ -17,11 +17,18 @@ from mmadaptor.checkpoints.pretrained import drop_pretrained
 from mmadaptor.engine.cfg_options import merge_options
 from mmadaptor.engine.command_line import add_config_options, positive, read_config, run
 
+EXAMPLE = """example:
+  python tools/get_flops.py configs/mamba_adaptor_b0_shapes.py --shape 224 224"""
+
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='a config of mmdet, mmseg or mmpretrain')
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('config', metavar='CONFIG', help='config file')
     parser.add_argument(
         '--shape',
         type=positive,

@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Draws predictions for images: boxes and masks, classes of pixels, or a label.
-
-Usage: python tools/image_demo.py IMAGE [IMAGE ...] CONFIG CHECKPOINT
-"""
+"""Draw predictions for images: boxes and masks, classes of pixels, or a label."""
 
 import argparse
 import contextlib
@@ -44,21 +41,31 @@ VISUALIZERS_OF = dict(
     mmseg='SegLocalVisualizer',
     mmpretrain='UniversalVisualizer',
 )
+EXAMPLE = r"""example:
+  python tools/image_demo.py data/shapes/classes/val/disc_on \
+      configs/mamba_adaptor_b0_shapes.py work_dirs/demo_cls/epoch_2.pth"""
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument(
         'images',
         nargs='+',
         metavar='IMAGE',
         help='image, folder of images, or pattern such as "data/**/*.jpg"',
     )
-    parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('config', metavar='CONFIG', help='config file')
+    parser.add_argument('checkpoint', metavar='CHECKPOINT', help='checkpoint file')
     parser.add_argument(
-        '--out-dir', type=filled, default='outputs', help='folder for the drawings'
+        '--out-dir',
+        type=filled,
+        default='outputs',
+        help='folder for the drawings (default: outputs)',
     )
     parser.add_argument(
         '--score-thr',

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Make a dataset of real pictures: `python tools/make_data.py fashion`.
+"""Make a dataset of real pictures.
 
 fashion: Fashion-MNIST, 70,000 photographs of clothes in ten classes, as class folders
 (31 MB, by `apt-get download`).
@@ -18,17 +18,30 @@ from mmadaptor.engine.command_line import filled
 from mmadaptor.errors import InputError
 
 DATASETS = {dataset.name: dataset for dataset in (FASHION, TREES)}
+EXAMPLE = """example:
+  python tools/make_data.py fashion"""
 
 
 def main() -> None:
     """Read the command line and make the dataset."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument('name', choices=list(DATASETS))
-    parser.add_argument('root', nargs='?', type=filled, help='default: data/NAME')
+    parser.add_argument('name', choices=list(DATASETS), help='dataset to make')
     parser.add_argument(
-        '--package', type=filled, help='the package, if it was downloaded before'
+        'root',
+        nargs='?',
+        type=filled,
+        metavar='ROOT',
+        help='folder to write (default: data/NAME)',
+    )
+    parser.add_argument(
+        '--package',
+        type=filled,
+        metavar='FILE',
+        help='package that holds the pictures, if you have it (default: downloaded)',
     )
     args = parser.parse_args()
     dataset = DATASETS[args.name]

@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Make a web page that runs a segmentor and shows where its Adaptor-T looks.
 
-Usage: python tools/make_page.py MODEL.onnx DST --images FILE [FILE ...]
-
-MODEL.onnx comes from `tools/export.py CONFIG CHECKPOINT MODEL.onnx --classes
---with-memory`. DST becomes a folder of static files for any web server. The model runs
-in the browser: images stay on the device that opens the page.
+MODEL comes from `tools/export.py CONFIG CHECKPOINT MODEL --classes --with-memory`.
+DST becomes a folder of static files for any web server. The model runs in the browser:
+images stay on the device that opens the page.
 """
 
 import argparse
@@ -42,15 +40,24 @@ OPSET = 26  # the newest of that runtime
 FORMATS = dict(PNG='png', JPEG='jpg', MPO='jpg', WEBP='webp', GIF='gif', BMP='bmp')
 """Images that every browser reads, and how their names end. Phones write MPO."""
 SECONDS = 600
+EXAMPLE = """example:
+  python tools/make_page.py model.onnx page --images data/shapes/val/000001.png"""
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    parser.add_argument(
-        'model', type=filled, help=f'segmentor exported with {HOW}, an .onnx file'
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument('dst', type=filled, help='folder to write')
+    parser.add_argument(
+        'model',
+        type=filled,
+        metavar='MODEL',
+        help=f'segmentor exported with {HOW}, an .onnx file',
+    )
+    parser.add_argument('dst', type=filled, metavar='DST', help='folder to write')
     parser.add_argument(
         '--images',
         type=filled,

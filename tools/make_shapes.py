@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Make the embedded dataset: `python tools/make_shapes.py [data/shapes]`."""
+"""Make the embedded dataset."""
 
 import argparse
 import sys
@@ -7,15 +7,49 @@ import sys
 from mmadaptor.datasets import make_shapes
 from mmadaptor.engine.command_line import filled
 
+EXAMPLE = """example:
+  python tools/make_shapes.py data/shapes --train 200 --val 30"""
+
 
 def main() -> None:
     """Read the command line and make the dataset."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('root', nargs='?', type=filled, default='data/shapes')
-    parser.add_argument('--train', type=int, default=2000, help='training images')
-    parser.add_argument('--val', type=int, default=300, help='validation images')
-    parser.add_argument('--seed', type=int, default=0)
-    parser.add_argument('--workers', type=int, help='processes (default: one per core)')
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        'root',
+        nargs='?',
+        type=filled,
+        default='data/shapes',
+        metavar='ROOT',
+        help='folder to write (default: data/shapes)',
+    )
+    parser.add_argument(
+        '--train',
+        type=int,
+        default=2000,
+        metavar='N',
+        help='training images (default: 2000)',
+    )
+    parser.add_argument(
+        '--val',
+        type=int,
+        default=300,
+        metavar='N',
+        help='validation images (default: 300)',
+    )
+    parser.add_argument(
+        '--seed',
+        type=int,
+        default=0,
+        metavar='N',
+        help='seed of the images (default: 0)',
+    )
+    parser.add_argument(
+        '--workers', type=int, metavar='N', help='processes (default: one per core)'
+    )
     args = parser.parse_args()
     try:
         root = make_shapes(**vars(args))

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Merges a checkpoint of adaptors only with its base into a whole checkpoint.
-
-Usage: python tools/merge_adaptors.py CONFIG CHECKPOINT DST
+"""Merge a checkpoint of adaptors only with its base into a whole checkpoint.
 
 The toolboxes' inference calls, such as mmdet's init_detector, load no base.
 """
@@ -20,15 +18,27 @@ from mmadaptor.engine.command_line import (
     run,
 )
 
+EXAMPLE = r"""example:
+  python tools/merge_adaptors.py configs/tuning/vmamba_t_adaptors_cub.py \
+      work_dirs/vmamba_t_adaptors_cub/epoch_100.pth whole.pth"""
+
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    parser.add_argument(
-        'config', help='config file, whose init_cfg names the file of the base'
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument('checkpoint', help='checkpoint of adaptors only')
-    parser.add_argument('dst', type=filled, help='checkpoint to write')
+    parser.add_argument(
+        'config',
+        metavar='CONFIG',
+        help='config file, whose init_cfg names the file of the base',
+    )
+    parser.add_argument(
+        'checkpoint', metavar='CHECKPOINT', help='checkpoint of adaptors only'
+    )
+    parser.add_argument('dst', type=filled, metavar='DST', help='checkpoint to write')
     add_common_arguments(parser)
     return parser.parse_args()
 

@@ -36,6 +36,8 @@ METRICS = dict(
     trees={},
     shapes={},
 )
+EXAMPLE = """example:
+  python tools/model_zoo.py"""
 
 
 def table_of(cfg: Config) -> str:
@@ -166,7 +168,11 @@ def generate(root: Path) -> dict[Path, str]:
 
 def main() -> None:
     """Write the files."""
-    argparse.ArgumentParser(description=__doc__).parse_args()
+    argparse.ArgumentParser(
+        description=__doc__,
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    ).parse_args()
     for path, content in generate(ROOT).items():
         (ROOT / path).write_text(content)
         print(f'Written: {path}')

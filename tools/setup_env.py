@@ -23,6 +23,8 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 VENV = ROOT / '.venv'
 PYTHON = VENV / 'bin' / 'python'
 LOCK = ROOT / 'requirements' / 'lock.txt'
+EXAMPLE = """example:
+  python3 tools/setup_env.py"""
 
 # Rough estimates for 2 cores, used until a better one is known.
 SECONDS = dict(tools=15, torch=200, packages=60, mmcv=600, mmadaptor=110)
@@ -376,7 +378,11 @@ def set_up() -> None:
 
 def main() -> None:
     """Set up the environment, or exit with a message that tells how to fix it."""
-    argparse.ArgumentParser(description=__doc__).parse_args()
+    argparse.ArgumentParser(
+        description=__doc__,
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    ).parse_args()
     try:
         set_up()
     except SetupError as error:

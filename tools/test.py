@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tests a checkpoint of mmdet, mmseg or mmpretrain.
-
-Usage: python tools/test.py CONFIG CHECKPOINT
-"""
+"""Test a checkpoint of mmdet, mmseg or mmpretrain."""
 
 import argparse
 import contextlib
@@ -36,13 +33,20 @@ TTA_MODELS = dict(
     mmseg=dict(type='SegTTAModel'),
     mmpretrain=dict(type='AverageClsScoreTTA'),
 )
+EXAMPLE = r"""example:
+  python tools/test.py configs/mamba_adaptor_b0_shapes.py \
+      work_dirs/demo_cls/epoch_2.pth --show-dir work_dirs/demo_cls/images"""
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', help='checkpoint file')
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('config', metavar='CONFIG', help='config file')
+    parser.add_argument('checkpoint', metavar='CHECKPOINT', help='checkpoint file')
     parser.add_argument(
         '--out',
         type=filled,

@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trains a model of mmdet, mmseg or mmpretrain.
-
-Usage: python tools/train.py CONFIG
-"""
+"""Train a model of mmdet, mmseg or mmpretrain."""
 
 import argparse
 
@@ -21,11 +18,19 @@ from mmadaptor.engine.command_line import (
 )
 from mmadaptor.errors import InputError
 
+EXAMPLE = r"""example:
+  python tools/train.py configs/mamba_adaptor_b0_shapes.py \
+      --work-dir work_dirs/demo_cls --resume"""
+
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    parser.add_argument('config', help='config file')
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('config', metavar='CONFIG', help='config file')
     parser.add_argument(
         '--resume',
         nargs='?',

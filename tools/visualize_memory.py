@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Draw the places of Adaptor-T, the decay of the scan, and receptive fields.
-
-Usage: python tools/visualize_memory.py IMAGE CONFIG CHECKPOINT
-"""
+"""Draw the places of Adaptor-T, the decay of the scan, and receptive fields."""
 
 import argparse
 import os
@@ -28,13 +25,22 @@ from mmadaptor.visualization import (
     without_adaptors,
 )
 
+EXAMPLE = r"""example:
+  python tools/visualize_memory.py data/shapes/classes/val/disc_on/000001_2.png \
+      configs/mamba_adaptor_b0_shapes.py work_dirs/demo_cls/epoch_2.pth \
+      --tokens 0.5,0.5 0.2,0.8"""
+
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    parser.add_argument('image', help='image file')
-    parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', help='checkpoint file')
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('image', metavar='IMAGE', help='image file')
+    parser.add_argument('config', metavar='CONFIG', help='config file')
+    parser.add_argument('checkpoint', metavar='CHECKPOINT', help='checkpoint file')
     parser.add_argument(
         '--tokens',
         nargs='+',
@@ -44,11 +50,15 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument(
         '--block',
+        metavar='PATH',
         help='path of the block in the backbone, such as stages.2.0 (default: '
         'the last block with an Adaptor-T on the largest map)',
     )
     parser.add_argument(
-        '--out-dir', type=filled, default='memory', help='folder for the figures'
+        '--out-dir',
+        type=filled,
+        default='memory',
+        help='folder for the figures (default: memory)',
     )
     add_common_arguments(parser)
     return parser.parse_args()
@@ -178,14 +188,18 @@ def main() -> None:
         scene = Scene(
             record, seen, lattice, nearest(fractions, seen.shape, lattice, size)
         )
-        title = f'{block}, token {scene.token} of {size[0]} x {size[1]}'
+        where = f'{block}, token {scene.token} of {size[0]} x {size[1]}'
+        row, column = scene.token
+        what = f'block {block}: token in row {row}, column {column} of its map'
+        title = f'Where Adaptor-T reads, by direction of the scan\n{what}'
         draw_memory(scene, title).savefig(f'{args.out_dir}/memory_{number}.png')
         fields = both_fields(model.backbone, inputs, block, scene.token, size)
-        draw_fields(fields, seen, title).savefig(
+        title = f'Gradient of the token by each pixel of the image\n{what}'
+        draw_fields(fields, scene, title).savefig(
             f'{args.out_dir}/receptive_field_{number}.png'
         )
         print(
-            f'{title}: {args.out_dir}/memory_{number}.png, '
+            f'{where}: {args.out_dir}/memory_{number}.png, '
             f'{args.out_dir}/receptive_field_{number}.png'
         )
 

@@ -3,6 +3,8 @@
 
 import argparse
 import pathlib
+import re
+import shlex
 import subprocess
 
 import pytest
@@ -41,6 +43,25 @@ def test_help_does_nothing_else(command, monkeypatch, tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    'command', [c for c in COMMANDS if c.parts[0] == 'tools'], ids=str
+)
+def test_the_example_of_a_tool(command):
+    """Its help ends with one, whose options exist."""
+    parser = parser_of(command)
+    text = parser.format_help().partition('\nexample:\n')[2].replace('\\\n', ' ')
+    python, script, *arguments = shlex.split(text)
+    assert (python.rstrip('3'), script) == ('python', str(command))
+    parser.parse_args(arguments)
+    check_configs(text)
+
+
+def check_configs(text):
+    """The configs that a text names exist."""
+    for name in re.findall(r'configs/\S+\.py', text):
+        assert (ROOT / name).is_file(), name
+
+
 @pytest.mark.parametrize('script', SCRIPTS)
 def test_help_of_scripts(script, tmp_path):
     for option in ('-h', '--help'):
@@ -51,7 +72,9 @@ def test_help_of_scripts(script, tmp_path):
             cwd=tmp_path,
         )
         assert result.returncode == 0 and not result.stderr
-        assert f'tools/{script} ' in result.stdout
+        example = result.stdout.partition('Example: ')[2]
+        assert example.startswith(f'tools/{script} ')
+        check_configs(example)
     assert not list(tmp_path.iterdir())
 
 

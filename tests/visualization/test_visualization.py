@@ -2,11 +2,13 @@
 """The numbers behind the figures."""
 
 import copy
+import itertools
 import math
 
 import numpy as np
 import pytest
 import torch
+from matplotlib.text import Text
 from test_mamba_adaptor import perturbed
 
 from mmadaptor.models import Vim, VMamba
@@ -223,15 +225,32 @@ def test_figures(name, images, request, tmp_path):
     size = tuple(record.locations.shape[1:3])
     image = np.full((40, 64, 3), 128, np.uint8)
     lattice = lattice_of(backbone, path.removesuffix('.mixer'))
-    figure = draw_memory(Scene(record, image, lattice, (0, 2)), 'memory')
+    scene = Scene(record, image, lattice, (0, 2))
+    figure = draw_memory(scene, 'memory')
     directions = record.locations.shape[3]
     assert len(figure.axes) == 3 * directions + 1
     assert 'places outside' in figure.axes[0].get_xlabel()
+    weight = record.weights[0, 0, 2, 0, 0].max()
+    assert f'largest weight {weight:.2f}' in figure.axes[0].get_xlabel()
     fields = dict(
         plain=receptive_field(
             backbone, images, path.removesuffix('.mixer'), (0, 2), size
         )
     )
-    for drawn in (figure, draw_fields(fields, image, 'field')):
+    for drawn in (figure, draw_fields(fields, scene, 'field')):
+        (legend,) = drawn.legends
+        assert 'token' in {text.get_text() for text in legend.get_texts()}
         drawn.savefig(tmp_path / 'picture.png')
         assert (tmp_path / 'picture.png').stat().st_size > 5000
+        assert not overlapping(drawn)
+
+
+def overlapping(figure):
+    """Pairs of texts of a drawn figure that cover each other."""
+    texts = [t for t in figure.findobj(Text) if t.get_text() and t.get_visible()]
+    boxes = [(t.get_text(), t.get_window_extent()) for t in texts]
+    return [
+        (a, b)
+        for (a, first), (b, second) in itertools.combinations(boxes, 2)
+        if first.overlaps(second)
+    ]
