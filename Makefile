@@ -80,7 +80,7 @@ test: env
 		--ignore tests/integrations --ignore tests/page --ignore tests/site
 
 test-cuda: env
-	$(BIN)/python -m pytest -m cuda -rs tests/ops
+	$(BIN)/python -m pytest -m cuda -rs tests/ops tests/models/test_cuda_graphs.py
 
 # Other libraries, in an environment without OpenMMLab.
 build/integrations: requirements/integrations.txt

@@ -53,8 +53,8 @@ ELEMENTS = {
     # A thread has two channels of 2 x 7 pixels. Loops: rows; dilations, each of which
     # takes one of the three ways through a pass.
     'dilated_depthwise_kernel<*, (Reads)2>': (PIXEL, (1 / 28, 1 / 14, 1 / 14)),
-    # Loops: tiles, once a dilation; rows, one pass of which has the ways of all three.
-    'dilated_depthwise_kernels_kernel<*, (Reads)2>': (PIXEL, (0, 3 / 28, 1 / 14)),
+    # Loops: tiles; rows.
+    'dilated_depthwise_kernels_kernel<*, (Reads)2>': (PIXEL, (0, 1 / 28, 1 / 14)),
     # Loops: channels; directions; 16 states.
     'readout_kernel<*>': (STATE, (0, 0, 0, 1 / 16)),
     # Loops: directions; states; 4 channels.

@@ -20,6 +20,7 @@ SIZES = [
     ((3, 43, 5, 35), (1, 2)),  # on a GPU, rows are summed in parts
     ((1, 4, 5, 2), (1000, 2)),
     ((1, 20, 23, 34), (5, 1)),  # on a GPU, loads are shared for dilations up to 3
+    ((2, 17, 30, 40), (3, 1, 3, 2)),  # on a GPU, sums of all dilations in one block
     ((1, 30, 41, 3), (20, 1)),  # on a GPU, taps are too far for shared memory
     ((0, 4, 5, 6), (1, 2)),
 ]

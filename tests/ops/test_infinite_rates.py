@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Test scans some channels of which forget at once: `A` is -inf, as -exp(A_log) may be."""
+"""Test scans with channels that forget at once: `A` is -inf, as -exp(A_log) may be."""
 
 import math
 
@@ -20,8 +20,15 @@ CASES = {
 }
 
 
-def results(function, inputs):
-    outputs = function(**inputs, delta_softplus=True)
+PLACES = {
+    'one step': slice(3, 4),
+    'a whole piece': slice(16, 24),
+    'the last step': slice(-1, None),
+}
+
+
+def results(function, inputs, delta_softplus=True):
+    outputs = function(**inputs, delta_softplus=delta_softplus)
     outputs = outputs if isinstance(outputs, tuple) else (outputs,)
     generator = torch.Generator().manual_seed(1)
     incoming = [torch.randn(r.shape, generator=generator).to(r.dtype) for r in outputs]
@@ -71,3 +78,39 @@ def test_finite_maps(size, dtype):
         return cross_selective_scan(**inputs, return_states=True)
 
     check(scan, both, make(*size, dtype))
+
+
+@pytest.mark.parametrize('place', PLACES)
+@pytest.mark.parametrize(
+    'step, rate, defined',
+    [(0.0, -0.75, True), (0.0, -math.inf, False), (math.nan, None, False)],
+    ids=['finite', 'infinite', 'nan'],
+)
+@pytest.mark.parametrize('dtype', TOLERANCE, ids=str)
+def test_steps_of_zero_or_nan(dtype, step, rate, defined, place):
+    """exp(0 A) is 1, even if `A` times log2(e) is infinite; it is NaN for `A` of -inf."""
+    case = Case(channels=33, states=2, length=70, softplus=False, bias=False)
+    inputs = case.inputs(dtype)
+    with torch.no_grad():
+        inputs['delta'][:, 1::3, PLACES[place]] = step
+        if rate is not None:  # `rate`: in units of the largest number
+            inputs['A'][1::3, 0] = rate * torch.finfo(dtype).max
+
+    def scan(function):
+        return lambda **inputs: function(**inputs, return_last_state=True)
+
+    exact = {k: v.detach().double().requires_grad_() for k, v in inputs.items()}
+    expected = results(scan(reference.selective_scan), exact, delta_softplus=False)
+    assert expected['result 0'].isnan().any() != defined
+    if defined:
+        del expected['delta']  # of the size of A, which may exceed the range
+    actual = results(scan(selective_scan), inputs, delta_softplus=False)
+    for name, value in expected.items():
+        torch.testing.assert_close(
+            actual[name].double(),
+            value,
+            rtol=TOLERANCE[dtype],
+            atol=TOLERANCE[dtype],
+            equal_nan=True,
+            msg=lambda text, name=name: f'{name}: {text}',
+        )

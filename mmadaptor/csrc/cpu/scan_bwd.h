@@ -78,7 +78,7 @@ struct BackwardWalk {
   void start(const Lanes& lanes, int v) {
     read_states(s.A, v, scan.A, lanes, scan.states);
     for (int64_t n = v * scan.states; n < (v + 1) * scan.states; ++n) {
-      s.rate.set(n, s.A[n] * T(kLog2E));
+      s.rate.set(n, rate_of<T>(s.A[n]));
       for (auto* sums : {&s.grad_A, &s.grad_B, &s.grad_C}) sums->clear(n);
     }
     s.grad_D.clear(v);

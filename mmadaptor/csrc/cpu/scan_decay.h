@@ -6,9 +6,19 @@
 // short of its limit, where the change in a step is below half a unit in its last place.
 #pragma once
 
+#include <limits>
+
 #include "scan_tile.h"
 
 namespace mmadaptor::MMADAPTOR_ISA {
+
+// A log2(e), finite if A is: exp(0 A) is 1 for any finite A, and NaN for an infinite one.
+template <typename T>
+MMADAPTOR_INLINE Vec<T> rate_of(Vec<T> A) {
+  const Vec<T> most = Vec<T>{} + std::numeric_limits<T>::max(), rate = A * T(kLog2E);
+  const Vec<T> within = minimum<T>(most, maximum<T>(-most, rate));
+  return (A >= -most) & (A <= most) ? within : rate;
+}
 
 // How the decays of one vector over a chunk are computed. A lane gets the same bits from
 // each way that is valid for it, so no channel depends on its neighbors.

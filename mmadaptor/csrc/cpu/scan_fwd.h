@@ -63,7 +63,7 @@ struct ForwardWalk {
     for (int v = 0; v < block.vectors<T>(); ++v) {
       read_states(s.rate, v, scan.A, lanes_of<T>(scan, block, v), scan.states);
       for (int64_t n = v * scan.states; n < (v + 1) * scan.states; ++n)
-        s.rate.set(n, s.rate[n] * T(kLog2E));
+        s.rate.set(n, rate_of<T>(s.rate[n]));
       set_states(s.h, v, scan.states, Vec<T>{});
     }
     for (int64_t chunk = 0; chunk < scan.chunks(); ++chunk) {

@@ -46,7 +46,7 @@ Tensor dilated_depthwise(const Tensor& y, const Tensor& kernels,
     auto op = prepare(map, weights, dilations);
     op.out = out.mutable_data_ptr();
     const Target target = current_target();
-    const DepthwiseTiles tiles = plan_tiles(op, y.element_size(), target);
+    const DepthwiseTiles tiles = plan_tiles(op, y.element_size(), false, target);
     for_element(dtype_of(y),
                 [&](auto* type) { launch_dilated_depthwise(type, op, tiles, false, target); });
     MMADAPTOR_LAUNCHED();
@@ -66,7 +66,7 @@ std::tuple<Tensor, Tensor> dilated_depthwise_backward(const Tensor& grad, const 
   const Target target = current_target();
   auto op = prepare(gradient, weights, dilations);
   op.out = grad_y.mutable_data_ptr();
-  const DepthwiseTiles tiles = plan_tiles(op, y.element_size(), target);
+  DepthwiseTiles tiles = plan_tiles(op, y.element_size(), false, target);
   for_element(dtype_of(y),
               [&](auto* type) { launch_dilated_depthwise(type, op, tiles, true, target); });
   MMADAPTOR_LAUNCHED();
@@ -75,7 +75,8 @@ std::tuple<Tensor, Tensor> dilated_depthwise_backward(const Tensor& grad, const 
   // reproducible bit for bit.
   op.y = map.const_data_ptr();
   op.grad = gradient.const_data_ptr();
-  const int64_t blocks = divide_up(op.channels, DepthwiseTiles::kChannels) * op.count;
+  tiles = plan_tiles(op, y.element_size(), true, target);
+  const int64_t blocks = divide_up(op.channels, DepthwiseTiles::kChannels);
   op.parts = static_cast<int>(std::clamp<int64_t>(divide_up(4 * target.processors, blocks), 1,
                                                   divide_up(tiles.in_all(op), kTilesOfPart)));
   const Tensor parts =

@@ -33,13 +33,15 @@ struct DepthwiseTiles {
   static constexpr int kRows = 2;                 // per thread
   static constexpr int kMostRows = 28, kMostRuns = 2;
 
-  // Most rows of a tile: half as many for double, and for pixels that are not copied, which
-  // take more registers.
-  static constexpr int most_rows(size_t element, bool copied) {
-    return element == sizeof(double) || !copied ? kMostRows / 2 : kMostRows;
+  static constexpr int kNear = 3;  // the kernels share loads for dilations up to this
+
+  // Most rows of a tile: half as many where a thread takes more registers, for double,
+  // pixels that are not copied, and sums `of_kernels`, their gradient.
+  static constexpr int most_rows(size_t element, bool copied, bool of_kernels) {
+    return element == sizeof(double) || !copied || of_kernels ? kMostRows / 2 : kMostRows;
   }
-  static constexpr int most_threads(size_t element, bool copied) {
-    return most_rows(element, copied) / kRows * kMostRuns * kThreads;
+  static constexpr int most_threads(size_t element, bool copied, bool of_kernels) {
+    return most_rows(element, copied, of_kernels) / kRows * kMostRuns * kThreads;
   }
 
   int rows, runs;    // per tile: rows, and runs per row
@@ -56,37 +58,28 @@ struct DepthwiseTiles {
 
   // Shared memory: the copy, and the kernels or their gradients from each warp, which take
   // the place of the copy.
-  size_t copy_bytes(const DilatedDepthwise& op, size_t element) const {
+  size_t shared_bytes(const DilatedDepthwise& op, size_t element, bool of_kernels) const {
     const int around = op.farthest();
-    return copied ? element * kChannels * pitch(around) * (rows + 2 * around) : 0;
-  }
-  size_t forward_bytes(const DilatedDepthwise& op, size_t element) const {
-    return taps_bytes(element) * op.count + copy_bytes(op, element);
-  }
-  size_t backward_bytes(const DilatedDepthwise& op, size_t element) const {
-    return std::max(taps_bytes(element) * warps(), copy_bytes(op, element));
-  }
-
- private:
-  static size_t taps_bytes(size_t element) {
-    return 9 * kChannels * std::max(element, sizeof(float));
+    const size_t copy = copied ? element * kChannels * pitch(around) * (rows + 2 * around) : 0;
+    const size_t taps = 9 * kChannels * std::max(element, sizeof(float));
+    const int sums = warps() * (around <= kNear ? kNear : 1);
+    return of_kernels ? std::max(taps * sums, copy) : taps * op.count + copy;
   }
 };
 
 // Depends only on the shapes and the device, so results are reproducible bit for bit.
-inline DepthwiseTiles plan_tiles(const DilatedDepthwise& op, size_t element, const Target& target) {
+inline DepthwiseTiles plan_tiles(const DilatedDepthwise& op, size_t element, bool of_kernels,
+                                 const Target& target) {
   constexpr int kLeastRows = 4;
   // Two blocks share a multiprocessor, which keeps a little for each.
   const size_t room = target.shared_bytes / 2 - 1024;
   const int most_runs = op.width > DepthwiseTiles::kPixels ? DepthwiseTiles::kMostRuns : 1;
   const auto with_rows = [&](bool copied) {
-    const int rows = std::min(op.height, DepthwiseTiles::most_rows(element, copied));
+    const int rows = std::min(op.height, DepthwiseTiles::most_rows(element, copied, of_kernels));
     return DepthwiseTiles{rows, most_runs, 0, 0, copied};
   };
   DepthwiseTiles tiles = with_rows(true);
-  const auto fits = [&] {
-    return std::max(tiles.forward_bytes(op, element), tiles.backward_bytes(op, element)) <= room;
-  };
+  const auto fits = [&] { return tiles.shared_bytes(op, element, of_kernels) <= room; };
   while (!fits() && tiles.rows > std::min(op.height, kLeastRows)) --tiles.rows;
   if (!fits()) tiles = with_rows(false);
   tiles.down = static_cast<int>(divide_up(op.height, tiles.rows));

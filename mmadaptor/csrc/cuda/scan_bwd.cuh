@@ -157,7 +157,7 @@ struct BackwardWalk : Walk<T> {
     if (n + 1 < v.states) this->fetch_coefficient(n + 1);
     const W rate = this->rate(n);
     W decay[kCount], h = 0, grad = 0;
-    find_decays(decay, step, rate, this->least, this->most);
+    this->find_decays_of_state(decay, n, rate, count);
     {
       W B[kCount];
       this->read_coefficients(B, 0, n);

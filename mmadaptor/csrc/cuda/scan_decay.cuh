@@ -70,8 +70,8 @@ __device__ __forceinline__ float exp2_slope(float r) {
   return fmaf(q, r, 6.931471825e-1f);
 }
 
-// x = n + r, n = ceil(x), r in (-1, 0]. 2^n is 0 for x <= -127 and infinite for x >= 128;
-// NaN stays NaN.
+// x = n + r, n = ceil(x), r in (-1, 0]. 2^n is 0 for x <= -127 and infinite for x >= 128. A
+// NaN may become any number: on a device its low bits are set.
 struct Exponent {
   float r;
   int shifted;  // n 2^23
@@ -132,17 +132,17 @@ struct Decay {
 };
 
 template <typename W>
-constexpr W kLeast = std::numeric_limits<W>::lowest();
+constexpr W kMost = std::numeric_limits<W>::max();
 
-// A log2(e). It is finite even if A is -inf: the steps beyond the end of a path are 0, and
+// A log2(e). It is finite even if A is not: the steps beyond the end of a path are 0, and
 // must decay nothing.
 template <typename W>
 __device__ __forceinline__ W rate_of(W A) {
   const W rate = A * W(kLog2E);
-  return rate < kLeast<W> ? kLeast<W> : rate;
+  return rate < -kMost<W> ? -kMost<W> : rate > kMost<W> ? kMost<W> : rate;
 }
 
-// The decays of the steps of a piece, all of them between `least` and `most`.
+// The decays of the steps of a piece, all of them between `least` and `most`, and numbers.
 __device__ __forceinline__ void find_decays(double (&decay)[kSteps<double>],
                                             const double (&step)[kSteps<double>], double rate,
                                             double, double) {

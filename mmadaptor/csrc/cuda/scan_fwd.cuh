@@ -96,7 +96,7 @@ struct ForwardWalk : Walk<T> {
     const W rate = this->rate(n);
     W decay[kCount], input[kCount], h = 0;
     this->read_coefficients(input, 0, n);
-    find_decays(decay, this->step, rate, this->least, this->most);
+    this->find_decays_of_state(decay, n, rate, count);
 #pragma unroll
     for (int i = 0; i < kCount; ++i) {
       input[i] *= this->drive[i];

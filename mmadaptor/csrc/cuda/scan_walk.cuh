@@ -198,6 +198,19 @@ struct Walk {
     }
   }
 
+  // The decays of the steps of a piece. Those of steps that are NaN, or 0 if A is infinite,
+  // are NaN.
+  __device__ __forceinline__ void find_decays_of_state(W (&decay)[kCount], int n, W rate,
+                                                       int count) const {
+    find_decays(decay, step, rate, least, most);
+    if (magnitude(rate) < kMost<W> && total == total) return;
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+      const W exponent = step[i] * A(n);
+      if (i < count && exponent != exponent) decay[i] = exponent;
+    }
+  }
+
   // The summaries of this lane, of all pieces: `lanes` apart.
   __device__ __forceinline__ Summary<W>* summaries() const {
     return shared.summaries + turn * extra.plan.threads() + place.lane;

@@ -83,9 +83,10 @@ inline float __int_as_float(int bits) {
   return x;
 }
 
-// Rounds up.
+// Rounds up. As on a device, all bits of a NaN but its sign are set.
 inline float __fadd_ru(float a, float b) {
   const float sum = a + b, rest = sum - a;
+  if (std::isnan(sum)) return __int_as_float(0x7fffffff);
   const float error = (a - (sum - rest)) + (b - rest);  // exact
   return error > 0 ? std::nextafter(sum, INFINITY) : sum;
 }
