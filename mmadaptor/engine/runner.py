@@ -34,17 +34,12 @@ from mmadaptor.registry import RUNNERS, in_scope
 
 from .amp import lower_on_cpu
 from .console import shorten
-from .distributed import (
-    explain_unused,
-    find_unread_outputs,
-    join_on_cpu,
-    wrapper_for_cpu,
-)
+from .distributed import find_unread_outputs, join_on_cpu, wrapper_for_cpu
 from .hooks import AdaptorCheckpointHook, StrictLoadHook
 from .lock import locked
-from .optim import layer_decay_of_toolbox, wrappers_of
+from .optim import layer_decay_of_toolbox
 from .preflight import dry_run, preflight
-from .resumed_settings import SAVED, check_states, report, settings_of
+from .resumed_settings import SAVED, report, settings_of
 
 DEFAULT_HOOKS = dict(
     exact_resume=dict(type='mmadaptor.ExactResumeHook'),
@@ -285,8 +280,6 @@ class Runner(MMEngineRunner):
                     raise found from error
                 raise
             except RuntimeError as error:
-                if found := explain_unused(error, self.model):
-                    raise found from error
                 for pattern, advice in ENDED.items():
                     if found := pattern.search(str(error)):
                         raise InputError(f'{found[0]}. {advice}') from error
@@ -300,8 +293,6 @@ class Runner(MMEngineRunner):
         """
         try:
             super().resume(filename, *args, **kwargs)
-            for wrapper in wrappers_of(self):
-                check_states(wrapper.optimizer, filename)
         except (InputError, torch.OutOfMemoryError):
             raise
         except Exception as error:
