@@ -40,6 +40,7 @@ from .lock import locked
 from .optim import layer_decay_of_toolbox
 from .preflight import dry_run, preflight
 from .resumed_settings import SAVED, report, settings_of
+from .summary import log_summary
 
 DEFAULT_HOOKS = dict(
     exact_resume=dict(type='mmadaptor.ExactResumeHook'),
@@ -265,7 +266,7 @@ class Runner(MMEngineRunner):
         return any(isinstance(h, AdaptorCheckpointHook) for h in self.hooks)
 
     def train(self) -> nn.Module:
-        """Train, alone in the work folder, and return the model.
+        """Train, alone in the work folder; log a summary and return the model.
 
         Raises:
             InputError: Another training uses the folder, the disk is full, or a
@@ -274,7 +275,9 @@ class Runner(MMEngineRunner):
         with locked(self.work_dir):
             remove_parts(self.work_dir)
             try:
-                return super().train()
+                model = super().train()
+                log_summary(self)
+                return model
             except OSError as error:
                 if found := disk_error_of(error):
                     raise found from error
