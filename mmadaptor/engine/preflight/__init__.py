@@ -238,10 +238,10 @@ def _check_checkpoint(key: str, path: str, report: Report, config: str | None) -
         return False
     if os.path.isdir(path):  # shards
         return True
-    before = len(report.problems)
+    before = report.told
     with report.collect(key, path):
         peek(path)
-    return len(report.problems) == before
+    return report.told == before
 
 
 def _check_ops(model: torch.nn.Module, report: Report) -> None:

@@ -215,7 +215,7 @@ def check_content(
 
     Returns the paths of its images.
     """
-    before, paths, unread = len(report.problems), {}, set()
+    before, paths, unread = report.told, {}, set()
     what = getattr(dataset, 'ann_file', '') or key
     with report.collect(key, what):
         if not getattr(dataset, '_fully_initialized', True):
@@ -225,7 +225,7 @@ def check_content(
         if hasattr(dataset, 'get_data_info'):
             paths = _check_samples(key, dataset, contents, report)
             _check_folders(key, dataset, report)
-    can_load = len(report.problems) == before  # pycocotools may end the process
+    can_load = report.told == before  # pycocotools may end the process
     with report.collect(key, what):
         unread = _check_files(key, dataset, paths, report)
     if can_load and isinstance(getattr(dataset, 'pipeline', None), CheckedPipeline):

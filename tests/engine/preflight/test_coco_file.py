@@ -12,7 +12,7 @@ def test_broken_json_is_named(det, root, text):
     (root / 'val.json').write_text(text)
     message = problems(det)
     assert f'{root / "val.json"} cannot be read: JSONDecodeError' in message
-    assert 'named by val_dataloader.dataset' in message
+    assert 'named by val_evaluator, val_dataloader.dataset' in message
 
 
 @pytest.mark.parametrize(
