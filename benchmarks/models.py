@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.measuring import commit, elapsed, in_turn, keep_memory, processor
-from mmadaptor.engine.command_line import new_file, positive
+from mmadaptor.arguments import new_file, positive
 from mmadaptor.models import MambaAdaptor, VMamba
 
 BATCH, SIDE, CLASSES = 8, 224, 1000

@@ -4,8 +4,8 @@
 import argparse
 import sys
 
+from mmadaptor.arguments import filled
 from mmadaptor.datasets import make_shapes
-from mmadaptor.engine.command_line import filled
 
 
 def main() -> None:
