@@ -19,7 +19,7 @@ from mmpretrain.models import SwinTransformer
 from torch import Tensor, nn
 
 from benchmarks.measuring import commit, elapsed, processor
-from mmadaptor.engine.command_line import filled, positive
+from mmadaptor.arguments import filled, positive
 from mmadaptor.export.aot import export_aot
 from mmadaptor.export.custom_ops import custom_ops_library
 from mmadaptor.export.onnx import compare, export_onnx

@@ -11,10 +11,10 @@ import onnxruntime
 import torch
 from torch import Tensor
 
+from mmadaptor.arguments import filled
 from mmadaptor.engine.command_line import (
     add_common_arguments,
     build_runner,
-    filled,
     load_config,
     run,
 )

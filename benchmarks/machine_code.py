@@ -21,6 +21,7 @@ from pathlib import Path
 
 from benchmarks.measuring import markdown
 from benchmarks.sass import Loop, find_loops, read
+from mmadaptor.arguments import new_file
 
 CSRC = Path(__file__).parents[1] / 'mmadaptor' / 'csrc' / 'cuda'
 SOURCES = sorted(path.name for path in CSRC.glob('*.cu'))
@@ -218,9 +219,6 @@ def _cell(kinds: dict[str, float], column: str) -> str:
 
 def main() -> None:
     """Print the table, and write or update a file."""
-    # Not above: the tests of the kernels import this module without OpenMMLab.
-    from mmadaptor.engine.command_line import new_file
-
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--only', nargs='+', choices=SOURCES, default=SOURCES)
     parser.add_argument('--json', type=new_file, help='file to write or to update')

@@ -28,7 +28,7 @@ from benchmarks.measuring import (
     markdown,
     processor,
 )
-from mmadaptor.engine.command_line import new_file, positive
+from mmadaptor.arguments import new_file, positive
 from mmadaptor.models import MambaAdaptor, VMamba
 
 BATCH, SIDE, CLASSES = 8, 224, 1000

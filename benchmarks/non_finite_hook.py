@@ -14,12 +14,12 @@ from typing import Any
 
 from mmengine.hooks import Hook
 
+from mmadaptor.arguments import positive
 from mmadaptor.engine import NonFiniteHook
 from mmadaptor.engine.command_line import (
     add_common_arguments,
     build_runner,
     load_config,
-    positive,
     run,
 )
 

@@ -24,6 +24,7 @@ from torch import Tensor
 from benchmarks import baselines, ops_cuda
 from benchmarks.measuring import commit, elapsed, keep_memory, peak_bytes, processor
 from mmadaptor import ops
+from mmadaptor.arguments import new_file, positive
 
 LENGTH, SIDE, CHANNELS, DIRECTIONS = 3136, 56, 96, 4
 Inputs = dict[str, Tensor]
@@ -277,9 +278,6 @@ def main(device: str = 'cpu') -> None:
     Args:
         device: Default of the argument `--device`.
     """
-    # Not above: the measurements need torch alone.
-    from mmadaptor.engine.command_line import new_file, positive
-
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--device', choices=['cpu', 'cuda'], default=device)
     parser.add_argument(

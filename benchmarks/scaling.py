@@ -227,7 +227,7 @@ def draw(rows: list[dict], path: Path) -> None:
 def arguments() -> argparse.Namespace:
     """Read the command line."""
     # Not above: processes that measure memory import this module.
-    from mmadaptor.engine.command_line import filled, new_file, positive
+    from mmadaptor.arguments import filled, new_file, positive
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--threads', nargs='+', type=positive, default=[1, 2])

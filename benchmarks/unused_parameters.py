@@ -13,11 +13,11 @@ import torch
 from mmengine.dist import barrier, is_main_process
 from mmengine.model import MMDistributedDataParallel
 
+from mmadaptor.arguments import positive
 from mmadaptor.engine.command_line import (
     add_common_arguments,
     build_runner,
     load_config,
-    positive,
     run,
 )
 

@@ -4,7 +4,8 @@
 import argparse
 from pathlib import Path
 
-from mmadaptor.engine.command_line import filled, positive, run
+from mmadaptor.arguments import filled, positive
+from mmadaptor.engine.command_line import run
 
 from . import __doc__ as purpose
 from .report import draw, save, table

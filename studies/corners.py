@@ -18,11 +18,11 @@ from mmengine.dataset import BaseDataset
 from mmseg.registry import DATASETS, TRANSFORMS
 from PIL import Image
 
+from mmadaptor.arguments import new_file, positive
 from mmadaptor.datasets.draw import LAMP_CORE, draw_background, grain
 from mmadaptor.datasets.geometry import Point, cover, disc
 from mmadaptor.datasets.sampling import between, sample_background
 from mmadaptor.datasets.scene import SIZE
-from mmadaptor.engine.command_line import new_file, positive
 
 CLASSES = ('background', 'disc_off', 'disc_on')
 REACH = 24.0  # from the center of a disc to those of its lamps, along rows and columns

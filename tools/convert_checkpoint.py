@@ -6,9 +6,10 @@ import argparse
 from torch import Tensor
 
 import mmadaptor
+from mmadaptor.arguments import filled, refuse_to_overwrite
 from mmadaptor.checkpoints.loading import KEYS, meta_of, peek
 from mmadaptor.checkpoints.writing import save
-from mmadaptor.engine.command_line import filled, refuse_to_overwrite, run
+from mmadaptor.engine.command_line import run
 from mmadaptor.errors import InputError, UnsafeCheckpointError
 from mmadaptor.models.published import FAMILIES, Converter, State, some
 

@@ -15,16 +15,11 @@ import time
 
 import torch
 
+from mmadaptor.arguments import new_file, positive
 from mmadaptor.checkpoints.openmmlab import build_and_load
 from mmadaptor.checkpoints.writing import replace_when_written
 from mmadaptor.engine.cfg_options import merge_options
-from mmadaptor.engine.command_line import (
-    add_config_options,
-    new_file,
-    positive,
-    read_config,
-    run,
-)
+from mmadaptor.engine.command_line import add_config_options, read_config, run
 from mmadaptor.errors import InputError
 from mmadaptor.export import aot, onnx
 from mmadaptor.export.custom_ops import ONNXRUNTIME, custom_ops_library

@@ -13,9 +13,10 @@ from rich.console import Console
 from rich.table import Table
 
 from mmadaptor.analysis.flops import count, input_size
+from mmadaptor.arguments import positive
 from mmadaptor.checkpoints.pretrained import drop_pretrained
 from mmadaptor.engine.cfg_options import merge_options
-from mmadaptor.engine.command_line import add_config_options, positive, read_config, run
+from mmadaptor.engine.command_line import add_config_options, read_config, run
 
 EXAMPLE = """example:
   python tools/get_flops.py configs/mamba_adaptor_b0_shapes.py --shape 224 224"""

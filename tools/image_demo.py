@@ -17,17 +17,12 @@ from mmengine.registry import VISUALIZERS
 from mmengine.visualization import Visualizer
 from rich.progress import track
 
+from mmadaptor.arguments import filled, fraction
 from mmadaptor.checkpoints.openmmlab import build_and_load
 from mmadaptor.datasets.image_files import image_problem
 from mmadaptor.datasets.image_reader import ImageReader
 from mmadaptor.engine.cfg_options import merge_options
-from mmadaptor.engine.command_line import (
-    add_config_options,
-    filled,
-    fraction,
-    read_config,
-    run,
-)
+from mmadaptor.engine.command_line import add_config_options, read_config, run
 from mmadaptor.engine.preflight.datasets import build_lazily
 from mmadaptor.engine.runner import as_input_error
 from mmadaptor.errors import InputError, how_to_install

@@ -12,9 +12,9 @@ The package that holds the pictures is downloaded and unpacked, but not installe
 import argparse
 import sys
 
+from mmadaptor.arguments import filled
 from mmadaptor.datasets.fashion import FASHION
 from mmadaptor.datasets.trees import TREES
-from mmadaptor.engine.command_line import filled
 from mmadaptor.errors import InputError
 
 DATASETS = {dataset.name: dataset for dataset in (FASHION, TREES)}

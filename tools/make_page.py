@@ -19,7 +19,8 @@ from typing import Any
 from PIL import Image
 
 import mmadaptor.export
-from mmadaptor.engine.command_line import filled, run
+from mmadaptor.arguments import filled
+from mmadaptor.engine.command_line import run
 from mmadaptor.environment import numbers
 from mmadaptor.errors import InputError
 from mmadaptor.export.onnx import require

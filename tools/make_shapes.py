@@ -4,8 +4,8 @@
 import argparse
 import sys
 
+from mmadaptor.arguments import filled
 from mmadaptor.datasets import make_shapes
-from mmadaptor.engine.command_line import filled
 
 EXAMPLE = """example:
   python tools/make_shapes.py data/shapes --train 200 --val 30"""

@@ -6,17 +6,12 @@ The toolboxes' inference calls, such as mmdet's init_detector, load no base.
 
 import argparse
 
+from mmadaptor.arguments import filled, refuse_to_overwrite
 from mmadaptor.checkpoints.adaptor_only import NOTE, base_state
 from mmadaptor.checkpoints.loading import meta_of, peek
 from mmadaptor.checkpoints.openmmlab import build_and_load
 from mmadaptor.checkpoints.writing import save
-from mmadaptor.engine.command_line import (
-    add_common_arguments,
-    filled,
-    load_config,
-    refuse_to_overwrite,
-    run,
-)
+from mmadaptor.engine.command_line import add_common_arguments, load_config, run
 
 EXAMPLE = r"""example:
   python tools/merge_adaptors.py configs/tuning/vmamba_t_adaptors_cub.py \

@@ -10,15 +10,14 @@ from typing import Any
 import numpy as np
 from mmengine.config import Config, ConfigDict
 
+from mmadaptor.arguments import filled, seconds
 from mmadaptor.datasets.checked_pipeline import CheckedPipeline
 from mmadaptor.datasets.image_reader import innermost, loads_labels
 from mmadaptor.engine.command_line import (
     add_common_arguments,
     build_runner,
-    filled,
     load_config,
     run,
-    seconds,
 )
 from mmadaptor.engine.preflight.datasets import leaves
 from mmadaptor.errors import InputError

@@ -6,13 +6,13 @@ import argparse
 from mmengine.config import Config
 from mmengine.runner import find_latest_checkpoint
 
+from mmadaptor.arguments import filled
 from mmadaptor.checkpoints.pretrained import drop_pretrained
 from mmadaptor.engine import Runner
 from mmadaptor.engine.command_line import (
     RUNNER_TYPE,
     add_common_arguments,
     build_runner,
-    filled,
     load_config,
     run,
 )

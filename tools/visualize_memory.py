@@ -10,9 +10,10 @@ import torch
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
 
+from mmadaptor.arguments import filled
 from mmadaptor.checkpoints.openmmlab import build_and_load
 from mmadaptor.datasets.image_reader import ImageReader, as_visible
-from mmadaptor.engine.command_line import add_common_arguments, filled, load_config, run
+from mmadaptor.engine.command_line import add_common_arguments, load_config, run
 from mmadaptor.errors import InputError
 from mmadaptor.visualization import (
     Lattice,

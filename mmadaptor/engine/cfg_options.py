@@ -58,15 +58,10 @@ def _explain(cfg: Config, key: str) -> str:
     for part in key.split('.'):
         where = '.'.join(path) or 'the config'
         if isinstance(node, list | tuple):
-            if not part.isdigit() or int(part) >= len(node):
-                return (
-                    f'{where} is a list of {len(node)}; its keys are 0 to '
-                    f'{len(node) - 1}.'
-                )
-            node = node[int(part)]
-        elif not isinstance(node, Mapping | Config):
+            node = {str(i): value for i, value in enumerate(node)}
+        if not isinstance(node, Mapping | Config):
             return f'{where} is of type {type(node).__name__} and has no keys.'
-        elif part in node:
+        if part in node:
             node = node[part]
         elif 'type' in node or 'adaptors' in path[-2:]:
             return ''  # what is built from it refuses a wrong key by name

@@ -3,7 +3,6 @@
 
 import gc
 import os
-import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -98,30 +97,6 @@ def find_unread_outputs(cfg: Config, model: nn.Module) -> None:
         cfg.setdefault('find_unused_parameters', True)
         # torch's note of a model whose heads do read all of them.
         warnings.filterwarnings('ignore', 'find_unused_parameters=True was specified')
-
-
-def explain_unused(error: RuntimeError, model: nn.Module) -> InputError | None:
-    """Return what to do about DDP's error of parameters without gradients.
-
-    Args:
-        error: An error of a training step.
-        model: The wrapped model.
-
-    Returns:
-        An error with their names; None for any other error.
-    """
-    found = re.search(r'did not receive grad for rank \d+: ([\d ]+)', str(error))
-    if found is None or not isinstance(model, DistributedDataParallel):
-        return None
-    names = [name for name, p in model.module.named_parameters() if p.requires_grad]
-    unused = [names[int(i)] for i in found[1].split()]
-    more = ', ...' * (len(unused) > 8)
-    return InputError(
-        f'{len(unused)} parameters got no gradient: {", ".join(unused[:8])}{more}. '
-        'With several processes, set find_unused_parameters=True in the config, or '
-        'leave out the layers that the loss does not need, such as outputs of the '
-        'backbone by `out_indices`.'
-    )
 
 
 def wrapper_for_cpu(cfg: Mapping, wrapper: dict | None) -> dict:

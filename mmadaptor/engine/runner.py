@@ -34,17 +34,13 @@ from mmadaptor.registry import RUNNERS, in_scope
 
 from .amp import lower_on_cpu
 from .console import shorten
-from .distributed import (
-    explain_unused,
-    find_unread_outputs,
-    join_on_cpu,
-    wrapper_for_cpu,
-)
+from .distributed import find_unread_outputs, join_on_cpu, wrapper_for_cpu
 from .hooks import AdaptorCheckpointHook, StrictLoadHook
 from .lock import locked
-from .optim import layer_decay_of_toolbox, wrappers_of
+from .optim import layer_decay_of_toolbox
 from .preflight import dry_run, preflight
-from .resumed_settings import SAVED, check_states, report, settings_of
+from .resumed_settings import SAVED, report, settings_of
+from .summary import log_summary
 
 DEFAULT_HOOKS = dict(
     exact_resume=dict(type='mmadaptor.ExactResumeHook'),
@@ -270,7 +266,7 @@ class Runner(MMEngineRunner):
         return any(isinstance(h, AdaptorCheckpointHook) for h in self.hooks)
 
     def train(self) -> nn.Module:
-        """Train, alone in the work folder, and return the model.
+        """Train, alone in the work folder; log a summary and return the model.
 
         Raises:
             InputError: Another training uses the folder, the disk is full, or a
@@ -279,14 +275,14 @@ class Runner(MMEngineRunner):
         with locked(self.work_dir):
             remove_parts(self.work_dir)
             try:
-                return super().train()
+                model = super().train()
+                log_summary(self)
+                return model
             except OSError as error:
                 if found := disk_error_of(error):
                     raise found from error
                 raise
             except RuntimeError as error:
-                if found := explain_unused(error, self.model):
-                    raise found from error
                 for pattern, advice in ENDED.items():
                     if found := pattern.search(str(error)):
                         raise InputError(f'{found[0]}. {advice}') from error
@@ -300,8 +296,6 @@ class Runner(MMEngineRunner):
         """
         try:
             super().resume(filename, *args, **kwargs)
-            for wrapper in wrappers_of(self):
-                check_states(wrapper.optimizer, filename)
         except (InputError, torch.OutOfMemoryError):
             raise
         except Exception as error:

@@ -54,7 +54,7 @@ def test_all_misspelled_keys_are_named_at_once():
 @pytest.mark.parametrize(
     'key, says',
     [
-        ('model.parts.2.a', 'is a list of 2; its keys are 0 to 1'),
+        ('model.parts.2.a', "model.parts has no '2'. It has 0, 1"),
         ('train_cfg.max_epochs.x', 'is of type int and has no keys'),
     ],
 )

@@ -203,27 +203,6 @@ def test_ddp_notices_an_unused_parameter(alone):
         train(HalfUsed(), dict(inputs=torch.ones(1, 2)))
 
 
-def test_what_got_no_gradient_is_named(alone, tmp_path):
-    model = HalfUsed()
-    runner = Runner(
-        model,
-        str(tmp_path),
-        launcher='pytorch',
-        train_dataloader=dict(
-            batch_size=1,
-            dataset=dict(type='ToyDataset'),
-            sampler=dict(type='DefaultSampler', shuffle=False),
-        ),
-        train_cfg=dict(by_epoch=True, max_epochs=1),
-        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
-        experiment_name=str(tmp_path),
-    )
-    with pytest.raises(
-        InputError, match=r'2 parameters got no gradient: unused.weight, unused.bias\.'
-    ):
-        runner.train()
-
-
 BOOSTER = dict(
     type='mmadaptor.VMamba',
     arch=dict(embed_dims=8, depths=(1, 1, 1, 1), d_state=1, ssm_ratio=1.0),

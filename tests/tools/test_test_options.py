@@ -3,7 +3,6 @@
 
 import runpy
 import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -26,7 +25,6 @@ from mmengine.fileio import load
 from mmengine.registry import MODELS, init_default_scope
 
 from mmadaptor.engine import Runner
-from mmadaptor.engine.preflight import Report, _check_tta
 from mmadaptor.errors import InputError
 
 TOOL = runpy.run_path(str(ROOT / 'tools' / 'test.py'))
@@ -142,16 +140,6 @@ def test_tta_of_a_detector_merges_boxes(job, monkeypatch):
     runner, metrics = run(monkeypatch, config, checkpoint, '--tta')
     assert type(runner.model).__name__ == 'DetTTAModel'
     assert 'coco/bbox_mAP' in metrics
-
-
-def test_tta_of_masks_is_named_before_the_start(monkeypatch):
-    kind = type('DetTTAModel', (), {})
-    for with_mask in (False, True):
-        model, report = kind(), Report()
-        model.module = SimpleNamespace(with_mask=with_mask)
-        _check_tta(model, report)
-        assert bool(report) == with_mask
-    assert 'DetTTAModel merges boxes only' in report.text('Test')
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from mmadaptor.errors import InputError
 from mmadaptor.models.backbones.base import AdaptableBackbone
 from mmadaptor.ops import selective_scan
 
-from .coco_metric import check_metric, is_coco_metric
+from .coco import check_metric, is_coco_metric
 from .datasets import build_lazily, check_content, check_paths, initialize, leaves
 from .dry_run import dry_run, kept_random_state
 from .heads import check_classes, check_heads, check_metrics, ignored_labels
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from ..runner import Runner
 
 __all__ = ['Report', 'dry_run', 'make_embedded_dataset', 'preflight']
-
-LEAST = dict(batch_size=1, num_workers=0)
 
 
 def preflight(runner: 'Runner', splits: Sequence[str], needs_base: bool) -> None:
@@ -61,7 +59,6 @@ def preflight(runner: 'Runner', splits: Sequence[str], needs_base: bool) -> None
     if runner._load_from:
         _check_checkpoint('load_from', runner._load_from, report, runner.cfg.filename)
     _check_ops(model, report)
-    _check_tta(runner.model, report)
     found = _build_data(runner, splits, report)
     if is_main_process():
         _check_data(runner, found, report)
@@ -126,7 +123,6 @@ def _build_data(
         loader = getattr(runner, f'_{key}')
         cfg = loader.get('dataset') if isinstance(loader, dict) else None
         if isinstance(cfg, dict) and not isinstance(cfg.get('type'), _Built):
-            _check_numbers(key, loader, report)
             with report.collect(f'{key}.dataset', str(cfg.get('type'))):
                 datasets[split] = build_lazily(cfg)
     found = [
@@ -172,15 +168,6 @@ def _check_data(
         )
 
 
-def _check_numbers(key: str, loader: dict, report: Report) -> None:
-    for name, least in LEAST.items():
-        value = loader.get(name, least)
-        if type(value) is not int or value < least:
-            report.problem(
-                f'{key}.{name} must be an integer of {least} or more, got {value!r}'
-            )
-
-
 def _build_metrics(runner: 'Runner', splits: Sequence[str], report: Report) -> None:
     for split in splits:
         key = f'{split}_evaluator'
@@ -202,7 +189,6 @@ def _check_coco_metrics(
     report: Report,
 ) -> None:
     """Check the annotation files that COCO metrics compare with."""
-    contents = [content for _, _, contents in found for content in contents]
     for split in splits:
         key, loader = f'{split}_evaluator', f'{split}_dataloader.'
         datasets = [data for name, data, _ in found if name.startswith(loader)]
@@ -216,7 +202,7 @@ def _check_coco_metrics(
             if is_coco_metric(metric):
                 path = (cfg or {}).get('ann_file') or key
                 with report.collect(key, path):
-                    check_metric(key, path, metric, datasets, contents, report)
+                    check_metric(key, path, metric, datasets, report)
 
 
 def _check_trained_classes(
@@ -252,10 +238,10 @@ def _check_checkpoint(key: str, path: str, report: Report, config: str | None) -
         return False
     if os.path.isdir(path):  # shards
         return True
-    before = len(report.problems)
+    before = report.told
     with report.collect(key, path):
         peek(path)
-    return len(report.problems) == before
+    return report.told == before
 
 
 def _check_ops(model: torch.nn.Module, report: Report) -> None:
@@ -267,12 +253,3 @@ def _check_ops(model: torch.nn.Module, report: Report) -> None:
         selective_scan(u, u, u[0], u, u).cpu()
     except RuntimeError as error:
         report.problem(str(error).split('\n')[0])
-
-
-def _check_tta(model: torch.nn.Module, report: Report) -> None:
-    """Report what mmdet finds out with the first batch."""
-    if type(model).__name__ == 'DetTTAModel' and model.module.with_mask:
-        report.problem(
-            "mmdet's DetTTAModel merges boxes only, and the model predicts masks: test "
-            'it without test-time augmentation'
-        )

@@ -1,19 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks of the images and categories of an annotation file, as mmdet reads them.
+"""Checks that labels and results of COCO files mean what the config says.
 
 mmdet numbers the classes by the order of `categories`, not of `metainfo.classes`:
 the n-th category that has a name of `metainfo.classes` is label n.
 """
 
-from collections import defaultdict
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
-
-from .coco_annotations import check_annotations, some
-from .objects import finite
+from .objects import mask_problem
 from .report import Report
 
 
@@ -38,18 +34,6 @@ def recorded(dataset: Any) -> Iterator[list[dict]]:
         del dataset.COCOAPI
 
 
-def check_coco(key: str, dataset: Any, content: dict, report: Report) -> None:
-    """Check what mmdet and pycocotools leave out or misread silently."""
-    where, path = f'{key}.ann_file', dataset.ann_file
-    trains = not getattr(dataset, 'test_mode', False)
-    cat_ids = list(getattr(dataset, 'cat_ids', ()))
-    check_references(where, path, content, report)
-    check_annotations(where, path, content, cat_ids, trains, report)
-    if getattr(dataset, '_fully_initialized', True):  # otherwise it is said why not
-        classes = dataset.metainfo.get('classes') or ()
-        check_categories(where, path, classes, cat_ids, content, trains, report)
-
-
 def check_categories(
     where: str,
     path: str,
@@ -71,138 +55,173 @@ def check_categories(
             as soon as such a class is predicted.
         report: Takes the problems.
     """
-    categories = [
-        (c['id'], c['name'] if isinstance(c['name'], Hashable) else str(c['name']))
-        for c in content.get('categories', ())
-    ]
-    names = dict(categories)
-    problem = _doubled(categories, classes)
-    if problem:
-        report.problem(f'{path}: {problem}', where)
-        return
-    labels = [names.get(i) for i in cat_ids]
-    unknown = [name for name in classes if name not in names.values()]
+    # Of categories of one id, pycocotools takes the last.
+    names = {c['id']: str(c['name']) for c in content.get('categories', ())}
+    labels, classes = [names.get(i) for i in cat_ids], list(classes)
+    lacking = [name for name in classes if name not in labels]
     extra = [name for name in names.values() if name not in classes]
-    is_start = labels and labels == list(classes[: len(labels)])
-    if unknown and may_lack and is_start and not extra:
-        report.note(f'{path} has no category {some(unknown)}; no object is of it')
-    elif unknown:
+    if lacking and may_lack and labels == classes[: len(labels)] and not extra:
+        report.note(f'{path} has no category {some(lacking)}; no object is of it')
+    elif lacking:
         report.problem(
-            f'{path} has no category {some(unknown)} ({len(unknown)} of the '
+            f'{path} has no category {some(lacking)} ({len(lacking)} of the '
             f'{len(classes)} in metainfo.classes are missing); its categories '
             f'are {some(names.values(), 10)}. Every class must be in `categories`: '
             'mmdet numbers the classes by that list',
             where,
         )
-        return
-    elif labels and labels != list(classes):
+    elif labels != classes:
         report.problem(
-            f'{path} lists its categories in another order than metainfo.classes, '
-            f'and mmdet numbers them as the file does: {some(labels)}. List '
-            'metainfo.classes in that order, and the same in every annotation file '
-            'of the config',
+            f'{path} lists its categories in another order than metainfo.classes '
+            f'({some(classes)}), and mmdet numbers them as the file does: '
+            f'{some(labels)}. List metainfo.classes in that order, and the same in '
+            'every annotation file of the config',
             where,
         )
-    if extra:
+    elif extra:
         text = 'categories are not in metainfo.classes; their objects are left out'
         report.note(f'{path}: {len(extra)} {text}: {some(extra)}')
 
 
-def _doubled(categories: list[tuple], classes: str | Sequence[str]) -> str:
-    """Return what makes mmdet count a class twice, or a text by its letters."""
-    if isinstance(classes, str):
-        return (
-            f'metainfo.classes is the text {classes!r}, of which each part is a name '
-            f'to pycocotools; a tuple of one name is ({classes!r},)'
+def note_lost(path: str, content: dict, report: Report) -> None:
+    """Note annotations that are left out, and ids that are there twice."""
+    annotations = content.get('annotations', ())
+    for key, part in (('image_id', 'images'), ('category_id', 'categories')):
+        known = {entry['id']: entry for entry in content.get(part, ())}
+        others = [e for e in content.get(part, ()) if e != known[e['id']]]
+        if others:
+            text = 'have the id of another one, which is used instead (first: id '
+            report.note(f'{path}: {len(others)} {part} {text}{others[0]["id"]!r})')
+        # Panoptic annotations have their categories in `segments_info`.
+        lost = [a for a in annotations if key in a and a[key] not in known]
+        if lost:
+            report.note(
+                f'{path}: {len(lost)} of {len(annotations)} annotations are left out: '
+                f'their {key} is not in the file (first: annotation '
+                f'{lost[0].get("id")}, {key} {lost[0][key]!r})'
+            )
+
+
+def is_coco_metric(metric: Any) -> bool:
+    """Return whether a metric compares with a COCO file by pycocotools."""
+    kinds = [kind.__name__ for kind in type(metric).__mro__]
+    has_file = getattr(metric, '_coco_api', None) is not None
+    return 'CocoMetric' in kinds and has_file and not hasattr(metric, '_lvis_api')
+
+
+def check_metric(
+    key: str, path: str, metric: Any, datasets: Sequence[Any], report: Report
+) -> None:
+    """Check the annotation file of a `CocoMetric` against the datasets it evaluates.
+
+    Args:
+        key: The key of the evaluator in the config.
+        path: The annotation file.
+        metric: The metric; its annotations are completed.
+        datasets: The datasets, initialized.
+        report: Takes the problems and notes.
+    """
+    api, where = metric._coco_api, f'{key}.ann_file'
+    classes = datasets[0].metainfo.get('classes') or ()
+    cat_ids = api.get_cat_ids(cat_names=classes)
+    check_categories(where, path, classes, cat_ids, api.dataset, False, report)
+    if metric.format_only:  # compares with nothing
+        return
+    _check_images(where, path, api, datasets, report)
+    wanted = set(cat_ids)
+    compared = [
+        a
+        for a in api.dataset.get('annotations', ())
+        if a['category_id'] in wanted and a['image_id'] in api.imgs
+    ]
+    if all(a.get('iscrowd') for a in compared):
+        report.problem(
+            f'{path} has no object to compare with: no annotation of metainfo.classes '
+            'without iscrowd. To write results only, set format_only=True and '
+            'outfile_prefix',
+            where,
         )
-    for i in _several(i for i, _ in categories):
-        names = some(name for other, name in categories if other == i)
-        return f'several categories have the id {i!r} ({names}), and the last one wins'
-    for name in _several(name for _, name in categories):
-        if name in classes:
-            ids = some(i for i, other in categories if other == name)
-            return (
-                f'several categories have the name {name!r} (ids {ids}), and mmdet '
-                'counts each as a class of its own'
-            )
-    for name in _several(classes):
-        return f'metainfo.classes names {name!r} more than once'
-    return ''
+    _complete(api)
+    if 'segm' in metric.metrics:
+        _check_masks(where, path, api, compared, report)
 
 
-def check_references(where: str, path: str, content: dict, report: Report) -> None:
-    """Check images, ids, and what refers to them."""
-    parts = {
-        part: [entry for entry in content.get(part, ()) if 'id' in entry]
-        for part in ('images', 'categories', 'annotations')
-    }
-    names = {(image['id'], str(image.get('file_name'))) for image in parts['images']}
-    ids = {part: [entry['id'] for entry in entries] for part, entries in parts.items()}
-    ids['images'] = [i for i, _ in names]  # twice the same image is read right
-    for part in ('images', 'annotations'):  # categories are told with their names
-        for i in _several(ids[part]):
-            report.problem(f'{path} has several {part} of one id ({i!r})', where)
-            break
-    for part in ('images', 'categories'):
-        if not _told_apart(ids[part]):
-            report.problem(
-                f'{path}: the ids of its {part} are of several types or too large; '
-                'pycocotools sorts them by numpy, which makes others of them',
-                where,
-            )
-    several = list(_several(name for _, name in names))
-    if several:
+def _complete(api: Any) -> None:
+    """Give annotations what pycocotools needs and mmdet's datasets do not.
+
+    That is `iscrowd`, and an id above 0, which would mean that an object is not found.
+    No result depends on the ids.
+    """
+    annotations = api.dataset.get('annotations', ())
+    for i, annotation in enumerate(annotations, 1):
+        annotation.update(id=i, iscrowd=int(bool(annotation.get('iscrowd'))))
+    api.anns = {annotation['id']: annotation for annotation in annotations}
+
+
+def _check_images(
+    where: str, path: str, api: Any, datasets: Sequence[Any], report: Report
+) -> None:
+    """Check that the images of the datasets are those of the file."""
+    infos = [data.get_data_info(i) for data in datasets for i in range(len(data))]
+    if not all({'img_id', 'img_path', 'height', 'width'} <= set(i) for i in infos):
+        return  # a dataset of another form
+    ids = {info['img_id'] for info in infos}
+    if len(ids) < len(infos):
+        report.problem(
+            f'The dataset has several images of one id ({len(infos)} images, '
+            f'{len(ids)} ids), and pycocotools takes them for one',
+            where,
+        )
+    other = [
+        info for info in infos if _facts(info) != _facts(api.imgs.get(info['img_id']))
+    ]
+    if other:
+        mine, file = _facts(other[0]), _facts(api.imgs.get(other[0]['img_id']))
+        report.problem(
+            f'{path} does not have {len(other)} of {len(infos)} images of the dataset '
+            f'(first: id {other[0]["img_id"]!r} is {mine} in the dataset and '
+            f'{file or "not"} in the file). Set {where} to the annotation file of the '
+            'dataset',
+            where,
+        )
+    if len(api.imgs) > len(ids):
         report.note(
-            f'{path} lists {len(several)} images more than once, each time with other '
-            f'annotations: {some(several, 3)}'
+            f'{path} has {len(api.imgs) - len(ids)} images that the dataset has not; '
+            'the evaluation counts their objects as not found'
         )
-    _check_links(where, path, content, report)
-    _check_sizes(where, path, parts['images'], report)
 
 
-def _check_sizes(where: str, path: str, images: list[dict], report: Report) -> None:
-    sizes = [(image.get('height'), image.get('width')) for image in images]
-    wrong = [i for i, size in enumerate(sizes) if not finite(size) or min(size) <= 0]
+def _facts(image: dict | None) -> tuple:
+    """Return the name without folder and suffix, and the size, of an image."""
+    if image is None:
+        return ()
+    path = str(image.get('img_path') or image['file_name']).replace('\\', '/')
+    name = path.rpartition('/')[2].rpartition('.')[0]
+    return name, image['height'], image['width']
+
+
+def _check_masks(
+    where: str, path: str, api: Any, annotations: list[dict], report: Report
+) -> None:
+    """Check the masks to compare with, and leave out polygons of two points."""
+    wrong = []
+    for annotation in annotations:
+        image = api.imgs[annotation['image_id']]
+        mask = annotation.get('segmentation')
+        if isinstance(mask, list):  # mmdet leaves out the others, too
+            mask = [p for p in mask if not isinstance(p, list) or len(p) >= 6]
+            annotation['segmentation'] = mask
+        if problem := mask_problem(mask, image['height'], image['width']):
+            wrong.append(f'one of {image["file_name"]}: {problem}')
     if wrong:
         report.problem(
-            f'{path}: {len(wrong)} images have no size of two positive numbers (first: '
-            f'id {images[wrong[0]]["id"]}, height and width {sizes[wrong[0]]})',
+            f'{path}: {len(wrong)} objects have no mask that pycocotools can compare '
+            f'with (first: {"; ".join(wrong[:3])})',
             where,
         )
 
 
-def _told_apart(ids: list) -> bool:
-    try:
-        return set(np.unique(ids).tolist()) == set(ids)
-    except TypeError:  # null and a number
-        return False
-
-
-def _check_links(where: str, path: str, content: dict, report: Report) -> None:
-    annotations = content.get('annotations', ())
-    for key, part in (('image_id', 'images'), ('category_id', 'categories')):
-        known = {entry['id'] for entry in content.get(part, ())}
-        # Panoptic annotations have their categories in `segments_info`.
-        lost = [a for a in annotations if key in a and a[key] not in known]
-        if not lost:
-            continue
-        text = (
-            f'{path} has {len(lost)} annotations whose {key} is not in the file '
-            f'(first: annotation {lost[0].get("id")}, {key} {lost[0].get(key)!r})'
-        )
-        texts = set(map(str, known))
-        if any(str(a[key]) in texts for a in lost):
-            text += f'; the same {key} is there as another type'
-        elif part == 'images' and len(lost) < len(annotations):
-            report.note(f'{text}; they are left out')
-            continue
-        report.problem(text, where)
-
-
-def _several(values: Iterable) -> Iterator[Any]:
-    """Yield each value that occurs more than once."""
-    counts = defaultdict(int)
-    for value in values:
-        counts[value] += 1
-        if counts[value] == 2:
-            yield value
+def some(names: Iterable[Any], count: int = 5) -> str:
+    """Return the first names as text."""
+    names = list(names)
+    return ', '.join(map(str, names[:count])) + ', ...' * (len(names) > count)

@@ -3,7 +3,7 @@
 
 import os
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -16,15 +16,13 @@ from mmadaptor.datasets.checked_pipeline import IGNORED, CheckedPipeline, is_rem
 from mmadaptor.datasets.image_files import kind_problem
 from mmadaptor.errors import InputError
 
-from .coco import check_coco, recorded
-from .coco_entries import explain
+from .coco import check_categories, note_lost, recorded
 from .objects import (
-    flat_objects,
+    box_problem,
     labels_in,
-    note_outlines,
+    mask_problem,
     object_loader,
-    object_problems,
-    outlines_of,
+    trained_objects,
 )
 from .report import Report
 from .samples import classes_of, load_some, note_absent
@@ -156,7 +154,7 @@ def initialize(
     what = getattr(dataset, 'ann_file', None) or type(dataset).__name__
     with (
         report.collect(key, what),
-        explained(key, dataset, report),
+        _entries_named(dataset, what),
         recorded(dataset) as contents,
     ):
         try:
@@ -185,31 +183,27 @@ def initialize(
 
 
 @contextmanager
-def explained(key: str, dataset: Any, report: Report) -> Iterator[None]:
-    """Report the entries of an annotation file that prevent reading it."""
+def _entries_named(dataset: Any, what: str) -> Iterator[None]:
+    """Name the entry of an annotation file that cannot be parsed."""
     parse = getattr(dataset, 'parse_data_info', None)
 
-    def named(info: Any) -> Any:
+    def parse_named(info: Any) -> Any:
         try:
             return parse(info)
         except OSError:
             raise
         except Exception as error:
-            if not isinstance(info, dict) or 'xml_path' not in info:
+            if not isinstance(info, dict):
                 raise
-            text = f'{info["xml_path"]} cannot be read: {type(error).__name__}: {error}'
+            image = info.get('raw_img_info', info)
+            name = image.get('xml_path') or f'{what}: {image.get("file_name")}'
+            text = f'{name} cannot be read: {type(error).__name__}: {error}'
             raise InputError(text) from error
 
     if parse is not None:
-        dataset.parse_data_info = named  # shadows the method of the class
+        dataset.parse_data_info = parse_named  # shadows the method of the class
     try:
         yield
-    except Exception:  # of mmdet or pycocotools, on whatever the file holds
-        texts = explain(dataset)
-        if not texts:
-            raise
-        for text in texts:
-            report.problem(text, f'{key}.ann_file')
     finally:
         vars(dataset).pop('parse_data_info', None)
 
@@ -221,17 +215,17 @@ def check_content(
 
     Returns the paths of its images.
     """
-    before, paths, unread = len(report.problems), {}, set()
+    before, paths, unread = report.told, {}, set()
     what = getattr(dataset, 'ann_file', '') or key
     with report.collect(key, what):
-        for content in contents:
-            check_coco(key, dataset, content, report)
         if not getattr(dataset, '_fully_initialized', True):
             return set()  # `initialize` has said why
+        for content in contents:
+            _check_coco(key, dataset, content, report)
         if hasattr(dataset, 'get_data_info'):
-            paths = _check_samples(key, dataset, report)
+            paths = _check_samples(key, dataset, contents, report)
             _check_folders(key, dataset, report)
-    can_load = len(report.problems) == before  # pycocotools may end the process
+    can_load = report.told == before  # pycocotools may end the process
     with report.collect(key, what):
         unread = _check_files(key, dataset, paths, report)
     if can_load and isinstance(getattr(dataset, 'pipeline', None), CheckedPipeline):
@@ -240,46 +234,71 @@ def check_content(
     return set(paths.get('img_path', ()))
 
 
-def _check_samples(key: str, dataset: Any, report: Report) -> dict[str, list[str]]:
+def _check_coco(key: str, dataset: Any, content: dict, report: Report) -> None:
+    """Check the categories of a COCO file, and what refers to them."""
+    classes = dataset.metainfo.get('classes') or ()
+    ids, trains = getattr(dataset, 'cat_ids', ()), not dataset.test_mode
+    where, path = f'{key}.ann_file', dataset.ann_file
+    check_categories(where, path, classes, ids, content, trains, report)
+    note_lost(path, content, report)
+
+
+def _check_samples(
+    key: str, dataset: Any, contents: list[dict], report: Report
+) -> dict[str, list[str]]:
     """Check the objects and labels that a dataset lists; return the paths of files."""
-    paths, labels, wrong_objects = defaultdict(list), [], []
-    loader, outlines, flat = object_loader(dataset), Counter(), []
-    test_mode = getattr(dataset, 'test_mode', False)
+    paths, labels, odd, masks = defaultdict(list), [], defaultdict(list), []
+    loader, where = object_loader(dataset), f'{key}.ann_file'
     for i in range(len(dataset)):
         info = dataset.get_data_info(i)
         for name in ('img_path', 'seg_map_path'):
             if isinstance(info.get(name), str) and '://' not in info[name]:
                 paths[name].append(info[name])
         labels += labels_in(info)
-        if loader:
-            found = object_problems(info, loader)
-            wrong_objects += found
-            flat += [] if found else flat_objects(info)
-            if loader.with_mask and not found and not test_mode:
-                outlines.update(outlines_of(info, loader))
-    if wrong_objects:
-        text = f'{len(wrong_objects)} objects cannot be used (first: '
-        report.problem(f'{text}{"; ".join(wrong_objects[:3])})', f'{key}.ann_file')
-    if outlines:
-        note_outlines(f'{key}.ann_file', dataset.ann_file, outlines, report)
-    if flat:
-        report.note(
-            f'{key}: {len(flat)} objects have a box without a positive width and '
-            f'height, which may end in a loss of NaN (first: {flat[0]})'
-        )
-    what = 'object' if loader else 'sample'
-    if loader and not labels and not test_mode:
-        report.note(f'{key} has no object of metainfo.classes to train with')
-    note_absent(key, dataset, set(labels), what, report)
+        image, size = info.get('img_path'), (info.get('height'), info.get('width'))
+        for thing in trained_objects(info) if loader else ():
+            if problem := box_problem(thing.get('bbox', ()), *size):
+                odd[problem].append(f'{image}, x1, y1, x2, y2 {list(thing["bbox"])}')
+        masked = loader and loader.with_mask and info.get('instances')
+        for thing in masked or ():
+            if problem := mask_problem(thing.get('mask'), *size):
+                masks.append(f'{image}, box {thing.get("bbox")!s:.60}: {problem}')
+    for problem, things in odd.items():
+        report.note(f'{key}: {len(things)} objects {problem} (first: {things[0]})')
+    if masks:
+        text = f'{len(masks)} objects cannot be used (first: {"; ".join(masks[:3])})'
+        report.problem(text, where)
+    if loader and not labels and not getattr(dataset, 'test_mode', False):
+        _tell_nothing_left(key, dataset, contents, report)
+    note_absent(key, dataset, set(labels), 'object' if loader else 'sample', report)
     classes = len(classes_of(dataset))
     wrong = [label for label in labels if not 0 <= label < classes]
     if wrong and classes:
         report.problem(
             f'{len(wrong)} of {len(labels)} labels are outside of the {classes} '
             f'classes (first: {wrong[0]})',
-            f'{key}.ann_file' if dataset.ann_file else key,
+            where if dataset.ann_file else key,
         )
     return paths
+
+
+def _tell_nothing_left(
+    key: str, dataset: Any, contents: list[dict], report: Report
+) -> None:
+    """Report that mmdet leaves out all objects; a file of background has none."""
+    ids = getattr(dataset, 'cat_ids', ())
+    annotations = [a for content in contents for a in content.get('annotations', ())]
+    count = sum(a.get('category_id') in ids for a in annotations)
+    if not count:
+        report.note(f'{key} has no object of metainfo.classes to train with')
+        return
+    report.problem(
+        f'{dataset.ann_file}: mmdet trains with none of the {count} objects of '
+        'metainfo.classes: it leaves out those with iscrowd or ignore, without an '
+        'image, outside of their image, with an area of 0 or with a side below 1 pixel '
+        '(bbox and area are in pixels)',
+        f'{key}.ann_file',
+    )
 
 
 def _check_files(key: str, dataset: Any, paths: dict, report: Report) -> set[str]:
@@ -292,7 +311,6 @@ def _check_files(key: str, dataset: Any, paths: dict, report: Report) -> set[str
             text = f'{len(lost)} of {len(found)} files {reason} (first: '
             report.problem(f'{text}{", ".join(lost[:3])})', f'{key} as {name}')
             all_lost.update(lost)
-    _note_left_out(key, dataset, set(paths.get('seg_map_path', ())), report)
     return all_lost
 
 
@@ -315,24 +333,6 @@ def unreadable_files(paths: list[str]) -> dict[str, list[str]]:
             reason = 'are not regular files' if kind_problem(path) else 'do not exist'
             unread[reason].append(path)
     return unread
-
-
-def _note_left_out(key: str, dataset: Any, masks: set[str], report: Report) -> None:
-    """Note masks without an image: mmseg lists the images only."""
-    suffix = getattr(dataset, 'seg_map_suffix', None)
-    part = getattr(dataset, 'ann_file', '') or getattr(dataset, '_indices', None)
-    folders = {os.path.dirname(mask) for mask in masks if suffix and not part}
-    extra = [
-        name
-        for folder in filter(os.path.isdir, folders)
-        for name in sorted(os.listdir(folder))
-        if name.endswith(suffix) and os.path.join(folder, name) not in masks
-    ]
-    if extra:
-        report.note(
-            f'{key}: {len(extra)} masks have no image and are left out: '
-            f'{", ".join(extra[:3])}'
-        )
 
 
 def _check_folders(key: str, dataset: Any, report: Report) -> None:

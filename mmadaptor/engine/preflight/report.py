@@ -14,7 +14,8 @@ class Report:
 
     def __init__(self) -> None:
         self.missing: dict[str, list[str]] = {}
-        self.problems: list[str] = []
+        self.problems: dict[str, list[str]] = {}
+        self.told = 0  # how often `problem` was called
         self.hints: list[str] = []
         self.notes: list[str] = []
 
@@ -31,9 +32,9 @@ class Report:
 
     def problem(self, text: str, key: str = '') -> None:
         """Report anything else."""
-        text += f'\n     named by {key}' if key else ''
-        if text not in self.problems:
-            self.problems.append(text)
+        self.told += 1
+        keys = self.problems.setdefault(text, [])
+        keys += [key] * (key not in ('', *keys))
 
     @contextmanager
     def collect(self, key: str, what: str) -> Iterator[None]:
@@ -60,12 +61,15 @@ class Report:
 
     def text(self, job: str) -> str:
         """Return the message of the error; empty without a problem."""
-        missing = []
+        found = {}
         for path, keys in self.missing.items():
             kind = kind_problem(path)
             text = f'{path} {kind}' if kind else f'missing: {os.path.abspath(path)}'
-            missing.append(f'{text}\n     named by {", ".join(keys)}')
-        problems = [*missing, *self.problems]
+            found[text] = keys
+        problems = [
+            text + (f'\n     named by {", ".join(keys)}' if keys else '')
+            for text, keys in {**found, **self.problems}.items()
+        ]
         if not problems:
             return ''
         count = f'{len(problems)} problem{"s" * (len(problems) > 1)}'

@@ -110,9 +110,6 @@ RIGHT = {
     'no iscrowd': annotations(lambda i, a: a.pop('iscrowd')),
     'iscrowd null': annotations(lambda i, a: a.update(iscrowd=None)),
     'iscrowd false': annotations(lambda i, a: a.update(iscrowd=False)),
-    'a crowd of another number': lambda c: c['annotations'].append(
-        dict(c['annotations'][0], id=9, bbox=[0, 0, 9, 9], iscrowd=-1)
-    ),
     'ids of annotations in text': annotations(lambda i, a: a.update(id=f'a{i}')),
     'huge ids of annotations': annotations(lambda i, a: a.update(id=10**400 + i)),
     'ids of images in text': rename_ids('images', 'image_id', form='im-{}'.format),
@@ -162,14 +159,6 @@ def test_a_perfect_model_gets_all_points(det, val, change):
     assert result['coco/bbox_mAP'] == result['coco/segm_mAP'] == 1
 
 
-def test_it_is_said_if_annotations_are_numbered_again(det, val):
-    _, notes = score(det)
-    (note,) = [note for note in notes if 'numbered again' in note]
-    assert f'{val}: the annotations are numbered again' in note and '(first: 0)' in note
-    edit(val, annotations(lambda i, a: a.update(id=i + 1)))
-    assert not [note for note in score(det)[1] if 'numbered again' in note]
-
-
 def test_the_runner_checks_and_completes_the_file(det, val):
     edit(val, annotations(lambda i, a: a.pop('iscrowd')))
     (metric,) = build(det).val_evaluator.metrics
@@ -187,21 +176,18 @@ def test_other_labels_than_the_training_has_get_none(det, root, val):
     assert score(det)[0]['coco/bbox_mAP'] == 0
 
 
-NONE = 'objects have no mask that pycocotools can compare with (first: annotation'
+NONE = 'objects have no mask that pycocotools can compare with (first: one of'
 WRONG = {
-    'two points': ([[5, 5, 20, 20]], 'its polygons have less than three points'),
-    'one point': ([[5, 5]], 'its polygons have less than three points'),
-    'no point': ([[]], 'its polygons have less than three points'),
-    'a flat list': ([5, 5, 20, 5, 20, 20], 'its polygon is not a list of numbers'),
-    'nothing': ([], 'it has no segmentation'),
+    'two points': ([[5, 5, 20, 20]], 'it has no segmentation'),
+    'no point': ([[]], 'it has no segmentation'),
+    'a flat list': ([5, 5, 20, 5, 20, 20], 'its polygons are not lists of numbers'),
     'null': (None, 'it has no segmentation'),
     'text': ('x', 'its segmentation is neither polygons nor run lengths'),
     'another size': (
         dict(size=[64, 48], counts=[0, 3072]),
-        'its run lengths have size [64, 48], its image [48, 64]',
+        'its run lengths have size [64, 48], not [48, 64]',
     ),
-    'short': (dict(size=[48, 64], counts=[5]), 'its run lengths add up to 5'),
-    'no size': (dict(counts=[5]), 'its run lengths lack a size or counts'),
+    'no size': (dict(counts=[5]), 'its run lengths have size [], not'),
 }
 
 
@@ -233,12 +219,6 @@ def test_masks_of_other_categories_are_not_compared(det, root, val):
     assert score(det)[0]['coco/segm_mAP'] == 1
 
 
-def test_annotations_with_ignore_are_compared_all_the_same(det, val):
-    edit(val, lambda c: c['annotations'][1].update(ignore=1, area=None))
-    text = problems(det)
-    assert f'{val}: 1 annotations lack a bbox of four numbers or an area' in text
-
-
 @pytest.mark.parametrize('key', ['test', 'val'])
 def test_results_are_written_without_annotations(det, val, key, tmp_path):
     """As of COCO's image_info_test-dev2017.json."""
@@ -255,26 +235,17 @@ def test_results_are_written_without_annotations(det, val, key, tmp_path):
 
 
 @pytest.mark.parametrize(
-    'change, says',
+    'change',
     [
-        (
-            lambda c: c.pop('annotations'),
-            'it has 0 annotations of metainfo.classes without iscrowd, and 0 with',
-        ),
-        (
-            lambda c: c.update(annotations=[]),
-            'it has 0 annotations of metainfo.classes without iscrowd, and 0 with',
-        ),
-        (
-            annotations(lambda i, a: a.update(iscrowd=1)),
-            'without iscrowd, and 4 with it',
-        ),
+        lambda c: c.pop('annotations'),
+        lambda c: c.update(annotations=[]),
+        annotations(lambda i, a: a.update(iscrowd=1)),
+        annotations(lambda i, a: a.update(image_id=9)),
     ],
 )
-def test_nothing_to_compare_with(det, val, change, says):
+def test_nothing_to_compare_with(det, val, change):
     edit(val, change)
     text = problems(det)
-    assert says in text
     assert f'{val} has no object to compare with' in text and 'format_only' in text
 
 
@@ -304,18 +275,15 @@ class TestAnotherFileThanThatOfTheDataset:
         [
             (lambda c: c['categories'].reverse(), 'lists its categories in another o'),
             (lambda c: c['categories'].pop(), 'has no category box (1 of the 2'),
-            (lambda c: c['images'].pop(), 'lacks 1 of 4 images of the dataset'),
+            (
+                lambda c: c['images'].pop(),
+                "first: id 3 is ('3', 48, 64) in the dataset and not in the file",
+            ),
             (
                 lambda c: c['images'][1].update(file_name='x.png'),
-                "has another image for 1 of 4 ids of the dataset (first: id 1 is ('x'",
+                'does not have 1 of 4 images of the dataset (first: id 1 is (',
             ),
-            (lambda c: c['images'][1].update(height=40), 'has another image for 1'),
-            (lambda c: c['annotations'][0].pop('bbox'), 'lack a bbox of four'),
-            (lambda c: c['annotations'][0].pop('area'), 'lack a bbox of four'),
-            (
-                lambda c: c['annotations'][0].update(iscrowd='0'),
-                "iscrowd is no number (first: annotation 0, iscrowd '0')",
-            ),
+            (lambda c: c['images'][1].update(height=40), 'does not have 1 of 4 images'),
         ],
     )
     def test_what_does_not_fit_is_told(self, det, other, change, says):
@@ -323,10 +291,6 @@ class TestAnotherFileThanThatOfTheDataset:
         text = problems(det)
         assert str(other) in text and says in text
         assert 'named by val_evaluator.ann_file' in text
-
-    def test_two_annotations_of_one_id_are_two(self, det, other):
-        edit(other, annotations(lambda i, a: a.update(id=5)))
-        assert 'several annotations of one id' in problems(det)
 
     def test_images_that_the_dataset_leaves_out_are_noted(self, det, other):
         det.val_dataloader.dataset.indices = 2

@@ -74,15 +74,18 @@ def test_head_of_another_number_of_classes(det):
 
 
 @pytest.mark.parametrize(
-    'name, value, least',
-    [('batch_size', 0, 1), ('batch_size', 2.5, 1), ('num_workers', -1, 0)],
+    'name, value, says',
+    [
+        ('batch_size', 0, 'batch_size should be a positive integer value, but got bat'),
+        ('batch_size', 2.5, 'batch_size should be a positive integer value, but got'),
+        ('num_workers', -1, 'num_workers option should be non-negative'),
+    ],
 )
-def test_numbers_of_a_loader(det, name, value, least):
+def test_numbers_of_a_loader(det, name, value, says):
+    """In torch's words."""
     det.train_dataloader[name] = value
-    assert (
-        f'train_dataloader.{name} must be an integer of {least} or more, got {value}'
-        in problems(det)
-    )
+    text = problems(det)
+    assert '`train_dataloader` of the config: ' in text and says in text
 
 
 def test_a_root_that_is_not_there(seg, cls):

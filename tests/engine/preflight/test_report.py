@@ -19,7 +19,8 @@ def test_all_is_listed_once_with_who_names_it(tmp_path):
     gone = str(tmp_path / 'gone')
     assert not report.require('train.ann_file', gone)
     assert not report.require('val.ann_file', gone)
-    report.problem(f'{tmp_path} is not a folder with files', 'data_root')
+    for key in ('data_root', 'data_root', 'data_prefix'):
+        report.problem(f'{tmp_path} is not a folder with files', key)
     for _ in range(2):
         report.problem('It does not fit.')
         report.hint('Get it.')
@@ -28,7 +29,7 @@ def test_all_is_listed_once_with_who_names_it(tmp_path):
         f'  1. missing: {gone}',
         '     named by train.ann_file, val.ann_file',
         f'  2. {tmp_path} is not a folder with files',
-        '     named by data_root',
+        '     named by data_root, data_prefix',
         '  3. It does not fit.',
         'How to continue:',
         '  - Get it.',
@@ -46,5 +47,6 @@ def test_exceptions_are_collected(tmp_path):
     with report.collect('c', 'list.txt'):
         int('x')
     assert report.missing == {str(tmp_path / 'none.txt'): ['a']}
-    assert report.problems[0] == 'x.png cannot be read\n     named by b'
-    assert report.problems[1].startswith('list.txt cannot be read: ValueError: invalid')
+    (image, keys), (text, _) = report.problems.items()
+    assert (image, keys) == ('x.png cannot be read', ['b'])
+    assert text.startswith('list.txt cannot be read: ValueError: invalid')

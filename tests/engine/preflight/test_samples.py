@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from helpers.refusals import build, problems
+from helpers.refusals import build, edit, problems
 from mmengine.registry import TRANSFORMS
 from PIL import Image
 
@@ -36,28 +36,6 @@ def test_thirteen_bands_of_sixteen_bits(seg, root):
     assert '0.tif or its labels' in problems(seg)
 
 
-@pytest.mark.parametrize(
-    'image, says',
-    [
-        (BANDS[..., 0], 'has values up to 39923 (uint16), and LoadImageFromFile reads'),
-        (BANDS[..., :4].astype(np.uint8), 'has 4 channels, and LoadImageFromFile re'),
-    ],
-)
-def test_what_the_loader_leaves_out_is_noted(seg, root, image, says):
-    write_tiffs(seg, root / 'val', image)
-    (note,) = build(seg).notes
-    assert note.startswith(f'train_dataloader.dataset: {root}/val/0.tif {says}')
-    assert note.endswith("color_type='unchanged' would read all")
-    seg.train_dataloader.dataset.pipeline[0].color_type = 'unchanged'
-    assert build(seg).notes == []
-
-
-def test_transparency_is_left_out_without_a_word(seg, root):
-    for path in (root / 'val').iterdir():
-        Image.open(path).convert('RGBA').save(path)
-    assert build(seg).notes == []
-
-
 def rotated(root):
     """Save the images of `seg` as cameras do, turned by a quarter."""
     exif = Image.Exif()
@@ -75,6 +53,27 @@ def test_masks_that_fit_the_image_as_it_is_loaded(seg, root):
     build(seg)
     seg.train_dataloader.dataset.pipeline[0].color_type = 'color_ignore_orientation'
     assert 'has 48 x 64 pixels, its image has 64 x 48' in problems(seg)
+
+
+def test_boxes_of_photos_that_are_rotated(det, root):
+    """Their labels are of the stored bitmap, and OpenCV rotates it."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for path in (root / 'train').glob('*.png'):
+        Image.open(path).save(path.with_suffix('.jpg'), exif=exif)
+    edit(
+        root / 'train.json',
+        lambda c: [
+            image.update(file_name=f'{image["id"]}.jpg') for image in c['images']
+        ],
+    )
+    text = problems(det)
+    assert '1 problem found' in text  # often of all files: the first one is enough
+    assert f'{root}/train/0.jpg has 64 x 48 pixels as it is loaded' in text
+    assert 'train.json says 48 x 64 (height x width)' in text and 'EXIF' in text
+    loader = det.train_dataloader.dataset.dataset.pipeline[0]
+    loader.update(color_type='color_ignore_orientation')
+    build(det)
 
 
 @TRANSFORMS.register_module()

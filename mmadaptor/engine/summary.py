@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a training ends with: its result, its files and the next command."""
+
+import os
+
+from mmengine.dist import master_only
+from mmengine.runner import Runner
+
+
+@master_only
+def log_summary(runner: Runner) -> None:
+    """Log the last metrics, the checkpoints, the log folder and how to go on."""
+    infos, logs = runner.message_hub.runtime_info, runner.message_hub.log_scalars
+    metrics = {
+        name.removeprefix('val/'): history.current()
+        for name, history in logs.items()
+        if name.startswith('val/') and not name.endswith('time')
+    }
+    values = ', '.join(
+        f'{name} {value:.4g}'
+        for name, value in metrics.items()
+        # Those of COCO are followed by variants, such as bbox_mAP_50.
+        if not any(name.startswith(f'{other}_') for other in metrics)
+    )
+    last = _shown(infos.get('last_ckpt'))
+    best = [_shown(infos[key]) for key in infos if key.startswith('best_ckpt')]
+    best = list(filter(None, best))
+    lines = {
+        'Last validation': values,
+        'Last checkpoint': last,
+        'Best checkpoint': ', '.join(best),
+        'Logs': _shown(runner.log_dir),
+        'Next': _next_command(runner, best[0] if best else last),
+    }
+    text = '\n'.join(f'  {name}: {line}' for name, line in lines.items() if line)
+    runner.logger.info(f'Training finished.\n{text}')
+
+
+def _next_command(runner: Runner, checkpoint: str) -> str:
+    """Return the command that uses a checkpoint, by the config that the run leaves."""
+    name = os.path.basename(runner.cfg.filename or f'{runner.timestamp}.py')
+    config = os.path.join(runner.work_dir, name)
+    if not checkpoint or not os.path.isfile(config):
+        return ''
+    images = runner._test_loop is None  # nothing to test on
+    tool = 'tools/image_demo.py IMAGES' if images else 'tools/test.py'
+    return f'python {tool} {_shown(config)} {checkpoint}'
+
+
+def _shown(path: str | None) -> str:
+    """Return a local path as it is from here; empty for none."""
+    if not path or '://' in path:
+        return path or ''
+    return os.path.relpath(path)
