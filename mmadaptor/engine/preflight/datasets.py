@@ -311,6 +311,7 @@ def _check_files(key: str, dataset: Any, paths: dict, report: Report) -> set[str
             text = f'{len(lost)} of {len(found)} files {reason} (first: '
             report.problem(f'{text}{", ".join(lost[:3])})', f'{key} as {name}')
             all_lost.update(lost)
+    _note_left_out(key, dataset, set(paths.get('seg_map_path', ())), report)
     return all_lost
 
 
@@ -333,6 +334,24 @@ def unreadable_files(paths: list[str]) -> dict[str, list[str]]:
             reason = 'are not regular files' if kind_problem(path) else 'do not exist'
             unread[reason].append(path)
     return unread
+
+
+def _note_left_out(key: str, dataset: Any, masks: set[str], report: Report) -> None:
+    """Note masks without an image: mmseg lists the images only."""
+    suffix = getattr(dataset, 'seg_map_suffix', None)
+    part = getattr(dataset, 'ann_file', '') or getattr(dataset, '_indices', None)
+    folders = {os.path.dirname(mask) for mask in masks if suffix and not part}
+    extra = [
+        name
+        for folder in filter(os.path.isdir, folders)
+        for name in sorted(os.listdir(folder))
+        if name.endswith(suffix) and os.path.join(folder, name) not in masks
+    ]
+    if extra:
+        report.note(
+            f'{key}: {len(extra)} masks have no image and are left out: '
+            f'{", ".join(extra[:3])}'
+        )
 
 
 def _check_folders(key: str, dataset: Any, report: Report) -> None:

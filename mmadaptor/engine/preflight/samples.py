@@ -3,14 +3,19 @@
 
 from typing import Any
 
-from mmadaptor.datasets.checked_pipeline import labels_of
+import numpy as np
+
+from mmadaptor.datasets.checked_pipeline import CheckedPipeline, labels_of
 from mmadaptor.errors import DamagedFileError, InputError, message_of
 
 from .report import Report
+from .sizes import odd_sizes
 
 # So many samples of a dataset are loaded before the start, by its own pipeline.
 SAMPLED_MASKS, SAMPLED_IMAGES = 200, 20
 SHOWN_FILES = 20  # so many damaged files of a dataset are named
+EIGHT_BITS = ('.jpg', '.jpeg', '.JPG', '.JPEG')  # no need to read them twice
+BANDS = ('.tif', '.tiff', '.TIF', '.TIFF')  # whose fourth channel is no transparency
 
 
 def classes_of(dataset: Any) -> list[str]:
@@ -20,18 +25,23 @@ def classes_of(dataset: Any) -> list[str]:
 
 def load_some(key: str, dataset: Any, unread: set[str], report: Report) -> None:
     """Load samples by the dataset's own transforms and look at them."""
-    semantic = dataset.pipeline.num_classes is not None
+    pipeline = dataset.pipeline
+    semantic = pipeline.num_classes is not None
     most = SAMPLED_MASKS if semantic else SAMPLED_IMAGES
-    seen, damaged, misfits = set(), 0, 0
-    for i in range(0, len(dataset), -(-len(dataset) // most)):
+    seen, damaged, misfits, narrowed = set(), 0, 0, ''
+    samples = range(0, len(dataset), -(-len(dataset) // most))
+    for count, i in enumerate(sorted({*samples, *odd_sizes(dataset)})):
         info = dataset.get_data_info(i)
         if {str(info.get('img_path')), str(info.get('seg_map_path'))} & unread:
             continue
         try:
-            result = dataset.pipeline.load(info) or {}
+            result = _load(dataset, info)
             _check_size(key, dataset, info, result, report)
             if semantic and 'gt_seg_map' in result:
+                _check_bits(pipeline, result['seg_map_path'])
                 seen.update(labels_of(result['gt_seg_map']))
+            if not narrowed and count < SAMPLED_IMAGES:  # often all files alike
+                narrowed = _what_is_lost(pipeline, result)
         except DamagedFileError as error:
             report.problem(message_of(error), key)
             damaged += 1
@@ -42,8 +52,26 @@ def load_some(key: str, dataset: Any, unread: set[str], report: Report) -> None:
         if damaged == SHOWN_FILES:
             report.problem('Other files were not looked at', key)
             return
+    if narrowed:
+        report.note(f'{key}: {narrowed}')
     if semantic:
         _note_labels(key, dataset, seen, report)
+
+
+def _load(dataset: Any, info: dict) -> dict:
+    """Load a sample.
+
+    Raises:
+        DamagedFileError: A file cannot be read.
+        InputError: The labels of a mask do not fit.
+    """
+    pipeline, mask = dataset.pipeline, info.get('seg_map_path')
+    try:
+        return pipeline.load(info) or {}
+    except InputError as error:
+        if mask and not isinstance(error, DamagedFileError):
+            _check_bits(pipeline, mask)  # labels that are cut are not the user's
+        raise
 
 
 def _check_size(
@@ -69,6 +97,70 @@ def _check_size(
         raise InputError(f'{text}; a rotation in its EXIF data may be the reason')
     if not any(' as it is loaded, but ' in note for note in report.notes):
         report.note(f'{key}: {text}')
+
+
+def _stored(
+    pipeline: CheckedPipeline, package: str, name: str, path: str
+) -> np.ndarray | None:
+    """Read an image as a loader of a toolbox does, with all bits and channels.
+
+    Returns None if the pipeline has no such loader.
+    """
+    for loader in pipeline.transforms:
+        kind = type(loader)
+        if kind.__name__ == name and kind.__module__.startswith(f'{package}.'):
+            from mmcv import imread  # the loader needs it
+
+            return imread(
+                path,
+                'unchanged',
+                backend=loader.imdecode_backend,
+                file_client_args=loader.file_client_args,
+                backend_args=loader.backend_args,
+            )
+    return None
+
+
+def _check_bits(pipeline: CheckedPipeline, path: str) -> None:
+    """Check that the labels of a mask fit the 8 bits that mmseg keeps of them.
+
+    Raises:
+        InputError: They do not.
+    """
+    stored = _stored(pipeline, 'mmseg', 'LoadAnnotations', path)
+    if stored is None:
+        return
+    # -1 becomes 255, which is ignored as it is.
+    lost = np.unique(stored[(stored != stored.astype(np.uint8)) & (stored != -1)])
+    if lost.size:
+        raise InputError(
+            f'{path} has labels {", ".join(map(str, lost[:8]))}, and '
+            f'LoadAnnotations keeps 8 bits: {lost[0]} becomes '
+            f'{lost[:1].astype(np.uint8)[0]}'
+        )
+
+
+def _what_is_lost(pipeline: CheckedPipeline, result: dict) -> str:
+    """Return what the loader leaves out of an image, as a sentence."""
+    path, image = result.get('img_path'), result.get('img')
+    if image is None or not isinstance(path, str) or path.endswith(EIGHT_BITS):
+        return ''
+    try:
+        stored = _stored(pipeline, 'mmcv', 'LoadImageFromFile', path)
+    except Exception:  # of a backend that knows no other color_type
+        return ''
+    if stored is None:
+        return ''
+    if stored.max() > 255 >= image.max():
+        what = f'values up to {stored.max()} ({stored.dtype})', f'up to {image.max()}'
+    elif path.endswith(BANDS) and stored.shape[2:] > image.shape[2:]:
+        what = f'{stored.shape[2]} channels', f'{image.shape[2]} of them'
+    else:
+        return ''
+    return (
+        f'{path} has {what[0]}, and LoadImageFromFile reads {what[1]}; '
+        "color_type='unchanged' would read all"
+    )
 
 
 def _note_labels(key: str, dataset: Any, seen: set[int], report: Report) -> None:

@@ -38,6 +38,10 @@ def test_a_mask_by_hand():
         (np.full((48, 64), 5, np.uint8), 'has labels 5, and there are 2 classes'),
         (np.zeros((24, 32), np.uint8), 'has 24 x 32 pixels, its image has 48 x 64'),
         (np.zeros((48, 64, 3), np.uint8), 'has shape (48, 64, 3), as a color image'),
+        (
+            np.full((48, 64), 257, np.uint16),
+            'has labels 257, and LoadAnnotations keeps 8 bits: 257 becomes 1',
+        ),
     ],
 )
 def test_masks_that_do_not_fit(seg, root, mask, says):
@@ -78,6 +82,27 @@ def test_a_class_without_a_pixel_is_noted(seg, root):
     )
 
 
+def test_labels_of_sixteen_bits_are_read_rightly_below_256(seg, root):
+    for path in (root / 'masks').iterdir():
+        mask = np.asarray(Image.open(path)).astype(np.uint16)
+        save(path, mask * 254 + 1)  # 1 and 255
+    assert 'such as ground' in build(seg).notes[0]
+    save(root / 'masks' / '1.png', mask * 1000)
+    assert '1.png has labels 1000, and LoadAnnotations' in problems(seg)
+
+
+def test_labels_of_float_are_read_rightly_if_whole(seg, root):
+    seg.train_dataloader.dataset.seg_map_suffix = '.tif'
+    for path in (root / 'masks').iterdir():
+        mask = np.asarray(Image.open(path)).astype(np.float32)
+        save(path.with_suffix('.tif'), mask)
+    assert build(seg).notes == []
+    save(root / 'masks' / '2.tif', mask * 1.5)
+    assert '2.tif has labels 1.5, and LoadAnnotations keeps 8 bits: 1.5 becomes 1' in (
+        problems(seg)
+    )
+
+
 def test_the_label_that_the_heads_ignore(seg, root):
     save(root / 'masks' / '0.png', np.full((48, 64), 7, np.uint8))
     assert 'has labels 7, and there are 2 classes' in problems(seg)
@@ -104,6 +129,18 @@ def test_half_of_the_masks_are_not_there(seg, root):
     (root / 'masks' / '0.png').unlink()
     (root / 'masks' / '3.png').unlink()
     assert f'2 of 4 files do not exist (first: {root}/masks/0.png, ' in problems(seg)
+
+
+def test_masks_without_images_are_noted_and_stop_nothing(seg, root):
+    (root / 'val' / '2.png').unlink()
+    assert build(seg).notes == [
+        'train_dataloader.dataset: 1 masks have no image and are left out: 2.png'
+    ]
+    (root / 'list.txt').write_text('0\n1\n')  # a part of them is asked for
+    seg.train_dataloader.dataset.ann_file = 'list.txt'
+    assert build(seg).notes == []
+    seg.train_dataloader.dataset.update(ann_file='', indices=2)
+    assert build(seg).notes == []
 
 
 def test_masks_are_checked_as_they_are_loaded(seg, root):

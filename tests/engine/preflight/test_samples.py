@@ -55,6 +55,28 @@ def test_masks_that_fit_the_image_as_it_is_loaded(seg, root):
     assert 'has 48 x 64 pixels, its image has 64 x 48' in problems(seg)
 
 
+@pytest.mark.parametrize(
+    'image, says',
+    [
+        (BANDS[..., 0], 'has values up to 39923 (uint16), and LoadImageFromFile reads'),
+        (BANDS[..., :4].astype(np.uint8), 'has 4 channels, and LoadImageFromFile re'),
+    ],
+)
+def test_what_the_loader_leaves_out_is_noted(seg, root, image, says):
+    write_tiffs(seg, root / 'val', image)
+    (note,) = build(seg).notes
+    assert note.startswith(f'train_dataloader.dataset: {root}/val/0.tif {says}')
+    assert note.endswith("color_type='unchanged' would read all")
+    seg.train_dataloader.dataset.pipeline[0].color_type = 'unchanged'
+    assert build(seg).notes == []
+
+
+def test_transparency_is_left_out_without_a_word(seg, root):
+    for path in (root / 'val').iterdir():
+        Image.open(path).convert('RGBA').save(path)
+    assert build(seg).notes == []
+
+
 def test_boxes_of_photos_that_are_rotated(det, root):
     """Their labels are of the stored bitmap, and OpenCV rotates it."""
     exif = Image.Exif()
