@@ -208,10 +208,14 @@ def _check_masks(
     for annotation in annotations:
         image = api.imgs[annotation['image_id']]
         mask = annotation.get('segmentation')
+        problem = ''
         if isinstance(mask, list):  # mmdet leaves out the others, too
-            mask = [p for p in mask if not isinstance(p, list) or len(p) >= 6]
-            annotation['segmentation'] = mask
-        if problem := mask_problem(mask, image['height'], image['width']):
+            kept = [p for p in mask if not isinstance(p, list) or len(p) >= 6]
+            if mask and not kept:
+                problem = 'it has no polygon of three points or more'
+            annotation['segmentation'] = mask = kept
+        problem = problem or mask_problem(mask, image['height'], image['width'])
+        if problem:
             wrong.append(f'one of {image["file_name"]}: {problem}')
     if wrong:
         report.problem(

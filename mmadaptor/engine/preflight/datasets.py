@@ -18,8 +18,10 @@ from mmadaptor.errors import InputError
 
 from .coco import check_categories, note_lost, recorded
 from .objects import (
+    POINTLESS,
     box_problem,
     labels_in,
+    loses_polygons,
     mask_problem,
     object_loader,
     trained_objects,
@@ -263,6 +265,8 @@ def _check_samples(
         for thing in masked or ():
             if problem := mask_problem(thing.get('mask'), *size):
                 masks.append(f'{image}, box {thing.get("bbox")!s:.60}: {problem}')
+            elif loses_polygons(thing['mask']) and not thing.get('ignore_flag'):
+                odd[POINTLESS].append(str(image))
     for problem, things in odd.items():
         report.note(f'{key}: {len(things)} objects {problem} (first: {things[0]})')
     if masks:

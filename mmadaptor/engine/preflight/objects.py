@@ -13,6 +13,8 @@ OUTSIDE = (
     'width, height in pixels'
 )
 
+POINTLESS = 'have no polygon of three points or more, so that mmdet ignores them'
+
 
 def object_loader(dataset: Any) -> Any:
     """Return mmdet's transform that reads the objects of a dataset, if it has it."""
@@ -49,6 +51,17 @@ def box_problem(box: Any, height: Any, width: Any) -> str:
         return ''
     # Many annotation tools round outwards.
     return OUTSIDE * (min(x1, y1) < -1 or x2 > width + 1 or y2 > height + 1)
+
+
+def loses_polygons(mask: Any) -> bool:
+    """Return whether mmdet reads no polygon of a segmentation, and ignores its object.
+
+    It leaves out polygons of two points or an odd length.
+    """
+    return isinstance(mask, list) and not any(
+        isinstance(polygon, list) and len(polygon) >= 6 and len(polygon) % 2 == 0
+        for polygon in mask
+    )
 
 
 def mask_problem(mask: Any, height: int, width: int) -> str:

@@ -178,8 +178,8 @@ def test_other_labels_than_the_training_has_get_none(det, root, val):
 
 NONE = 'objects have no mask that pycocotools can compare with (first: one of'
 WRONG = {
-    'two points': ([[5, 5, 20, 20]], 'it has no segmentation'),
-    'no point': ([[]], 'it has no segmentation'),
+    'two points': ([[5, 5, 20, 20]], 'it has no polygon of three points or more'),
+    'no point': ([[]], 'it has no polygon of three points or more'),
     'a flat list': ([5, 5, 20, 5, 20, 20], 'its polygons are not lists of numbers'),
     'null': (None, 'it has no segmentation'),
     'text': ('x', 'its segmentation is neither polygons nor run lengths'),

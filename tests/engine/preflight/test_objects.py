@@ -97,10 +97,23 @@ def test_run_lengths_that_pycocotools_refuses(check, root, counts):
     assert f'{root}/train/1.png cannot be read: LoadAnnotations: ' in text
 
 
-@pytest.mark.parametrize('segmentation', [rle(None), [[1, 2]]])
-def test_segmentations_that_mmdet_leaves_out(check, segmentation):
-    text, _, dataset = check(segmentation=segmentation)
+@pytest.mark.parametrize(
+    'segmentation, notes',
+    [
+        (rle(None), []),
+        (
+            [[1, 2], [5] * 7],
+            [
+                'train: 1 objects have no polygon of three points or more, so that '
+                'mmdet ignores them (first: {image})'
+            ],
+        ),
+    ],
+)
+def test_segmentations_that_mmdet_leaves_out(check, root, segmentation, notes):
+    text, told, dataset = check(segmentation=segmentation)
     assert text == '' and len(mask_of(dataset)) == 0
+    assert told == [note.format(image=root / 'train' / '1.png') for note in notes]
 
 
 def test_masks_that_no_transform_reads_are_not_checked(check, det):
