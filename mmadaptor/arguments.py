@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Types of command-line arguments, for tools and benchmarks with torch alone too."""
+"""Command-line arguments, for tools and benchmarks with torch alone too."""
 
 import argparse
 import math
@@ -8,6 +8,20 @@ import sys
 from pathlib import Path
 
 from mmadaptor.errors import InputError
+
+
+def parser_of(purpose: str, example: str) -> argparse.ArgumentParser:
+    """Return a parser whose help ends with an example.
+
+    Args:
+        purpose: What the tool does, as the docstring of its file says it.
+        example: The command.
+    """
+    return argparse.ArgumentParser(
+        description=purpose,
+        epilog=f'example:\n  {example}',
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
 
 
 def positive(text: str) -> int:

@@ -9,22 +9,12 @@ import argparse
 import json
 from pathlib import Path
 
-from mmengine.logging import MessageHub
-
 from benchmarks.measuring import commit
 from mmadaptor.analysis.flops import count, input_size
 from mmadaptor.checkpoints.adaptor_only import count_trainable
 from mmadaptor.engine.command_line import build_runner, load_config, run
+from mmadaptor.engine.summary import last_metrics
 from studies.run import RECORD, config_of
-
-
-def last_metrics(messages: MessageHub) -> dict[str, float]:
-    """Return the metrics of the last validation by name."""
-    return {
-        name.removeprefix('val/'): float(buffer.current())
-        for name, buffer in messages.log_scalars.items()
-        if name.startswith('val/') and not name.endswith('time')
-    }
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ import argparse
 from torch import Tensor
 
 import mmadaptor
-from mmadaptor.arguments import filled, refuse_to_overwrite
+from mmadaptor.arguments import filled, parser_of, refuse_to_overwrite
 from mmadaptor.checkpoints.loading import KEYS, meta_of, peek
 from mmadaptor.checkpoints.writing import save
 from mmadaptor.engine.command_line import run
@@ -18,8 +18,7 @@ Or, if you trust the file, extract its tensors in Python. This runs any code in 
 file and needs the packages that saved it:
     import torch; model = torch.load({path!r}, 'cpu', weights_only=False)[{key!r}]
     torch.save(dict(model=model), {target!r})"""
-EXAMPLE = r"""example:
-  python tools/convert_checkpoint.py --from vmamba \
+EXAMPLE = r"""python tools/convert_checkpoint.py --from vmamba \
       vssm1_tiny_0230s_ckpt_epoch_264.pth checkpoints/vmamba_t_imagenet.pth"""
 
 
@@ -68,11 +67,7 @@ def read_state(path: str, key: str | None = None) -> tuple[State, dict]:
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of(__doc__, EXAMPLE)
     direction = parser.add_mutually_exclusive_group(required=True)
     source = 'SRC is a published classifier, detector or segmentor'
     direction.add_argument('--from', dest='source', choices=FAMILIES, help=source)

@@ -15,7 +15,7 @@ import time
 
 import torch
 
-from mmadaptor.arguments import new_file, positive
+from mmadaptor.arguments import new_file, parser_of, positive
 from mmadaptor.checkpoints.openmmlab import build_and_load
 from mmadaptor.checkpoints.writing import replace_when_written
 from mmadaptor.engine.cfg_options import merge_options
@@ -37,18 +37,13 @@ from mmadaptor.export.program import UNCHANGED
 TOLERANCE = 1e-4
 ANY_SIZE = (224, 224)
 ODD = 37  # pixels that are added to the size for the check
-EXAMPLE = r"""example:
-  python tools/export.py configs/mamba_adaptor_b0_shapes.py \
+EXAMPLE = r"""python tools/export.py configs/mamba_adaptor_b0_shapes.py \
       work_dirs/demo_cls/epoch_2.pth model.onnx"""
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of(__doc__, EXAMPLE)
     parser.add_argument('config', metavar='CONFIG', help='config file')
     parser.add_argument('checkpoint', metavar='CHECKPOINT', help='checkpoint file')
     parser.add_argument(

@@ -13,22 +13,17 @@ from rich.console import Console
 from rich.table import Table
 
 from mmadaptor.analysis.flops import count, input_size
-from mmadaptor.arguments import positive
+from mmadaptor.arguments import parser_of, positive
 from mmadaptor.checkpoints.pretrained import drop_pretrained
 from mmadaptor.engine.cfg_options import merge_options
 from mmadaptor.engine.command_line import add_config_options, read_config, run
 
-EXAMPLE = """example:
-  python tools/get_flops.py configs/mamba_adaptor_b0_shapes.py --shape 224 224"""
+EXAMPLE = 'python tools/get_flops.py configs/mamba_adaptor_b0_shapes.py --shape 224 224'
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of(__doc__, EXAMPLE)
     parser.add_argument('config', metavar='CONFIG', help='config file')
     parser.add_argument(
         '--shape',

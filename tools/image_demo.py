@@ -17,7 +17,7 @@ from mmengine.registry import VISUALIZERS
 from mmengine.visualization import Visualizer
 from rich.progress import track
 
-from mmadaptor.arguments import filled, fraction
+from mmadaptor.arguments import filled, fraction, parser_of
 from mmadaptor.checkpoints.openmmlab import build_and_load
 from mmadaptor.datasets.image_files import image_problem
 from mmadaptor.datasets.image_reader import ImageReader
@@ -36,18 +36,13 @@ VISUALIZERS_OF = dict(
     mmseg='SegLocalVisualizer',
     mmpretrain='UniversalVisualizer',
 )
-EXAMPLE = r"""example:
-  python tools/image_demo.py data/shapes/classes/val/disc_on \
+EXAMPLE = r"""python tools/image_demo.py data/shapes/classes/val/disc_on \
       configs/mamba_adaptor_b0_shapes.py work_dirs/demo_cls/epoch_2.pth"""
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of(__doc__, EXAMPLE)
     parser.add_argument(
         'images',
         nargs='+',

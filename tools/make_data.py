@@ -9,26 +9,20 @@ trees: aerial photographs with boxes of trees, as tiles in the COCO format (21 M
 The package that holds the pictures is downloaded and unpacked, but not installed.
 """
 
-import argparse
 import sys
 
-from mmadaptor.arguments import filled
+from mmadaptor.arguments import filled, parser_of
 from mmadaptor.datasets.fashion import FASHION
 from mmadaptor.datasets.trees import TREES
 from mmadaptor.errors import InputError
 
 DATASETS = {dataset.name: dataset for dataset in (FASHION, TREES)}
-EXAMPLE = """example:
-  python tools/make_data.py fashion"""
+EXAMPLE = 'python tools/make_data.py fashion'
 
 
 def main() -> None:
     """Read the command line and make the dataset."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of(__doc__, EXAMPLE)
     parser.add_argument('name', choices=list(DATASETS), help='dataset to make')
     parser.add_argument(
         'root',

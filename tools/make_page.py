@@ -19,7 +19,7 @@ from typing import Any
 from PIL import Image
 
 import mmadaptor.export
-from mmadaptor.arguments import filled
+from mmadaptor.arguments import filled, parser_of
 from mmadaptor.engine.command_line import run
 from mmadaptor.environment import numbers
 from mmadaptor.errors import InputError
@@ -41,17 +41,13 @@ OPSET = 26  # the newest of that runtime
 FORMATS = dict(PNG='png', JPEG='jpg', MPO='jpg', WEBP='webp', GIF='gif', BMP='bmp')
 """Images that every browser reads, and how their names end. Phones write MPO."""
 SECONDS = 600
-EXAMPLE = """example:
-  python tools/make_page.py model.onnx page --images data/shapes/val/000001.png"""
+EXAMPLE = r"""python tools/make_page.py model.onnx page \
+      --images data/shapes/images/val/000001.png"""
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of(__doc__, EXAMPLE)
     parser.add_argument(
         'model',
         type=filled,

@@ -1,23 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Make the embedded dataset."""
 
-import argparse
 import sys
 
-from mmadaptor.arguments import filled
+from mmadaptor.arguments import filled, parser_of
 from mmadaptor.datasets import make_shapes
 
-EXAMPLE = """example:
-  python tools/make_shapes.py data/shapes --train 200 --val 30"""
+EXAMPLE = 'python tools/make_shapes.py data/few_shapes --train 200 --val 30'
 
 
 def main() -> None:
     """Read the command line and make the dataset."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of(__doc__, EXAMPLE)
     parser.add_argument(
         'root',
         nargs='?',

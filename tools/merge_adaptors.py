@@ -6,25 +6,20 @@ The toolboxes' inference calls, such as mmdet's init_detector, load no base.
 
 import argparse
 
-from mmadaptor.arguments import filled, refuse_to_overwrite
+from mmadaptor.arguments import filled, parser_of, refuse_to_overwrite
 from mmadaptor.checkpoints.adaptor_only import NOTE, base_state
 from mmadaptor.checkpoints.loading import meta_of, peek
 from mmadaptor.checkpoints.openmmlab import build_and_load
 from mmadaptor.checkpoints.writing import save
 from mmadaptor.engine.command_line import add_common_arguments, load_config, run
 
-EXAMPLE = r"""example:
-  python tools/merge_adaptors.py configs/tuning/vmamba_t_adaptors_cub.py \
+EXAMPLE = r"""python tools/merge_adaptors.py configs/tuning/vmamba_t_adaptors_cub.py \
       work_dirs/vmamba_t_adaptors_cub/epoch_100.pth whole.pth"""
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of(__doc__, EXAMPLE)
     parser.add_argument(
         'config',
         metavar='CONFIG',

@@ -6,7 +6,6 @@ entries without a config are removed. Results cannot be computed here and are ke
 configs/metafile.yml has them.
 """
 
-import argparse
 from pathlib import Path
 
 import torch
@@ -16,6 +15,7 @@ from mmengine.registry import MODELS, init_default_scope
 
 import mmadaptor  # noqa: F401
 from mmadaptor.analysis.flops import count, input_size
+from mmadaptor.arguments import parser_of
 from mmadaptor.engine.command_line import run
 from mmadaptor.errors import InputError
 
@@ -36,8 +36,7 @@ METRICS = dict(
     trees={},
     shapes={},
 )
-EXAMPLE = """example:
-  python tools/model_zoo.py"""
+EXAMPLE = 'python tools/model_zoo.py'
 
 
 def table_of(cfg: Config) -> str:
@@ -168,11 +167,7 @@ def generate(root: Path) -> dict[Path, str]:
 
 def main() -> None:
     """Write the files."""
-    argparse.ArgumentParser(
-        description=__doc__,
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    ).parse_args()
+    parser_of(__doc__, EXAMPLE).parse_args()
     for path, content in generate(ROOT).items():
         (ROOT / path).write_text(content)
         print(f'Written: {path}')

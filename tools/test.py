@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from mmengine.config import Config, ConfigDict
 
-from mmadaptor.arguments import filled, seconds
+from mmadaptor.arguments import filled, parser_of, seconds
 from mmadaptor.datasets.checked_pipeline import CheckedPipeline
 from mmadaptor.datasets.image_reader import innermost, loads_labels
 from mmadaptor.engine.command_line import (
@@ -32,18 +32,13 @@ TTA_MODELS = dict(
     mmseg=dict(type='SegTTAModel'),
     mmpretrain=dict(type='AverageClsScoreTTA'),
 )
-EXAMPLE = r"""example:
-  python tools/test.py configs/mamba_adaptor_b0_shapes.py \
+EXAMPLE = r"""python tools/test.py configs/mamba_adaptor_b0_shapes.py \
       work_dirs/demo_cls/epoch_2.pth --show-dir work_dirs/demo_cls/images"""
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of(__doc__, EXAMPLE)
     parser.add_argument('config', metavar='CONFIG', help='config file')
     parser.add_argument('checkpoint', metavar='CHECKPOINT', help='checkpoint file')
     parser.add_argument(

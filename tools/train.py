@@ -6,7 +6,7 @@ import argparse
 from mmengine.config import Config
 from mmengine.runner import find_latest_checkpoint
 
-from mmadaptor.arguments import filled
+from mmadaptor.arguments import filled, parser_of
 from mmadaptor.checkpoints.pretrained import drop_pretrained
 from mmadaptor.engine import Runner
 from mmadaptor.engine.command_line import (
@@ -18,18 +18,13 @@ from mmadaptor.engine.command_line import (
 )
 from mmadaptor.errors import InputError
 
-EXAMPLE = r"""example:
-  python tools/train.py configs/mamba_adaptor_b0_shapes.py \
+EXAMPLE = r"""python tools/train.py configs/mamba_adaptor_b0_shapes.py \
       --work-dir work_dirs/demo_cls --resume"""
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of(__doc__, EXAMPLE)
     parser.add_argument('config', metavar='CONFIG', help='config file')
     parser.add_argument(
         '--resume',

@@ -10,7 +10,7 @@ import torch
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
 
-from mmadaptor.arguments import filled
+from mmadaptor.arguments import filled, parser_of
 from mmadaptor.checkpoints.openmmlab import build_and_load
 from mmadaptor.datasets.image_reader import ImageReader, as_visible
 from mmadaptor.engine.command_line import add_common_arguments, load_config, run
@@ -26,19 +26,15 @@ from mmadaptor.visualization import (
     without_adaptors,
 )
 
-EXAMPLE = r"""example:
-  python tools/visualize_memory.py data/shapes/classes/val/disc_on/000001_2.png \
+EXAMPLE = r"""python tools/visualize_memory.py \
+      data/shapes/classes/val/disc_on/000001_2.png \
       configs/mamba_adaptor_b0_shapes.py work_dirs/demo_cls/epoch_2.pth \
       --tokens 0.5,0.5 0.2,0.8"""
 
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of(__doc__, EXAMPLE)
     parser.add_argument('image', metavar='IMAGE', help='image file')
     parser.add_argument('config', metavar='CONFIG', help='config file')
     parser.add_argument('checkpoint', metavar='CHECKPOINT', help='checkpoint file')

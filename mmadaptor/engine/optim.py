@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Weight decay and learning rates of parameters, from what the layers declare."""
 
+import logging
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from mmengine.logging import print_log
+from mmengine.logging import MMLogger, print_log
 from mmengine.optim import (
     DefaultOptimWrapperConstructor,
     OptimWrapper,
@@ -70,9 +73,11 @@ class OptimWrapperConstructor(DefaultOptimWrapperConstructor):
         is_dcn_module: int | float | None = None,
     ) -> None:
         """Add the parameters of a module, a group for each."""
-        super().add_params(params, module, prefix, is_dcn_module)
         if prefix:
+            super().add_params(params, module, prefix, is_dcn_module)
             return
+        with _muted():  # a line for each parameter
+            super().add_params(params, module, prefix, is_dcn_module)
         names = {id(p): name for name, p in module.named_parameters()}
         plain = self._without_decay(module)
         rates = self._rates(module)
@@ -137,23 +142,62 @@ class OptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
 
 def layer_decay_of_toolbox(optim_wrapper: Any, model: nn.Module) -> Any:
-    """Return settings for our constructor for those of mmdet and mmseg.
+    """Return settings for `OptimWrapperConstructor` for those of mmdet and mmseg.
 
     Their constructors of layer-wise learning rates only know the names of ConvNeXt,
     BEiT and MAE. As with them, biases and other vectors are not decayed.
+
+    Args:
+        optim_wrapper: The setting `optim_wrapper`.
+        model: The model. Its backbone may have `get_layer_depth`.
+
+    Returns:
+        The setting, unchanged if it names another constructor or the backbone is not
+        one of ours.
+
+    Raises:
+        InputError: `decay_type` is not by layers, or `decay_rate` is missing.
     """
-    constructor = isinstance(optim_wrapper, dict) and optim_wrapper.get('constructor')
-    name = getattr(constructor, '__name__', str(constructor)).rpartition('.')[2]
     backbone = getattr(getattr(model, 'module', model), 'backbone', None)
-    if name not in OF_TOOLBOXES or not isinstance(backbone, AdaptableBackbone):
+    if not isinstance(optim_wrapper, dict) or not isinstance(
+        backbone, AdaptableBackbone
+    ):
         return optim_wrapper
-    paramwise_cfg = dict(
-        layer_decay_rate=optim_wrapper['paramwise_cfg']['decay_rate'],
-        norm_decay_mult=0.0,
-        bias_decay_mult=0.0,
-        flat_decay_mult=0.0,
+    constructor = optim_wrapper.get('constructor')
+    name = getattr(constructor, '__name__', str(constructor)).rpartition('.')[2]
+    if name not in OF_TOOLBOXES:
+        return optim_wrapper
+    settings = optim_wrapper.get('paramwise_cfg') or {}
+    kind, rate = settings.get('decay_type', 'layer_wise'), settings.get('decay_rate')
+    if 'layer_wise' not in kind or rate is None:
+        raise InputError(
+            f'`paramwise_cfg` of {name} must have `decay_rate` and '
+            f"decay_type='layer_wise' for {type(backbone).__name__}, got {settings}"
+        )
+    print_log(
+        f'{name} does not know {type(backbone).__name__}: mmadaptor.'
+        f'OptimWrapperConstructor is used, with layer_decay_rate={rate} for each block '
+        'of the backbone (`num_layers` is not used)',
+        'current',
     )
-    ours = 'mmadaptor.OptimWrapperConstructor'
-    text = f'{name} does not know {type(backbone).__name__}: {ours} is used with'
-    print_log(f'{text} {paramwise_cfg}, by the blocks of the backbone', 'current')
-    return {**optim_wrapper, 'constructor': ours, 'paramwise_cfg': paramwise_cfg}
+    return {
+        **optim_wrapper,
+        'constructor': 'mmadaptor.OptimWrapperConstructor',
+        'paramwise_cfg': dict(
+            layer_decay_rate=rate,
+            norm_decay_mult=0.0,
+            bias_decay_mult=0.0,
+            flat_decay_mult=0.0,
+        ),
+    }
+
+
+@contextmanager
+def _muted() -> Iterator[None]:
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

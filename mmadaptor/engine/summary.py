@@ -4,18 +4,23 @@
 import os
 
 from mmengine.dist import master_only
+from mmengine.logging import MessageHub
 from mmengine.runner import Runner
+
+
+def last_metrics(messages: MessageHub) -> dict[str, float]:
+    """Return the metrics of the last validation by name."""
+    return {
+        name.removeprefix('val/'): float(history.current())
+        for name, history in messages.log_scalars.items()
+        if name.startswith('val/') and not name.endswith('time')
+    }
 
 
 @master_only
 def log_summary(runner: Runner) -> None:
     """Log the last metrics, the checkpoints, the log folder and how to go on."""
-    infos, logs = runner.message_hub.runtime_info, runner.message_hub.log_scalars
-    metrics = {
-        name.removeprefix('val/'): history.current()
-        for name, history in logs.items()
-        if name.startswith('val/') and not name.endswith('time')
-    }
+    infos, metrics = runner.message_hub.runtime_info, last_metrics(runner.message_hub)
     values = ', '.join(
         f'{name} {value:.4g}'
         for name, value in metrics.items()

@@ -160,6 +160,9 @@ def test_the_constructors_of_mmdet_and_mmseg(constructor, backbone, vmamba):
         flat = group['params'][0].ndim == 1
         assert group['weight_decay'] == (0 if flat else expected[name][1]), name
     assert min(g['lr'] for g in found.values()) == 0.5**4
+    stock['paramwise_cfg']['decay_type'] = 'stage_wise'
+    with pytest.raises(InputError, match="decay_type='layer_wise' for (MambaA|Vim)"):
+        layer_decay_of_toolbox(stock, model)
 
 
 def test_other_constructors_and_backbones_are_left_alone(vmamba):

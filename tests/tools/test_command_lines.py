@@ -54,6 +54,8 @@ def test_the_example_of_a_tool(command):
     assert (python.rstrip('3'), script) == ('python', str(command))
     parser.parse_args(arguments)
     check_configs(text)
+    folders = set(re.findall(r'data/shapes/(\w+)', text))
+    assert folders <= {'annotations', 'classes', 'images', 'masks'}
 
 
 def check_configs(text):
