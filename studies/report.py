@@ -8,6 +8,7 @@ from statistics import mean, stdev, variance
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from scipy.stats import t
 
 from benchmarks.measuring import markdown
@@ -17,6 +18,18 @@ from .study import Column, Study
 
 Records = dict[Run, list[dict]]
 ENOUGH = 5  # seeds for a confidence interval
+# The palette of Okabe and Ito, which color-blind readers can tell apart.
+COLORS = (
+    '#0072b2',
+    '#e69f00',
+    '#009e73',
+    '#d55e00',
+    '#56b4e9',
+    '#cc79a7',
+    '#888888',
+    '#000000',
+)
+MARKERS = 'os^D'
 
 
 def values(records: list[dict], column: Column) -> list[float]:
@@ -27,20 +40,26 @@ def values(records: list[dict], column: Column) -> list[float]:
         return []
 
 
-def spread(points: list[float]) -> str:
-    """Format mean and spread over seeds, e.g. `51.3 ± 0.4`.
+def width(points: list[float]) -> float:
+    """Return the spread over seeds.
 
     Args:
-        points: One value per seed. The spread is half the 95 % confidence interval of
-            the mean; below `ENOUGH` values the standard deviation; of a single value
-            none.
+        points: One value per seed, two or more.
+
+    Returns:
+        Half the 95 % confidence interval of the mean; below `ENOUGH` values the
+        standard deviation.
     """
+    if len(points) < ENOUGH:
+        return stdev(points)
+    return stdev(points) * t.ppf(0.975, len(points) - 1) / math.sqrt(len(points))
+
+
+def spread(points: list[float]) -> str:
+    """Format mean and `width` of values, one per seed, e.g. `51.3 ± 0.4`."""
     if len(points) < 2:
         return ''.join(f'{point:.1f}' for point in points)
-    width = stdev(points)
-    if len(points) >= ENOUGH:
-        width *= t.ppf(0.975, len(points) - 1) / math.sqrt(len(points))
-    return f'{mean(points):.1f} ± {width:.1f}'
+    return f'{mean(points):.1f} ± {width(points):.1f}'
 
 
 def difference(points: list[float], others: list[float]) -> str:
@@ -131,7 +150,7 @@ def save(study: Study, records: Records, path: Path) -> None:
         records: Records of each run, one per seed.
         path: File to write.
     """
-    keys = ['backbone', 'trainable', 'total', *['multiply_adds'] * study.cost]
+    keys = ['backbone', 'trainable', 'total', 'multiply_adds']
     rows = {
         run.name: dict(
             {name: values(of_run, column) for name, column in study.columns.items()},
@@ -177,36 +196,40 @@ def draw(study: Study, records: Records, path: Path) -> None:
 
 
 def _draw_against_share(study: Study, records: Records, path: Path) -> None:
-    """Plot seeds, mean and deviation against the share of trainable parameters."""
+    """Plot seeds, mean and spread against the share of trainable parameters."""
     columns = study.columns.items()
     figure = Figure(figsize=(7 * len(columns), 4.5), layout='constrained')
     plots = figure.subplots(1, len(columns), squeeze=False)[0]
     figure.suptitle(study.title)
     for plot, (title, column) in zip(plots, columns, strict=True):
-        for color, (run, of_run) in enumerate(records.items()):
+        for order, (run, of_run) in enumerate(records.items()):
+            color = COLORS[order % len(COLORS)]
+            marker = MARKERS[order // len(COLORS) % len(MARKERS)]
             points, place = values(of_run, column), share(of_run[0])
             if not points:
                 continue
             plot.plot(
                 np.full(len(points), place),
                 points,
-                'o',
-                ms=4,
-                color=f'C{color}',
-                alpha=0.5,
+                marker,
+                ms=3,
+                color=color,
+                alpha=0.4,
             )
             plot.errorbar(
                 place,
                 mean(points),
-                fmt='_',
-                ms=14,
+                fmt=marker,
+                ms=7,
                 capsize=4,
-                yerr=stdev(points) if len(points) > 1 else None,
-                color=f'C{color}',
+                yerr=width(points) if len(points) > 1 else None,
+                color=color,
                 label=run.name,
             )
         plot.set_xscale('log')
-        plot.set_xticks([5, 10, 20, 50, 100], ['5', '10', '20', '50', '100'])
+        plot.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        plot.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f'{x:g}'))
+        plot.xaxis.set_minor_formatter(NullFormatter())
         plot.set_xlabel('trainable, % of the model')
         plot.set_ylabel(title)
         plot.grid(alpha=0.3)

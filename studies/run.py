@@ -8,6 +8,8 @@ import subprocess
 import sys
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,9 @@ RECORD = 'record.json'
 class Run:
     """A configuration to train, once per seed.
 
+    Runs of the same configuration share a folder, so that studies share what they
+    train.
+
     Args:
         name: Name in tables and plots.
         config: Base config in `configs/`, without `.py`.
@@ -39,9 +44,17 @@ class Run:
     after: 'Run | None' = None
     trained: bool = True
 
-    def folder(self, out: Path, seed: int) -> Path:
-        """Return the folder of the run with this seed, below the study's folder."""
-        return out / re.sub(r'\W+', '_', self.name) / str(seed)
+    @cached_property
+    def key(self) -> str:
+        """Name of its folder: base config and digest of the complete one."""
+        before = self.after.key if self.after else ''
+        text = before + repr(self.make_config(Path(), 0, before).to_dict())
+        return f'{Path(self.config).name}_{sha256(text.encode()).hexdigest()[:8]}'
+
+    @property
+    def link(self) -> str:
+        """Name of the link to its folder in the folder of a study."""
+        return re.sub(r'\W+', '_', self.name)
 
     def make_config(self, folder: Path, seed: int, checkpoint: str) -> Config:
         """Build the complete config for one seed.
@@ -73,13 +86,13 @@ def _filled(node: Any, values: dict[str, Any]) -> Any:
 
 
 def launch(
-    run: Run, out: Path, seed: int, threads: int, before: 'Future[dict] | None'
+    run: Run, folder: Path, seed: int, threads: int, before: 'Future[dict] | None'
 ) -> dict:
-    """Train a run, unless it has a record for the same config, and return the record.
+    """Train a run, unless it has a record, and return the record.
 
     Args:
         run: The run.
-        out: Folder of the study.
+        folder: Folder of the run with this seed.
         seed: Random seed.
         threads: Number of threads of the process.
         before: Record of the run `run.after`, if any.
@@ -90,21 +103,17 @@ def launch(
     Raises:
         InputError: If training fails.
     """
-    folder = run.folder(out, seed)
     checkpoint = before.result()['checkpoint'] if before else ''
-    config = run.make_config(folder, seed, checkpoint).pretty_text
-    path = config_of(folder)
     # A retrained base run has the same path but different weights, so compare times.
     made = [
         (at / RECORD).stat().st_mtime if (at / RECORD).exists() else 0.0
         for at in (folder, Path(checkpoint).parent)
     ]
-    if not (
-        made[0] and made[0] >= made[1] and path.exists() and path.read_text() == config
-    ):
+    if not made[0] or made[0] < made[1]:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / RECORD).unlink(missing_ok=True)
-        path.write_text(config)
+        config = run.make_config(folder, seed, checkpoint)
+        config_of(folder).write_text(config.pretty_text)
         log = folder / 'output.txt'
         with log.open('w') as output:
             result = subprocess.run(
@@ -119,6 +128,22 @@ def launch(
     return json.loads((folder / RECORD).read_text())
 
 
+def link(path: Path, target: Path) -> None:
+    """Make or renew a relative symbolic link.
+
+    Raises:
+        InputError: There is something else at the path.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not path.is_symlink():
+        raise InputError(
+            f'{path} should be a link to the folder of a run, but something else is '
+            'there, as before studies shared runs: remove it, or choose another --out'
+        )
+    path.unlink(missing_ok=True)
+    path.symlink_to(os.path.relpath(target, path.parent))
+
+
 def run_all(
     runs: tuple[Run, ...], out: Path, seeds: int, jobs: int
 ) -> dict[Run, list[dict]]:
@@ -126,7 +151,8 @@ def run_all(
 
     Args:
         runs: The runs; the runs that they start from are trained too.
-        out: Folder of the study.
+        out: Folder of the study. It gets a link to the folder of each run, which is in
+            `runs` beside it.
         seeds: Number of seeds, counted from 0.
         jobs: Number of parallel runs; if more than 1, each uses one thread. A single
             one uses `OMP_NUM_THREADS`, or all cores.
@@ -139,23 +165,27 @@ def run_all(
     """
     asked = os.environ.get('OMP_NUM_THREADS')
     threads = 1 if jobs > 1 else int(asked or os.cpu_count() or 1)
-    started: dict[tuple[Run, int], Future[dict]] = {}
+    started: dict[tuple[str, int], Future[dict]] = {}
     with ThreadPoolExecutor(jobs) as pool:
 
         def start(run: Run, seed: int) -> 'Future[dict]':
-            if (run, seed) not in started:
+            if (run.key, seed) not in started:
                 # Queue the base run first, so that runs waiting for it cannot block it.
                 before = start(run.after, seed) if run.after else None
-                started[run, seed] = pool.submit(
-                    launch, run, out, seed, threads, before
+                folder = out.parent / 'runs' / run.key / str(seed)
+                started[run.key, seed] = pool.submit(
+                    launch, run, folder, seed, threads, before
                 )
-            return started[run, seed]
+            return started[run.key, seed]
 
         # Runs that wait for another come last, because waiting occupies a worker.
         for run in sorted(
             (*runs, *(run.after for run in runs if run.after)),
             key=lambda run: run.after is not None,
         ):
+            link(out / run.link, out.parent / 'runs' / run.key)
             for seed in range(seeds):
                 start(run, seed)
-    return {run: [started[run, seed].result() for seed in range(seeds)] for run in runs}
+    return {
+        run: [started[run.key, seed].result() for seed in range(seeds)] for run in runs
+    }

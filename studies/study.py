@@ -21,8 +21,7 @@ class Study:
         columns: Columns of the table: functions that map the recorded metrics to
             points. A run may lack metrics.
         share: Whether to add a column with the share of trainable parameters.
-        cost: Whether to add a column with the multiply-adds of an image, which runs
-            with the option `counted` record.
+        cost: Whether to add a column with the multiply-adds of an image.
         baseline: Run that the others are compared with, one of `runs`.
     """
 

@@ -48,10 +48,8 @@ def main() -> None:
         total=total,
         checkpoint=checkpoint,
         commit=commit(),
+        multiply_adds=count(runner.model.eval(), input_size(cfg))[0]['total'],
     )
-    if cfg.get('counted'):
-        counts, _ = count(runner.model.eval(), input_size(cfg))
-        record['multiply_adds'] = counts['total']
     (folder / RECORD).write_text(json.dumps(record, indent=1) + '\n')
 
 

@@ -56,10 +56,22 @@ def test_every_run_builds_from_what_it_writes(name, tmp_path):
     )
 
 
-def test_runs_of_a_study_have_folders_of_their_own():
+def test_runs_of_a_study_have_folders_and_links_of_their_own():
     for study in STUDIES.values():
         runs = {*study.runs, *(one.after for one in study.runs if one.after)}
-        assert len({one.folder(Path(), 0) for one in runs}) == len(runs)
+        assert len({one.key for one in runs}) == len(runs)
+        assert len({one.link for one in runs}) == len(runs)
+
+
+def test_studies_share_the_runs_of_the_same_configuration():
+    def key(study, name):
+        return next(one.key for one in STUDIES[study].runs if one.name == name)
+
+    trees = key('trees', 'scan')
+    assert trees == key('tuning_trees', 'from scratch') == key('booster_trees', 'base')
+    bases = {one.after.key for one in STUDIES['tuning_fashion_10'].runs}
+    assert bases == {one.after.key for one in STUDIES['tuning_fashion_all'].runs}
+    assert key('trees', 'scan, T') != trees
 
 
 def test_variants_differ_by_what_they_are_called(tmp_path):
@@ -127,7 +139,7 @@ def trained(monkeypatch):
     """Replace training by an immediate record; return the runs in order of launch."""
     names = []
 
-    def launch(one, out, seed, threads, before):
+    def launch(one, folder, seed, threads, before):
         names.append((one.name, seed))
         start = before.result()['checkpoint'] if before else ''
         return dict(checkpoint=f'{start}{one.name}.{seed} ', metrics={})
@@ -137,7 +149,7 @@ def trained(monkeypatch):
 
 
 def test_a_base_is_trained_once_a_seed_and_first(trained, tmp_path):
-    records = run.run_all(BOOSTER.runs, tmp_path, seeds=2, jobs=1)
+    records = run.run_all(BOOSTER.runs, tmp_path / 'booster', seeds=2, jobs=1)
     assert trained == [(one.name, seed) for one in BOOSTER.runs for seed in (0, 1)]
     assert records[BOOSTER.runs[1]][1]['checkpoint'] == ('scan.1 base, trained on.1 ')
 
@@ -153,47 +165,62 @@ def test_a_failed_run_names_its_log(tmp_path):
         },
     )
     with pytest.raises(InputError, match=r'broken, seed 0.*output\.txt'):
-        run.run_all((broken,), tmp_path, seeds=1, jobs=1)
-    assert missing in (tmp_path / 'broken/0/output.txt').read_text()
+        run.run_all((broken,), tmp_path / 'study', seeds=1, jobs=1)
+    assert missing in (tmp_path / 'study/broken/0/output.txt').read_text()
 
 
-def test_a_run_is_repeated_only_if_its_config_changed(monkeypatch, tmp_path):
-    started = []
-
-    def train(command, **_):
-        started.append(command[-1])
-        Path(command[-1], run.RECORD).write_text('{"metrics": {}}')
-        return subprocess.CompletedProcess(command, 0)
-
-    monkeypatch.setattr(run.subprocess, 'run', train)
-    for epochs in (1, 1, 2):
-        one = run.Run(
-            'one', 'mamba_adaptor_b0_shapes', {'train_cfg.max_epochs': epochs}
-        )
-        run.run_all((one,), tmp_path, seeds=1, jobs=1)
-    assert started == [str(tmp_path / 'one/0')] * 2
-    assert 'max_epochs=2' in (tmp_path / 'one/0.py').read_text()
-
-
-def test_a_run_is_repeated_if_its_base_was(monkeypatch, tmp_path):
-    started = []
+@pytest.fixture
+def started(monkeypatch):
+    """Replace the process of a training by its record; return the folders."""
+    folders = []
 
     def train(command, **_):
         folder = Path(command[-1])
-        started.append(folder.parent.name)
+        folders.append(folder)
         (folder / run.RECORD).write_text(
             json.dumps(dict(metrics={}, checkpoint=str(folder / 'epoch_1.pth')))
         )
         return subprocess.CompletedProcess(command, 0)
 
     monkeypatch.setattr(run.subprocess, 'run', train)
-    for epochs in (1, 1, 2):
-        base = run.Run(
-            'base', 'mamba_adaptor_b0_shapes', {'train_cfg.max_epochs': epochs}
-        )
-        after = run.Run('after', 'mamba_adaptor_b0_shapes', after=base)
-        run.run_all((after,), tmp_path, seeds=1, jobs=1)
-    assert started == ['base', 'after'] * 2
+    return folders
+
+
+def classifier(name, epochs=1, after=None):
+    return run.Run(
+        name, 'mamba_adaptor_b0_shapes', {'train_cfg.max_epochs': epochs}, after=after
+    )
+
+
+def test_a_run_is_trained_once_for_all_studies_and_names(started, tmp_path):
+    for study, name, epochs in (
+        ('one', 'plain', 1),
+        ('other', 'base', 1),
+        ('other', 'longer', 2),
+    ):
+        run.run_all((classifier(name, epochs),), tmp_path / study, seeds=1, jobs=1)
+    assert len(started) == 2 and started[0] != started[1]
+    assert 'max_epochs=2' in (tmp_path / 'other/longer/0.py').read_text()
+    plain, base = (tmp_path / link for link in ('one/plain', 'other/base'))
+    assert plain.resolve() == base.resolve() == started[0].parent
+
+
+def test_a_run_is_repeated_if_its_base_was(started, tmp_path):
+    base = classifier('base')
+    after = classifier('after', after=base)
+    for _ in range(2):
+        run.run_all((after,), tmp_path / 'study', seeds=1, jobs=1)
+    assert [folder.parent.name for folder in started] == [base.key, after.key]
+    (started[0] / run.RECORD).unlink()
+    run.run_all((after,), tmp_path / 'study', seeds=1, jobs=1)
+    assert [folder.parent.name for folder in started[2:]] == [base.key, after.key]
+
+
+def test_a_folder_in_the_place_of_a_link_is_named(started, tmp_path):
+    (tmp_path / 'study/plain/0').mkdir(parents=True)
+    with pytest.raises(InputError, match='study/plain should be a link'):
+        run.run_all((classifier('plain'),), tmp_path / 'study', seeds=1, jobs=1)
+    assert not started
 
 
 RECORDS = {
@@ -204,7 +231,7 @@ RECORDS = {
     PARTS.runs[3]: [dict(metrics={'c': 9.0}, backbone=2e6, trainable=4, total=4)],
 }
 for record in itertools.chain.from_iterable(RECORDS.values()):
-    record['commit'] = 'abc1234'
+    record |= dict(commit='abc1234', multiply_adds=5)
 STUDY = Study(
     'A title',
     tuple(RECORDS),
@@ -276,6 +303,7 @@ def test_values_of_all_seeds_are_saved(tmp_path):
         backbone=1e6,
         trainable=1,
         total=4,
+        multiply_adds=5,
         commits=['abc1234'],
     )
 
