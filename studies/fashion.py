@@ -172,6 +172,7 @@ def tuned(
         after=base,
         **{
             'train_dataloader.batch_size': 32 if per_class else 128,
+            'default_hooks.checkpoint.interval': EPOCHS[per_class],
             'param_scheduler.0.end': 50,
             'optim_wrapper.optimizer.lr': rate or method.rate,
         },
