@@ -13,7 +13,7 @@ NEW_CLASSES = ('t_shirt', 'trouser', 'pullover', 'dress', 'coat')
 EPOCHS = {10: 100, 50: 40, 200: 15, None: 2}
 T, S = dict(temporal=dict()), dict(spatial=dict())
 BEGUN = dict(type='Pretrained', checkpoint=CHECKPOINT, prefix='backbone.')
-RATES = (1e-3, 4e-3, 1.6e-2, 6.4e-2)
+RATES = (1e-3, 4e-3, 1.6e-2, 6.4e-2, 2.56e-1)
 
 
 def classify(
