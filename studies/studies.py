@@ -46,15 +46,22 @@ SEGMENTATION = {'mIoU': average('mIoU')} | {
     for pair, names in PAIRS.items()
 }
 
+WITH_SCAN = Run('scan', DETECTOR, backbone())
 PARTS = Study(
     'What each part gives a detector',
     (
         Run('untrained', DETECTOR, trained=False),
         Run('no scan', DETECTOR, without_scan(backbone())),
-        Run('scan', DETECTOR, backbone()),
-        Run('scan, both adaptors', DETECTOR),
+        WITH_SCAN,
+        Run('scan, T and S', DETECTOR),
+        Run(
+            'scan, T and S, T closed at the start',
+            DETECTOR,
+            {'model.backbone.adaptors.temporal.gamma_init': 0.0},
+        ),
     ),
-    DETECTION | BY_PAIR,
+    {'box AP': DETECTION['box AP']} | BY_PAIR,
+    baseline=WITH_SCAN,
 )
 
 T, S = dict(temporal=dict()), dict(spatial=dict())

@@ -19,7 +19,7 @@ from . import geometry
 SIZE = 128
 LAMP_WIDTH, LAMP_HEIGHT = 8, 32  # in pixels; the lamps fill one side of the image
 LAMPS = SIZE // LAMP_HEIGHT
-LAMP_DISTANCE = 16.0  # minimum distance between a disc and its lamp, in pixels
+LAMP_DISTANCE = 0.0  # minimum distance between a disc and its lamp, in pixels
 SIDES = ('left', 'right')
 
 TARGETS = ('columns', 'disc', 'rows', 'star5', 'star6')

@@ -61,7 +61,7 @@ from .sampling import sample_scene
 from .scene import SIZE, Scene, visible_masks
 from .stamped_folder import check_root, damage, fresh_folder, locked, read_stamp
 
-VERSION = 4  # increase it with every change of the images or the files
+VERSION = 5  # increase it with every change of the images or the files
 NAME = 'shapes'
 SPLITS = ('train', 'val')
 
