@@ -142,6 +142,7 @@ CLASSIFIER = ROOT / 'configs' / 'mamba_adaptor_b0_shapes.py'
 OTHER_TOOLS = dict(
     convert_checkpoint=['--from', 'vmamba', '{}', 'converted.pth'],
     merge_adaptors=[CLASSIFIER, '{}', 'merged.pth'],
+    publish_model=['{}', 'published.safetensors'],
     image_demo=['image.png', CLASSIFIER, '{}', '--out-dir', 'drawn', '--device', 'cpu'],
     visualize_memory=['image.png', CLASSIFIER, '{}', '--out-dir', 'drawn'],
 )
