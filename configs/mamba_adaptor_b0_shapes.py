@@ -7,13 +7,8 @@ _base_ = [
     '_base_/default_runtime_cls.py',
 ]
 
-# Adaptor-T is open from the start (gamma 1, not 0): a network from scratch then learns
-# what is far away in fewer iterations, see `parts` in docs/studies.md.
-adaptors = dict(temporal=dict(gamma_init=1.0), spatial=dict())
 model = dict(
-    backbone=dict(
-        arch='b0', adaptors=adaptors, drop_path_rate=0.0, scan_init='balanced'
-    ),
+    backbone=dict(arch='b0', drop_path_rate=0.0, scan_init='balanced'),
     head=dict(in_channels=256, num_classes=6),
     train_cfg=None,
 )

@@ -13,15 +13,10 @@ sync_bn = None
 # for the classifiers). So the classes are weighted, and the heads keep the
 # initialization of torch.
 class_weight = [0.05, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]
-# Adaptor-T is open from the start (gamma 1, not 0): a network from scratch then learns
-# what is far away in fewer iterations, see `parts` in docs/studies.md.
-adaptors = dict(temporal=dict(gamma_init=1.0), spatial=dict())
 data_preprocessor = dict(size=(128, 128))
 model = dict(
     data_preprocessor=data_preprocessor,
-    backbone=dict(
-        arch='b0', adaptors=adaptors, drop_path_rate=0.0, scan_init='balanced'
-    ),
+    backbone=dict(arch='b0', drop_path_rate=0.0, scan_init='balanced'),
     decode_head=dict(
         in_channels=[32, 64, 128, 256],
         channels=64,
