@@ -245,7 +245,7 @@ def test_table():
         '| run | backbone | trains | both | other |',
         '| --- | --- | --- | --- | --- |',
         '| scan | 1.000 M | 25.0 % | 65.0 ± 7.1 |  |',
-        '| scan, both adaptors | 2.000 M | 100.0 % |  | 9.0 |',
+        '| scan, T and S | 2.000 M | 100.0 % |  | 9.0 |',
         '',
         'Mean ± standard deviation, seeds: 1. Too few for a claim: 5 or more are needed.',
     ]
@@ -268,7 +268,7 @@ def test_table_with_intervals():
         '| --- | --- | --- | --- |',
         # t of 4 degrees of freedom is 2.776, of 8 it is 2.306.
         '| scan | 1.000 M | 3.0 ± 2.0 |  |',
-        '| scan, both adaptors | 1.000 M | 13.0 ± 2.0 | +10.0 ± 2.3 |',
+        '| scan, T and S | 1.000 M | 13.0 ± 2.0 | +10.0 ± 2.3 |',
         '',
         'Mean ± half of the 95 % confidence interval (Student t), seeds: 5.',
     ]
