@@ -55,9 +55,13 @@ PARTS = Study(
         WITH_SCAN,
         Run('scan, T and S', DETECTOR),
         Run(
-            'scan, T and S, T closed at the start',
+            'scan, T and S, T open at the start',
             DETECTOR,
-            {'model.backbone.adaptors.temporal.gamma_init': 0.0},
+            {
+                'model.backbone.adaptors': dict(
+                    temporal=dict(gamma_init=1.0), spatial=dict()
+                )
+            },
         ),
     ),
     {'box AP': DETECTION['box AP']} | BY_PAIR,
