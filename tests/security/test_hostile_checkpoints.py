@@ -154,7 +154,8 @@ def test_tools_for_weights(tool, tmp_path):
     Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(tmp_path / 'image.png')
     path = str(ROOT / 'tools' / f'{tool}.py')
     results = use(path, tmp_path / 'ran', files, *OTHER_TOOLS[tool], folder=tmp_path)
-    assert_harmless(results, set())
+    # It fits no model to the weights, so it copies what can be read.
+    assert_harmless(results, READ if tool == 'publish_model' else set())
 
 
 @pytest.mark.parametrize('toolbox', ['mmdet', 'mmseg', 'mmpretrain'])
