@@ -52,8 +52,9 @@ def as_half(weights: Mapping[str, Tensor], path: str) -> dict[str, Tensor]:
         InputError: A number is too large for float16.
     """
     halves = {
-        name: value.half() if value.is_floating_point() else value
+        name: value.half()
         for name, value in weights.items()
+        if isinstance(value, Tensor) and value.is_floating_point()
     }
     for name, value in halves.items():
         if torch.isinf(value).any() and not torch.isinf(weights[name]).any():
@@ -62,7 +63,7 @@ def as_half(weights: Mapping[str, Tensor], path: str) -> dict[str, Tensor]:
                 f'{path}: {name} has numbers up to {most:.3g}, and float16 ends at '
                 f'{torch.finfo(torch.float16).max:.0f}: leave out --half'
             )
-    return halves
+    return {**weights, **halves}
 
 
 def main() -> None:

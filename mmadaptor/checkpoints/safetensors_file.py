@@ -54,6 +54,10 @@ def write_safetensors(content: Mapping, path: str) -> None:
         save_file(tensors, path, metadata)
     except KeyError as error:
         raise InputError(f'A {SUFFIX} file cannot hold the type {error}.') from error
+    # safetensors lets nobody else read its files; others obey the mask of the process.
+    mask = os.umask(0)
+    os.umask(mask)
+    os.chmod(path, 0o666 & ~mask)
 
 
 def read_safetensors(path: str | os.PathLike, map_location: Any = None) -> dict:

@@ -41,12 +41,19 @@ def test_weights_and_classes_are_kept_and_nothing_else(publish, name):
     assert set(content) == {'meta', 'state_dict'}
     assert content['meta'] == {k: META[k] for k in ('epoch', 'dataset_meta')}
     assert all(content['state_dict'][k].equal(v) for k, v in WEIGHTS.items())
+    beside = path.with_name('beside')
+    beside.touch()
+    assert path.stat().st_mode == beside.stat().st_mode  # others may read it
     assert hashlib.sha256(path.read_bytes()).hexdigest() in said
 
 
-def test_half_the_size(publish):
-    path, _ = publish(WEIGHTS, 'model.safetensors', '--half')
+@pytest.mark.parametrize('name', ['model.pth', 'model.safetensors'])
+def test_half_the_size(publish, name):
+    extra = {'fc._extra_state': dict(scale=2)} if name.endswith('.pth') else {}
+    path, _ = publish({**WEIGHTS, **extra}, name, '--half')
     weights = read_checkpoint(str(path))['state_dict']
+    assert set(weights) == {*WEIGHTS, *extra}
+    assert weights.get('fc._extra_state') == extra.get('fc._extra_state')
     assert weights['fc.weight'].equal(WEIGHTS['fc.weight'].half())
     assert weights['bn.num_batches_tracked'].equal(torch.tensor(70000))
 
