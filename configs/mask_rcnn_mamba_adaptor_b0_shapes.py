@@ -3,7 +3,7 @@
 _base_ = [
     '_base_/models/mask_rcnn_shapes.py',
     '_base_/datasets/shapes_instance.py',
-    '_base_/schedules/shapes_4e.py',
+    '_base_/schedules/shapes_3e.py',
     '_base_/default_runtime_det.py',
 ]
 

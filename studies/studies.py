@@ -54,15 +54,6 @@ PARTS = Study(
         Run('no scan', DETECTOR, without_scan(backbone())),
         WITH_SCAN,
         Run('scan, T and S', DETECTOR),
-        Run(
-            'scan, T and S, T open at the start',
-            DETECTOR,
-            {
-                'model.backbone.adaptors': dict(
-                    temporal=dict(gamma_init=1.0), spatial=dict()
-                )
-            },
-        ),
     ),
     {'box AP': DETECTION['box AP']} | BY_PAIR,
     baseline=WITH_SCAN,

@@ -13,7 +13,6 @@ import numpy as np
 
 from .scene import (
     CLUTTER,
-    LAMP_DISTANCE,
     LAMPS,
     SIDES,
     SIZE,
@@ -135,10 +134,11 @@ def sample_clutter(rng: np.random.Generator) -> Layer:
 def may_lie(layer: Layer, lamps: Lamps) -> bool:
     """Return whether the position of a labeled shape suits the lamps.
 
-    A disc must be in the rows of one lamp, at `LAMP_DISTANCE` or more.
+    A disc must be in the rows of one lamp and must not touch it. Some lamps are close:
+    networks learn the cue from these first, and then to carry it further.
     """
     return layer.kind != 'disc' or (
-        has_one_lamp(layer) and distance_to_lamps(layer, lamps) >= LAMP_DISTANCE
+        has_one_lamp(layer) and distance_to_lamps(layer, lamps) >= 0
     )
 
 

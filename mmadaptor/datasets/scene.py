@@ -6,7 +6,7 @@ labeled shapes and clutter. `sampling.py` draws random scenes, and `draw.py` ren
 them.
 
 The class of a disc is not visible in the disc. The lamp in its rows, at a side of the
-image, decides the class: see `LAMP_DISTANCE` and the table in `shapes.py`.
+image, decides the class: see the table in `shapes.py`.
 """
 
 from dataclasses import dataclass, field
@@ -17,9 +17,8 @@ import numpy as np
 from . import geometry
 
 SIZE = 128
-LAMP_WIDTH, LAMP_HEIGHT = 8, 32  # in pixels; the lamps fill one side of the image
+LAMP_WIDTH, LAMP_HEIGHT = 16, 32  # in pixels; the lamps fill one side of the image
 LAMPS = SIZE // LAMP_HEIGHT
-LAMP_DISTANCE = 16.0  # minimum distance between a disc and its lamp, in pixels
 SIDES = ('left', 'right')
 
 TARGETS = ('columns', 'disc', 'rows', 'star5', 'star6')

@@ -9,16 +9,16 @@ cue:
 =================  ============================  ============================
 classes            difference                    position of the cue
 =================  ============================  ============================
-disc_on, disc_off  whether the lamp in the rows  16 pixels or more from the
-                   of the disc is lit; the       disc, at a side of the image
-                   discs look alike
+disc_on, disc_off  whether the lamp in the rows  a side of the image, 1 to 97
+                   of the disc is lit; the       pixels from the disc, half of
+                   discs look alike              them more than 46
 rows, columns      the orientation of stripes    in any 10 pixels of the
                    2 to 3 pixels wide            shape, not in its outline
 star5, star6       the number of points          along the whole outline,
                                                  which is often partly hidden
 =================  ============================  ============================
 
-Four lamps, each 8 pixels wide and 32 pixels high, fill the left or the right side of
+Four lamps, each 16 pixels wide and 32 pixels high, fill the left or the right side of
 every image, in front of everything. A lit lamp is yellow, an unlit one nearly black.
 Each is lit independently at random. Lamps have no label. Every disc lies in the rows of
 one lamp. Colors, sizes, positions and rotations of the shapes are independent of their
@@ -61,7 +61,7 @@ from .sampling import sample_scene
 from .scene import SIZE, Scene, visible_masks
 from .stamped_folder import check_root, damage, fresh_folder, locked, read_stamp
 
-VERSION = 4  # increase it with every change of the images or the files
+VERSION = 5  # increase it with every change of the images or the files
 NAME = 'shapes'
 SPLITS = ('train', 'val')
 

@@ -3,24 +3,20 @@ import numpy as np
 from helpers.scenes import discs, lamp_pixels, scenes
 
 from mmadaptor.datasets.sampling import MIN_PIXELS
-from mmadaptor.datasets.scene import (
-    LAMP_DISTANCE,
-    LAMP_HEIGHT,
-    layer_mask,
-    visible_masks,
-)
+from mmadaptor.datasets.scene import LAMP_HEIGHT, layer_mask, visible_masks
 
 
-def test_discs_are_far_from_the_lamps_and_in_the_rows_of_one():
-    seen = 0
+def test_discs_are_near_and_far_from_the_lamps_and_in_the_rows_of_one():
+    distances = []
     for scene in scenes():
         column = np.nonzero(lamp_pixels(scene.lamps)[0])[0]
         for disc in discs(scene):
             rows, columns = np.nonzero(layer_mask(disc))
-            assert abs(columns[:, None] - column).min() >= LAMP_DISTANCE
+            distances.append(abs(columns[:, None] - column).min())
             assert rows.min() // LAMP_HEIGHT == rows.max() // LAMP_HEIGHT
-            seen += 1
-    assert seen > 60
+    assert len(distances) > 60
+    near, median, far = np.quantile(distances, (0.1, 0.5, 0.9))
+    assert min(distances) >= 1 and near < 12 and 30 < median < 60 and far > 70
 
 
 def test_half_of_the_discs_are_on_at_any_place_and_of_any_look():

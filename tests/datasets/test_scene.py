@@ -48,6 +48,6 @@ def test_visible_masks_of_a_pile():
     pile = replace(scene, layers=[low, high], lamps=Lamps('right', (True,) * LAMPS))
     below, above = visible_masks(pile)
     # Squares of 31 pixels a side. The lower covers columns 75 to 105 and the
-    # upper 91 to 121, of which the lamps hide those from 120.
-    assert above.sum() == 29 * 31
+    # upper 91 to 121, of which the lamps hide those from 112.
+    assert above.sum() == 21 * 31
     assert below.sum() == 16 * 31

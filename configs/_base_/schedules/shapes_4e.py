@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# Detector and segmentor on the embedded dataset: four epochs from scratch.
+# Segmentors on the embedded dataset: four epochs from scratch.
 _base_ = 'adamw.py'
 
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=4, val_interval=2)
