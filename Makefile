@@ -28,12 +28,13 @@ CUDA_VERSION := $(if $(filter 1,$(CUDA)),cu$(shell nvcc --version | \
 	sed -n 's/.*release \([0-9]*\)\.\([0-9]*\).*/\1\2/p'))
 RELEASE := build/release/bin
 
-.PHONY: help env demo transfer test test-cuda test-integrations test-page peers lint \
-	docs gallery test-docs sanitize sanitized fuzz faults wheel test-wheel test-aarch64 clean
+.PHONY: help env demo trained publish transfer test test-cuda test-integrations test-page \
+	peers lint docs gallery test-docs sanitize sanitized fuzz faults wheel test-wheel test-aarch64 clean
 
 help:
 	@echo 'make demo   set up .venv, train a detector on the embedded dataset, test'
 	@echo '            it and draw; TASK=seg a segmentor, TASK=cls a classifier'
+	@echo 'make trained  the three demos, and their weights in half precision in trained/'
 	@echo 'make transfer  detector and segmentor from scratch and from a classifier'
 	@echo 'make test   set up .venv and pass the tests'
 	@echo 'make test-cuda   pass the tests of the ops that need a GPU'
@@ -41,7 +42,8 @@ help:
 	@echo '            and segmentation_models_pytorch, without OpenMMLab'
 	@echo 'make test-page   pass the tests of the page of tools/make_page.py, which need'
 	@echo '            chromium and npm'
-	@echo 'make docs   build the documentation into build/site; needs no network afterwards'
+	@echo 'make docs   build the documentation into build/site; needs no network afterwards,'
+	@echo '            but pip and npm for its set-up'
 	@echo 'make gallery   draw the figures of the documentation'
 	@echo 'make test-docs   build the documentation and open each page in chromium'
 	@echo 'make peers  compare scans and classifiers with those of other packages;'
@@ -71,6 +73,17 @@ demo: env
 		--work-dir $(DEMO) --show-dir $(DEMO)/images
 	@echo 'Losses and metrics over time: $(DEMO)/curves.png'
 	@echo 'Images with the predictions: $(DEMO)/images'
+
+trained:
+	for task in det seg cls; do $(MAKE) demo publish TASK=$$task || exit 1; done
+	cd trained && sha256sum *.safetensors
+
+# The figures of the file itself, which is in half precision.
+PUBLISHED = trained/$(notdir $(CONFIG:.py=.safetensors))
+publish: env
+	$(BIN)/python tools/publish_model.py "$$(cat $(DEMO)/last_checkpoint)" \
+		$(PUBLISHED) --half
+	$(BIN)/python tools/test.py $(CONFIG) $(PUBLISHED) --work-dir $(DEMO)/published
 
 transfer: env
 	$(BIN)/python -m studies transfer --seeds 1
@@ -112,7 +125,20 @@ build/docs: requirements/docs.txt
 	$@/bin/pip install --quiet --disable-pip-version-check -r $<
 	touch $@
 
-docs: env build/docs
+# The page of the trained segmentor, a part of the documentation. onnxruntime-web by npm.
+SEGMENTOR := $(notdir $(CONFIG_seg:.py=))
+build/memory: $(CONFIG_seg) trained/$(SEGMENTOR).safetensors tools/export.py \
+		tools/make_page.py $(wildcard mmadaptor/export/page/*) | env
+	@command -v npm > /dev/null || { echo 'make docs needs npm: apt-get install npm' >&2; \
+		exit 1; }
+	$(BIN)/python tools/export.py $(wordlist 1,2,$^) build/$(SEGMENTOR).onnx \
+		--classes --with-memory
+	rm -rf $@
+	$(BIN)/python tools/make_page.py build/$(SEGMENTOR).onnx $@/memory \
+		--images trained/scene.png
+	touch $@
+
+docs: env build/docs build/memory
 	build/docs/bin/python -m sphinx --fail-on-warning --keep-going --quiet \
 		-d build/doctrees docs build/site
 	@echo 'The documentation: build/site/index.html'

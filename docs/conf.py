@@ -39,6 +39,7 @@ nitpick_ignore_regex = [('py:.*', r'(?!mmadaptor).*')]
 html_theme = 'furo'
 html_title = f'mmadaptor {version}'
 html_static_path = ['_static']
+html_extra_path = ['../build/memory']  # the folder memory/, which try.md shows
 html_css_files = ['site.css']
 html_favicon = '_static/favicon.svg'
 html_show_sphinx = False

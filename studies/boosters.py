@@ -3,8 +3,8 @@
 
 from collections.abc import Mapping
 
+from . import fashion
 from .fashion import ACCURACY, S, T
-from .networks import for_epochs
 from .run import CHECKPOINT, Run
 from .study import Column, Study
 from .trees import DETECTION, SCAN
@@ -45,16 +45,7 @@ def booster(title: str, base: Run, columns: Mapping[str, Column]) -> Study:
     )
 
 
-CLASSIFIER = Run(
-    'base',
-    'vmamba_fashion',
-    {
-        **for_epochs(5),
-        'train_dataloader.num_workers': 0,
-        'val_dataloader.num_workers': 0,
-        'val_dataloader.dataset.data_prefix': 'test',
-    },
-)
+CLASSIFIER = Run('base', fashion.SCAN.config, fashion.SCAN.options)
 DETECTOR = Run('base', SCAN.config, SCAN.options)
 BOOSTERS = dict(
     booster_fashion=booster('Clothes: a trained base raised', CLASSIFIER, ACCURACY),

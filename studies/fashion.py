@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tuning of a classifier of photographs: Fashion-MNIST, five classes after five."""
+"""Fashion-MNIST: classifiers from scratch, and five classes learned after five."""
 
 from dataclasses import dataclass, field
 
+from .networks import for_epochs
 from .run import CHECKPOINT, SEED, Run
 from .study import Study, average
 
-CONFIG = 'vmamba_fashion'
+CONFIG, ADAPTED = 'vmamba_fashion', 'mamba_adaptor_fashion'
 BASE_CLASSES = ('sandal', 'shirt', 'sneaker', 'bag', 'ankle_boot')
 NEW_CLASSES = ('t_shirt', 'trouser', 'pullover', 'dress', 'coat')
 # Images per class, and epochs with batches of 32; with all images of 128.
@@ -213,8 +214,56 @@ def rates(methods: dict[str, Method] = METHODS, base: Run = BASE) -> Study:
     )
 
 
+def from_scratch(name: str, config: str = ADAPTED, **options: object) -> Run:
+    """Return the run of a classifier of all classes, for two epochs."""
+    return Run(
+        name,
+        config,
+        {
+            **for_epochs(2),
+            'train_dataloader.num_workers': 0,
+            'val_dataloader.num_workers': 0,
+            'val_dataloader.dataset.data_prefix': 'test',
+            **options,
+        },
+    )
+
+
+def adapted(name: str, **adaptors: dict) -> Run:
+    """Return the run of a classifier with some adaptors."""
+    return from_scratch(name, **{'model.backbone.adaptors': adaptors})
+
+
 ACCURACY = {'top-1': average('accuracy/top1')}
 TUNING_FASHION = {
     f'tuning_fashion_{per_class or "all"}': tuning(per_class) for per_class in EPOCHS
 }
 TUNING_FASHION['tuning_fashion_rates'] = rates()
+
+SCAN = from_scratch('scan', CONFIG)
+FASHION = Study(
+    'Fashion-MNIST from scratch: what each part gives a classifier',
+    (
+        from_scratch('ResNet as large', 'baselines/resnet_fashion'),
+        from_scratch(
+            'no scan',
+            CONFIG,
+            **{
+                'model.backbone.type': 'mmadaptor.ConvolutionalVMamba',
+                'custom_imports.imports': [
+                    'mmadaptor',
+                    'mmadaptor.engine',
+                    'benchmarks.convolutional_vmamba',
+                ],
+            },
+        ),
+        SCAN,
+        adapted('scan, T', **T),
+        adapted('scan, S', **S),
+        adapted('scan, T and S', **T, **S),
+        adapted('scan, static T', temporal=dict(static=True)),
+        adapted('scan, S of one scale', spatial=dict(dilations=(1,))),
+    ),
+    ACCURACY,
+    baseline=SCAN,
+)

@@ -4,7 +4,7 @@
 from collections.abc import Callable
 
 from .boosters import BOOSTERS
-from .fashion import TUNING_FASHION
+from .fashion import FASHION, TUNING_FASHION
 from .networks import (
     BEGUN,
     SEGMENTOR,
@@ -267,6 +267,7 @@ STUDIES = dict(
     booster_corners=BOOSTER_CORNERS,
     **TUNING,
     transfer=TRANSFER,
+    fashion=FASHION,
     trees=TREES,
     **TUNING_FASHION,
     **TUNING_VIM,

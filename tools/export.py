@@ -37,8 +37,9 @@ from mmadaptor.export.program import UNCHANGED
 TOLERANCE = 1e-4
 ANY_SIZE = (224, 224)
 ODD = 37  # pixels that are added to the size for the check
-EXAMPLE = r"""python tools/export.py configs/mamba_adaptor_b0_shapes.py \
-      work_dirs/demo_cls/epoch_2.pth model.onnx"""
+EXAMPLE = r"""python tools/export.py configs/upernet_mamba_adaptor_b0_shapes.py \
+      trained/upernet_mamba_adaptor_b0_shapes.safetensors model.onnx \
+      --classes --with-memory"""
 
 
 def parse_args() -> argparse.Namespace:

@@ -36,8 +36,9 @@ VISUALIZERS_OF = dict(
     mmseg='SegLocalVisualizer',
     mmpretrain='UniversalVisualizer',
 )
-EXAMPLE = r"""python tools/image_demo.py data/shapes/classes/val/disc_on \
-      configs/mamba_adaptor_b0_shapes.py work_dirs/demo_cls/epoch_2.pth"""
+EXAMPLE = r"""python tools/image_demo.py trained/disc_on.png \
+      configs/mamba_adaptor_b0_shapes.py \
+      trained/mamba_adaptor_b0_shapes.safetensors"""
 
 
 def parse_args() -> argparse.Namespace:

@@ -33,7 +33,7 @@ TTA_MODELS = dict(
     mmpretrain=dict(type='AverageClsScoreTTA'),
 )
 EXAMPLE = r"""python tools/test.py configs/mamba_adaptor_b0_shapes.py \
-      work_dirs/demo_cls/epoch_2.pth --show-dir work_dirs/demo_cls/images"""
+      trained/mamba_adaptor_b0_shapes.safetensors --show-dir outputs"""
 
 
 def parse_args() -> argparse.Namespace:

@@ -26,10 +26,9 @@ from mmadaptor.visualization import (
     without_adaptors,
 )
 
-EXAMPLE = r"""python tools/visualize_memory.py \
-      data/shapes/classes/val/disc_on/000001_2.png \
-      configs/mamba_adaptor_b0_shapes.py work_dirs/demo_cls/epoch_2.pth \
-      --tokens 0.5,0.5 0.2,0.8"""
+EXAMPLE = r"""python tools/visualize_memory.py trained/disc_on.png \
+      configs/mamba_adaptor_b0_shapes.py \
+      trained/mamba_adaptor_b0_shapes.safetensors --tokens 0.5,0.5 0.2,0.8"""
 
 
 def parse_args() -> argparse.Namespace:

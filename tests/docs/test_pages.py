@@ -4,7 +4,6 @@
 import re
 
 import pytest
-import torch
 from helpers.jobs import ROOT
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
@@ -49,21 +48,13 @@ def test_config_of_a_page(block, tmp_path):
     MODELS.build(cfg.model)
 
 
-def test_predicting_with_a_trained_classifier(tmp_path, monkeypatch):
-    """The lines of the README and of the quick start, with a model that was saved."""
-    from mmadaptor.datasets import make_shapes
-    from mmadaptor.models import create_classifier
-
-    monkeypatch.chdir(tmp_path)
-    make_shapes(tmp_path / 'data' / 'shapes', train=1, val=16, workers=1)
-    (tmp_path / 'work_dirs/demo_cls').mkdir(parents=True)
-    state = create_classifier('mamba_adaptor_b0', num_classes=6).state_dict()
-    torch.save(dict(state_dict=state), 'work_dirs/demo_cls/epoch_2.pth')
-    for page in ('README.md', 'docs/quick_start.md'):
-        (block,) = (b for b in blocks((ROOT / page).read_text()) if 'argmax' in b)
-        names = {}
-        exec(block, names)
-        assert names['image'].shape == (3, 128, 128)
+@pytest.mark.parametrize('page', ['README.md', 'docs/quick_start.md'])
+def test_predicting_with_a_trained_classifier(page, monkeypatch, capsys):
+    """The lines, as they stand there."""
+    monkeypatch.chdir(ROOT)
+    (block,) = (b for b in blocks((ROOT / page).read_text()) if 'argmax' in b)
+    exec(block, {})
+    assert capsys.readouterr().out == 'disc_on\n'
 
 
 TROUBLES = re.findall(

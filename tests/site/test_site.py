@@ -11,7 +11,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from helpers.jobs import ROOT
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 
 SITE = ROOT / 'build' / 'site'
 PAGES = sorted(
@@ -19,6 +19,7 @@ PAGES = sorted(
     for path in SITE.rglob('*.html')
     if '_modules' not in path.parts
 )
+MEMORY = 'memory/index.html'  # the page within try.html
 WIDTHS = dict(desktop=1280, phone=390)
 # Elements that stick out of the window, and are not inside one that scrolls.
 TOO_WIDE = """() => [...document.querySelectorAll('article *')].filter(element => {
@@ -27,6 +28,7 @@ TOO_WIDE = """() => [...document.querySelectorAll('article *')].filter(element =
     if (['auto', 'scroll', 'hidden'].includes(getComputedStyle(e).overflowX)) return false;
   return element.checkVisibility();
 }).map(element => element.outerHTML.slice(0, 200))"""
+WAIT = 60_000  # milliseconds
 PACKAGES = (
     'mmadaptor.ops',
     'mmadaptor.models',
@@ -72,7 +74,8 @@ def test_page(name, context, address):
     )
     page.on('pageerror', lambda error: problems.append(str(error)))
     page.on('requestfailed', lambda request: problems.append(request.url))
-    page.on('request', lambda r: r.url.startswith(address) or problems.append(r.url))
+    ours = (address, 'blob:', 'data:')
+    page.on('request', lambda r: r.url.startswith(ours) or problems.append(r.url))
     answer = page.goto(f'{address}/{name}', wait_until='load')
     assert answer.status == 200
     problems += page.evaluate(TOO_WIDE)
@@ -89,6 +92,16 @@ def test_an_argument_is_found_by_search(context, address):
     texts = page.locator('#search-results').inner_text()
     page.close()
     assert 'Backbones' in texts and 'mmadaptor.models' in texts
+
+
+def test_the_segmentor_runs_in_its_page(context, address):
+    page = context.new_page()
+    page.goto(f'{address}/try.html')
+    memory = page.frame_locator('iframe')
+    expect(memory.locator('#status')).to_contain_text('segmented in', timeout=WAIT)
+    names = memory.locator('#legend').inner_text()
+    page.close()
+    assert 'disc_on' in names and 'star6' in names
 
 
 def documented():
@@ -112,6 +125,6 @@ def test_every_page_is_in_the_contents():
     pages = {
         name
         for name in PAGES
-        if name not in ('genindex.html', 'search.html', 'py-modindex.html')
+        if name not in ('genindex.html', 'search.html', 'py-modindex.html', MEMORY)
     }
     assert pages <= set(re.findall(r'href="([^"#]+)"', index)) | {'index.html'}
