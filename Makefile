@@ -128,14 +128,14 @@ build/docs: requirements/docs.txt
 # The page of the trained segmentor, a part of the documentation. onnxruntime-web by npm.
 SEGMENTOR := $(notdir $(CONFIG_seg:.py=))
 build/memory: $(CONFIG_seg) trained/$(SEGMENTOR).safetensors tools/export.py \
-		tools/make_page.py $(wildcard mmadaptor/export/page/*) | env
+		tools/make_page.py $(wildcard mmadaptor/export/page/* trained/scene_*.png) | env
 	@command -v npm > /dev/null || { echo 'make docs needs npm: apt-get install npm' >&2; \
 		exit 1; }
 	$(BIN)/python tools/export.py $(wordlist 1,2,$^) build/$(SEGMENTOR).onnx \
 		--classes --with-memory
 	rm -rf $@
 	$(BIN)/python tools/make_page.py build/$(SEGMENTOR).onnx $@/memory \
-		--images trained/scene.png
+		--images $(wildcard trained/scene_*.png)
 	touch $@
 
 docs: env build/docs build/memory
@@ -144,7 +144,7 @@ docs: env build/docs build/memory
 	@echo 'The documentation: build/site/index.html'
 
 gallery: env
-	for script in adaptors design speed studies; do \
+	for script in adaptors design detections speed studies; do \
 		$(BIN)/python docs/gallery/$$script.py || exit 1; done
 
 test-docs: docs build/page

@@ -42,7 +42,7 @@ FORMATS = dict(PNG='png', JPEG='jpg', MPO='jpg', WEBP='webp', GIF='gif', BMP='bm
 """Images that every browser reads, and how their names end. Phones write MPO."""
 SECONDS = 600
 EXAMPLE = r"""python tools/make_page.py model.onnx page \
-      --images trained/scene.png"""
+      --images trained/scene_11.png"""
 
 
 def parse_args() -> argparse.Namespace:

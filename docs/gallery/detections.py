@@ -1,25 +1,40 @@
 # SPDX-License-Identifier: Apache-2.0
 """Draw detections beside the ground truth: `python docs/gallery/detections.py`.
 
-It needs what `make demo` leaves in `work_dirs/demo_det`.
+The detector is the one in `trained/`.
 """
 
+import subprocess
 import sys
 
 import numpy as np
 from PIL import Image
 from style import ROOT
 
-FOLDER = ROOT / 'work_dirs' / 'demo_det'
-NAMES = ('000002.png', '000007.png', '000011.png', '000024.png')
+NAME = 'mask_rcnn_mamba_adaptor_b0_shapes'
+FOLDER = ROOT / 'build' / 'detections'
+NUMBERS = (2, 7, 11, 24)
 
 
 def main() -> None:
-    """Write four validation images of the demo, one below the other in two columns."""
+    """Write four validation images, one below the other in two columns."""
+    subprocess.run(
+        [
+            sys.executable,
+            'tools/test.py',
+            f'configs/{NAME}.py',
+            f'trained/{NAME}.safetensors',
+            '--work-dir',
+            str(FOLDER),
+            '--show-dir',
+            str(FOLDER / 'images'),
+        ],
+        check=True,
+        cwd=ROOT,
+    )
     found = {path.name: path for path in FOLDER.rglob('images/*.png')}
-    if missing := [name for name in NAMES if name not in found]:
-        sys.exit(f'{FOLDER} has no images/{missing[0]}: run make demo first.')
-    images = [np.asarray(Image.open(found[name]).convert('RGB')) for name in NAMES]
+    paths = [found[f'{number:06}.png'] for number in NUMBERS]
+    images = [np.asarray(Image.open(path).convert('RGB')) for path in paths]
     rows = [np.hstack(images[:2]), np.hstack(images[2:])]
     path = ROOT / 'docs' / 'detections.png'
     Image.fromarray(np.vstack(rows)).save(path, optimize=True)

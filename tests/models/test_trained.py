@@ -64,10 +64,12 @@ def test_it_predicts_as_well_as_the_page_says(name, dataset, monkeypatch):
 
 
 def test_its_images_are_those_of_the_dataset():
-    scene = make_scene(0, 'val', 11)
-    behind = draw_background(scene.background)
-    disc = scene.layers[4]
-    assert scene.label(disc) == 'disc_on'
-    for name, image in (('scene', scene), ('disc_on', scene.alone(disc))):
-        stored = Image.open(FOLDER / f'{name}.png')
-        assert np.array_equal(np.asarray(stored), draw(image, behind))
+    scenes = {number: make_scene(0, 'val', number) for number in (4, 11, 17)}
+    disc = scenes[11].layers[4]
+    assert scenes[11].label(disc) == 'disc_on'
+    images = {f'scene_{number}': scene for number, scene in scenes.items()}
+    images['disc_on'] = scenes[11].alone(disc)
+    assert {path.stem for path in FOLDER.glob('*.png')} == set(images)
+    for name, scene in images.items():
+        expected = draw(scene, draw_background(scene.background))
+        assert np.array_equal(np.asarray(Image.open(FOLDER / f'{name}.png')), expected)
