@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Photograph the page of the trained segmentor in Chromium, after `make docs test-docs`.
+"""Photograph the page of the trained segmentor in Chromium.
 
-PYTHONPATH=build/page python docs/gallery/page.py
+After `make docs test-docs`: `PYTHONPATH=build/page python docs/gallery/page.py`.
 """
 
 import io
