@@ -57,10 +57,14 @@ def is_zip(file: IO[bytes]) -> bool:
 
 
 def is_safetensors(file: IO[bytes]) -> bool:
-    """Return whether an open file has the beginning of safetensors."""
+    """Return whether an open file has the beginning of safetensors.
+
+    That is the length of the header, in eight bytes, and the header. What torch writes,
+    as a zip file or a pickle, does not begin like this.
+    """
     file.seek(0)
-    start = file.read(9)
-    return start[8:] == b'{' and not start.startswith((b'PK', b'\x80'))
+    length, header = file.read(8), file.read(1)
+    return header == b'{' and int.from_bytes(length, 'little') <= LONGEST_HEADER
 
 
 def _place_in_header(file: IO[bytes]) -> int | None:

@@ -79,6 +79,18 @@ def test_files_of_others_are_read(path):
     assert content.keys() == {'state_dict'}
 
 
+def test_headers_of_any_length_are_read(path):
+    """The first byte is the length, modulo 256: also that of a pickle, or of `PK`."""
+    weights, seen = {'weight': torch.ones(2)}, set()
+    for length in (*range(256), 0x4B50 - 90):
+        save_file(weights, path, {'note': 'x' * length})
+        with open(path, 'rb') as file:
+            seen.add(file.read(2))
+        equal(read_checkpoint(path)['state_dict'], weights)
+    assert {start[0] for start in seen} == set(range(0, 256, 8))
+    assert b'PK' in seen
+
+
 def test_mmengine_loads_it_into_a_model(path):
     save(dict(state_dict=dict(weight=torch.ones(1, 2), bias=torch.zeros(1))), path)
     register_safe_loaders()
