@@ -17,13 +17,15 @@ from .integrity import NO_DIGEST
 
 SUFFIX = '.safetensors'
 META = 'mmadaptor_meta'  # the key of our meta in the file's metadata
+METADATA = '__metadata__'  # the key of the metadata in the header
 ITEMS = '__items__'  # marks a dict whose keys are not text
 
 
 def write_safetensors(content: Mapping, path: str) -> None:
     """Write weights and their meta.
 
-    Tensors that share memory are written several times.
+    Tensors that share memory are written several times. The same content gives the
+    same bytes.
 
     Args:
         content: One state dict under any key and optionally `meta`, of plain values.
@@ -54,10 +56,22 @@ def write_safetensors(content: Mapping, path: str) -> None:
         save_file(tensors, path, metadata)
     except KeyError as error:
         raise InputError(f'A {SUFFIX} file cannot hold the type {error}.') from error
+    _sort_metadata(path)
     # safetensors lets nobody else read its files; others obey the mask of the process.
     mask = os.umask(0)
     os.umask(mask)
     os.chmod(path, 0o666 & ~mask)
+
+
+def _sort_metadata(path: str) -> None:
+    """Sort the metadata of a file: safetensors writes it in an order that varies."""
+    with open(path, 'r+b') as file:
+        length = int.from_bytes(file.read(8), 'little')
+        header = json.loads(file.read(length))
+        header[METADATA] = dict(sorted(header[METADATA].items()))
+        text = json.dumps(header, separators=(',', ':'), ensure_ascii=False).encode()
+        file.seek(8)
+        file.write(text.ljust(length))
 
 
 def read_safetensors(path: str | os.PathLike, map_location: Any = None) -> dict:

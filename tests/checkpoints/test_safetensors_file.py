@@ -72,6 +72,20 @@ def renamed(path):
     return read_checkpoint(other)
 
 
+def test_the_same_content_gives_the_same_bytes(path):
+    """Names of any characters too, which the header has in escapes."""
+    odd = 'ä"\\\n\t\x01\x7f\u2028\U0001f600/'
+    content = dict(meta={odd: odd}, state_dict={odd: torch.ones(3), 'b': torch.ones(1)})
+    written = set()
+    for _ in range(12):
+        save(content, path)
+        with open(path, 'rb') as file:
+            written.add(file.read())
+    assert len(written) == 1
+    assert read_checkpoint(path)['meta'] == content['meta']
+    equal(load_file(path), content['state_dict'])
+
+
 def test_files_of_others_are_read(path):
     save_file({'weight': torch.ones(2)}, path)
     content = read_checkpoint(path, 'meta')
