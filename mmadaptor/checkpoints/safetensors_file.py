@@ -19,6 +19,7 @@ SUFFIX = '.safetensors'
 META = 'mmadaptor_meta'  # the key of our meta in the file's metadata
 METADATA = '__metadata__'  # the key of the metadata in the header
 ITEMS = '__items__'  # marks a dict whose keys are not text
+TUPLE = '__tuple__'  # marks a tuple, such as a color for mmdet's drawing
 
 
 def write_safetensors(content: Mapping, path: str) -> None:
@@ -101,13 +102,16 @@ def read_safetensors(path: str | os.PathLike, map_location: Any = None) -> dict:
 
 
 def _encoded(value: Any) -> Any:
-    """Return a plain value as JSON has it: tuples become lists."""
+    """Return a plain value as JSON has it: arrays become lists."""
     if isinstance(value, Mapping):
-        if all(isinstance(key, str) for key in value):
+        marked = value.keys() in ({ITEMS}, {TUPLE})
+        if all(isinstance(key, str) for key in value) and not marked:
             return {key: _encoded(item) for key, item in value.items()}
         return {ITEMS: [[_encoded(k), _encoded(v)] for k, v in value.items()]}
-    if isinstance(value, list | tuple):
+    if isinstance(value, list):
         return [_encoded(item) for item in value]
+    if isinstance(value, tuple):
+        return {TUPLE: [_encoded(item) for item in value]}
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     if value is None or isinstance(value, bool | int | float | str):
@@ -124,4 +128,6 @@ def _decoded(value: Any) -> Any:
         return value
     if value.keys() == {ITEMS}:
         return {_decoded(key): _decoded(item) for key, item in value[ITEMS]}
+    if value.keys() == {TUPLE}:
+        return tuple(_decoded(item) for item in value[TUPLE])
     return {key: _decoded(item) for key, item in value.items()}

@@ -55,7 +55,7 @@ def test_what_is_written_is_read(path):
         assert content['meta'] == dict(
             epoch=3,
             dataset_meta=dict(
-                classes=['a', 'b'],
+                classes=('a', 'b'),
                 palette=[[1.0, 0.0], [0.0, 1.0]],
                 label_map={0: 1, 2: None},
                 scale=1e-3,
@@ -70,6 +70,20 @@ def renamed(path):
     with open(path, 'rb') as source, open(other, 'wb') as target:
         target.write(source.read())
     return read_checkpoint(other)
+
+
+@pytest.mark.parametrize(
+    'meta',
+    [
+        dict(palette=[(220, 20, 60), (0, 0, 142)], size=((1, 2), ())),
+        {(1, 2): 'a', None: [('b',)]},
+        {'__items__': [[1, 2]]},
+        {'a': {'__tuple__': [1, (2,)]}},
+    ],
+)
+def test_meta_is_read_as_it_was(path, meta):
+    save(dict(meta=meta, state_dict=dict(weight=torch.ones(1))), path)
+    assert read_checkpoint(path)['meta'] == meta
 
 
 def test_the_same_content_gives_the_same_bytes(path):
@@ -144,9 +158,10 @@ def test_every_flipped_bit_is_detected_or_changes_nothing(path):
         ({'__metadata__': dict(mmadaptor_meta='[' * 100000)}, b''),
         ({'__metadata__': dict(mmadaptor_meta='{"__items__": 3}')}, b''),
         ({'__metadata__': dict(mmadaptor_meta='{"__items__": [[[], 1]]}')}, b''),
+        ({'__metadata__': dict(mmadaptor_meta='{"__tuple__": 3}')}, b''),
         ({'__metadata__': dict(mmadaptor_meta='print(1)')}, b''),
     ],
-    ids=['huge', 'overlong', 'type', 'deep', 'items', 'key', 'code'],
+    ids=['huge', 'overlong', 'type', 'deep', 'items', 'key', 'tuple', 'code'],
 )
 def test_hostile_files_are_refused(path, header, data):
     text = json.dumps(header).encode()

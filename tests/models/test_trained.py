@@ -3,6 +3,10 @@
 
 import hashlib
 import re
+import runpy
+import shlex
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -61,6 +65,21 @@ def test_it_predicts_as_well_as_the_page_says(name, dataset, monkeypatch):
     metric, points = METRICS[name]
     found = points * Runner.from_cfg(cfg).test()[metric]
     assert found == pytest.approx(float(ROWS[name][0]), abs=10)
+
+
+COMMANDS = re.findall(
+    r'^    python (.+?[^\\])$', (FOLDER / 'README.md').read_text(), re.M | re.S
+)
+
+
+@pytest.mark.parametrize('command', COMMANDS)
+def test_the_commands_of_the_page(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    tool, *arguments = shlex.split(command.replace('\\\n', ' '))
+    monkeypatch.setattr(sys, 'argv', [tool, *arguments, '--out-dir', str(tmp_path)])
+    runpy.run_path(tool, run_name='__main__')
+    (drawn,) = tmp_path.rglob('*.png')
+    assert drawn.name == Path(arguments[0]).name
 
 
 def test_its_images_are_those_of_the_dataset():
