@@ -132,7 +132,7 @@ build/memory: $(CONFIG_seg) trained/$(SEGMENTOR).safetensors tools/export.py \
 	@command -v npm > /dev/null || { echo 'make docs needs npm: apt-get install npm' >&2; \
 		exit 1; }
 	$(BIN)/python tools/export.py $(wordlist 1,2,$^) build/$(SEGMENTOR).onnx \
-		--classes --with-memory
+		--classes --with-memory --overwrite
 	rm -rf $@
 	$(BIN)/python tools/make_page.py build/$(SEGMENTOR).onnx $@/memory \
 		--images $(wildcard trained/scene_*.png)

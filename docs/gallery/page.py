@@ -17,7 +17,7 @@ from style import ROOT
 
 FOLDER = ROOT / 'build' / 'memory' / 'memory'
 SIZE = dict(width=1200, height=1230)
-PIXEL = (0.555, 0.59)  # a disc: its column and row, as a fraction of the image
+PIXEL = (0.365, 0.63)  # the lit disc: its column and row, as a fraction of the image
 WAIT = 60_000  # milliseconds
 
 
