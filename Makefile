@@ -42,8 +42,8 @@ help:
 	@echo '            and segmentation_models_pytorch, without OpenMMLab'
 	@echo 'make test-page   pass the tests of the page of tools/make_page.py, which need'
 	@echo '            chromium and npm'
-	@echo 'make docs   build the documentation into build/site; needs no network afterwards,'
-	@echo '            but pip and npm for its set-up'
+	@echo 'make docs   build the documentation into build/site; the first time with pip and'
+	@echo '            npm, later without a network'
 	@echo 'make gallery   draw the figures of the documentation'
 	@echo 'make test-docs   build the documentation and open each page in chromium'
 	@echo 'make peers  compare scans and classifiers with those of other packages;'
@@ -75,7 +75,8 @@ demo: env
 	@echo 'Images with the predictions: $(DEMO)/images'
 
 trained:
-	for task in det seg cls; do $(MAKE) demo publish TASK=$$task || exit 1; done
+	for task in det seg cls; do \
+		$(MAKE) demo TASK=$$task && $(MAKE) publish TASK=$$task || exit 1; done
 	cd trained && sha256sum *.safetensors
 
 # The figures of the file itself, which is in half precision.
@@ -127,21 +128,22 @@ build/docs: requirements/docs.txt
 
 # The page of the trained segmentor, a part of the documentation. onnxruntime-web by npm.
 SEGMENTOR := $(notdir $(CONFIG_seg:.py=))
-build/memory: $(CONFIG_seg) trained/$(SEGMENTOR).safetensors tools/export.py \
-		tools/make_page.py $(wildcard mmadaptor/export/page/* trained/scene_*.png) | env
+build/memory/memory/page.json: $(CONFIG_seg) trained/$(SEGMENTOR).safetensors tools/export.py \
+		tools/make_page.py $(wildcard mmadaptor/export/*.py mmadaptor/export/page/* \
+		trained/scene_*.png) | env
 	@command -v npm > /dev/null || { echo 'make docs needs npm: apt-get install npm' >&2; \
 		exit 1; }
 	$(BIN)/python tools/export.py $(wordlist 1,2,$^) build/$(SEGMENTOR).onnx \
 		--classes --with-memory --overwrite
-	rm -rf $@
-	$(BIN)/python tools/make_page.py build/$(SEGMENTOR).onnx $@/memory \
+	rm -rf $(@D)
+	$(BIN)/python tools/make_page.py build/$(SEGMENTOR).onnx $(@D) \
 		--images $(wildcard trained/scene_*.png)
-	touch $@
 
-docs: env build/docs build/memory
+docs: env build/docs build/memory/memory/page.json
 	build/docs/bin/python -m sphinx --fail-on-warning --keep-going --quiet \
 		-d build/doctrees docs build/site
-	@echo 'The documentation: build/site/index.html'
+	@echo 'The documentation is in build/site:'
+	@echo '    python3 -m http.server --directory build/site'
 
 gallery: env
 	for script in adaptors design detections speed studies; do \

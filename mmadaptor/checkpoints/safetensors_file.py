@@ -42,6 +42,8 @@ def write_safetensors(content: Mapping, path: str) -> None:
         raise InputError(
             f'A {SUFFIX} file holds one state dict, got {", ".join(map(str, content))}.'
         )
+    if METADATA in states[0]:
+        raise InputError(f'A {SUFFIX} file cannot hold a tensor named {METADATA}.')
     for name, value in states[0].items():
         if not isinstance(value, torch.Tensor) or value.layout != torch.strided:
             raise InputError(
@@ -71,6 +73,8 @@ def _sort_metadata(path: str) -> None:
         header = json.loads(file.read(length))
         header[METADATA] = dict(sorted(header[METADATA].items()))
         text = json.dumps(header, separators=(',', ':'), ensure_ascii=False).encode()
+        if len(text) > length:
+            raise RuntimeError(f'{path}: the sorted header has grown')
         file.seek(8)
         file.write(text.ljust(length))
 

@@ -171,6 +171,11 @@ def test_hostile_files_are_refused(path, header, data):
         read_checkpoint(path)
 
 
+def test_a_tensor_with_the_name_of_the_metadata_is_refused(path):
+    with pytest.raises(InputError, match='a tensor named __metadata__'):
+        save(dict(state_dict=dict(__metadata__=torch.ones(1))), path)
+
+
 @pytest.mark.parametrize('length', [0, 2**63, 2**64 - 1])
 def test_a_header_of_another_length_is_refused(path, length):
     with open(path, 'wb') as file:

@@ -19,7 +19,7 @@ PAGES = sorted(
     for path in SITE.rglob('*.html')
     if '_modules' not in path.parts
 )
-MEMORY = 'memory/index.html'  # the page within try.html
+TRY, MEMORY = 'try.html', 'memory/index.html'  # the second is within the first
 WIDTHS = dict(desktop=1280, phone=390)
 # Elements that stick out of the window, and are not inside one that scrolls.
 TOO_WIDE = """() => [...document.querySelectorAll('article *')].filter(element => {
@@ -65,6 +65,10 @@ def context(request):
         browser.close()
 
 
+def wait_for_the_segmentor(page):
+    expect(page.locator('#status')).to_contain_text('segmented in', timeout=WAIT)
+
+
 @pytest.mark.parametrize('name', PAGES)
 def test_page(name, context, address):
     """No errors, no request to another host, nothing sticks out."""
@@ -78,6 +82,10 @@ def test_page(name, context, address):
     page.on('request', lambda r: r.url.startswith(ours) or problems.append(r.url))
     answer = page.goto(f'{address}/{name}', wait_until='load')
     assert answer.status == 200
+    if name == TRY:
+        wait_for_the_segmentor(page.frame_locator('iframe'))
+    elif name == MEMORY:
+        wait_for_the_segmentor(page)
     problems += page.evaluate(TOO_WIDE)
     width = page.evaluate('document.documentElement.scrollWidth')
     assert width <= page.viewport_size['width'], f'{width} px wide'
@@ -96,9 +104,9 @@ def test_an_argument_is_found_by_search(context, address):
 
 def test_the_segmentor_runs_in_its_page(context, address):
     page = context.new_page()
-    page.goto(f'{address}/try.html')
+    page.goto(f'{address}/{TRY}')
     memory = page.frame_locator('iframe')
-    expect(memory.locator('#status')).to_contain_text('segmented in', timeout=WAIT)
+    wait_for_the_segmentor(memory)
     names = memory.locator('#legend').inner_text()
     page.close()
     assert 'disc_on' in names and 'star6' in names

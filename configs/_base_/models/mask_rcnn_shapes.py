@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # Mask R-CNN for images of 128 px: anchors of 16 to 128 px, 64 channels. RoIs up to
 # 112 px are read at stride 4, where stripes of 2 px are still separate. The two shared
-# fully connected layers of Mask R-CNN are removed: with them, four epochs were once too few
-# for the backbone to learn the class of a disc from its lamp. Half of the sampled RoIs
-# are positive.
+# fully connected layers of Mask R-CNN are removed: with them, four epochs of an
+# earlier dataset were too few for the backbone to learn the class of a disc from its
+# lamp. Half of the sampled RoIs are positive.
 _base_ = 'mask_rcnn.py'
 
 model = dict(
