@@ -4,7 +4,8 @@
 from collections.abc import Mapping
 
 from . import fashion
-from .fashion import ACCURACY, S, T
+from .fashion import ACCURACY
+from .parts import S, T
 from .run import CHECKPOINT, Run
 from .study import Column, Study
 from .trees import DETECTION, SCAN

@@ -4,6 +4,7 @@
 from dataclasses import dataclass, field
 
 from .networks import for_epochs
+from .parts import S, T, parts
 from .run import CHECKPOINT, SEED, Run
 from .study import Study, average
 
@@ -12,7 +13,6 @@ BASE_CLASSES = ('sandal', 'shirt', 'sneaker', 'bag', 'ankle_boot')
 NEW_CLASSES = ('t_shirt', 'trouser', 'pullover', 'dress', 'coat')
 # Images per class, and epochs with batches of 32; with all images of 128.
 EPOCHS = {10: 100, 50: 40, 200: 15, None: 2}
-T, S = dict(temporal=dict()), dict(spatial=dict())
 BEGUN = dict(type='Pretrained', checkpoint=CHECKPOINT, prefix='backbone.')
 RATES = (1e-3, 4e-3, 1.6e-2, 6.4e-2, 0.256)
 
@@ -214,7 +214,7 @@ def rates(methods: dict[str, Method] = METHODS, base: Run = BASE) -> Study:
     )
 
 
-def from_scratch(name: str, config: str = ADAPTED, **options: object) -> Run:
+def from_scratch(name: str, config: str) -> Run:
     """Return the run of a classifier of all classes, for two epochs."""
     return Run(
         name,
@@ -224,14 +224,8 @@ def from_scratch(name: str, config: str = ADAPTED, **options: object) -> Run:
             'train_dataloader.num_workers': 0,
             'val_dataloader.num_workers': 0,
             'val_dataloader.dataset.data_prefix': 'test',
-            **options,
         },
     )
-
-
-def adapted(name: str, **adaptors: dict) -> Run:
-    """Return the run of a classifier with some adaptors."""
-    return from_scratch(name, **{'model.backbone.adaptors': adaptors})
 
 
 ACCURACY = {'top-1': average('accuracy/top1')}
@@ -243,27 +237,7 @@ TUNING_FASHION['tuning_fashion_rates'] = rates()
 SCAN = from_scratch('scan', CONFIG)
 FASHION = Study(
     'Fashion-MNIST from scratch: what each part gives a classifier',
-    (
-        from_scratch('ResNet as large', 'baselines/resnet_fashion'),
-        from_scratch(
-            'no scan',
-            CONFIG,
-            **{
-                'model.backbone.type': 'mmadaptor.ConvolutionalVMamba',
-                'custom_imports.imports': [
-                    'mmadaptor',
-                    'mmadaptor.engine',
-                    'benchmarks.convolutional_vmamba',
-                ],
-            },
-        ),
-        SCAN,
-        adapted('scan, T', **T),
-        adapted('scan, S', **S),
-        adapted('scan, T and S', **T, **S),
-        adapted('scan, static T', temporal=dict(static=True)),
-        adapted('scan, S of one scale', spatial=dict(dilations=(1,))),
-    ),
+    parts(from_scratch('ResNet as large', 'baselines/resnet_fashion'), SCAN, ADAPTED),
     ACCURACY,
     baseline=SCAN,
 )

@@ -2,9 +2,10 @@
 """Adaptor-T beside its nearest relatives, at about equal multiply-adds."""
 
 from .networks import corner
+from .parts import T, adapted
 from .run import Run
 from .study import Study, average
-from .trees import DETECTION, SCAN, T, adapted
+from .trees import CONFIG, DETECTION, SCAN
 
 LAYERS = {'static fusion of states': 'fusion', 'neighbourhood attention': 'attention'}
 
@@ -52,6 +53,9 @@ RELATIVES = dict(
         DISCS,
     ),
     relatives_trees=relatives(
-        'Trees: T and its relatives', SCAN, adapted('scan, T', **T), DETECTION
+        'Trees: T and its relatives',
+        SCAN,
+        adapted('scan, T', CONFIG, SCAN.options, **T),
+        DETECTION,
     ),
 )

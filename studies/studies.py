@@ -19,6 +19,7 @@ from .networks import (
     segment_some,
     without_scan,
 )
+from .parts import S, T
 from .relatives import RELATIVES
 from .run import Run
 from .study import Study, average
@@ -59,7 +60,6 @@ PARTS = Study(
     baseline=WITH_SCAN,
 )
 
-T, S = dict(temporal=dict()), dict(spatial=dict())
 BOTH = T | S
 DISCS = {'discs, IoU': SEGMENTATION['discs, IoU']}
 PLAIN_CORNER = corner('scan')

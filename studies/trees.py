@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the adaptors give a detector of trees in aerial photographs."""
 
-from mmadaptor.models import MambaAdaptor
-
+from .parts import parts
 from .run import Run
 from .study import Study, average
 
 CONFIG = 'fcos_mamba_adaptor_b0_trees'
-T, S = dict(temporal=dict()), dict(spatial=dict())
 # The test tiles stand for the validation tiles, after the last epoch.
 TESTED = {
     'val_dataloader.dataset.ann_file': 'annotations/instances_test.json',
@@ -28,38 +26,10 @@ def detect(name: str, config: str = CONFIG, **options: object) -> Run:
     return Run(name, config, {**TESTED, **options})
 
 
-def adapted(name: str, **adaptors: dict) -> Run:
-    """Return the run of a detector with some adaptors."""
-    return detect(name, **{'model.backbone.adaptors': adaptors})
-
-
 SCAN = detect('scan', 'fcos_vmamba_b0_trees')
 TREES = Study(
     'Trees in aerial photographs',
-    (
-        detect('ResNet-18 as large', 'baselines/fcos_resnet18_trees'),
-        detect(
-            'no scan',
-            **{
-                'model.backbone': dict(
-                    _delete_=True,
-                    type='mmadaptor.ConvolutionalVMamba',
-                    arch=dict(MambaAdaptor.arch_settings['b0']),
-                ),
-                'custom_imports.imports': [
-                    'mmadaptor',
-                    'mmadaptor.engine',
-                    'benchmarks.convolutional_vmamba',
-                ],
-            },
-        ),
-        SCAN,
-        adapted('scan, T', **T),
-        adapted('scan, S', **S),
-        adapted('scan, T and S', **T, **S),
-        adapted('scan, static T', temporal=dict(static=True)),
-        adapted('scan, S of one scale', spatial=dict(dilations=(1,))),
-    ),
+    parts(detect('ResNet-18 as large', 'baselines/fcos_resnet18_trees'), SCAN, CONFIG),
     DETECTION,
     baseline=SCAN,
 )

@@ -6,9 +6,10 @@ which the classifier lacks, train in each run.
 """
 
 from .networks import BEGUN, at_rate, backbone
+from .parts import S, T
 from .run import Run
 from .study import Study
-from .trees import DETECTION, S, T, detect
+from .trees import DETECTION, detect
 
 CONFIG = 'fcos_vmamba_b0_trees'
 BASE = Run('base', 'mamba_adaptor_b0_shapes', backbone(out_indices=(3,)))

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tuning of a Vim: Fashion-MNIST, five classes after five."""
 
-from .fashion import BASE_CLASSES, Method, S, T, classify, of_ours, rates, tuning
+from .fashion import BASE_CLASSES, Method, classify, of_ours, rates, tuning
+from .parts import S, T
 
 BASE = classify('base', BASE_CLASSES, 4, config='vim_fashion')
 

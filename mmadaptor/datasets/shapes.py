@@ -9,9 +9,9 @@ cue:
 =================  ============================  ============================
 classes            difference                    position of the cue
 =================  ============================  ============================
-disc_on, disc_off  whether the lamp in the rows  a side of the image, 1 to 97
+disc_on, disc_off  whether the lamp in the rows  a side of the image, 2 to 98
                    of the disc is lit; the       pixels from the disc, half of
-                   discs look alike              them more than 46
+                   discs look alike              them 49 or more
 rows, columns      the orientation of stripes    in any 10 pixels of the
                    2 to 3 pixels wide            shape, not in its outline
 star5, star6       the number of points          along the whole outline,

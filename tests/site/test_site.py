@@ -67,6 +67,7 @@ def context(request):
 
 def wait_for_the_segmentor(page):
     expect(page.locator('#status')).to_contain_text('segmented in', timeout=WAIT)
+    expect(page.locator('#legend')).to_contain_text('disc_on')
 
 
 @pytest.mark.parametrize('name', PAGES)
@@ -101,16 +102,6 @@ def test_an_argument_is_found_by_search(context, address):
     texts = page.locator('#search-results').inner_text()
     page.close()
     assert 'Backbones' in texts and 'mmadaptor.models' in texts
-
-
-def test_the_segmentor_runs_in_its_page(context, address):
-    page = context.new_page()
-    page.goto(f'{address}/{TRY}')
-    memory = page.frame_locator('iframe')
-    wait_for_the_segmentor(memory)
-    names = memory.locator('#legend').inner_text()
-    page.close()
-    assert 'disc_on' in names and 'star6' in names
 
 
 def documented():
