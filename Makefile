@@ -82,6 +82,8 @@ trained:
 # The figures of the file itself, which is in half precision.
 PUBLISHED = trained/$(notdir $(CONFIG:.py=.safetensors))
 publish: env
+	@test -f $(DEMO)/last_checkpoint || { \
+		echo 'make publish needs a training: make demo TASK=$(TASK)' >&2; exit 1; }
 	$(BIN)/python tools/publish_model.py "$$(cat $(DEMO)/last_checkpoint)" \
 		$(PUBLISHED) --half
 	$(BIN)/python tools/test.py $(CONFIG) $(PUBLISHED) --work-dir $(DEMO)/published
@@ -93,38 +95,38 @@ test: env
 	$(BIN)/python -m pytest $(PARALLEL) --ignore tests/faults --ignore tests/packaging \
 		--ignore tests/integrations --ignore tests/page --ignore tests/site
 
+# Environments of their own. Each gets `made` last, so that make repeats what was cut short.
+INSTALL := pip install --quiet --disable-pip-version-check
+build/integrations/made build/ipex/made build/release/made: build/%/made: requirements/%.txt
+	$(BIN)/python -m venv --clear $(@D)
+	$(@D)/bin/$(INSTALL) -r $<
+	touch $@
+
+# Beside the packages of .venv.
+build/docs/made build/peers/made: build/%/made: requirements/%.txt
+	$(BIN)/python -m venv --clear $(@D)
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+		> "$$(echo $(@D)/lib/python*/site-packages)/venv.pth"
+	$(@D)/bin/$(INSTALL) -r $<
+	touch $@
+
+# The same, without an environment.
+build/page/made: requirements/page.txt
+	rm -rf $(@D)
+	$(BIN)/python -m $(INSTALL) --no-deps --target $(@D) -r $<
+	touch $@
+
 test-cuda: env
 	$(BIN)/python -m pytest -m cuda -rs tests/ops tests/models/test_cuda_graphs.py
 
-# Other libraries, in an environment without OpenMMLab.
-build/integrations: requirements/integrations.txt
-	$(BIN)/python -m venv --clear $@
-	$@/bin/pip install --quiet --disable-pip-version-check -r $<
-	touch $@
-
-test-integrations: env build/integrations
+test-integrations: env build/integrations/made
 	PYTHONPATH='$(CURDIR)' build/integrations/bin/python -m pytest $(PARALLEL) \
 		tests/integrations
 
-# Playwright, beside the packages of .venv.
-build/page: requirements/page.txt
-	rm -rf $@
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
-		--target $@ -r $<
-	touch $@
-
-test-page: env build/page
+test-page: env build/page/made
 	@for program in chromium npm; do command -v $$program > /dev/null || { \
 		echo "make test-page needs $$program: apt-get install $$program" >&2; exit 1; }; done
 	PYTHONPATH='$(CURDIR):build/page' $(BIN)/python -m pytest --durations 3 tests/page
-
-# Sphinx, beside the packages of .venv.
-build/docs: requirements/docs.txt
-	$(BIN)/python -m venv --clear $@
-	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
-		> "$$(echo $@/lib/python*/site-packages)/venv.pth"
-	$@/bin/pip install --quiet --disable-pip-version-check -r $<
-	touch $@
 
 # The page of the trained segmentor, a part of the documentation. onnxruntime-web by npm.
 SEGMENTOR := $(notdir $(CONFIG_seg:.py=))
@@ -139,7 +141,7 @@ build/memory/memory/page.json: $(CONFIG_seg) trained/$(SEGMENTOR).safetensors to
 	$(BIN)/python tools/make_page.py build/$(SEGMENTOR).onnx $(@D) \
 		--images $(wildcard trained/scene_*.png)
 
-docs: env build/docs build/memory/memory/page.json
+docs: env build/docs/made build/memory/memory/page.json
 	build/docs/bin/python -m sphinx --fail-on-warning --keep-going --quiet \
 		-d build/doctrees docs build/site
 	@echo 'The documentation is in build/site:'
@@ -149,26 +151,12 @@ gallery: env
 	for script in adaptors design detections speed studies; do \
 		$(BIN)/python docs/gallery/$$script.py || exit 1; done
 
-test-docs: docs build/page
+test-docs: docs build/page/made
 	@command -v chromium > /dev/null || { echo 'make test-docs needs chromium:' \
 		'apt-get install chromium' >&2; exit 1; }
 	PYTHONPATH='$(CURDIR):build/page' $(BIN)/python -m pytest tests/site
 
-# What benchmarks.peers compares with, beside the packages of .venv.
-build/peers: requirements/peers.txt
-	$(BIN)/python -m venv --clear $@
-	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
-		> "$$(echo $@/lib/python*/site-packages)/venv.pth"
-	$@/bin/pip install --quiet --disable-pip-version-check -r $<
-	touch $@
-
-# With its own torch; it has no newer version.
-build/ipex: requirements/ipex.txt
-	$(BIN)/python -m venv --clear $@
-	$@/bin/pip install --quiet --disable-pip-version-check -r $<
-	touch $@
-
-peers: env build/peers $(if $(filter 1,$(IPEX)),build/ipex)
+peers: env build/peers/made $(if $(filter 1,$(IPEX)),build/ipex/made)
 	PYTHONPATH='$(CURDIR)' build/peers/bin/python -m benchmarks.peers $(OPTIONS) \
 		$(if $(filter 1,$(IPEX)),--ipex build/ipex/bin/python)
 
@@ -194,12 +182,7 @@ fuzz: sanitized
 	$(SANITIZED_PYTHON) '$(CURDIR)/tests/ops/fuzz.py' \
 		$(if $(CASE),--case $(CASE),--seconds $(SECONDS))
 
-build/release: requirements/release.txt
-	$(BIN)/python -m venv --clear $@
-	$(RELEASE)/pip install --quiet --disable-pip-version-check -r $<
-	touch $@
-
-wheel: env build/release
+wheel: env build/release/made
 	rm -rf build/wheel dist
 	$(BIN)/python setup.py --quiet sdist
 	FORCE_CUDA=$(CUDA) MMADAPTOR_LOCAL_VERSION=$(CUDA_VERSION) $(BIN)/python -m pip wheel \

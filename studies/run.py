@@ -7,8 +7,9 @@ import re
 import subprocess
 import sys
 from concurrent.futures import Future, ThreadPoolExecutor
+from copy import deepcopy
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -64,13 +65,19 @@ class Run:
             seed: Random seed.
             checkpoint: Replacement for `'{checkpoint}'`.
         """
-        cfg = Config.fromfile(f'configs/{self.config}.py')
+        cfg = deepcopy(_read(self.config))
         values = {CHECKPOINT: checkpoint, SEED: seed}
         cfg.merge_from_dict(_filled(self.options, values))
         cfg.merge_from_dict(
             dict(work_dir=str(folder), randomness=dict(seed=seed), trained=self.trained)
         )
         return cfg
+
+
+@cache
+def _read(config: str) -> Config:
+    """Read a config of `configs/` once."""
+    return Config.fromfile(f'configs/{config}.py')
 
 
 def config_of(folder: Path) -> Path:
