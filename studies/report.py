@@ -4,7 +4,7 @@
 import json
 import math
 from pathlib import Path
-from statistics import mean, stdev, variance
+from statistics import mean, stdev
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -63,29 +63,20 @@ def spread(points: list[float]) -> str:
 
 
 def difference(points: list[float], others: list[float]) -> str:
-    """Format the difference of two means with its 95 % confidence interval.
+    """Format the mean difference with its 95 % confidence interval.
 
     Args:
         points: One value per seed.
-        others: The same of the baseline.
+        others: The same of the baseline. A seed gives both the same order of images,
+            and in tuning the same base, so the interval is that of the differences.
 
     Returns:
-        E.g. `+1.2 ± 0.4`; empty if one of them has fewer than `ENOUGH` values.
-
-    Source:
-        Welch's interval, for unequal variances.
+        E.g. `+1.2 ± 0.4`; empty if there are fewer than `ENOUGH` values.
     """
     if min(len(points), len(others)) < ENOUGH:
         return ''
-    shares = [variance(values) / len(values) for values in (points, others)]
-    total, shift = sum(shares), mean(points) - mean(others)
-    if not total:
-        return f'{shift:+.1f} ± 0.0'
-    freedom = total**2 / sum(
-        share**2 / (len(values) - 1)
-        for share, values in zip(shares, (points, others), strict=True)
-    )
-    return f'{shift:+.1f} ± {t.ppf(0.975, freedom) * math.sqrt(total):.1f}'
+    pairs = [a - b for a, b in zip(points, others, strict=True)]
+    return f'{mean(pairs):+.1f} ± {width(pairs):.1f}'
 
 
 def share(record: dict) -> float:
@@ -139,7 +130,10 @@ def meaning(seeds: int) -> str:
             f'Mean ± standard deviation, seeds: {seeds}. Too few for a claim: '
             f'{ENOUGH} or more are needed.'
         )
-    return f'Mean ± half of the 95 % confidence interval (Student t), seeds: {seeds}.'
+    return (
+        'Mean ± half of the 95 % confidence interval (Student t; of differences, that of '
+        f'the pairs of a seed), seeds: {seeds}.'
+    )
 
 
 def save(study: Study, records: Records, path: Path) -> None:

@@ -253,7 +253,7 @@ def test_table():
 
 def test_table_with_intervals():
     """By hand: of 1 to 5 the deviation is sqrt(2.5), of the mean sqrt(0.5)."""
-    points = [[1.0, 2.0, 3.0, 4.0, 5.0], [11.0, 12.0, 13.0, 14.0, 15.0]]
+    points = [[1.0, 2.0, 3.0, 4.0, 5.0], [11.0, 13.0, 15.0, 17.0, 19.0]]
     runs = PARTS.runs[2:4]
     records = {
         one: [
@@ -266,11 +266,12 @@ def test_table_with_intervals():
     assert report.table(study, records).splitlines() == [
         '| run | backbone | a | a, against scan |',
         '| --- | --- | --- | --- |',
-        # t of 4 degrees of freedom is 2.776, of 8 it is 2.306.
+        # t of 4 degrees of freedom is 2.776. The differences are 10 to 14.
         '| scan | 1.000 M | 3.0 ± 2.0 |  |',
-        '| scan, T and S | 1.000 M | 13.0 ± 2.0 | +10.0 ± 2.3 |',
+        '| scan, T and S | 1.000 M | 15.0 ± 3.9 | +12.0 ± 2.0 |',
         '',
-        'Mean ± half of the 95 % confidence interval (Student t), seeds: 5.',
+        'Mean ± half of the 95 % confidence interval (Student t; of differences, that of '
+        'the pairs of a seed), seeds: 5.',
     ]
 
 
