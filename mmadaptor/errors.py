@@ -3,6 +3,7 @@
 
 import errno
 import importlib.util
+import traceback
 
 from .environment import problem_of_mmcv_ops
 
@@ -52,6 +53,15 @@ def disk_error_of(error: OSError) -> InputError | None:
 def message_of(error: Exception) -> str:
     """Return the message of an error, without the traceback of a data worker."""
     return str(error).rpartition(f'{type(error).__name__}: ')[-1]
+
+
+def reason_of(error: Exception) -> str:
+    """Return the message of an error that was raised; of a bare `assert`, the line."""
+    text = str(error.args[0] if len(error.args) == 1 else error).strip()
+    if text:
+        return text
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f'{type(error).__name__}: {frame.line} ({frame.filename}:{frame.lineno})'
 
 
 def how_to_install(toolbox: str | None) -> str:

@@ -12,6 +12,7 @@ from mmadaptor.errors import (
     disk_error_of,
     how_to_install,
     message_of,
+    reason_of,
 )
 
 
@@ -31,6 +32,11 @@ def test_the_traceback_of_a_data_worker_is_left_out():
     error = InputError('Caught in worker 0:\nInputError: the message')
     assert message_of(error) == 'the message'
     assert message_of(InputError('the message')) == 'the message'
+
+
+@pytest.mark.parametrize('error', [KeyError('name'), ValueError('name')])
+def test_the_reason_is_the_message(error):
+    assert reason_of(error) == 'name'
 
 
 def test_what_to_install():

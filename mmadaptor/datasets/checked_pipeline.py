@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from mmengine.dataset import Compose
 
-from mmadaptor.errors import DamagedFileError, InputError
+from mmadaptor.errors import DamagedFileError, InputError, reason_of
 
 from .image_files import image_problem
 
@@ -63,8 +63,7 @@ class CheckedPipeline(Compose):
             except InputError:
                 raise
             except Exception as error:
-                name, reason = type(transform).__name__, str(error).strip()
-                text = f'{name}: {reason or type(error).__name__}'
+                text = f'{type(transform).__name__}: {reason_of(error)}'
                 if _loads(transform):
                     paths = ' or its labels '.join(filter(None, (image, mask)))
                     text = f'{paths} cannot be read: {text}'

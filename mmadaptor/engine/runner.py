@@ -29,7 +29,13 @@ from mmadaptor.checkpoints.pretrained import drop_pretrained
 from mmadaptor.checkpoints.resumable import find_resumable, open_resumable
 from mmadaptor.checkpoints.strict import load_model, prepare
 from mmadaptor.checkpoints.writing import remove_parts, replace_when_written
-from mmadaptor.errors import DamagedFileError, InputError, disk_error_of, how_to_install
+from mmadaptor.errors import (
+    DamagedFileError,
+    InputError,
+    disk_error_of,
+    how_to_install,
+    reason_of,
+)
 from mmadaptor.registry import RUNNERS, in_scope
 
 from .amp import lower_on_cpu
@@ -389,5 +395,4 @@ def as_input_error(key: str) -> Iterator[None]:
     try:
         yield
     except (TypeError, KeyError, ValueError, AssertionError) as error:
-        text = error.args[0] if len(error.args) == 1 else error
-        raise InputError(f'`{key}` of the config: {text}') from error
+        raise InputError(f'`{key}` of the config: {reason_of(error)}') from error

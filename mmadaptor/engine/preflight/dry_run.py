@@ -8,6 +8,7 @@ number generators are restored: the training is the same without it, bit by bit.
 
 import copy
 import io
+import linecache
 import os
 import random
 import re
@@ -310,7 +311,9 @@ def _describe(error: Exception, model: BaseModel) -> str:
     modules = [names.get(id(frame.f_locals.get('self'))) for frame, _ in frames]
     module = ([name for name in modules if name] or ['no module'])[-1]
     frame, line = frames[-1]
-    text = (str(error).strip().splitlines() or [''])[0][:300]
+    # A bare `assert` has no message.
+    source = linecache.getline(frame.f_code.co_filename, line)
+    text = (str(error).strip() or source.strip()).partition('\n')[0][:300]
     return (
         f'{type(error).__name__}: {text} (in {module}, '
         f'{frame.f_globals.get("__name__")} line {line})'

@@ -305,6 +305,17 @@ def test_a_training_tries_first(cls, monkeypatch):
     assert tried == [runner]
 
 
+def test_a_bare_assertion_of_a_toolbox_is_shown(cls, monkeypatch):
+    from mmdet.models.necks import FPN
+
+    def forward(*args, **kwargs):
+        FPN([8, 8], 8, num_outs=1)
+
+    runner = built(cls)
+    monkeypatch.setattr(type(runner.model), 'forward', forward)
+    assert 'AssertionError: assert num_outs ' in said(runner)
+
+
 def test_a_bug_of_a_dataset_is_named_with_its_place(cls):
     runner = built(cls)
     runner.train_dataloader.dataset.pipeline.transforms.append(lambda results: 1 / 0)
