@@ -55,13 +55,21 @@ def message_of(error: Exception) -> str:
     return str(error).rpartition(f'{type(error).__name__}: ')[-1]
 
 
-def reason_of(error: Exception) -> str:
-    """Return the message of an error that was raised; of a bare `assert`, the line."""
-    text = str(error.args[0] if len(error.args) == 1 else error).strip()
-    if text:
-        return text
+def line_of(error: Exception) -> str:
+    """Return the line that raised an error, for those without a message: `assert x`."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
-    return f'{type(error).__name__}: {frame.line} ({frame.filename}:{frame.lineno})'
+    return f'{frame.line} ({frame.filename}:{frame.lineno})'
+
+
+def reason_of(error: Exception) -> str:
+    """Return the message of an error of another library, or its line."""
+    text = str(error.args[0] if len(error.args) == 1 else error)
+    return text.strip() or line_of(error)
+
+
+def described(error: Exception) -> str:
+    """Return the type of an error of another library, and its message or line."""
+    return f'{type(error).__name__}: {str(error).strip() or line_of(error)}'
 
 
 def how_to_install(toolbox: str | None) -> str:

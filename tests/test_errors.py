@@ -3,12 +3,14 @@
 
 import errno
 import os
+import re
 
 import pytest
 
 from mmadaptor.errors import (
     CheckpointWriteError,
     InputError,
+    described,
     disk_error_of,
     how_to_install,
     message_of,
@@ -34,9 +36,18 @@ def test_the_traceback_of_a_data_worker_is_left_out():
     assert message_of(InputError('the message')) == 'the message'
 
 
-@pytest.mark.parametrize('error', [KeyError('name'), ValueError('name')])
-def test_the_reason_is_the_message(error):
-    assert reason_of(error) == 'name'
+def test_reasons_and_types_of_other_errors():
+    assert reason_of(KeyError('name')) == reason_of(ValueError(' name\n')) == 'name'
+    assert described(KeyError('name')) == "KeyError: 'name'"
+
+
+def test_an_error_without_a_message_is_its_line():
+    with pytest.raises(AssertionError) as raised:
+        raise AssertionError
+    assert re.fullmatch(
+        rf'AssertionError: raise AssertionError \({__file__}:\d+\)',
+        described(raised.value),
+    )
 
 
 def test_what_to_install():

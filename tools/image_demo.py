@@ -25,7 +25,7 @@ from mmadaptor.engine.cfg_options import merge_options
 from mmadaptor.engine.command_line import add_config_options, read_config, run
 from mmadaptor.engine.preflight.datasets import build_lazily
 from mmadaptor.engine.runner import as_input_error
-from mmadaptor.errors import InputError, how_to_install
+from mmadaptor.errors import InputError, described, how_to_install
 from mmadaptor.visualization.enlarge import draw_large
 
 EXTENSIONS = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff', '.ppm', '.pgm')
@@ -266,8 +266,7 @@ def main() -> None:
             try:
                 draw(image, folder)
             except Exception as error:  # of any decoder, transform or layer
-                reason = str(error).strip().split('\n')[0]
-                failures.append(f'{image}: {type(error).__name__}: {reason}')
+                failures.append(f'{image}: {described(error).splitlines()[0]}')
     print(
         f'{len(jobs) - len(failures)} of {len(jobs)} images were drawn into '
         f'{args.out_dir}'

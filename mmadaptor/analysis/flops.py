@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmadaptor.errors import InputError
+from mmadaptor.errors import InputError, described
 
 SIZES = dict(mmdet=(800, 1280), mmseg=(512, 2048), mmpretrain=(224, 224))
 ROIS, MASK_ROIS = 1000, 100
@@ -112,10 +112,9 @@ def count(model: nn.Module, shape: Sequence[int]) -> tuple[dict, dict]:
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             _run(model, images)
     except Exception as error:  # of a toolbox, as of an op that computes no shapes
-        text = str(error).partition('\n')[0]
         raise InputError(
             f'{root} cannot be counted from the size of an image alone: '
-            f'{type(error).__name__}: {text}'
+            f'{described(error).splitlines()[0]}'
         ) from error
     counts = counter.get_flop_counts()
     # A module is counted under its path from the outermost module called.

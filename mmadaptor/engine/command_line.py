@@ -16,6 +16,7 @@ from mmadaptor.environment import problem_behind
 from mmadaptor.errors import (
     EXTRAS,
     InputError,
+    described,
     disk_error_of,
     how_to_install,
     message_of,
@@ -102,7 +103,7 @@ def read_config(path: str) -> Config:
             raise InputError(f'{path} needs {missing}') from error
         # On a full disk mmengine fails in removing the copy that it has not made.
         cause = error.__context__ if isinstance(error, UnboundLocalError) else error
-        text = f'{path} cannot be read: {type(cause).__name__}: {cause}'
+        text = f'{path} cannot be read: {described(cause)}'
         raise InputError(text) from error
     model = cfg.get('model')
     kind = model.get('type') if isinstance(model, dict) else None

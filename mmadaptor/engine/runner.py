@@ -32,6 +32,7 @@ from mmadaptor.checkpoints.writing import remove_parts, replace_when_written
 from mmadaptor.errors import (
     DamagedFileError,
     InputError,
+    described,
     disk_error_of,
     how_to_install,
     reason_of,
@@ -306,7 +307,7 @@ class Runner(MMEngineRunner):
             raise
         except Exception as error:
             raise DamagedFileError(
-                f'{filename} cannot be resumed from: {type(error).__name__}: {error}'
+                f'{filename} cannot be resumed from: {described(error)}'
             ) from error
 
     def load_or_resume(self) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mmadaptor.checkpoints.writing import replace_when_written
-from mmadaptor.errors import InputError
+from mmadaptor.errors import InputError, described
 
 from .comparison import differences
 from .program import UNCHANGED, export_program
@@ -52,8 +52,7 @@ def export_aot(
             raise
         except Exception as error:
             raise InputError(
-                f'{type(model).__name__} cannot be compiled: {type(error).__name__}: '
-                f'{str(error).strip()[:1000]}'
+                f'{type(model).__name__} cannot be compiled: {described(error)[:1000]}'
             ) from error
         finally:
             package.unlink(missing_ok=True)

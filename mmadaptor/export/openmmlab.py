@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmadaptor.errors import InputError
+from mmadaptor.errors import InputError, described
 from mmadaptor.models.record import recording
 from mmadaptor.version import __version__
 
@@ -186,7 +186,7 @@ def sample_names(module: Exported, size: tuple[int, int], channels: int) -> list
     except Exception as error:
         raise InputError(
             f'{type(module.model).__name__} cannot be exported: it fails with images '
-            f'alone: {type(error).__name__}: {error}'
+            f'alone: {described(error)}'
         ) from error
     return module.names
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from mmadaptor.errors import InputError
+from mmadaptor.errors import InputError, described
 
 SMALLEST = 33
 """The smallest side of an image; the last map has two rows and columns then."""
@@ -53,8 +53,7 @@ def export_program(
             return program.run_decompositions(dict(decompositions or {}))
     except Exception as error:
         raise InputError(
-            f'{type(model).__name__} cannot be exported: {type(error).__name__}: '
-            f'{str(error).strip()[:1000]}'
+            f'{type(model).__name__} cannot be exported: {described(error)[:1000]}'
         ) from error
 
 

@@ -14,7 +14,7 @@ from mmengine.registry import DATASETS
 
 from mmadaptor.datasets.checked_pipeline import IGNORED, CheckedPipeline, is_remote
 from mmadaptor.datasets.image_files import kind_problem
-from mmadaptor.errors import InputError
+from mmadaptor.errors import InputError, described
 
 from .coco import check_categories, note_lost, recorded
 from .objects import (
@@ -199,8 +199,7 @@ def _entries_named(dataset: Any, what: str) -> Iterator[None]:
                 raise
             image = info.get('raw_img_info', info)
             name = image.get('xml_path') or f'{what}: {image.get("file_name")}'
-            text = f'{name} cannot be read: {type(error).__name__}: {error}'
-            raise InputError(text) from error
+            raise InputError(f'{name} cannot be read: {described(error)}') from error
 
     if parse is not None:
         dataset.parse_data_info = parse_named  # shadows the method of the class

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from mmadaptor.datasets.image_files import kind_problem
-from mmadaptor.errors import InputError, message_of
+from mmadaptor.errors import InputError, described, message_of
 
 
 class Report:
@@ -47,7 +47,7 @@ class Report:
         except InputError as error:
             self.problem(message_of(error), key)
         except Exception as error:
-            self.problem(f'{what} cannot be read: {type(error).__name__}: {error}', key)
+            self.problem(f'{what} cannot be read: {described(error)}', key)
 
     def hint(self, text: str) -> None:
         """Add a way to continue; empty for none."""
