@@ -9,16 +9,11 @@ from .networks import BEGUN, at_rate, backbone
 from .parts import S, T
 from .run import Run
 from .study import Study
-from .trees import DETECTION, detect
+from .trees import DETECTION, HELD_OUT, detect
 
 CONFIG = 'fcos_vmamba_b0_trees'
 BASE = Run('base', 'mamba_adaptor_b0_shapes', backbone(out_indices=(3,)))
 OUTPUTS = r'^norm\d\.'
-VALIDATED = {
-    'val_dataloader.dataset.ann_file': 'annotations/instances_val.json',
-    'val_dataloader.dataset.data_prefix.img': 'images/val/',
-    'val_evaluator.ann_file': 'data/trees/annotations/instances_val.json',
-}
 RATES = (6e-4, 2e-3, 6e-3)
 
 
@@ -83,7 +78,7 @@ TUNING_TREES = dict(
     tuning_trees_rates=Study(
         'Learning rates of the tuned detector',
         tuple(
-            tuned(f'{name}, {rate:g}', rate, settings, **VALIDATED)
+            tuned(f'{name}, {rate:g}', rate, settings, **HELD_OUT)
             for name, (_, settings) in METHODS.items()
             for rate in RATES
         ),

@@ -18,12 +18,14 @@ pytest.importorskip('mmpretrain')
 
 from mmadaptor.checkpoints.adaptor_only import count_trainable
 from mmadaptor.checkpoints.pretrained import drop_pretrained, find_pretrained
+from mmadaptor.datasets import trees
 from mmadaptor.errors import InputError
 from studies import report, run
 from studies.boosters import BOOSTERS
 from studies.fashion import TUNING_FASHION
 from studies.studies import ABLATION, BOOSTER, CORNERS, PARTS, STUDIES, TUNING, VARIANTS
 from studies.study import Study, average
+from studies.trees import LEFT, RIGHT
 from studies.tuning_trees import TUNING_TREES
 
 TRAINS_ALL = ('everything', 'full', 'from scratch')
@@ -125,6 +127,16 @@ def test_a_tuned_detector_trains_what_its_base_lacks(tmp_path):
         for name, parameter in model.named_parameters():
             if name.startswith(('backbone.norm', 'neck', 'bbox_head')):
                 assert parameter.requires_grad, (one.name, name)
+
+
+def test_what_chooses_a_recipe_is_not_trained_on():
+    """Of the training image, 2299 pixels wide and 2472 high."""
+    tiles = list(itertools.product(trees.overlapping(2472), trees.overlapping(2299)))
+    pixels = [[tiles[i][1] for i in part] for part in (LEFT, RIGHT)]
+    assert max(right for _, right in pixels[0]) == min(left for left, _ in pixels[1])
+    assert {tiles[i][0] for i in LEFT} == set(trees.overlapping(2472))
+    rows = sorted({tiles[i][0] for i in RIGHT})
+    assert rows == [(top, top + 256) for top in range(0, 2472 - 255, 256)]
 
 
 def test_a_draw_of_images_has_the_seed_of_its_run(tmp_path):
