@@ -126,7 +126,7 @@ def of_others(method: str, **settings: object) -> dict:
 
 
 # Each has the best of `RATES` with 50 images per class, on the validation images:
-# `python -m studies tuning_fashion_rates --seeds 1`.
+# `python -m studies tuning_fashion_50_rates --seeds 1`.
 METHODS = {
     'full': Method(4e-3),
     'linear': Method(0.256, dict(trainable=[])),
@@ -200,12 +200,14 @@ def tuning(
     )
 
 
-def rates(methods: dict[str, Method] = METHODS, base: Run = BASE) -> Study:
-    """Return the study of the rates of `methods`, on the validation images."""
+def rates(
+    per_class: int | None, methods: dict[str, Method] = METHODS, base: Run = BASE
+) -> Study:
+    """Return the study of the rates of all methods, on the validation images."""
     return Study(
-        f'{base.config}: learning rates, 50 images each',
+        f'{base.config}: learning rates, {per_class or 5500} images each',
         tuple(
-            tuned(f'{name}, {rate:g}', method, 50, rate, 'val', base)
+            tuned(f'{name}, {rate:g}', method, per_class, rate, 'val', base)
             for name, method in methods.items()
             for rate in RATES
         ),
@@ -232,7 +234,10 @@ ACCURACY = {'top-1': average('accuracy/top1')}
 TUNING_FASHION = {
     f'tuning_fashion_{per_class or "all"}': tuning(per_class) for per_class in EPOCHS
 }
-TUNING_FASHION['tuning_fashion_rates'] = rates()
+TUNING_FASHION |= {
+    f'tuning_fashion_{per_class or "all"}_rates': rates(per_class)
+    for per_class in EPOCHS
+}
 
 SCAN = from_scratch('scan', CONFIG)
 FASHION = Study(
