@@ -160,7 +160,8 @@ def save(study: Study, records: Records, path: Path) -> None:
 def draw(study: Study, records: Records, path: Path) -> None:
     """Plot each column: one dot per seed, a line at the mean.
 
-    If `study.share` is set, plot against the share of trainable parameters instead.
+    If `study.share` is set, plot against the share of trainable parameters instead;
+    with a baseline the differences from it, seed by seed.
 
     Args:
         study: The study.
@@ -196,12 +197,18 @@ def _draw_against_share(study: Study, records: Records, path: Path) -> None:
     plots = figure.subplots(1, len(columns), squeeze=False)[0]
     figure.suptitle(study.title)
     for plot, (title, column) in zip(plots, columns, strict=True):
+        base = values(records.get(study.baseline, []), column)
+        if base:
+            title = f'{title}, against {study.baseline.name}'
+            plot.axhline(0, color='black', lw=1, label=study.baseline.name)
         for order, (run, of_run) in enumerate(records.items()):
             color = COLORS[order % len(COLORS)]
             marker = MARKERS[order // len(COLORS) % len(MARKERS)]
             points, place = values(of_run, column), share(of_run[0])
-            if not points:
+            if not points or (base and run is study.baseline):
                 continue
+            if base:
+                points = [a - b for a, b in zip(points, base, strict=True)]
             plot.plot(
                 np.full(len(points), place),
                 points,

@@ -324,27 +324,44 @@ def test_values_of_all_seeds_are_saved(tmp_path):
     )
 
 
-@pytest.mark.parametrize('share', [True, False])
-def test_plot(share, tmp_path, monkeypatch):
-    """Each seed is a dot at its metric and its share."""
-    dots = []
-    plot = Axes.plot
+@pytest.fixture
+def dots(monkeypatch):
+    """The dots of seeds, as they are plotted."""
+    dots, plot = [], Axes.plot
 
     def noted(self, x, y, *args, **kwargs):
-        if 'o' in args:
-            dots.append((list(map(float, x)), list(map(float, y))))
+        if 'o' in args and len(x):
+            dots.append(
+                ([round(float(v), 6) for v in x], [round(float(v), 6) for v in y])
+            )
         return plot(self, x, y, *args, **kwargs)
 
     monkeypatch.setattr(Axes, 'plot', noted)
+    return dots
+
+
+@pytest.mark.parametrize(
+    'share, expected',
+    [
+        (True, [([25.0, 25.0], [60.0, 70.0]), ([100.0], [9.0])]),
+        (False, [([60.0, 70.0], [0.0, 0.0]), ([9.0], [1.0])]),
+    ],
+)
+def test_a_seed_is_a_dot_at_its_metric_and_share(share, expected, dots, tmp_path):
     report.draw(replace(STUDY, share=share), RECORDS, tmp_path / 'plot.png')
     assert (tmp_path / 'plot.png').stat().st_size > 10000
-    dots = [
-        (x, [round(v, 6) for v in y]) if share else ([round(v, 6) for v in x], y)
-        for x, y in dots
-        if x
-    ]
-    assert dots == (
-        [([25.0, 25.0], [60.0, 70.0]), ([100.0], [9.0])]
-        if share
-        else [([60.0, 70.0], [0.0, 0.0]), ([9.0], [1.0])]
+    assert dots == expected
+
+
+def test_with_a_baseline_a_seed_is_a_dot_at_its_difference(dots, tmp_path):
+    base, other = PARTS.runs[2:4]
+    record = dict(backbone=1e6, trainable=1, total=4)
+    records = {
+        base: [dict(record, metrics=dict(a=value)) for value in (1.0, 3.0)],
+        other: [dict(record, metrics=dict(a=value)) for value in (2.0, 7.0)],
+    }
+    study = Study(
+        'A title', (base, other), dict(a=average('a')), share=True, baseline=base
     )
+    report.draw(study, records, tmp_path / 'plot.png')
+    assert dots == [([25.0, 25.0], [1.0, 4.0])]
