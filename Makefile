@@ -95,7 +95,8 @@ test: env
 	$(BIN)/python -m pytest $(PARALLEL) --ignore tests/faults --ignore tests/packaging \
 		--ignore tests/integrations --ignore tests/page --ignore tests/site
 
-# Environments of their own. Each gets `made` last, so that make repeats what was cut short.
+# Environments of their own: without OpenMMLab, or with the torch that IPEX needs. Each gets
+# `made` last, so that make repeats what was cut short.
 INSTALL := pip install --quiet --disable-pip-version-check
 build/integrations/made build/ipex/made build/release/made: build/%/made: requirements/%.txt
 	$(BIN)/python -m venv --clear $(@D)

@@ -55,21 +55,22 @@ def message_of(error: Exception) -> str:
     return str(error).rpartition(f'{type(error).__name__}: ')[-1]
 
 
-def line_of(error: Exception) -> str:
-    """Return the line that raised an error, for those without a message: `assert x`."""
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    return f'{frame.line} ({frame.filename}:{frame.lineno})'
+def described(error: Exception) -> str:
+    """Return the type and the message of an error that another library raised.
+
+    Without a message, as for a bare `assert`, the line that raised it is in its place.
+    """
+    text = str(error).strip()
+    if not text:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        text = f'{frame.line} ({frame.filename}:{frame.lineno})'
+    return f'{type(error).__name__}: {text}'
 
 
 def reason_of(error: Exception) -> str:
-    """Return the message of an error of another library, or its line."""
+    """Return the message alone; :func:`described` if there is none."""
     text = str(error.args[0] if len(error.args) == 1 else error)
-    return text.strip() or line_of(error)
-
-
-def described(error: Exception) -> str:
-    """Return the type of an error of another library, and its message or line."""
-    return f'{type(error).__name__}: {str(error).strip() or line_of(error)}'
+    return text.strip() or described(error)
 
 
 def how_to_install(toolbox: str | None) -> str:

@@ -8,7 +8,6 @@ number generators are restored: the training is the same without it, bit by bit.
 
 import copy
 import io
-import linecache
 import os
 import random
 import re
@@ -35,7 +34,7 @@ from mmengine.utils import apply_to
 from torch.utils.data import DataLoader
 
 from mmadaptor.checkpoints.openmmlab import unwrapped
-from mmadaptor.errors import InputError, message_of
+from mmadaptor.errors import InputError, described, message_of
 from mmadaptor.models.backbones.base import AdaptableBackbone
 
 from .datasets import leaves
@@ -311,11 +310,8 @@ def _describe(error: Exception, model: BaseModel) -> str:
     modules = [names.get(id(frame.f_locals.get('self'))) for frame, _ in frames]
     module = ([name for name in modules if name] or ['no module'])[-1]
     frame, line = frames[-1]
-    # A bare `assert` has no message.
-    source = linecache.getline(frame.f_code.co_filename, line)
-    text = (str(error).strip() or source.strip()).partition('\n')[0][:300]
     return (
-        f'{type(error).__name__}: {text} (in {module}, '
+        f'{described(error).splitlines()[0][:300]} (in {module}, '
         f'{frame.f_globals.get("__name__")} line {line})'
         f'{_outputs_of_backbone(model, module)}'
     )
