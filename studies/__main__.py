@@ -8,7 +8,7 @@ from mmadaptor.arguments import filled, positive
 from mmadaptor.engine.command_line import run
 
 from . import __doc__ as purpose
-from .report import draw, save, table
+from .report import collect, draw, save, table
 from .run import run_all
 from .studies import STUDIES
 
@@ -29,10 +29,11 @@ def main() -> None:
     for name in args.names:
         study, out = STUDIES[name], Path(args.out, name)
         records = run_all(study.runs, out, args.seeds, args.jobs)
-        text = table(study, records)
+        results = collect(study, records)
+        text = table(study, results)
         (out / 'table.md').write_text(text + '\n')
-        draw(study, records, out / 'plot.png')
-        save(study, records, out / 'results.json')
+        draw(study, results, out / 'plot.png')
+        save(study, results, out / 'results.json')
         print(
             f'{study.title}, {args.seeds} seeds:\n\n{text}\n\n'
             f'Plot and values of each seed: {out / "plot.png"}, {out / "results.json"}'

@@ -16,7 +16,9 @@ from benchmarks.measuring import markdown
 from .run import Run
 from .study import Column, Study
 
-Records = dict[Run, list[dict]]
+# Of each run by its name: values of each column, one per seed, and sizes.
+Results = dict[str, dict]
+SIZES = ('backbone', 'trainable', 'total', 'multiply_adds')
 ENOUGH = 5  # seeds for a confidence interval
 # The palette of Okabe and Ito, which color-blind readers can tell apart.
 COLORS = (
@@ -79,44 +81,60 @@ def difference(points: list[float], others: list[float]) -> str:
     return f'{mean(pairs):+.1f} ± {width(pairs):.1f}'
 
 
-def share(record: dict) -> float:
+def share(row: dict) -> float:
     """Return the share of trainable parameters, in percent."""
-    return 100 * record['trainable'] / record['total']
+    return 100 * row['trainable'] / row['total']
 
 
-def table(study: Study, records: Records) -> str:
-    """Format the results as a Markdown table.
+def collect(study: Study, records: dict[Run, list[dict]]) -> Results:
+    """Return the results of a study.
 
     Args:
         study: The study.
         records: Records of each run, one per seed.
     """
+    return {
+        run.name: dict(
+            {name: values(of_run, column) for name, column in study.columns.items()},
+            **{key: of_run[0][key] for key in SIZES},
+            commits=sorted({record['commit'] for record in of_run}),
+        )
+        for run, of_run in records.items()
+    }
+
+
+def seeds_of(study: Study, results: Results) -> int:
+    """Return the number of seeds that every run has."""
+    return min(
+        max(len(row[name]) for name in study.columns) for row in results.values()
+    )
+
+
+def table(study: Study, results: Results) -> str:
+    """Format the results as a Markdown table."""
     heads = ['run', 'backbone', *study.columns]
     if study.share:
         heads.insert(2, 'trains')
     if study.cost:
         heads.insert(2, 'multiply-adds')
-    base = records.get(study.baseline, [])
+    base = study.baseline and results.get(study.baseline.name)
     if base:
         heads += [f'{name}, against {study.baseline.name}' for name in study.columns]
     rows = []
-    for run, of_run in records.items():
-        cells = [run.name, f'{of_run[0]["backbone"] / 1e6:.3f} M']
+    for run, row in results.items():
+        cells = [run, f'{row["backbone"] / 1e6:.3f} M']
         if study.cost:
-            cells.append(f'{of_run[0]["multiply_adds"] / 1e6:.1f} M')
+            cells.append(f'{row["multiply_adds"] / 1e6:.1f} M')
         if study.share:
-            cells.append(f'{share(of_run[0]):.1f} %')
-        columns = study.columns.values()
-        cells += [spread(values(of_run, column)) for column in columns]
+            cells.append(f'{share(row):.1f} %')
+        cells += [spread(row[name]) for name in study.columns]
         if base:
             cells += [
-                difference(values(of_run, column), values(base, column))
-                if run is not study.baseline
-                else ''
-                for column in columns
+                difference(row[name], base[name]) if row is not base else ''
+                for name in study.columns
             ]
         rows.append(cells)
-    return f'{markdown(heads, rows)}\n\n{meaning(min(map(len, records.values())))}'
+    return f'{markdown(heads, rows)}\n\n{meaning(seeds_of(study, results))}'
 
 
 def meaning(seeds: int) -> str:
@@ -136,28 +154,13 @@ def meaning(seeds: int) -> str:
     )
 
 
-def save(study: Study, records: Records, path: Path) -> None:
-    """Save the values of all seeds as JSON.
-
-    Args:
-        study: The study.
-        records: Records of each run, one per seed.
-        path: File to write.
-    """
-    keys = ['backbone', 'trainable', 'total', 'multiply_adds']
-    rows = {
-        run.name: dict(
-            {name: values(of_run, column) for name, column in study.columns.items()},
-            **{key: of_run[0][key] for key in keys},
-            commits=sorted({record['commit'] for record in of_run}),
-        )
-        for run, of_run in records.items()
-    }
-    content = json.dumps(dict(title=study.title, runs=rows), indent=1)
+def save(study: Study, results: Results, path: Path) -> None:
+    """Save the results as JSON."""
+    content = json.dumps(dict(title=study.title, runs=results), indent=1)
     path.write_text(content + '\n')
 
 
-def draw(study: Study, records: Records, path: Path) -> None:
+def draw(study: Study, results: Results, path: Path) -> None:
     """Plot each column: one dot per seed, a line at the mean.
 
     If `study.share` is set, plot against the share of trainable parameters instead;
@@ -165,47 +168,48 @@ def draw(study: Study, records: Records, path: Path) -> None:
 
     Args:
         study: The study.
-        records: Records of each run, one per seed.
+        results: Its results.
         path: Image file to write.
     """
     if study.share:
-        _draw_against_share(study, records, path)
+        _draw_against_share(study, results, path)
         return
-    columns = list(study.columns.items())
+    columns = study.columns
     width = max(3.2 * len(columns) + 1.5, 0.1 * len(study.title))
-    size = width, 0.34 * len(records) + 1.6
+    size = width, 0.34 * len(results) + 1.6
     figure = Figure(figsize=size, layout='constrained')
     plots = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
     figure.suptitle(study.title)
-    for plot, (title, column) in zip(plots, columns, strict=True):
-        for place, of_run in enumerate(records.values()):
-            points = values(of_run, column)
+    for plot, column in zip(plots, columns, strict=True):
+        for place, row in enumerate(results.values()):
+            points = row[column]
             plot.plot(points, np.full(len(points), place), 'o', color='C0', alpha=0.6)
             if points:
                 plot.plot([mean(points)] * 2, [place - 0.3, place + 0.3], color='C1')
-        plot.set_xlabel(title)
+        plot.set_xlabel(column)
         plot.grid(axis='x', alpha=0.3)
-    plots[0].set_yticks(range(len(records)), [run.name for run in records])
+    plots[0].set_yticks(range(len(results)), list(results))
     plots[0].invert_yaxis()
     figure.savefig(path, dpi=120)
 
 
-def _draw_against_share(study: Study, records: Records, path: Path) -> None:
+def _draw_against_share(study: Study, results: Results, path: Path) -> None:
     """Plot seeds, mean and spread against the share of trainable parameters."""
-    columns = study.columns.items()
+    columns = study.columns
     figure = Figure(figsize=(7 * len(columns), 4.5), layout='constrained')
     plots = figure.subplots(1, len(columns), squeeze=False)[0]
     figure.suptitle(study.title)
-    for plot, (title, column) in zip(plots, columns, strict=True):
-        base = values(records.get(study.baseline, []), column)
+    baseline = study.baseline and results.get(study.baseline.name)
+    for plot, column in zip(plots, columns, strict=True):
+        title, base = column, baseline and baseline[column]
         if base:
             title = f'{title}, against {study.baseline.name}'
             plot.axhline(0, color='black', lw=1, label=study.baseline.name)
-        for order, (run, of_run) in enumerate(records.items()):
+        for order, (run, row) in enumerate(results.items()):
             color = COLORS[order % len(COLORS)]
             marker = MARKERS[order // len(COLORS) % len(MARKERS)]
-            points, place = values(of_run, column), share(of_run[0])
-            if not points or (base and run is study.baseline):
+            points, place = row[column], share(row)
+            if not points or (base and row is baseline):
                 continue
             if base:
                 points = [a - b for a, b in zip(points, base, strict=True)]
@@ -225,7 +229,7 @@ def _draw_against_share(study: Study, records: Records, path: Path) -> None:
                 capsize=4,
                 yerr=width(points) if len(points) > 1 else None,
                 color=color,
-                label=run.name,
+                label=run,
             )
         plot.set_xscale('log')
         plot.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

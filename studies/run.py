@@ -185,14 +185,16 @@ def run_all(
                 )
             return started[run.key, seed]
 
-        # Runs that wait for another come last, because waiting occupies a worker.
-        for run in sorted(
-            (*runs, *(run.after for run in runs if run.after)),
-            key=lambda run: run.after is not None,
-        ):
+        everything = (*runs, *(run.after for run in runs if run.after))
+        for run in everything:
             link(out / run.link, out.parent / 'runs' / run.key)
+        # Runs that wait for another come last, because waiting occupies a worker. A
+        # study that is stopped has whole seeds.
+        for waits in (False, True):
             for seed in range(seeds):
-                start(run, seed)
+                for run in everything:
+                    if (run.after is not None) == waits:
+                        start(run, seed)
     return {
         run: [started[run.key, seed].result() for seed in range(seeds)] for run in runs
     }

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Draw results of the studies: `python docs/gallery/studies.py`.
 
-The data is that of the tables in docs/studies.md, which `python -m studies` prints.
+The data is that of the tables in docs/studies, which `python -m studies` prints.
 """
 
 import re
@@ -19,8 +19,13 @@ TASKS = dict(
 
 def table(study: str) -> list[list]:
     """Return the runs of a study: name, mean and deviation of the last column."""
-    text = (ROOT / 'docs' / 'studies.md').read_text()
-    section = text.split(f'## `{study}`')[1].split('\n## ')[0]
+    pages = (ROOT / 'docs' / 'studies').glob('*.md')
+    (section,) = (
+        part
+        for page in pages
+        for part in re.split('^#+ ', page.read_text(), flags=re.M)
+        if part.startswith(f'`{study}`')
+    )
     rows = re.findall(r'^\| ([^|]+) \|.*\| ([\d.]+) ± ([\d.]+) \|$', section, re.M)
     return [[name, float(mean), float(deviation)] for name, mean, deviation in rows]
 

@@ -163,9 +163,14 @@ def trained(monkeypatch):
     return names
 
 
-def test_a_base_is_trained_once_a_seed_and_first(trained, tmp_path):
+def test_a_base_is_trained_once_a_seed_and_first_then_each_seed_of_all(
+    trained, tmp_path
+):
     records = run.run_all(BOOSTER.runs, tmp_path / 'booster', seeds=2, jobs=1)
-    assert trained == [(one.name, seed) for one in BOOSTER.runs for seed in (0, 1)]
+    base, *raised = BOOSTER.runs
+    assert trained == [(base.name, seed) for seed in (0, 1)] + [
+        (one.name, seed) for seed in (0, 1) for one in raised
+    ]
     assert records[BOOSTER.runs[1]][1]['checkpoint'] == ('scan.1 base, trained on.1 ')
 
 
@@ -238,25 +243,25 @@ def test_a_folder_in_the_place_of_a_link_is_named(started, tmp_path):
     assert not started
 
 
+SIZES = dict(backbone=1e6, trainable=1, total=4, multiply_adds=5, commit='abc1234')
 RECORDS = {
     PARTS.runs[2]: [
-        dict(metrics={'a': 0.5, 'b': 0.7}, backbone=1e6, trainable=1, total=4),
-        dict(metrics={'a': 0.6, 'b': 0.8}, backbone=1e6, trainable=1, total=4),
+        dict(SIZES, metrics={'a': 0.5, 'b': 0.7}),
+        dict(SIZES, metrics={'a': 0.6, 'b': 0.8}),
     ],
-    PARTS.runs[3]: [dict(metrics={'c': 9.0}, backbone=2e6, trainable=4, total=4)],
+    PARTS.runs[3]: [dict(SIZES, metrics={'c': 9.0}, backbone=2e6, trainable=4)],
 }
-for record in itertools.chain.from_iterable(RECORDS.values()):
-    record |= dict(commit='abc1234', multiply_adds=5)
 STUDY = Study(
     'A title',
     tuple(RECORDS),
     dict(both=average('a', 'b', points=100), other=average('c')),
     share=True,
 )
+RESULTS = report.collect(STUDY, RECORDS)
 
 
 def test_table():
-    assert report.table(STUDY, RECORDS).splitlines() == [
+    assert report.table(STUDY, RESULTS).splitlines() == [
         '| run | backbone | trains | both | other |',
         '| --- | --- | --- | --- | --- |',
         '| scan | 1.000 M | 25.0 % | 65.0 ± 7.1 |  |',
@@ -271,14 +276,12 @@ def test_table_with_intervals():
     points = [[1.0, 2.0, 3.0, 4.0, 5.0], [11.0, 13.0, 15.0, 17.0, 19.0]]
     runs = PARTS.runs[2:4]
     records = {
-        one: [
-            dict(metrics=dict(a=value), backbone=1e6, trainable=1, total=1)
-            for value in values
-        ]
+        one: [dict(SIZES, metrics=dict(a=value)) for value in values]
         for one, values in zip(runs, points)
     }
     study = Study('A title', runs, dict(a=average('a')), baseline=runs[0])
-    assert report.table(study, records).splitlines() == [
+    results = report.collect(study, records)
+    assert report.table(study, results).splitlines() == [
         '| run | backbone | a | a, against scan |',
         '| --- | --- | --- | --- |',
         # t of 4 degrees of freedom is 2.776. The differences are 10 to 14.
@@ -295,12 +298,13 @@ def test_table_with_multiply_adds(tmp_path):
     record = dict(metrics=dict(a=1.0), backbone=1e6, trainable=1, total=1, commit='a')
     records = {one: [dict(record, multiply_adds=12_340_000)]}
     study = Study('A title', (one,), dict(a=average('a')), cost=True)
-    assert report.table(study, records).splitlines()[:3] == [
+    results = report.collect(study, records)
+    assert report.table(study, results).splitlines()[:3] == [
         '| run | backbone | multiply-adds | a |',
         '| --- | --- | --- | --- |',
         '| scan | 1.000 M | 12.3 M | 1.0 |',
     ]
-    report.save(study, records, tmp_path / 'results.json')
+    report.save(study, results, tmp_path / 'results.json')
     saved = json.loads((tmp_path / 'results.json').read_text())
     assert saved['runs']['scan']['multiply_adds'] == 12_340_000
 
@@ -310,7 +314,7 @@ def test_equal_points_have_an_interval_of_zero():
 
 
 def test_values_of_all_seeds_are_saved(tmp_path):
-    report.save(STUDY, RECORDS, tmp_path / 'results.json')
+    report.save(STUDY, RESULTS, tmp_path / 'results.json')
     saved = json.loads((tmp_path / 'results.json').read_text())
     assert saved['title'] == 'A title'
     assert saved['runs']['scan'] == dict(
@@ -348,20 +352,19 @@ def dots(monkeypatch):
     ],
 )
 def test_a_seed_is_a_dot_at_its_metric_and_share(share, expected, dots, tmp_path):
-    report.draw(replace(STUDY, share=share), RECORDS, tmp_path / 'plot.png')
+    report.draw(replace(STUDY, share=share), RESULTS, tmp_path / 'plot.png')
     assert (tmp_path / 'plot.png').stat().st_size > 10000
     assert dots == expected
 
 
 def test_with_a_baseline_a_seed_is_a_dot_at_its_difference(dots, tmp_path):
     base, other = PARTS.runs[2:4]
-    record = dict(backbone=1e6, trainable=1, total=4)
     records = {
-        base: [dict(record, metrics=dict(a=value)) for value in (1.0, 3.0)],
-        other: [dict(record, metrics=dict(a=value)) for value in (2.0, 7.0)],
+        base: [dict(SIZES, metrics=dict(a=value)) for value in (1.0, 3.0)],
+        other: [dict(SIZES, metrics=dict(a=value)) for value in (2.0, 7.0)],
     }
     study = Study(
         'A title', (base, other), dict(a=average('a')), share=True, baseline=base
     )
-    report.draw(study, records, tmp_path / 'plot.png')
+    report.draw(study, report.collect(study, records), tmp_path / 'plot.png')
     assert dots == [([25.0, 25.0], [1.0, 4.0])]
