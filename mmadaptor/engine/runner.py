@@ -313,8 +313,8 @@ class Runner(MMEngineRunner):
     def load_or_resume(self) -> None:
         """Load or resume; a validation or test by itself only loads.
 
-        The config that a resumed training leaves says `resume='auto'`, and its tests
-        name another checkpoint than the newest.
+        The config of a resumed training has `resume='auto'`. A test with it loads the
+        checkpoint that it is given, not the newest one.
         """
         path = self._named or self._load_from
         if self._has_loaded or isinstance(self._train_loop, BaseLoop) or not path:

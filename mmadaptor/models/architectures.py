@@ -27,7 +27,7 @@ def create_backbone(
         name: One of `ARCHITECTURES`, such as `'mamba_adaptor_b2'`.
         pretrained: A checkpoint with its weights, as .pth or .safetensors: of this
             backbone, of a model with it, or of the published VMamba or Vim. It must
-            hold every weight; adaptors may be missing.
+            hold every weight, except adaptors and output norms.
         arguments: Further arguments of :class:`MambaAdaptor`, :class:`VMamba` or
             :class:`Vim`.
 
@@ -64,7 +64,7 @@ def create_classifier(
         name: One of `ARCHITECTURES`.
         num_classes: Number of classes.
         pretrained: A checkpoint of a classifier: by mmpretrain, timm or this function,
-            or a published one. It must hold every weight.
+            or a published one. It must hold every weight, except adaptors.
         skip: Regular expressions of names that keep their initial values, such as
             `[r'^head\.']` for other classes.
         drop_rate: Dropout before the last layer.

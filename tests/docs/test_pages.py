@@ -57,6 +57,17 @@ def test_predicting_with_a_trained_classifier(page, monkeypatch, capsys):
     assert capsys.readouterr().out == 'disc_on\n'
 
 
+def test_predicting_with_the_trained_detector(monkeypatch, capsys):
+    pytest.importorskip('mmdet')
+    monkeypatch.chdir(ROOT)
+    page = (DOCS / 'quick_start.md').read_text()
+    (block,) = (b for b in blocks(page) if 'init_detector' in b)
+    exec(block, names := {})
+    assert capsys.readouterr().out.endswith(f'{names["found"].scores[0]!r}\n')
+    assert names['names'][0] in names['detector'].dataset_meta['classes']
+    assert names['found'].scores[0] > 0.5
+
+
 TROUBLES = re.findall(
     r'^\| `(.+?)`', (DOCS / 'troubleshooting.md').read_text(), re.MULTILINE
 )

@@ -16,7 +16,7 @@ from mmadaptor.registry import HOOKS
 
 @HOOKS.register_module()
 class AdaptorCheckpointHook(Hook):
-    """Saves only what trains.
+    """Saves only the trained parameters, without the base.
 
     The base is what `init_cfg=dict(type='Pretrained', ...)` of the config
     loads. A checkpoint holds digests of the base and of what was tuned; both

@@ -41,7 +41,7 @@ class StrictLoadHook(Hook):
         self.trained = False
 
     def before_run(self, runner: Runner) -> None:
-        """Log what another runner lacks."""
+        """Warn which guarantees a runner other than ours lacks."""
         if _is_ours(runner):
             return
         print_log(
@@ -53,7 +53,7 @@ class StrictLoadHook(Hook):
         )
 
     def before_train(self, runner: Runner) -> None:
-        """Note that what is loaded from now on is not a start."""
+        """End the exceptions: what is loaded from now on is not a start."""
         self.trained = True
 
     def exceptions(self, runner: Runner) -> tuple:

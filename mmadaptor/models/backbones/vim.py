@@ -28,7 +28,7 @@ class Vim(AdaptableBackbone):
 
     `patch_map` is a layer that leaves the map of patches `(B, C, H, W)` as it is, for
     Grad-CAM and other tools that read a layer. With `out_type='featmap'` it is the last
-    output, else the input of the last block: nothing reads the patches behind it.
+    output, else the input of the last block: no later layer reads patches.
 
     Args:
         arch: `'tiny'`, `'small'`, or a dict of `embed_dims` and `depth`.

@@ -55,7 +55,8 @@ def init_balanced(mixer: nn.Module) -> None:
     square), so that both terms have the same size.
 
     Source:
-        Our choice. Measured by `python -m studies ablation`, see docs/studies/scan_start.md.
+        Our choice. Measured by `python -m studies ablation`, see
+        docs/studies/scan_start.md.
     """
     for projection in (mixer.in_proj, mixer.out_proj):
         nn.init.normal_(projection.weight, std=projection.in_features**-0.5)

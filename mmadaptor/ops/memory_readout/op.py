@@ -46,8 +46,7 @@ def memory_readout(
 
     Raises:
         ValueError: An argument has a wrong shape, dtype or device; the message
-            names it, with expected and got. Under autocast, predicted
-            and coefficients are cast to the dtype of values.
+            names it, with expected and got.
         RuntimeError: The compiled ops are not built.
 
     Example:

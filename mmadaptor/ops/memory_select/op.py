@@ -33,8 +33,7 @@ def memory_select(states: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
 
     Raises:
         ValueError: An argument has a wrong shape, dtype or device; the message
-            names it, with expected and got. Under autocast,
-            locations and weights are cast to the dtype of states.
+            names it, with expected and got.
         RuntimeError: The compiled ops are not built.
 
     Example:

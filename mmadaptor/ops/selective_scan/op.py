@@ -128,14 +128,14 @@ def selective_scan_states(
     """Compute every hidden state of the selective scan.
 
     The arguments are those of :func:`selective_scan`, and each has a gradient. The
-    states take N times the memory of u.
+    states have N times as many elements as u, in float32 or float64.
 
     Args:
         u: Input `(B, D, L)`.
         delta: Step size before bias and softplus, `(B, D, L)`, dtype of u.
         A: Decay rates `(D, N)`, float32 (float64 with float64 inputs).
         B: `(D, N)`, `(B, N, L)` or `(B, G, N, L)`, dtype of u or float32.
-        delta_bias: Added to delta, `(D,)`. None: nothing is.
+        delta_bias: Bias of the step size, `(D,)`. Default: none.
         delta_softplus: Whether softplus is applied to the step.
 
     Returns:
