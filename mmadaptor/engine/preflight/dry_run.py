@@ -6,39 +6,38 @@ start. The model, the pipelines and the metrics are copies, and the states of th
 number generators are restored: the training is the same without it, bit by bit.
 """
 
-import copy
-import io
-import os
-import random
 import re
-import tempfile
 import time
 import traceback
-import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
-from types import FunctionType
+from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from mmengine.dataset import InfiniteSampler
 from mmengine.dist import all_gather_object
-from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.hooks import Hook
-from mmengine.model import BaseModel, MMDistributedDataParallel
+from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, ValLoop
 from mmengine.runner.amp import autocast
-from mmengine.utils import apply_to
 from torch.utils.data import DataLoader
 
-from mmadaptor.checkpoints.openmmlab import unwrapped
 from mmadaptor.errors import InputError, described, message_of
 from mmadaptor.models.backbones.base import AdaptableBackbone
 
-from .datasets import leaves
+from .copies import (
+    NotCopiedError,
+    as_in_training,
+    copy_of_data,
+    copy_of_model,
+    kept_random_state,
+    silent,
+)
+from .measuring import measure
 from .report import Report
+from .steps import StepError, gather, in_all
 
 if TYPE_CHECKING:
     from ..runner import Runner
@@ -54,19 +53,6 @@ SAMPLERS = {
     'SequentialSampler',
 }
 BATCH_SAMPLERS = {'AspectRatioBatchSampler', 'BatchSampler'}
-# Metrics of the toolboxes that keep results in `results`, and write only to `FILES`.
-METRICS = {
-    'Accuracy',
-    'AveragePrecision',
-    'CocoMetric',
-    'ConfusionMatrix',
-    'IoUMetric',
-    'LVISMetric',
-    'MultiLabelMetric',
-    'SingleLabelMetric',
-    'VOCMetric',
-}
-FILES = ('outfile_prefix', 'output_dir')
 TRAIN_POINTS = ('before_train', 'before_train_epoch', 'before_train_iter')
 VAL_POINTS = ('before_val', 'before_val_epoch', 'before_val_iter')
 MOST_BOXES = 300  # in an image
@@ -76,10 +62,11 @@ TrainLoop = EpochBasedTrainLoop | IterBasedTrainLoop
 def dry_run(runner: 'Runner') -> None:
     """Try a batch of training and one of validation, and leave no trace.
 
-    What need not work on one batch of any samples is left out: loops, samplers, steps
-    and metrics other than those of mmengine and the toolboxes, and models in wrappers
-    other than that of data parallelism. An error is only a warning if it is of memory,
-    which the copies take too, or if hooks of others may change the model first.
+    What need not work on one batch of any samples is left out: loops, samplers, steps,
+    evaluators and metrics other than those of mmengine and the toolboxes, and models in
+    wrappers other than that of data parallelism. What cannot be copied is left out with
+    a warning. An error is only a warning if it is of memory, which the copies take too,
+    or if hooks of others may change the model first.
 
     Args:
         runner: The runner of a training, with its loops and initialized weights.
@@ -88,86 +75,68 @@ def dry_run(runner: 'Runner') -> None:
         InputError: Lists the errors that the training would end with.
     """
     report, start = Report(), time.perf_counter()
-    with kept_random_state(), _silent(runner):
-        model = _copy(runner.model, report)
-        if model is not None:
-            for attempt, points in ((_train, TRAIN_POINTS), (_validate, VAL_POINTS)):
-                prepared = any(_changes_models(hook, points) for hook in runner.hooks)
-                add = report.note if prepared else report.problem
-                try:
-                    if text := attempt(runner, model):
-                        add(text)
-                except torch.OutOfMemoryError as error:
-                    report.note(f'two models need more memory than one: {error}')
-    for note in report.notes:
-        runner.logger.warning(f'As tried before the training: {note}')
+    with kept_random_state(), silent(runner.logger), as_in_training(runner):
+        _try(runner, report)
     # Other processes have other samples, and the error of any ends all.
-    if texts := list(filter(None, all_gather_object(report.text('Training')))):
+    found = all_gather_object((report.text('Training'), report.notes))
+    for note in dict.fromkeys(note for _, notes in found for note in notes):
+        runner.logger.warning(f'As tried before the training: {note}')
+    if texts := [text for text, _ in found if text]:
         raise InputError(texts[0])
     seconds = time.perf_counter() - start
     runner.logger.info(f'Tried a batch of training and of validation: {seconds:.1f} s')
 
 
-@contextmanager
-def kept_random_state() -> Iterator[None]:
-    """Restore the states of the random number generators at the end."""
-    python, arrays = random.getstate(), np.random.get_state()
-    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
-    try:
-        with torch.random.fork_rng(devices):
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(arrays)
+def _try(runner: 'Runner', report: Report) -> None:
+    """Report what fails."""
+    model = None
+    with _told(report, runner.model, 'The model', ()):
+        model = in_all(partial(copy_of_model, runner.model))
+    if model is None:
+        return
+    _train(runner, model, report)
+    _validate(runner, model, report)
 
 
 @contextmanager
-def _silent(runner: 'Runner') -> Iterator[None]:
-    """Hide what is printed, such as the metrics of a model that is not trained."""
-    runner.logger.disabled = True
+def _told(
+    report: Report, model: BaseModel, what: str, changers: Sequence[Hook]
+) -> Iterator[None]:
+    """Report the error of a step, if it is of this process.
+
+    Args:
+        report: The report.
+        model: The model that the step uses.
+        what: What is tried, as the subject of a sentence.
+        changers: Hooks that might prevent the error.
+
+    Raises:
+        InputError: The other processes wait for this one in a collective.
+    """
     try:
-        with redirect_stdout(io.StringIO()), warnings.catch_warnings():
-            warnings.simplefilter('ignore')
-            yield
-    finally:
-        runner.logger.disabled = False
+        yield
+    except StepError as failed:
+        error = failed.cause
+        text = f'{what} fails: {error and _describe(error, model)}{failed.advice}'
+        if failed.alone:
+            report.problem(text)
+            raise InputError(report.text('Training')) from error
+        if isinstance(error, NotCopiedError):
+            report.note(f'{error}, so it is not tried')
+        elif isinstance(error, torch.OutOfMemoryError):
+            report.note(f'two models need more memory than one: {error}')
+        elif error is not None:
+            (report.note if changers else report.problem)(text)
 
 
-def _copy(model: torch.nn.Module, report: Report) -> BaseModel | None:
-    """Return a copy of a model; None if nothing is known of what a copy does."""
-    inner = unwrapped(model)
-    wrapped = model is not inner and not isinstance(model, MMDistributedDataParallel)
-    # A function in the place of a method leads back from the copy to the model.
-    replaced = any(
-        isinstance(vars(module).get('forward'), FunctionType)
-        for module in inner.modules()
-    )
-    if wrapped or replaced or not isinstance(inner, BaseModel):
-        return None
-    try:
-        return copy.deepcopy(inner)
-    except Exception as error:
-        report.note(f'{type(inner).__name__} cannot be copied: {error}')
-        return None
-
-
-def _copy_of_data(dataset: Any) -> Any:
-    """Return a copy of a dataset that shares its samples, but not its pipelines."""
-    shared = {
-        id(value): value
-        for _, leaf in leaves(dataset, '')
-        for name, value in getattr(leaf, '__dict__', {}).items()
-        if name != 'pipeline'
-    }
-    return copy.deepcopy(dataset, shared)
-
-
-def _changes_models(hook: Hook, points: Sequence[str]) -> bool:
-    """Return whether a hook is of others and does something at one of the points."""
-    kind = type(hook)
-    return not kind.__module__.startswith(('mmengine.', 'mmadaptor.')) and any(
-        getattr(kind, point) is not getattr(Hook, point) for point in points
-    )
+def _changers(hooks: Sequence[Hook], points: Sequence[str]) -> list[Hook]:
+    """Return the hooks of others that do something at one of the points."""
+    return [
+        hook
+        for hook in hooks
+        if not type(hook).__module__.startswith(('mmengine.', 'mmadaptor.'))
+        and any(getattr(type(hook), p) is not getattr(Hook, p) for p in points)
+    ]
 
 
 def _is_plain(loader: Any) -> bool:
@@ -180,12 +149,8 @@ def _is_plain(loader: Any) -> bool:
     )
 
 
-def _train(runner: 'Runner', model: BaseModel) -> str:
-    """Compute the loss of a batch that is as small as the last one.
-
-    Returns:
-        The error as a sentence; empty for none.
-    """
+def _train(runner: 'Runner', model: BaseModel, report: Report) -> None:
+    """Compute the loss of a batch that is as small as the last one."""
     loop = runner.train_loop
     if not (
         type(loop) in (EpochBasedTrainLoop, IterBasedTrainLoop)
@@ -193,14 +158,19 @@ def _train(runner: 'Runner', model: BaseModel) -> str:
         and isinstance(runner.optim_wrapper, OptimWrapper)
         and _is_plain(loop.dataloader)
     ):
-        return ''
+        return
     size = loop.dataloader.batch_sampler.batch_size
-    last = _last_batch(loop)
-    error = _error_of_training(runner, model, last)
-    if error and last < size and not _error_of_training(runner, model, size):
-        error += f'. A batch of {size} works: set drop_last=True, or another batch_size'
+    last = min(gather(_last_batch(loop)))
     which = 'The last batch' if last < size else 'A batch'
-    return error and f'{which} of train_dataloader, of {_count(last)}, fails: {error}'
+    what = f'{which} of train_dataloader, of {_count(last)},'
+    with _told(report, model, what, _changers(runner.hooks, TRAIN_POINTS)):
+        batch = in_all(partial(_training_batch, loop.dataloader, last))
+        try:
+            in_all(partial(_compute_loss, runner, model, batch), collective=True)
+        except StepError as failed:
+            if last < size and not (failed.of_memory or failed.alone):
+                failed.advice = _advice(runner, model, size)
+            raise
 
 
 def _last_batch(loop: TrainLoop) -> int:
@@ -213,52 +183,68 @@ def _last_batch(loop: TrainLoop) -> int:
     return samples % size or size
 
 
-def _error_of_training(runner: 'Runner', model: BaseModel, size: int) -> str:
-    loader = runner.train_loop.dataloader
+def _training_batch(loader: DataLoader, size: int) -> Any:
+    dataset = copy_of_data(loader.dataset, 'train_dataloader')
+    length = len(loader.dataset)
+    return loader.collate_fn([dataset[i * length // size] for i in range(size)])
+
+
+def _compute_loss(runner: 'Runner', model: BaseModel, batch: Any) -> None:
+    model.train()
+    with runner.optim_wrapper.optim_context(model):  # as in `train_step`
+        losses = model._run_forward(model.data_preprocessor(batch, True), mode='loss')
+    model.parse_losses(losses)
+
+
+def _advice(runner: 'Runner', model: BaseModel, size: int) -> str:
+    """Return that a batch of another size works; empty if it does not."""
     try:
-        dataset = _copy_of_data(loader.dataset)
-        samples = [dataset[i * len(dataset) // size] for i in range(size)]
-        model.train()
-        with runner.optim_wrapper.optim_context(model):  # as in `train_step`
-            data = model.data_preprocessor(loader.collate_fn(samples), True)
-            losses = model._run_forward(data, mode='loss')
-        model.parse_losses(losses)
-    except torch.OutOfMemoryError:
-        raise
-    except Exception as error:
-        return _describe(error, model)
-    return ''
+        batch = in_all(partial(_training_batch, runner.train_loop.dataloader, size))
+        in_all(partial(_compute_loss, runner, model, batch), collective=True)
+    except StepError as failed:
+        if failed.alone:
+            raise
+        return ''
+    return f'. A batch of {size} works: set drop_last=True, or another batch_size'
 
 
-def _validate(runner: 'Runner', model: BaseModel) -> str:
-    """Predict the first batch of a validation, and compute its metrics.
-
-    Returns:
-        The error as a sentence; empty for none.
-    """
-    loop, train = runner.val_loop, runner.train_loop
+def _validate(runner: 'Runner', model: BaseModel, report: Report) -> None:
+    """Predict the first batch of a validation, and compute its metrics."""
+    loop = runner.val_loop
     if not (
         type(loop) is ValLoop
         and type(model).val_step is BaseModel.val_step
         and _is_plain(loop.dataloader)
-        and getattr(train, 'val_begin', 0) <= max(train.max_epochs, train.max_iters)
+        and _is_reached(runner.train_loop)
     ):
-        return ''
-    size = min(loop.dataloader.batch_sampler.batch_size, len(loop.dataloader.dataset))
-    try:
-        dataset = _copy_of_data(loop.dataloader.dataset)
-        batch = loop.dataloader.collate_fn([dataset[i] for i in range(size)])
-        model.eval()
-        _accept_all_boxes(model)
-        with torch.no_grad(), autocast(enabled=loop.fp16):
-            outputs = model.val_step(batch)
-        _measure(loop.evaluator.metrics, outputs[:size], batch)
-    except torch.OutOfMemoryError:
-        raise
-    except Exception as error:
-        text = _describe(error, model)
-        return f'The first batch of val_dataloader, of {_count(size)}, fails: {text}'
-    return ''
+        return
+    loader = loop.dataloader
+    size = min(loader.batch_sampler.batch_size, len(loader.dataset))
+    what = f'The first batch of val_dataloader, of {_count(size)},'
+    with _told(report, model, what, _changers(runner.hooks, VAL_POINTS)):
+        batch = in_all(partial(_validation_batch, loader, size))
+        runner.message_hub.update_info('loop_stage', 'val')  # as RuntimeInfoHook does
+        in_all(partial(_predict, loop, model, batch, size), collective=True)
+
+
+def _is_reached(loop: Any) -> bool:
+    """Return whether a training loop is known to get to a validation."""
+    if type(loop) is EpochBasedTrainLoop:
+        return loop.val_begin <= loop.max_epochs
+    return type(loop) is IterBasedTrainLoop and loop.val_begin <= loop.max_iters
+
+
+def _validation_batch(loader: DataLoader, size: int) -> Any:
+    dataset = copy_of_data(loader.dataset, 'val_dataloader')
+    return loader.collate_fn([dataset[i] for i in range(size)])
+
+
+def _predict(loop: ValLoop, model: BaseModel, batch: Any, size: int) -> None:
+    model.eval()
+    _accept_all_boxes(model)
+    with torch.no_grad(), autocast(enabled=loop.fp16):
+        outputs = model.val_step(batch)
+    measure(loop.evaluator, outputs[:size], batch)
 
 
 def _accept_all_boxes(model: BaseModel) -> None:
@@ -272,29 +258,6 @@ def _accept_all_boxes(model: BaseModel) -> None:
             # Without a limit of boxes their masks may fill the memory.
             if isinstance(part, dict) and 0 < part.get('max_per_img', 0) <= MOST_BOXES:
                 part['score_thr'] = 0.0
-
-
-def _measure(metrics: Sequence[BaseMetric], outputs: Sequence, batch: Any) -> None:
-    """Compute metrics of a batch alone; its files are written to a temporary folder."""
-    copies = [
-        copy.copy(metric)
-        for metric in metrics
-        if type(metric).__name__ in METRICS
-        and type(metric).__module__.startswith(('mmdet.', 'mmpretrain.', 'mmseg.'))
-    ]
-    with tempfile.TemporaryDirectory() as folder:
-        for metric in copies:
-            metric.results = []
-            for name in FILES:
-                if getattr(metric, name, None) is not None:
-                    setattr(metric, name, os.path.join(folder, ''))
-            if hasattr(metric, 'img_ids'):  # mmdet's: not all of the annotation file
-                metric.img_ids = [sample.img_id for sample in outputs]
-        Evaluator(copies).process(data_samples=outputs, data_batch=batch)
-        for metric in copies:
-            metric.compute_metrics(
-                apply_to(metric.results, torch.is_tensor, torch.Tensor.cpu)
-            )
 
 
 def _count(size: int) -> str:

@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from helpers.dry_runs import built, said
 from helpers.refusals import build, edit
 from mmengine.dataset import DefaultSampler
 from mmengine.hooks import Hook
@@ -15,25 +16,6 @@ from mmengine.model import BaseModel
 from mmengine.registry import DATA_SAMPLERS, HOOKS
 
 from mmadaptor.engine.preflight.dry_run import dry_run
-from mmadaptor.errors import InputError
-
-
-def built(cfg):
-    """A runner as it is before its first iteration."""
-    runner = build(cfg)
-    runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
-    if runner._val_loop is not None:
-        runner._val_loop = runner.build_val_loop(runner._val_loop)
-    runner.model.init_weights()
-    runner.warned = []
-    runner.logger.warning = runner.warned.append
-    return runner
-
-
-def said(runner):
-    with pytest.raises(InputError) as error:
-        dry_run(runner)
-    return str(error.value)
 
 
 def pooling(seg, batch_size, **train_cfg):
@@ -282,7 +264,7 @@ def test_the_error_of_another_process_ends_this_one(cls, monkeypatch):
     monkeypatch.setattr(
         sys.modules['mmadaptor.engine.preflight.dry_run'],
         'all_gather_object',
-        lambda text: [text, 'Training not started: it says'],
+        lambda own: [own, ('Training not started: it says', [])],
     )
     assert said(runner) == 'Training not started: it says'
 
