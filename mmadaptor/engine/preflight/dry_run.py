@@ -35,7 +35,7 @@ from .copies import (
     kept_random_state,
     silent,
 )
-from .measuring import measure
+from .measuring import Names, measure, unmet_names
 from .report import Report
 from .steps import StepError, gather, in_all
 
@@ -56,6 +56,7 @@ BATCH_SAMPLERS = {'AspectRatioBatchSampler', 'BatchSampler'}
 TRAIN_POINTS = ('before_train', 'before_train_epoch', 'before_train_iter')
 VAL_POINTS = ('before_val', 'before_val_epoch', 'before_val_iter')
 MOST_BOXES = 300  # in an image
+NO_NAMES = Names([], known=False)
 TrainLoop = EpochBasedTrainLoop | IterBasedTrainLoop
 
 
@@ -88,14 +89,20 @@ def dry_run(runner: 'Runner') -> None:
 
 
 def _try(runner: 'Runner', report: Report) -> None:
-    """Report what fails."""
+    """Report what fails, and what hooks will not find."""
     model = None
     with _told(report, runner.model, 'The model', ()):
         model = in_all(partial(copy_of_model, runner.model))
     if model is None:
         return
     _train(runner, model, report)
-    _validate(runner, model, report)
+    names = _validate(runner, model, report)
+    changed = _changers(runner.hooks, ('after_val_epoch', *VAL_POINTS))
+    for text, ends in unmet_names(runner.hooks, runner.param_schedulers, names):
+        if ends and names.complete and not changed:
+            report.problem(text)
+        else:
+            report.note(f'{text}, as far as a batch can tell')
 
 
 @contextmanager
@@ -208,8 +215,12 @@ def _advice(runner: 'Runner', model: BaseModel, size: int) -> str:
     return f'. A batch of {size} works: set drop_last=True, or another batch_size'
 
 
-def _validate(runner: 'Runner', model: BaseModel, report: Report) -> None:
-    """Predict the first batch of a validation, and compute its metrics."""
+def _validate(runner: 'Runner', model: BaseModel, report: Report) -> Names:
+    """Predict the first batch of a validation, and compute its metrics.
+
+    Returns:
+        The names of the metrics.
+    """
     loop = runner.val_loop
     if not (
         type(loop) is ValLoop
@@ -217,14 +228,15 @@ def _validate(runner: 'Runner', model: BaseModel, report: Report) -> None:
         and _is_plain(loop.dataloader)
         and _is_reached(runner.train_loop)
     ):
-        return
+        return NO_NAMES
     loader = loop.dataloader
     size = min(loader.batch_sampler.batch_size, len(loader.dataset))
     what = f'The first batch of val_dataloader, of {_count(size)},'
     with _told(report, model, what, _changers(runner.hooks, VAL_POINTS)):
         batch = in_all(partial(_validation_batch, loader, size))
         runner.message_hub.update_info('loop_stage', 'val')  # as RuntimeInfoHook does
-        in_all(partial(_predict, loop, model, batch, size), collective=True)
+        return in_all(partial(_predict, loop, model, batch, size), collective=True)
+    return NO_NAMES
 
 
 def _is_reached(loop: Any) -> bool:
@@ -239,12 +251,14 @@ def _validation_batch(loader: DataLoader, size: int) -> Any:
     return loader.collate_fn([dataset[i] for i in range(size)])
 
 
-def _predict(loop: ValLoop, model: BaseModel, batch: Any, size: int) -> None:
+def _predict(loop: ValLoop, model: BaseModel, batch: Any, size: int) -> Names:
     model.eval()
     _accept_all_boxes(model)
     with torch.no_grad(), autocast(enabled=loop.fp16):
         outputs = model.val_step(batch)
-    measure(loop.evaluator, outputs[:size], batch)
+    names = measure(loop.evaluator, outputs[:size], batch)
+    names.known &= len(outputs) == size  # losses become metrics
+    return names
 
 
 def _accept_all_boxes(model: BaseModel) -> None:
