@@ -236,8 +236,9 @@ def _check_checkpoint(key: str, path: str, report: Report, config: str | None) -
     if not report.require(key, path):
         report.hint(how_to_make(path, config))
         return False
-    if os.path.isdir(path):  # shards
-        return True
+    if os.path.isdir(path):
+        report.problem(f'{path} is a folder; expected the file of a checkpoint', key)
+        return False
     before = report.told
     with report.collect(key, path):
         peek(path)
