@@ -1,20 +1,68 @@
 # SPDX-License-Identifier: Apache-2.0
 """Find, and remove, the checkpoints that a model's config starts from."""
 
+import importlib.util
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from mmadaptor.toolbox_code import of_toolbox
+
 PUBLISHED = ('vmamba', 'vim')
 # Of a checkpoint, by the names of mmengine's registry and by its class.
 INITIALIZERS = ('Pretrained', 'mmengine.Pretrained', 'PretrainedInit')
+# Where `pretrained` is no path but says whether timm or transformers load weights.
+OTHER_LIBRARIES = ('HuggingFaceClassifier', 'TIMMBackbone', 'TimmClassifier')
 
 
 def is_pretrained(node: Any) -> bool:
     """Return whether an `init_cfg` loads a checkpoint."""
     kind = node.get('type') if isinstance(node, dict) else None
     return getattr(kind, '__name__', kind) in INITIALIZERS
+
+
+def _has_path(node: dict) -> bool:
+    """Return whether `pretrained` of a module is the path of a checkpoint.
+
+    In a module of the user's own it may be anything: a name of open_clip or timm, or a
+    folder that the module reads its width from.
+    """
+    if not isinstance(node.get('pretrained'), str):
+        return False
+    kind = _class_of(node.get('type'))
+    if not of_toolbox(getattr(kind, '__init__', None)):
+        return False
+    if kind.__module__.startswith('mmseg.') and isinstance(node.get('backbone'), dict):
+        # Segmentors hand it to their backbone.
+        return _has_path({**node['backbone'], 'pretrained': node['pretrained']})
+    return kind.__name__ not in OTHER_LIBRARIES
+
+
+def _class_of(kind: Any) -> Any:
+    """Return what `type` of a module names; None for nothing.
+
+    Without a default scope, as before a runner is built, all toolboxes are searched.
+    """
+    if not isinstance(kind, str):
+        return kind
+    from mmengine.registry import MODELS  # models can be used without mmengine
+
+    from mmadaptor.registry import in_scope
+
+    if found := in_scope(MODELS, kind):
+        return found
+    for toolbox in ('mmdet', 'mmpretrain', 'mmseg'):
+        if not importlib.util.find_spec(toolbox):
+            continue
+        try:
+            with MODELS.switch_scope_and_registry(toolbox) as registry:
+                found = registry.get(kind)
+        except ImportError:  # mmdet without the ops of mmcv
+            continue
+        if found:
+            return found
+    return None
 
 
 def find_pretrained(node: Any, key: str = 'model') -> Iterator[tuple[str, str]]:
@@ -30,7 +78,7 @@ def find_pretrained(node: Any, key: str = 'model') -> Iterator[tuple[str, str]]:
     if isinstance(node, dict):
         if is_pretrained(node) and node.get('checkpoint'):
             yield f'{key}.checkpoint', node['checkpoint']
-        if isinstance(node.get('pretrained'), str):
+        if _has_path(node):
             yield f'{key}.pretrained', node['pretrained']
     for name, value in _children(node):
         yield from find_pretrained(value, f'{key}.{name}')
@@ -48,7 +96,7 @@ def drop_pretrained(node: Any) -> None:
             node['init_cfg'] = [c for c in init_cfg if not is_pretrained(c)]
         elif is_pretrained(init_cfg):
             node['init_cfg'] = None
-        if isinstance(node.get('pretrained'), str):
+        if _has_path(node):
             node['pretrained'] = None
     for _, value in _children(node):
         drop_pretrained(value)

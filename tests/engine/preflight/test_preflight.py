@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Everything that is missing or does not fit comes in one error, before the start."""
 
+import copy
+
 import pytest
 import torch
 from helpers.jobs import ROOT
 from helpers.refusals import build, problems
 from mmengine.config import Config
+from mmengine.model import BaseModule
+from mmengine.registry import MODELS
 
 from mmadaptor.checkpoints.pretrained import (
     drop_pretrained,
@@ -150,10 +154,16 @@ def test_a_folder_that_holds_other_files_is_named(tmp_path):
 
 
 def test_pretrained_is_found_and_dropped_wherever_it_is():
+    pytest.importorskip('mmseg')
     model = dict(
+        type='mmseg.EncoderDecoder',
         pretrained='a.pth',
         backbone=dict(
-            init_cfg=[dict(type='Kaiming'), dict(type='Pretrained', checkpoint='b.pth')]
+            type='mmseg.ResNet',
+            init_cfg=[
+                dict(type='Kaiming'),
+                dict(type='Pretrained', checkpoint='b.pth'),
+            ],
         ),
         heads=[dict(init_cfg=dict(type='Pretrained', checkpoint='c.pth'))],
     )
@@ -165,6 +175,55 @@ def test_pretrained_is_found_and_dropped_wherever_it_is():
     drop_pretrained(model)
     assert not dict(find_pretrained(model))
     assert model['backbone']['init_cfg'] == [dict(type='Kaiming')]
+
+
+class OpenClip(BaseModule):
+    """A backbone that has `pretrained` in a meaning of its own."""
+
+    def __init__(self, pretrained):
+        super().__init__()
+        self.tag = pretrained
+
+
+class InheritedOpenClip(OpenClip):
+    """One that hands it on."""
+
+
+def test_pretrained_of_a_class_of_ones_own_is_no_path(seg):
+    MODELS.register_module('OpenClip', module=OpenClip, force=True)
+    MODELS.register_module('InheritedOpenClip', module=InheritedOpenClip, force=True)
+    for kind in ('OpenClip', 'InheritedOpenClip', OpenClip):
+        own = dict(type=kind, pretrained='laion2b_s34b_b88k')
+        for model in (
+            own,
+            dict(type='ImageClassifier', backbone=own),
+            dict(
+                type='mmseg.EncoderDecoder',
+                pretrained='openai',
+                backbone=dict(type=kind),
+            ),
+        ):
+            before = copy.deepcopy(model)
+            assert not dict(find_pretrained(model))
+            drop_pretrained(model)  # as a training does that is resumed
+            assert model == before
+
+
+@pytest.mark.parametrize('kind', ['mmseg.ResNet', 'ResNet'])
+def test_pretrained_of_a_class_of_a_toolbox_is_a_path(kind):
+    """Also before a runner sets the scope."""
+    pytest.importorskip('mmseg')
+    model = dict(type='Unknown', backbone=dict(type=kind, pretrained='a.pth'))
+    assert dict(find_pretrained(model)) == {'model.backbone.pretrained': 'a.pth'}
+    drop_pretrained(model)
+    assert model['backbone']['pretrained'] is None
+
+
+def test_a_folder_is_no_checkpoint(det, tmp_path):
+    det.load_from = str(tmp_path)
+    text = problems(det, 'test')
+    assert f'{tmp_path} is a folder; expected the file of a checkpoint' in text
+    assert 'named by load_from' in text
 
 
 SEG = [
