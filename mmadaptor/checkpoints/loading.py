@@ -21,7 +21,7 @@ from mmadaptor.errors import DamagedFileError, InputError, UnsafeCheckpointError
 
 from .allowed import allowed_objects, plain
 from .integrity import is_safetensors, verify
-from .opcodes import check_opcodes
+from .opcodes import ProtocolError, check_opcodes
 from .safetensors_file import read_safetensors
 
 KEYS = ('state_dict', 'model', 'model_ema', 'state_dict_ema')
@@ -49,6 +49,12 @@ def _errors_of(name: str) -> Iterator[None]:
 
 
 def _refusal(name: str, error: Exception) -> InputError:
+    if isinstance(error, ProtocolError):
+        return InputError(
+            f'{name} has {error}, which weights-only reading does not support: '
+            'expected protocol 2. Nothing was read. Ask its author to save it by '
+            'torch.save(content, path), without pickle_protocol.'
+        )
     found = re.search(r'GLOBAL (\S+)', str(error))
     if found is None:
         return _damage(name, error)

@@ -25,6 +25,8 @@ DEPTH = 100
 SIZE = 10_000_000  # objects; a shared one counts wherever it is used
 KEY_SIZE = 100
 PICKLES = 5  # in torch's format before 1.6
+PROTOCOLS = (2, 3)  # which differ in how bytes are written
+BYTES = ('SHORT_BINBYTES', 'BINBYTES')  # of protocol 3; torch reads none
 REBUILD = 'torch._utils._rebuild_'
 # What a file may call besides torch's list of safe globals: how tensors are made, and
 # plain objects.
@@ -70,6 +72,10 @@ class _Node:
 MARK = _Node('mark')
 
 
+class ProtocolError(pickle.UnpicklingError):
+    """A whole checkpoint, in a form of pickle that weights-only reading lacks."""
+
+
 def refuse(what: str) -> None:
     """Refuse a pickle; the reason is shown as it is."""
     raise pickle.UnpicklingError(f'WeightsUnpickler error: it holds {what}')
@@ -90,6 +96,8 @@ class _Scan:
                 self.stack.append(_Node(CONTAINERS[name]))
             elif step := getattr(self, f'_on_{name.lower()}', None):
                 step(argument)
+            elif name in BYTES:
+                raise ProtocolError('bytes in pickle protocol 3')
             else:
                 refuse(f'the opcode {name} of pickle, which torch.save does not write')
 
@@ -128,8 +136,8 @@ class _Scan:
         self.stack.append(node)
 
     def _on_proto(self, version: int) -> None:
-        if version != 2:
-            refuse(f'a pickle of protocol {version}; torch.save writes protocol 2')
+        if version not in PROTOCOLS:
+            raise ProtocolError(f'pickle protocol {version}')
 
     def _on_stop(self, _: None) -> None:
         pass

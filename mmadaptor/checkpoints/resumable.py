@@ -4,7 +4,7 @@
 import os
 import re
 from collections.abc import Mapping
-from contextlib import suppress
+from pathlib import Path
 
 from mmadaptor.errors import DamagedFileError, InputError
 from mmadaptor.log import warn
@@ -13,13 +13,14 @@ from .loading import peek
 
 # What a runner needs of a checkpoint to resume a training.
 RESUMED = ('meta', 'message_hub')
+RECORD = 'last_checkpoint'  # the file in which mmengine names it
 
 
 def open_resumable(path: str) -> dict:
     """Open a checkpoint to resume a training from.
 
     Args:
-        path: The file.
+        path: The file; `~` is expanded.
 
     Returns:
         Its content; the tensors stay on the disk.
@@ -28,9 +29,10 @@ def open_resumable(path: str) -> dict:
         InputError: The file is missing.
         DamagedFileError: It is damaged, or holds only weights.
     """
-    if not os.path.isfile(path):
+    file = os.path.expanduser(path)
+    if not os.path.isfile(file):
         raise InputError(f'{path}: no such checkpoint file.')
-    content = peek(path)
+    content = peek(file)
     lacking = [key for key in RESUMED if key not in content]
     if lacking:
         problem = f'it has no {" and no ".join(lacking)}'
@@ -55,22 +57,29 @@ def _problem_of(content: Mapping) -> str:
     return ''
 
 
-def find_resumable(work_dir: str) -> str | None:
-    """Find the newest checkpoint of a work folder that opens.
+def find_resumable(work_dir: str, saved_to: str | None = None) -> str | None:
+    """Find the newest checkpoint of a training that opens.
 
     The log names damaged ones, which are skipped.
 
     Args:
-        work_dir: The folder.
+        work_dir: The folder of the training.
+        saved_to: Where its checkpoints are written. Default: `work_dir`.
 
     Returns:
-        Its path. None if the folder has no checkpoint.
+        Its path, or its address as recorded. None if there is no checkpoint yet.
 
     Raises:
-        InputError: There are checkpoints, and all of them are damaged.
+        InputError: There are checkpoints, and all of them are damaged, or one is
+            recorded, and none is found.
     """
+    recorded = _recorded(work_dir)
+    if '://' in (recorded or ''):
+        return recorded
     damaged = []
-    for path in _newest_first(work_dir):
+    for path in _newest_first(work_dir, saved_to or work_dir, recorded or ''):
+        if os.path.isdir(path):  # shards
+            return path
         try:
             open_resumable(path)
             return path
@@ -81,30 +90,53 @@ def find_resumable(work_dir: str) -> str | None:
         raise InputError(
             'All checkpoints to resume from are damaged:\n  ' + '\n  '.join(damaged)
         )
+    if recorded is not None:
+        record = os.path.join(work_dir, RECORD)
+        raise InputError(
+            f'{record} names {recorded or "no file"}: expected that checkpoint or an '
+            f'earlier one of the training, found none. Put one back or set '
+            f'load_from=CHECKPOINT; to start from the beginning, remove {record}.'
+        )
     return None
 
 
-def _newest_first(work_dir: str) -> list[str]:
+def _recorded(work_dir: str) -> str | None:
+    """Return what the folder records as its last checkpoint; None for no record."""
+    try:
+        with open(os.path.join(work_dir, RECORD), errors='replace') as file:
+            return file.read().strip()
+    except OSError:
+        return None
+
+
+def _newest_first(work_dir: str, saved_to: str, recorded: str) -> list[str]:
     """Return the checkpoints of epochs or iterations up to the recorded last one.
 
     Files of an older run in the same folder may have higher numbers.
     """
-    folder, stem, last = work_dir, r'(?:epoch|iter)_', float('inf')
-    with suppress(OSError, UnicodeDecodeError):
-        with open(os.path.join(work_dir, 'last_checkpoint')) as file:
-            recorded = file.read().strip()
-        name = os.path.basename(recorded)
-        if found := re.fullmatch(r'(.*?)(\d+)\.pth', name):
-            stem, last = re.escape(found[1]), int(found[2])
-            # A folder that was moved or copied still records its former path.
-            here = os.path.isfile(os.path.join(work_dir, name))
-            if not here and os.path.isfile(recorded):
-                folder = os.path.dirname(recorded)
+    before, name = os.path.split(recorded)
+    pattern, last = r'(?:epoch|iter)_(\d+)\.pth', float('inf')
+    if found := re.fullmatch(r'(.*?)(\d+)(\D*)', name):
+        pattern = rf'{re.escape(found[1])}(\d+){re.escape(found[3])}'
+        last = int(found[2])
+    # A folder that was moved or copied still records its former path. It has its
+    # checkpoints inside, unless they are written elsewhere.
+    inside = Path(saved_to).is_relative_to(work_dir)
+    places = [saved_to, work_dir, before] if inside else [before, saved_to, work_dir]
+    for place in filter(None, places):
+        path = os.path.join(place, name)
+        if name and (os.path.isfile(path) or (found and os.path.isdir(path))):
+            return _numbered(place, pattern, last) if found else [path]
+    if found:
+        warn(f'{recorded} is the last checkpoint as recorded, and it is missing.')
+    return next(filter(None, (_numbered(p, pattern, last) for p in places)), [])
+
+
+def _numbered(folder: str, pattern: str, last: float) -> list[str]:
+    """Return the files of a folder whose number is not above the last."""
     names = os.listdir(folder) if os.path.isdir(folder) else ()
     numbered = {
-        int(found[1]): name
-        for name in names
-        if (found := re.fullmatch(rf'{stem}(\d+)\.pth', name))
+        int(found[1]): name for name in names if (found := re.fullmatch(pattern, name))
     }
     return [
         os.path.join(folder, numbered[number])

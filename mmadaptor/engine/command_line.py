@@ -102,8 +102,9 @@ def read_config(path: str) -> Config:
         if isinstance(error, ModuleNotFoundError) and missing:
             raise InputError(f'{path} needs {missing}') from error
         # On a full disk mmengine fails in removing the copy that it has not made.
-        cause = error.__context__ if isinstance(error, UnboundLocalError) else error
-        text = f'{path} cannot be read: {described(cause)}'
+        behind = error.__context__
+        full = isinstance(error, UnboundLocalError) and isinstance(behind, OSError)
+        text = f'{path} cannot be read: {described(behind if full else error)}'
         raise InputError(text) from error
     model = cfg.get('model')
     kind = model.get('type') if isinstance(model, dict) else None

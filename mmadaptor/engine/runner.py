@@ -3,8 +3,7 @@
 
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -25,56 +24,26 @@ from mmadaptor.checkpoints.initialized import checked_initializers
 from mmadaptor.checkpoints.integrity import seal
 from mmadaptor.checkpoints.loading import meta_of, read_checkpoint
 from mmadaptor.checkpoints.openmmlab import unwrapped
+from mmadaptor.checkpoints.plain import make_plain, restore
 from mmadaptor.checkpoints.pretrained import drop_pretrained
 from mmadaptor.checkpoints.resumable import find_resumable, open_resumable
 from mmadaptor.checkpoints.strict import load_model, prepare
 from mmadaptor.checkpoints.writing import remove_parts, replace_when_written
-from mmadaptor.errors import (
-    DamagedFileError,
-    InputError,
-    described,
-    disk_error_of,
-    how_to_install,
-    reason_of,
-)
+from mmadaptor.errors import DamagedFileError, InputError, described, how_to_install
 from mmadaptor.registry import RUNNERS, in_scope
 
 from .amp import lower_on_cpu
 from .console import shorten
+from .default_hooks import with_ours
 from .distributed import find_unread_outputs, join_on_cpu, wrapper_for_cpu
+from .failures import as_input_error, explained
 from .hooks import AdaptorCheckpointHook, StrictLoadHook
 from .lock import locked
 from .optim import layer_decay_of_toolbox
 from .preflight import dry_run, preflight
 from .resumed_settings import SAVED, report, settings_of
+from .saving import check_saving, is_local, saving_folder
 from .summary import log_summary
-
-DEFAULT_HOOKS = dict(
-    exact_resume=dict(type='mmadaptor.ExactResumeHook'),
-    missing_validation=dict(type='mmadaptor.MissingValidationHook'),
-    non_finite=dict(type='mmadaptor.NonFiniteHook'),
-    strict_load=dict(type='mmadaptor.StrictLoadHook'),
-)
-
-# What torch says when another process ended, and what the user can do.
-ENDED = {
-    re.compile(r'DataLoader worker \(pid.*?(is killed|exited)[^.\n]*'): (
-        'If memory ran out, lower num_workers or batch_size of `train_dataloader`, '
-        'then resume.'
-    ),
-    re.compile(r'Connection (closed|reset) by peer'): (
-        'Another process of the job ended; its own output says why. Then resume.'
-    ),
-}
-
-MMENGINE_HOOKS = {
-    'runtime_info',
-    'timer',
-    'sampler_seed',
-    'logger',
-    'param_scheduler',
-    'checkpoint',
-}
 
 
 @RUNNERS.register_module()
@@ -144,7 +113,8 @@ class Runner(MMEngineRunner):
         if not self._resume or self._train_loop is None:
             return None
         if self._resume == 'auto' or self._load_from is None:
-            newest = [find_resumable(self.work_dir)]
+            saved_to = saving_folder(self.cfg, self.work_dir)
+            newest = [find_resumable(self.work_dir, saved_to)]
             broadcast_object_list(newest)
             self._resume = newest[0] is not None
             if self._resume:
@@ -155,7 +125,8 @@ class Runner(MMEngineRunner):
                     'from: starting from the beginning.'
                 )
                 return None
-        if '://' in self._load_from or os.path.isdir(self._load_from):
+        path = os.path.expanduser(self._load_from)
+        if '://' in path or os.path.isdir(path):
             return {}
         checkpoint = open_resumable(self._load_from)
         seed = meta_of(checkpoint).get('seed')
@@ -189,11 +160,7 @@ class Runner(MMEngineRunner):
 
     def register_default_hooks(self, hooks: dict | None = None) -> None:
         """Register the default hooks; None removes any of them by its name."""
-        hooks = {**DEFAULT_HOOKS, **(hooks or {})}
-        for name in [name for name, hook in hooks.items() if hook is None]:
-            if name not in MMENGINE_HOOKS:  # it would refuse None for others
-                del hooks[name]
-        super().register_default_hooks(hooks)
+        super().register_default_hooks(with_ours(hooks))
 
     def register_hook(self, hook: Hook | dict, priority: Any = None) -> None:
         """Register a hook.
@@ -254,6 +221,7 @@ class Runner(MMEngineRunner):
                 f'`train_dataloader` has no batch: its {size} samples are fewer than '
                 'batch_size, and drop_last=True.'
             )
+        check_saving(self, loop)
         return loop
 
     def build_val_loop(self, loop: BaseLoop | dict) -> BaseLoop:
@@ -279,21 +247,12 @@ class Runner(MMEngineRunner):
             InputError: Another training uses the folder, the disk is full, or a
                 process of the job was killed.
         """
-        with locked(self.work_dir):
-            remove_parts(self.work_dir)
-            try:
-                model = super().train()
-                log_summary(self)
-                return model
-            except OSError as error:
-                if found := disk_error_of(error):
-                    raise found from error
-                raise
-            except RuntimeError as error:
-                for pattern, advice in ENDED.items():
-                    if found := pattern.search(str(error)):
-                        raise InputError(f'{found[0]}. {advice}') from error
-                raise
+        with locked(self.work_dir), explained():
+            for folder in {self.work_dir, saving_folder(self.cfg, self.work_dir)}:
+                remove_parts(folder)
+            model = super().train()
+            log_summary(self)
+            return model
 
     def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
         """Resume a training; the log names settings that have changed.
@@ -360,6 +319,7 @@ class Runner(MMEngineRunner):
             }
         if self._resume and isinstance(self._train_loop, BaseLoop):
             report(meta_of(checkpoint), checkpoint, self, filename)
+            restore(checkpoint)
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
         load_model(model, checkpoint, filename, skip, optional, starts)
         self._has_loaded = True
@@ -381,19 +341,16 @@ class Runner(MMEngineRunner):
         meta = kwargs.get('meta')
         if isinstance(meta, dict):
             meta[SAVED] = settings_of(self)
-        if '://' in str(out_dir) or kwargs.get('backend_args'):
+        backend = kwargs.get('file_client_args', args[0] if args else None)
+        if not is_local(out_dir, backend or kwargs.get('backend_args')):
             super().save_checkpoint(out_dir, filename, *args, **kwargs)
             return
-        path = os.path.join(out_dir, filename)
-        with replace_when_written(path) as part:
-            super().save_checkpoint(out_dir, os.path.basename(part), *args, **kwargs)
+        with replace_when_written(os.path.join(out_dir, filename)) as part:
+            super().save_checkpoint(out_dir, f'{filename}.part', *args, **kwargs)
             seal(part)
 
-
-@contextmanager
-def as_input_error(key: str) -> Iterator[None]:
-    """Turn the exceptions of mmengine's builders into errors of the config."""
-    try:
-        yield
-    except (TypeError, KeyError, ValueError, AssertionError) as error:
-        raise InputError(f'`{key}` of the config: {reason_of(error)}') from error
+    def call_hook(self, fn_name: str, **kwargs: Any) -> None:
+        """Call all hooks; what they add to a checkpoint is made plain."""
+        super().call_hook(fn_name, **kwargs)
+        if fn_name == 'before_save_checkpoint':
+            make_plain(kwargs['checkpoint'])

@@ -12,6 +12,7 @@ from helpers import hostile as h
 
 from mmadaptor.checkpoints.loading import read_checkpoint
 from mmadaptor.checkpoints.opcodes import DEPTH, check_opcodes
+from mmadaptor.errors import InputError
 
 
 def check(content):
@@ -79,3 +80,27 @@ def test_a_zip_file_behind_another_format_hides_nothing(tmp_path):
         check(path.read_bytes())
     with pytest.raises(Exception, match='both.pth'):
         read_checkpoint(str(path))
+
+
+@pytest.mark.parametrize('zipped', [True, False])
+def test_protocol_3_is_read_as_torch_reads_it(zipped, tmp_path):
+    content = dict(state_dict=dict(a=torch.ones(2)), meta=dict(n=[1, 2.5, 'x', None]))
+    path = tmp_path / 'third.pth'
+    form = dict(_use_new_zipfile_serialization=zipped)
+    torch.save(content, path, pickle_protocol=3, **form)
+    got, expected = read_checkpoint(str(path)), torch.load(path)
+    assert got['meta'] == expected['meta'] == content['meta']
+    assert torch.equal(got['state_dict']['a'], content['state_dict']['a'])
+
+
+@pytest.mark.parametrize('protocol, more', [(4, {}), (5, {}), (3, dict(b=b'bytes'))])
+def test_other_protocols_are_said_to_be_that(protocol, more, tmp_path):
+    path = tmp_path / 'fourth.pth'
+    torch.save(dict(a=torch.ones(2), **more), path, pickle_protocol=protocol)
+    with pytest.raises(pickle.UnpicklingError):
+        torch.load(path, weights_only=True)
+    says = rf'fourth\.pth has .*pickle protocol {protocol}, which .*expected protocol 2'
+    with pytest.raises(InputError, match=says) as error:
+        read_checkpoint(str(path))
+    assert 'truncated' not in str(error.value)
+    assert 'download' not in str(error.value)

@@ -1,6 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checkpoints open by `torch.load` as it is, and resume with all of their logs."""
 
+import argparse
+import datetime
+import enum
+import io
+import pathlib
+from collections import OrderedDict, defaultdict, deque, namedtuple
+from types import MappingProxyType
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +16,8 @@ from helpers.jobs import TOY, write_config
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import HistoryBuffer
 
-from mmadaptor.checkpoints.plain import make_plain, restore_histories
+from mmadaptor.checkpoints.loading import read_file
+from mmadaptor.checkpoints.plain import TYPE, make_plain, restore, restore_histories
 from mmadaptor.engine import Runner
 from mmadaptor.errors import DamagedFileError
 
@@ -73,3 +82,161 @@ def test_numbers_keep_their_values_and_buffers_their_lengths():
 def test_damaged_histories_are_named(saved):
     with pytest.raises(DamagedFileError, match='history of loss in the checkpoint'):
         restore_histories(dict(message_hub=dict(log_scalars=dict(loss=saved))))
+
+
+KEPT = [
+    pathlib.Path('a/b'),
+    pathlib.PurePosixPath('a'),
+    datetime.datetime(2026, 1, 2, 3, 4, 5, 6, datetime.timezone.utc),
+    datetime.date(2026, 1, 2),
+    datetime.time(3, 4),
+    datetime.timedelta(1, 2, 3),
+    range(1, 9, 2),
+    range(10**12),
+    slice(1, None),
+    frozenset({1, 2}),
+    deque([pathlib.Path('a'), 2], maxlen=3),
+    defaultdict(list, a=[1]),
+    OrderedDict(a=range(2)),
+    argparse.Namespace(a=pathlib.Path('a')),
+    {'a': (range(2), [deque([1])])},
+    {1, 2},
+    b'',
+    torch.float16,
+    np.dtype('<i2'),
+]
+
+
+def read_back(checkpoint):
+    """What a file holds that torch reads by default, if numpy is left out."""
+    make_plain(checkpoint)
+    file = io.BytesIO()
+    torch.save(checkpoint, file)
+    file.seek(0)
+    content = read_file(file)
+    restore(content)
+    return content
+
+
+@pytest.mark.parametrize('value', KEPT, ids=lambda value: type(value).__name__)
+def test_what_hooks_keep_has_its_type_after_a_resume(value, monkeypatch):
+    said = []
+    monkeypatch.setattr('mmadaptor.checkpoints.plain.warn', said.append)
+    hub = dict(runtime_info=dict(mine=value), log_scalars={})
+    checkpoint = dict(meta=dict(dataset_meta=dict(mine=value)), message_hub=hub)
+    content = read_back(dict(checkpoint, of_a_hook=[value]))
+    for got in (
+        content['message_hub']['runtime_info']['mine'],
+        content['of_a_hook'][0],
+    ):
+        assert type(got) is type(value)
+        assert got == value
+    assert checkpoint['meta']['dataset_meta']['mine'] is value  # of the dataset
+    assert TYPE not in str(content['meta'])
+    assert not said
+
+
+def test_in_meta_others_find_plain_values():
+    values = dict(path=pathlib.Path('a'), ids=range(3), day=datetime.date(2026, 1, 2))
+    expected = dict(path='a', ids=[0, 1, 2], day='2026-01-02')
+    assert read_back(dict(meta=values))['meta'] == expected
+
+
+class Colour(enum.Enum):
+    RED = 1
+
+
+class Text(str):
+    pass
+
+
+class Unprintable:
+    def __repr__(self):
+        raise RuntimeError
+
+
+Point = namedtuple('Point', 'x y')
+CYCLE = [1]
+CYCLE += [CYCLE, CYCLE]
+
+
+@pytest.mark.parametrize(
+    'value, expected',
+    [
+        (Colour.RED, 1),
+        (Text('a'), 'a'),
+        (Point(1, Colour.RED), (1, 1)),
+        ({Colour.RED: 2}, {'<Colour.RED: 1>': 2}),
+        ({np.int64(2): 3}, {2: 3}),
+        (MappingProxyType({'a': 1}), {'a': 1}),
+        (np.array(['a', None], dtype=object), ['a', None]),
+        (np.datetime64('2026-01-02'), datetime.date(2026, 1, 2)),
+        (np.longdouble(2), 2.0),
+        (len, '<built-in function len>'),
+        (..., 'Ellipsis'),
+        (CYCLE, [1, *['[1, [...], [...]]'] * 2]),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_other_objects_are_saved_as_values(value, expected):
+    hub = dict(runtime_info=dict(mine=value), log_scalars={})
+    got = read_back(dict(message_hub=hub))['message_hub']['runtime_info']['mine']
+    assert got == expected and type(got) is type(expected)
+
+
+def test_what_loses_its_type_is_named_once(monkeypatch):
+    said = []
+    monkeypatch.setattr('mmadaptor.checkpoints.plain.warn', said.append)
+    for _ in range(2):
+        hub = dict(runtime_info=dict(odd=Colour.RED, worse=Unprintable()))
+        read_back(dict(message_hub=hub))
+    (text,) = said
+    assert 'message_hub.runtime_info.odd as 1, in place of the Colour' in text
+    assert 'message_hub.runtime_info.worse as ' in text
+
+
+def test_states_of_optimizers_are_kept_or_named(monkeypatch):
+    said = []
+    monkeypatch.setattr('mmadaptor.checkpoints.plain.warn', said.append)
+    checkpoint = dict(optimizer=dict(state={0: dict(kind=Colour.RED)}), state_dict={})
+    before = checkpoint['optimizer']
+    make_plain(checkpoint)
+    assert checkpoint['optimizer'] is before
+    assert 'an error: optimizer.state.0.kind is the Colour' in said[0]
+
+
+@pytest.mark.parametrize(
+    'name, state',
+    [
+        ('Path', 3),
+        ('date', 'x'),
+        ('timedelta', (10**12, 0, 0)),
+        ('deque', ([], -1)),
+        ('frozenset', [[1]]),
+        ('defaultdict', []),
+        ('HistoryBuffer', 3),
+    ],
+)
+def test_a_wrong_state_is_named(name, state):
+    with pytest.raises(DamagedFileError, match=f'mine in the .*no state of a {name}'):
+        restore(dict(mine={TYPE: name, 'state': state}))
+
+
+def test_a_training_resumes_whatever_its_data_and_hooks_say(tmp_path):
+    """Also without the hook that makes checkpoints plain under other runners."""
+    odd = dict(path=pathlib.Path('/data'), ids=range(3), colour=Colour.RED)
+    for hooks in (None, {'default_hooks.exact_resume': None}):
+        folder = tmp_path / str(bool(hooks))
+        folder.mkdir()
+        changes = {'train_dataloader.dataset.metainfo': odd, **(hooks or {})}
+        cfg = Config.fromfile(write_config(folder, LOGS, work_dir=str(folder / 'run')))
+        for resume in (False, True):
+            cfg.merge_from_dict(
+                {'experiment_name': f'{folder}{resume}', 'resume': resume, **changes}
+            )
+            cfg.train_cfg.max_epochs = 1 + resume
+            runner = Runner.from_cfg(cfg)
+            if not resume:
+                runner.message_hub.update_info('mine', deque([1], 2))
+            runner.train()
+        assert runner.message_hub.get_info('mine') == deque([1], 2)

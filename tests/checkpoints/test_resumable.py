@@ -118,3 +118,73 @@ def test_the_best_checkpoint_is_not_the_newest(tmp_path):
 def test_nothing_there_yet(tmp_path):
     assert find_resumable(str(tmp_path)) is None
     assert find_resumable(str(tmp_path / 'none')) is None
+
+
+def test_an_address_is_taken_as_recorded(tmp_path):
+    """From a remote `out_dir`; a file of an older run in the folder is not it."""
+    save_run(tmp_path, [1, 2])
+    address = 's3://bucket/run/iter_80000.pth'
+    (tmp_path / 'last_checkpoint').write_text(address)
+    assert find_resumable(str(tmp_path)) == address
+
+
+def test_without_the_recorded_file_the_one_before_it_is_taken(tmp_path):
+    run, out = tmp_path / 'run', tmp_path / 'out' / 'run'
+    run.mkdir()
+    out.mkdir(parents=True)
+    save_run(out, [1, 2])
+    (out / 'last_checkpoint').rename(run / 'last_checkpoint')
+    (out / 'epoch_2.pth').unlink()
+    assert find_resumable(str(run)) == str(out / 'epoch_1.pth')
+
+
+@pytest.mark.parametrize('elsewhere', [True, False])
+def test_of_two_files_of_a_name_out_dir_decides(elsewhere, tmp_path):
+    run, out = tmp_path / 'run', tmp_path / 'out' / 'run'
+    for folder in (run, out):
+        folder.mkdir(parents=True)
+        save_run(folder, [1, 2])
+    (run / 'last_checkpoint').write_text(str(out / 'epoch_2.pth'))
+    place = out if elsewhere else run
+    assert find_resumable(str(run), str(place)) == str(place / 'epoch_2.pth')
+
+
+@pytest.mark.parametrize('record', ['{}/gone/epoch_2.pth', '{}/epoch_2.pth', ''])
+def test_a_record_of_nothing_is_an_error(record, tmp_path):
+    (tmp_path / 'last_checkpoint').write_text(record.format(tmp_path))
+    with pytest.raises(
+        InputError, match='found none.*from the beginning, remove .*last'
+    ):
+        find_resumable(str(tmp_path))
+
+
+@pytest.mark.parametrize('name', ['latest.pth', 'ep_7_of_mine.pth', 'epoch_2.pt'])
+def test_names_of_ones_own_are_found(name, tmp_path):
+    save_run(tmp_path, [1, 2])
+    (tmp_path / 'epoch_2.pth').rename(tmp_path / name)
+    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / name))
+    assert find_resumable(str(tmp_path)) == str(tmp_path / name)
+
+
+def test_below_a_moved_folder(tmp_path):
+    """`filename_tmpl='ckpt/epoch_{}.pth'`; the old place is still there."""
+    for run in (tmp_path / 'old', tmp_path / 'new'):
+        (run / 'ckpt').mkdir(parents=True)
+        save_run(run / 'ckpt', [1, 2])
+        (run / 'last_checkpoint').write_text(str(tmp_path / 'old/ckpt/epoch_2.pth'))
+    found = find_resumable(str(run), str(run / 'ckpt'))
+    assert found == str(tmp_path / 'new' / 'ckpt' / 'epoch_2.pth')
+
+
+def test_shards_are_left_to_mmengine(tmp_path):
+    (tmp_path / 'epoch_1.pth').mkdir()
+    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'epoch_1.pth'))
+    assert find_resumable(str(tmp_path)) == str(tmp_path / 'epoch_1.pth')
+
+
+def test_the_home_folder_is_expanded(tmp_path, monkeypatch):
+    save_run(tmp_path, [1])
+    monkeypatch.setenv('HOME', str(tmp_path))
+    assert open_resumable('~/epoch_1.pth')['meta']['epoch'] == 1
+    with pytest.raises(InputError, match='~/epoch_2.pth: no such'):
+        open_resumable('~/epoch_2.pth')

@@ -87,3 +87,91 @@ def test_keys_that_something_takes(key):
     for part in key.removeprefix('+').split('.'):
         node = node[int(part)] if part.isdigit() else node[part]
     assert node == 7
+
+
+OTHERS = dict(
+    randomness=dict(seed=0),
+    optim_wrapper=dict(optimizer=dict(type='SGD'), clip_grad=dict(max_norm=1)),
+    auto_scale_lr=dict(base_batch_size=256),
+    env_cfg=dict(dist_cfg=dict(backend='nccl'), mp_cfg=dict(mp_start_method='fork')),
+    default_hooks=dict(checkpoint=dict(type='CheckpointHook')),
+    model=dict(test_cfg=dict(mode='whole'), train_cfg=dict()),
+    train_cfg=dict(max_epochs=1),
+    val_cfg=dict(),
+    data_preprocessor=dict(mean=[1]),
+    compile=dict(mode='default'),
+)
+
+
+@pytest.mark.parametrize(
+    'key',
+    [
+        'randomness.deterministic',
+        'randomness.diff_rank_seed',
+        'optim_wrapper.type',
+        'optim_wrapper.constructor',
+        'optim_wrapper.accumulative_counts',
+        'optim_wrapper.loss_scale',
+        'optim_wrapper.clip_grad.norm_type',
+        'optim_wrapper.clip_grad.type',
+        'optim_wrapper.paramwise_cfg.norm_decay_mult',
+        'optim_wrapper.paramwise_cfg.custom_keys.head.lr_mult',
+        'auto_scale_lr.enable',
+        'env_cfg.cudnn_benchmark',
+        'env_cfg.resource_limit',
+        'env_cfg.mp_cfg.opencv_num_threads',
+        'env_cfg.dist_cfg.timeout',
+        'train_cfg.by_epoch',
+        'train_cfg.max_iters',
+        'val_cfg.fp16',
+        'data_preprocessor.to_onehot',
+        'default_hooks.non_finite',
+        'default_hooks.logger.interval',
+        'compile.backend',
+        'compile',
+        'activation_checkpointing',
+        'efficient_conv_bn_eval',
+        'find_unused_parameters',
+        'sync_bn',
+    ],
+)
+def test_arguments_that_the_runner_gives_on_are_known(key):
+    cfg = Config(OTHERS)
+    merge_options(cfg, {key: 7})
+    for part in key.split('.'):
+        cfg = cfg[part]
+    assert cfg == 7
+
+
+def test_known_keys_are_added_to_those_that_exist():
+    cfg = Config(OTHERS)
+    cfg.optim_wrapper.paramwise_cfg = dict(custom_keys={'norm': dict(decay_mult=0.0)})
+    merge_options(cfg, {'optim_wrapper.paramwise_cfg.bias_lr_mult': 2})
+    merge_options(cfg, {'optim_wrapper.paramwise_cfg.custom_keys.head.lr_mult': 3})
+    assert cfg.optim_wrapper.paramwise_cfg == dict(
+        custom_keys=dict(norm=dict(decay_mult=0.0), head=dict(lr_mult=3)),
+        bias_lr_mult=2,
+    )
+
+
+@pytest.mark.parametrize(
+    'key, says',
+    [
+        ('randomness.sed', r'Did you mean randomness\.seed\?'),
+        (
+            'optim_wrapper.clip_grad.maxnorm',
+            r'Did you mean optim_wrapper\.clip_grad\.max_n',
+        ),
+        ('env_cfg.mp_cfg.start', r'mp_start_method'),
+        ('val_cfg.max_epochs', r"val_cfg has no 'max_epochs'\. It has fp16, type\."),
+        ('model.test_cfg.stride', r"model\.test_cfg has no 'stride'\. It has mode\."),
+        ('model.train_cfg.max_epochs', r"no 'max_epochs'\. It has no keys\."),
+        (
+            'default_hooks.chekpoint.interval',
+            r'Did you mean default_hooks\.checkpoint\?',
+        ),
+    ],
+)
+def test_their_misspellings_name_their_own_keys(key, says):
+    with pytest.raises(InputError, match=says):
+        merge_options(Config(OTHERS), {key: 3})

@@ -177,3 +177,24 @@ def test_every_config_loads_strictly(hooks, tmp_path):
     path = write_config(tmp_path, f'default_hooks = {hooks}')
     default_hooks = load_config(arguments(path)).default_hooks
     assert default_hooks['strict_load'] == dict(type='mmadaptor.StrictLoadHook')
+
+
+def test_an_error_of_the_config_itself_is_shown(tmp_path):
+    """mmengine's own `UnboundLocalError` hides that of a full disk."""
+    path = write_config(tmp_path, 'def f():\n    a\n    a = 1\nf()\n')
+    with pytest.raises(
+        InputError, match='config.py cannot be read: UnboundLocalError: '
+    ):
+        load_config(arguments(path))
+
+
+def test_a_full_disk_as_a_config_is_read_is_named(tmp_path, monkeypatch):
+    def fails(*_, **__):
+        try:
+            raise OSError(28, 'No space left on device')
+        finally:
+            del copy  # noqa: F821
+
+    monkeypatch.setattr('mmengine.config.Config.fromfile', fails)
+    with pytest.raises(InputError, match='OSError.*No space left'):
+        load_config(arguments(write_config(tmp_path, 'a = 1')))

@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """A training that is resumed otherwise than it was trained is told so."""
 
+import pathlib
+
 import pytest
 import torch
 from helpers.jobs import TOY, log_of_training, write_config
 from mmengine.config import Config
+from mmengine.optim import LinearLR
 from torch.utils.data import BatchSampler
 
 from mmadaptor.engine import Runner
+from mmadaptor.engine.resumed_settings import _same
 from mmadaptor.errors import DamagedFileError, InputError
 
 SCHEDULE = """
@@ -160,3 +164,65 @@ def test_the_batch_size_of_a_batch_sampler_is_known(config):
     }
     log = resume(config, **changes)
     assert 'batch_size: 2 in the checkpoint, 4 in the config' in log
+
+
+@pytest.mark.parametrize(
+    'changes',
+    [
+        {'optim_wrapper.optimizer.type': 'torch.optim.AdamW'},
+        {'optim_wrapper.optimizer.type': torch.optim.AdamW},
+        {'optim_wrapper.optimizer.type': 'torch.optim.adamw.AdamW'},
+        {'optim_wrapper.optimizer.type': 'mmengine.AdamW'},
+        {'param_scheduler.0.type': LinearLR},
+        {'param_scheduler.0.type': 'mmengine.optim.LinearLR'},
+        {'optim_wrapper.optimizer.betas': [0.9, 0.95]},
+    ],
+    ids=str,
+)
+def test_another_name_of_the_same_is_no_change(changes, config):
+    """As in the config that a run leaves, where a class is its full name."""
+    text = pathlib.Path(config).read_text()
+    pathlib.Path(config).write_text(text.replace('lr=0.01', 'lr=0.01, betas=(.9, .95)'))
+    cfg = Config.fromfile(config)
+    cfg.merge_from_dict(
+        {'experiment_name': f'again{changes}', 'work_dir': config + '_'}
+    )
+    Runner.from_cfg(cfg).train()
+    changes = {**changes, 'load_from': f'{cfg.work_dir}/epoch_2.pth'}
+    assert 'is resumed otherwise' not in resume(config, **changes)
+    for name, value in changes.items():
+        cfg.merge_from_dict({name: value})
+    cfg.merge_from_dict({'experiment_name': f'third{changes}', 'resume': True})
+    cfg.work_dir = config + '_2'
+    Runner.from_cfg(cfg).train()  # and what it saves fits the first config
+    path = f'{cfg.work_dir}/epoch_3.pth'
+    assert 'is resumed otherwise' not in resume(config, load_from=path)
+
+
+def test_a_schedule_alone_is_a_list_of_one(config, tmp_path):
+    schedule = dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=4)
+    cfg = Config.fromfile(config)
+    cfg.param_scheduler = schedule
+    cfg.merge_from_dict({'experiment_name': 'alone', 'work_dir': config + '_'})
+    Runner.from_cfg(cfg).train()
+    path = f'{cfg.work_dir}/epoch_2.pth'
+    content = torch.load(path)  # as saved by the versions before
+    saved = content['meta']['training']
+    old = {key.replace('scheduler.0', 'scheduler'): saved[key] for key in saved}
+    content['meta']['training'] = old
+    torch.save(content, tmp_path / 'old.pth')
+    for before in (path, str(tmp_path / 'old.pth')):
+        for same in (schedule, [schedule], (schedule,)):
+            cfg.update(param_scheduler=same, resume=True, load_from=before)
+            assert 'is resumed otherwise' not in log_of_training(cfg)
+
+
+def test_the_text_of_a_checkpoint_imports_nothing(tmp_path, monkeypatch):
+    (tmp_path / 'planted.py').write_text('raise SystemExit')
+    monkeypatch.syspath_prepend(str(tmp_path))
+    key = 'optim_wrapper.optimizer.type'
+    assert not _same(key, "'planted.AdamW'", "'AdamW'")
+    assert not _same(key, "<class 'planted.AdamW'>", "'AdamW'")
+    assert _same(key, "<class 'torch.optim.adamw.AdamW'>", "'AdamW'")
+    assert not _same(key, "'SGD'", "'AdamW'")
+    assert not _same(key, 'not set', "'AdamW'")

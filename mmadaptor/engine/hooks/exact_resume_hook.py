@@ -17,7 +17,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
-from mmadaptor.checkpoints.plain import make_plain, restore_histories
+from mmadaptor.checkpoints.plain import make_plain, restore
 from mmadaptor.registry import HOOKS
 
 MODEL, DATA, VALIDATION = 0, 1, 2
@@ -141,6 +141,12 @@ class ExactResumeHook(Hook):
     def __init__(self) -> None:
         self.batches: BatchSeeds | None = None
 
+    def before_train(self, runner: Runner) -> None:
+        """Name what checkpoints cannot hold, before they are written."""
+        data = getattr(getattr(runner, 'train_dataloader', None), 'dataset', None)
+        meta = dict(dataset_meta=getattr(data, 'metainfo', None))
+        make_plain(dict(meta=meta, message_hub=runner.message_hub.state_dict()))
+
     def before_train_epoch(self, runner: Runner) -> None:
         """Seed the first batch of an epoch, or of a loop over iterations."""
         loader = getattr(runner, 'train_dataloader', None)
@@ -173,13 +179,13 @@ class ExactResumeHook(Hook):
         self._seed_data(runner, runner.iter)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Save the history of the logs in a form that `torch.load` reads."""
+        """Save what else than weights there is in a form that can be read again."""
         make_plain(checkpoint)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Restore the history of the logs."""
+        """Make the history of the logs, and what else was made plain, again."""
         if runner._resume:
-            restore_histories(checkpoint)
+            restore(checkpoint)
 
     def _seed_data(self, runner: Runner, iteration: int) -> None:
         if self.batches is not None and self.batches.workers == 0:

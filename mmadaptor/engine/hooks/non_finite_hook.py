@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from mmengine.hooks import Hook
+from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner, find_latest_checkpoint
 
 from mmadaptor.checkpoints.openmmlab import unwrapped
@@ -57,8 +58,7 @@ class NonFiniteHook(Hook):
             InputError: A weight is not finite before the first step.
         """
         for wrapper in wrappers_of(runner):
-            # A gradient scaler skips by itself.
-            look = partial(self._before_step, look=not hasattr(wrapper, 'loss_scaler'))
+            look = partial(self._before_step, look=not _skips(wrapper))
             wrapper.optimizer.register_step_pre_hook(look)
         model = unwrapped(runner.model)
         if bad := _not_finite(dict(model.named_parameters())):
@@ -73,9 +73,11 @@ class NonFiniteHook(Hook):
     ) -> None:
         parameters = [p for group in optimizer.param_groups for p in group['params']]
         gradients = [p.grad for p in parameters if p.grad is not None]
-        self.stepped = not (look and gradients) or _finite(gradients)
-        self.skipped = not self.stepped
-        if self.skipped:
+        # Of several optimizers, one may step and another not.
+        if not (look and gradients) or _finite(gradients):
+            self.stepped = True
+        else:
+            self.skipped = True
             for parameter in parameters:
                 parameter.grad = None  # an optimizer passes over it
 
@@ -142,6 +144,13 @@ class NonFiniteHook(Hook):
                 f'{what} The model or optimizer is not finite: {_some(names)}.'
                 f'{_how_to_continue(runner)}'
             )
+
+
+def _skips(wrapper: OptimWrapper) -> bool:
+    """Return whether a gradient scaler skips steps by itself."""
+    scaler = getattr(wrapper, 'loss_scaler', None)
+    # Scalers of others have no switch.
+    return scaler is not None and getattr(scaler, 'is_enabled', lambda: True)()
 
 
 def _some(names: list[str]) -> str:

@@ -8,8 +8,13 @@ import torch
 from helpers import toy
 from helpers.jobs import TOY, write_config
 from mmengine.config import Config
-from mmengine.optim import OptimWrapper
-from mmengine.registry import DATASETS, MODELS, OPTIM_WRAPPERS
+from mmengine.optim import OptimWrapper, OptimWrapperDict
+from mmengine.registry import (
+    DATASETS,
+    MODELS,
+    OPTIM_WRAPPER_CONSTRUCTORS,
+    OPTIM_WRAPPERS,
+)
 
 from mmadaptor.engine import NonFiniteHook, Runner
 from mmadaptor.engine.hooks.non_finite_hook import _files_of, _finite
@@ -239,3 +244,77 @@ def test_with_a_scaler_single_bad_losses_do_not_add_up(tmp_path):
 def test_its_argument_is_checked():
     with pytest.raises(InputError, match='max_skipped.*expected 0 or more, got -1'):
         NonFiniteHook(max_skipped=-1)
+
+
+@OPTIM_WRAPPERS.register_module()
+class SwitchedOptimWrapper(OptimWrapper):
+    """As mmengine's `AmpOptimWrapper` with `loss_scale=dict(enabled=...)`."""
+
+    def __init__(self, enabled, **kwargs):
+        super().__init__(**kwargs)
+        self.loss_scaler = torch.amp.GradScaler('cpu', enabled=enabled)
+
+    def backward(self, loss, **kwargs):
+        self.loss_scaler.scale(loss).backward()
+        self._inner_count += 1
+
+    def step(self, **kwargs):
+        self.loss_scaler.step(self.optimizer)
+        self.loss_scaler.update()
+
+
+@pytest.mark.parametrize('enabled', [True, False])
+def test_a_scaler_that_is_switched_off_skips_nothing(enabled, tmp_path):
+    wrapper = dict(type='SwitchedOptimWrapper', enabled=enabled)
+    wrapper['optimizer'] = dict(type='AdamW', lr=0.01)
+    runner = runner_of(tmp_path, [2], options={'optim_wrapper': wrapper})
+    runner.train()
+    assert all(p.isfinite().all() for p in runner.model.parameters())
+    assert log_of(tmp_path).count('The step was skipped') == 2 * (not enabled)
+
+
+@MODELS.register_module()
+class PairModel(toy.ToyModel):
+    """Two parts with an optimizer each; the loss of one is not finite."""
+
+    def __init__(self, bad, width=1):
+        super().__init__(width)
+        self.bad = bad
+        self.parts = torch.nn.ModuleDict({n: torch.nn.Linear(4, 1) for n in 'ab'})
+
+    def train_step(self, data, optim_wrapper):
+        for name, part in self.parts.items():
+            loss = part(torch.stack(list(data['inputs']))).square().mean()
+            loss = loss * float('nan') if name == self.bad else loss
+            optim_wrapper[name].update_params(loss)
+        return dict(loss_b=torch.ones(()))
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class PairConstructor:
+    """An optimizer for each part."""
+
+    def __init__(self, optim_wrapper_cfg, paramwise_cfg=None):
+        pass
+
+    def __call__(self, model):
+        return OptimWrapperDict(
+            **{
+                name: OptimWrapper(torch.optim.AdamW(part.parameters()))
+                for name, part in model.parts.items()
+            }
+        )
+
+
+@pytest.mark.parametrize('bad', ['a', 'b'])
+def test_any_of_several_optimizers_is_counted(bad, tmp_path):
+    options = {
+        'model': dict(type='PairModel', bad=bad),
+        'optim_wrapper': dict(
+            constructor='PairConstructor', optimizer=dict(type='AdamW')
+        ),
+    }
+    runner = runner_of(tmp_path, [], options=options, max_skipped=3)
+    with pytest.raises(InputError, match='Iteration 4: the gradients are not finite'):
+        runner.train()
+    assert all(p.isfinite().all() for p in runner.model.parameters())

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the user can do about a full disk and a process that ended."""
+
+import errno
+
+import pytest
+
+from mmadaptor.engine.failures import as_input_error, explained
+from mmadaptor.errors import CheckpointWriteError, InputError
+
+
+@pytest.mark.parametrize(
+    'error, kind, says',
+    [
+        (OSError(errno.ENOSPC, 'No space left'), CheckpointWriteError, 'has room'),
+        (OSError(errno.EXDEV, 'Another device'), OSError, 'Another device'),
+        (
+            RuntimeError('DataLoader worker (pid 7) is killed by signal: Killed. '),
+            InputError,
+            r'is killed by signal: Killed\. If memory ran out.*resume',
+        ),
+        (RuntimeError('Connection reset by peer'), InputError, 'Another process'),
+        (RuntimeError('a bug'), RuntimeError, 'a bug'),
+    ],
+)
+def test_errors_that_are_no_bugs_say_what_to_do(error, kind, says):
+    with pytest.raises(kind, match=says) as raised, explained():
+        raise error
+    assert type(raised.value) is kind
+
+
+def test_a_part_of_the_config_is_named():
+    with (
+        pytest.raises(InputError, match='`model` of the config: no such'),
+        as_input_error('model'),
+    ):
+        raise KeyError('no such')
