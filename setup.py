@@ -34,9 +34,10 @@ Install torch first, then build without pip's isolation:
 """
 # Users are told by mmadaptor/environment.py; pip by requirements/runtime.txt.
 OLDEST_TORCH = (2, 10)
-# Where no GPU says which it is: A100, H100 and H200, B200, RTX 50, as far as the
-# toolkit knows them; later ones compile the PTX of the last when they first load it.
-ARCHITECTURES = ('8.0', '9.0', '10.0', '12.0')
+# Where no GPU says which it is: T4 and RTX 20, A100, H100 and H200, B200, RTX 50, as
+# far as the toolkit knows them; later ones compile the PTX of the last when they first
+# load it. The first is the oldest that the ops support.
+ARCHITECTURES = ('7.5', '8.0', '9.0', '10.0', '12.0')
 
 
 def find_toolkit() -> pathlib.Path | None:

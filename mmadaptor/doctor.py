@@ -35,6 +35,7 @@ from .environment import (
 from .version import __version__
 
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 10), (3, 13)  # that are tested, as in setup.cfg
+OLDEST_GPU = (7, 5)  # compute capability; the first in setup.py's list
 
 
 def output_of(command: str, *arguments: str) -> str:
@@ -123,8 +124,8 @@ def problem_of_leftovers() -> str | None:
     return f'Files of removed packages are left: rm -r {" ".join(left)}'
 
 
-def gpus_of(library: pathlib.Path) -> str:
-    """Return the GPUs that a library has kernels for: `'sm_80, sm_90, compute_90'`.
+def kernels_of(library: pathlib.Path) -> set[tuple[bool, int]]:
+    """Return whether kernels of a library are PTX, and the architecture: `(False, 80)`.
 
     nvcc puts its kernels into containers: a header of 16 bytes with the size of the
     rest, then entries of a kind (1 is PTX, 2 machine code), the sizes of the entry's
@@ -139,7 +140,46 @@ def gpus_of(library: pathlib.Path) -> str:
             architecture = struct.unpack_from('<I', data, at + 28)[0]
             found.add((kind != 2, architecture))
             at += header + content
-    return ', '.join(f'{"compute" if ptx else "sm"}_{n}' for ptx, n in sorted(found))
+    return found
+
+
+def gpus_of(library: pathlib.Path) -> str:
+    """Return the GPUs that a library has kernels for: `'sm_80, sm_90, compute_90'`."""
+    kernels = sorted(kernels_of(library))
+    return ', '.join(f'{"compute" if ptx else "sm"}_{n}' for ptx, n in kernels)
+
+
+def problem_of_gpus(library: pathlib.Path) -> str | None:
+    """Return that a library has no kernels for a GPU of this machine; None if it has.
+
+    A GPU runs machine code of its major version that is not of a later minor version,
+    and its driver compiles PTX of any version that is not later.
+    """
+    import torch
+
+    kernels, found, missing = kernels_of(library), set(), {}
+    for i in range(torch.cuda.device_count()):
+        major, minor = capability = torch.cuda.get_device_capability(i)
+        found.add(capability)
+        if not any(
+            n <= 10 * major + minor and (ptx or n // 10 == major) for ptx, n in kernels
+        ):
+            name = torch.cuda.get_device_name(i)
+            missing[capability] = f'{name} (compute capability {major}.{minor})'
+    if not missing:
+        return None
+    text = f"mmadaptor's ops have no kernels for {', '.join(missing.values())}, "
+    if min(missing) < OLDEST_GPU:
+        oldest = '.'.join(map(str, OLDEST_GPU))
+        return (
+            f'{text}and GPUs before {oldest} are not supported; run on the CPU: '
+            'export CUDA_VISIBLE_DEVICES=-1'
+        )
+    wanted = ';'.join(f'{major}.{minor}' for major, minor in sorted(found))
+    return (
+        f'{text}only for {gpus_of(library)}: TORCH_CUDA_ARCH_LIST="{wanted}" '
+        f'FORCE_CUDA=1 {install("mmadaptor", "--force-reinstall", "--no-deps")}'
+    )
 
 
 def facts_of_torch(problems: list[str]) -> dict[str, str]:
@@ -166,6 +206,8 @@ def facts_of_torch(problems: list[str]) -> dict[str, str]:
             "torch finds a GPU, but mmadaptor's ops are compiled for the CPU only: "
             f'FORCE_CUDA=1 {install("mmadaptor", "--force-reinstall", "--no-deps")}'
         )
+    elif gpu and (problem := problem_of_gpus(_extension.LIBRARY)):
+        problems.append(problem)
     return facts
 
 

@@ -37,7 +37,13 @@ TORCH = """
 import types
 __version__ = '2.11.0+cu130'
 version = types.SimpleNamespace(cuda='13.0')
-cuda = types.SimpleNamespace(is_available=lambda: {gpu})
+capabilities = []
+cuda = types.SimpleNamespace(
+    is_available=lambda: {gpu},
+    device_count=lambda: len(capabilities),
+    get_device_capability=lambda i: capabilities[i],
+    get_device_name=lambda i: f'GPU{{i}}',
+)
 cpu = types.SimpleNamespace(get_cpu_capability=lambda: 'AVX2')
 backends = types.SimpleNamespace(cpu=cpu)
 """
@@ -373,17 +379,19 @@ def test_pythons_are_those_of_the_package():
     assert [listed[0], listed[-1]] == ['{}.{}'.format(*v) for v in (oldest, newest)]
 
 
+def entry(kind, architecture, content=b''):
+    """Return kernels as nvcc stores them; kind 1 is PTX, 2 machine code."""
+    head = struct.pack('<HHIQ12xI32x', kind, 0x101, 64, len(content), architecture)
+    return head + content
+
+
+def container(*entries):
+    content = b''.join(entries)
+    return struct.pack('<IHHQ', 0xBA55ED50, 1, 16, len(content)) + content
+
+
 def test_gpus_that_a_library_has_kernels_for(tmp_path):
     """Two containers, as nvcc makes them, among other bytes."""
-
-    def entry(kind, architecture, content):
-        head = struct.pack('<HHIQ12xI32x', kind, 0x101, 64, len(content), architecture)
-        return head + content
-
-    def container(*entries):
-        content = b''.join(entries)
-        return struct.pack('<IHHQ', 0xBA55ED50, 1, 16, len(content)) + content
-
     path = tmp_path / 'library.so'
     path.write_bytes(
         b'ELF of some bytes'
@@ -394,6 +402,51 @@ def test_gpus_that_a_library_has_kernels_for(tmp_path):
     assert doctor.gpus_of(path) == 'sm_80, sm_120, compute_120'
     path.write_bytes(b'no kernel')
     assert doctor.gpus_of(path) == ''
+
+
+def problems_of_gpus(site, *capabilities):
+    """Run the doctor where there are GPUs, with kernels for some."""
+    library = site.parent / 'library.so'
+    library.write_bytes(container(entry(2, 80), entry(2, 90), entry(1, 100)))
+    torch = f'{TORCH.format(gpu=True)}\ncapabilities = {list(capabilities)}'
+    ops = OPS.replace('not available', '13.0')
+    return problems_of(
+        site,
+        {'torch/__init__.py': torch, 'mmcv/ops/__init__.py': ops},
+        more=f'extension.HAS_CUDA, extension.LIBRARY = True, pathlib.Path({str(library)!r})',
+    )
+
+
+def test_gpus_that_run_the_kernels(site):
+    """Machine code of the major version, or PTX, not later than the GPU."""
+    assert problems_of_gpus(site, (8, 0), (8, 9), (9, 0), (10, 0), (12, 1)) == []
+
+
+@pytest.mark.parametrize(
+    'capabilities, name, wanted',
+    [
+        ([(7, 5)], 'GPU0 (compute capability 7.5)', '7.5'),
+        ([(9, 0), (7, 5)], 'GPU1 (compute capability 7.5)', '7.5;9.0'),
+    ],
+)
+def test_a_gpu_without_kernels(capabilities, name, wanted, site):
+    assert problems_of_gpus(site, *capabilities) == [
+        f"mmadaptor's ops have no kernels for {name}, only for sm_80, sm_90, "
+        f'compute_100: TORCH_CUDA_ARCH_LIST="{wanted}" FORCE_CUDA=1 pip install '
+        f'--force-reinstall --no-deps --no-build-isolation -e {ROOT}'
+    ]
+
+
+def test_a_gpu_that_is_too_old(site):
+    assert problems_of_gpus(site, (6, 1)) == [
+        "mmadaptor's ops have no kernels for GPU0 (compute capability 6.1), and GPUs "
+        'before 7.5 are not supported; run on the CPU: export CUDA_VISIBLE_DEVICES=-1'
+    ]
+
+
+def test_the_oldest_gpu_is_the_first_of_the_build():
+    setup = (ROOT / 'setup.py').read_text()
+    assert "ARCHITECTURES = ('{}.{}',".format(*doctor.OLDEST_GPU) in setup
 
 
 def test_the_oldest_torch_is_that_of_the_ops_and_of_pip():

@@ -133,12 +133,17 @@ struct Run {
   }
 };
 
+// Asynchronous copies need compute capability 8.0.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+#define MMADAPTOR_ASYNC_COPIES
+#endif
+
 // Copies channels to shared memory, or zeros: one, or 16 bytes of them, for which a thread
-// does not wait before wait_for_copies().
+// does not wait before wait_for_copies(), if the device has asynchronous copies.
 template <int count, typename T>
 __device__ __forceinline__ void copy_channels(T* to, const T* from, bool there) {
   using Piece = Channels<T, count>;
-#ifdef __CUDA_ARCH__
+#ifdef MMADAPTOR_ASYNC_COPIES
   if constexpr (sizeof(Piece) == 16) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(
                      static_cast<unsigned>(__cvta_generic_to_shared(to))),
@@ -151,7 +156,7 @@ __device__ __forceinline__ void copy_channels(T* to, const T* from, bool there) 
 }
 
 __device__ __forceinline__ void wait_for_copies() {
-#ifdef __CUDA_ARCH__
+#ifdef MMADAPTOR_ASYNC_COPIES
   asm volatile("cp.async.wait_all;" ::: "memory");
 #endif
   __syncthreads();
