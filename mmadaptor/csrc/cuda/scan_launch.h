@@ -87,7 +87,8 @@ inline ScanPlan plan_scan(const ScanView& v, size_t wide, bool backward, const T
   const int64_t tiles = divide_up(v.length(), plan.tile());
   const int64_t taken = std::max<int64_t>(v.batch, 1) * v.groups * plan.blocks;
   plan.segments = static_cast<int>(std::clamp<int64_t>(2 * target.processors / taken, 1, tiles));
-  if (v.crosses && plan.segments == 1) {
+  const bool sums_groups = v.crosses && (backward || v.reads_out);
+  if (sums_groups && plan.segments == 1) {
     ScanPlan together = plan;
     together.sharing = static_cast<int>(v.groups);
     together.sums_in_shared = true;
