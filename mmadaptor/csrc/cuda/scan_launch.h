@@ -42,6 +42,10 @@ struct ScanPlan {
 
   MMADAPTOR_EVERYWHERE int tile() const { return pieces * steps; }
   MMADAPTOR_EVERYWHERE int threads() const { return lanes * pieces; }
+  // Of a launch: its blocks, and the parts of a gradient that is summed over time.
+  int64_t all_blocks(const ScanView& v) const {
+    return v.batch * (v.groups / sharing) * blocks * segments;
+  }
   int64_t parts(const ScanView& v) const { return v.batch * segments * pieces; }
 
   // Shared memory excluding the map, all double-buffered: carried states, summaries of the
