@@ -81,11 +81,12 @@ inline void check_cross_gradients(const char* op, const CrossArguments& a,
   check.shape("checkpoints", checkpoints, a.checkpoints());
 }
 
-// y, the states (empty unless return_states) and the checkpoints.
+// y (empty without C), the states (empty unless return_states) and the checkpoints.
 inline std::tuple<Tensor, Tensor, Tensor> empty_cross_results(const CrossArguments& a,
                                                               bool return_states) {
   const Sizes states = return_states ? a.directed({a.channels(), a.states()}) : Sizes{0};
-  return {empty_contiguous(a.x), empty_tensor(states, a.wide(), a.x),
+  const Sizes y = is_present(a.C) ? sizes_of(a.x) : Sizes{0};
+  return {empty_tensor(y, dtype_of(a.x), a.x), empty_tensor(states, a.wide(), a.x),
           empty_tensor(a.checkpoints(), a.wide(), a.x)};
 }
 

@@ -30,8 +30,8 @@ inline Strided strided_states(const Tensor& t) {  // (batch, height, width, 4, c
           t.stride(1),          pixel_stride(t), t.stride(5)};
 }
 
-// The forward function of a device. Returns y, the states (empty unless return_states) and
-// the checkpoints.
+// The forward function of a device. Returns y (empty without C), the states (empty unless
+// return_states) and the checkpoints.
 using CrossForward = std::tuple<Tensor, Tensor, Tensor>(const CrossArguments&, bool delta_softplus,
                                                         bool return_states);
 // The backward function of a device. Returns all gradients, given the gradient of y, of the

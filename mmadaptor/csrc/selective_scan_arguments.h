@@ -111,7 +111,7 @@ inline Tensor empty_checkpoints(const ScanArguments& a) {
 
 // y, the last state and the checkpoints.
 inline std::tuple<Tensor, Tensor, Tensor> empty_scan_results(const ScanArguments& a) {
-  return {torch::stable::empty_like(a.u),
+  return {empty_in_order_of(a.u),
           empty_tensor({a.batch(), a.channels(), a.states()}, a.wide(), a.u), empty_checkpoints(a)};
 }
 
@@ -137,13 +137,13 @@ inline ScanGradientTuple empty_scan_gradients(const ScanArguments& a) {
   const auto like = [&](const OptionalTensor& t) {
     return is_present(t) ? empty_contiguous(*t) : empty_tensor({0}, dtype_of(a.u), a.u);
   };
-  return {torch::stable::empty_like(a.u),
-          torch::stable::empty_like(a.delta),
+  return {empty_in_order_of(a.u),
+          empty_in_order_of(a.delta),
           empty_contiguous(a.A),
           empty_contiguous(a.B),
           like(a.C),
           like(a.D),
-          is_present(a.z) ? torch::stable::empty_like(*a.z) : like(a.z),
+          is_present(a.z) ? empty_in_order_of(*a.z) : like(a.z),
           like(a.delta_bias)};
 }
 

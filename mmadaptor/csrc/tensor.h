@@ -12,9 +12,10 @@
 #include <algorithm>
 #include <optional>
 #include <stdexcept>
-#include <string>
 #include <utility>
 #include <vector>
+
+#include "allocation_failure.h"
 
 namespace mmadaptor {
 
@@ -58,8 +59,7 @@ inline int64_t stride_of(const Tensor& t, int64_t dim) {
   return t.size(dim) == 1 ? 0 : t.stride(dim);
 }
 
-// Uninitialized and contiguous, on the device of `like`. Of a failure, torch tells a
-// library only that there was one; Python raises this as torch.OutOfMemoryError on CUDA.
+// Uninitialized and contiguous, on the device of `like`.
 inline Tensor empty_tensor(const Sizes& sizes, ScalarType dtype, const Tensor& like) {
   int32_t number = 0, device_type = 0, device_index = 0;
   for (const auto& known : numbered_dtypes())
@@ -73,9 +73,18 @@ inline Tensor empty_tensor(const Sizes& sizes, ScalarType dtype, const Tensor& l
   AtenTensorHandle tensor = nullptr;
   if (aoti_torch_empty_strided(static_cast<int64_t>(sizes.size()), sizes.data(), strides.data(),
                                number, device_type, device_index, &tensor) != TORCH_SUCCESS)
-    throw std::runtime_error("mmadaptor: out of memory: could not allocate a tensor of " +
-                             std::to_string(stride) + " elements");
+    throw_allocation_failure(stride, like);
   return Tensor(tensor);
+}
+
+// Uninitialized, in the memory order of `like`, as torch.empty_like chooses it. Like
+// torch::stable::empty_like, except for its failure.
+inline Tensor empty_in_order_of(const Tensor& like) {
+  const StableIValue none = torch::stable::detail::from(std::nullopt);
+  StableIValue stack[] = {torch::stable::detail::from(like), none, none, none, none, none};
+  if (torch_call_dispatcher("aten::empty_like", "", stack, TORCH_ABI_VERSION) != TORCH_SUCCESS)
+    throw_allocation_failure(like.numel(), like);
+  return torch::stable::detail::to<Tensor>(stack[0]);
 }
 
 inline void copy_to(const Tensor& from, Tensor to) { torch::stable::copy_(to, from); }
@@ -97,7 +106,12 @@ inline OptionalTensor as_contiguous(const OptionalTensor& t) {
 }
 
 inline Tensor as_dtype(const Tensor& t, ScalarType dtype) {
-  return dtype_of(t) == dtype ? t : torch::stable::to(t, dtype);
+  if (dtype_of(t) == dtype) return t;
+  try {
+    return torch::stable::to(t, dtype);
+  } catch (const std::runtime_error&) {
+    throw_allocation_failure(t.numel(), t);
+  }
 }
 
 // The sum over the first dimension, in the dtype of the parts.

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from benchmarks import baselines
+from benchmarks.measuring import peak_bytes
 from benchmarks.ops import map_row, measure
 from mmadaptor.ops import (
     cross_readout,
@@ -403,6 +404,16 @@ def test_one_output_alone_has_its_gradient():
                     for t in (result, exact)
                 )
             )
+
+
+def test_states_allocate_memory_for_themselves_alone():
+    """Nothing for an output that is not asked for, only states and checkpoints."""
+    inputs = {k: v.detach() for k, v in make(2, 5, 4, 3, 2, torch.float32).items()}
+    del inputs['C'], inputs['D']
+    states = cross_selective_scan_states(**inputs)
+    checkpoints = inputs['A'].numel() * len(states)
+    expected = states.element_size() * (states.numel() + checkpoints)
+    assert peak_bytes(lambda: cross_selective_scan_states(**inputs)) == expected
 
 
 def test_peak_memory_is_at_most_half_the_compositions():

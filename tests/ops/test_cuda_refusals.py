@@ -12,8 +12,10 @@ from cases import Case
 from test_cross_selective_scan import make
 
 from mmadaptor.ops import (
+    cross_readout,
     cross_selective_scan,
     cross_selective_scan_states,
+    dilated_depthwise,
     memory_readout,
     memory_select,
     selective_scan,
@@ -117,3 +119,56 @@ def test_many_granularities_are_refused():
     pixels = (1, 1, 1, 1)
     with pytest.raises(RuntimeError, match='at most 64 `granularities`, got 65'):
         memory_readout(one(*pixels, 65), one(*pixels, 3 * 65), [1.0] * 65, one(*pixels))
+
+
+def many(count, *shape):
+    """Return ones, `count` times the first, that take the memory of the first."""
+    return torch.ones(1, *shape).expand(count, *shape)
+
+
+def test_many_blocks_of_a_scan_are_refused():
+    message = r'segments x blocks of channels must be less than 2\^31, got \d+$'
+    x, B = many(2**31, 1, 1, 1), many(2**31, 1, 1, 4, 1)
+    A = -torch.ones(4, 1, 1)
+    with pytest.raises(RuntimeError, match=message):
+        cross_selective_scan(x, B, A, B, B)
+    with pytest.raises(RuntimeError, match=message):
+        cross_selective_scan_states(x, B, A, B)
+    u, A = many(2**31, 1, 1), -torch.ones(1, 1)
+    with pytest.raises(RuntimeError, match=message):
+        selective_scan(u, u, A, A, A)
+
+
+def test_many_parts_of_a_gradient_are_refused():
+    u, A, checkpoints = many(2**28, 1, 1), -torch.ones(1, 1), many(2**28, 1)
+    with pytest.raises(
+        RuntimeError, match=r'segments x pieces must be less than 2\^31, got 2147483648'
+    ):
+        torch.ops.mmadaptor.selective_scan_backward(
+            u, None, u, u, A, A, A, None, None, None, False, checkpoints
+        )
+
+
+def test_many_pixels_of_a_readout_are_refused():
+    states, C = many(2**34, 1, 1, 1, 1, 1), many(2**34, 1, 1, 1, 1)
+    message = r'rows x columns / 8 must be less than 2\^31, got 2147483648'
+    with pytest.raises(RuntimeError, match=message):
+        cross_readout(states, C)
+    with pytest.raises(RuntimeError, match=message):
+        torch.ops.mmadaptor.cross_readout_backward(states[..., 0, :, 0], states, C)
+
+
+def test_large_maps_of_a_convolution_are_refused():
+    kernels = torch.ones(1, 1, 3, 3)
+    message = 'at most 67108864 rows and columns, got 1 x 67108865'
+    with pytest.raises(RuntimeError, match=message):
+        dilated_depthwise(one(1, 1, 2**26 + 1, 1), kernels, [1])
+
+
+def test_many_tiles_of_a_convolution_are_refused():
+    y, kernels = many(2**31, 1, 1, 1), torch.ones(1, 1, 3, 3)
+    message = r'batch x tiles of a map must be less than 2\^31, got 2147483648'
+    with pytest.raises(RuntimeError, match=message):
+        dilated_depthwise(y, kernels, [1])
+    with pytest.raises(RuntimeError, match=message):
+        torch.ops.mmadaptor.dilated_depthwise_backward(y, y, kernels, [1])

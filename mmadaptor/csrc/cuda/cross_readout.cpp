@@ -13,31 +13,31 @@ ScalarType kernel_dtype(const Tensor& states, const Tensor& C) {
   return accumulate_type(dtype_of(C)) == dtype_of(states) ? dtype_of(C) : dtype_of(states);
 }
 
-Readout prepare(const Tensor& h, const Tensor& C) {
-  const int64_t numbers = h.size(3) * h.size(4) * h.size(5);
+// The sizes; the caller adds the tensors.
+Readout prepare(const Tensor& states) {
+  const int64_t numbers = states.size(3) * states.size(4) * states.size(5);
   require(numbers < int64_t{1} << 31,
           "cross_readout on CUDA: `states` must have fewer than 2^31 numbers per pixel, got ",
           numbers);
-  return {C.size(0) * C.size(1) * C.size(2),
-          static_cast<int>(h.size(3)),
-          static_cast<int>(h.size(4)),
-          static_cast<int>(h.size(5)),
-          h.const_data_ptr(),
-          C.const_data_ptr(),
-          nullptr,
-          nullptr,
-          nullptr,
-          nullptr};
+  Readout readout{};
+  readout.pixels = states.size(0) * states.size(1) * states.size(2);
+  readout.directions = static_cast<int>(states.size(3));
+  readout.channels = static_cast<int>(states.size(4));
+  readout.states = static_cast<int>(states.size(5));
+  check_count("cross_readout", "batch x rows x columns / 8", readout.blocks());
+  return readout;
 }
 
 Tensor cross_readout(const Tensor& states, const Tensor& C) {
   check_readout("cross_readout", states, C);
   const DeviceGuard guard(states);
+  auto readout = prepare(states);
   const auto dtype = kernel_dtype(states, C);
   const Tensor h = as_contiguous(states), read_C = as_contiguous(as_dtype(C, dtype));
   const Tensor y = empty_tensor(sizes_of_readout(h), dtype, h);
   if (y.numel() > 0) {
-    auto readout = prepare(h, read_C);
+    readout.h = h.const_data_ptr();
+    readout.C = read_C.const_data_ptr();
     readout.y = y.mutable_data_ptr();
     for_element(dtype, [&](auto* type) { launch_readout(type, readout, current_target()); });
     MMADAPTOR_LAUNCHED();
@@ -49,12 +49,14 @@ std::tuple<Tensor, Tensor> cross_readout_backward(const Tensor& grad_y, const Te
                                                   const Tensor& C) {
   check_readout_gradient("cross_readout_backward", grad_y, states, C);
   const DeviceGuard guard(states);
+  auto readout = prepare(states);
   const auto dtype = kernel_dtype(states, C);
   const Tensor h = as_contiguous(states), read_C = as_contiguous(as_dtype(C, dtype));
   const Tensor grad = as_contiguous(as_dtype(grad_y, dtype));
   const Tensor grad_states = empty_contiguous(h), grad_C = empty_contiguous(read_C);
   if (grad_states.numel() > 0) {
-    auto readout = prepare(h, read_C);
+    readout.h = h.const_data_ptr();
+    readout.C = read_C.const_data_ptr();
     readout.grad_y = grad.const_data_ptr();
     readout.grad_h = grad_states.mutable_data_ptr();
     readout.grad_C = grad_C.mutable_data_ptr();

@@ -5,7 +5,7 @@
 
 namespace mmadaptor::cuda {
 
-constexpr int kPixels = 8;  // pixels per block
+constexpr int kPixels = Readout::kPixels;
 
 template <typename T>
 __global__ void __launch_bounds__(kPixels* kWarp) readout_kernel(const Readout r) {
@@ -52,14 +52,14 @@ __global__ void __launch_bounds__(kPixels* kWarp) readout_backward_kernel(const 
 
 template <typename T>
 void launch_readout(const T*, const Readout& readout, const Target& target) {
-  launch(readout_kernel<T>, dim3(divide_up(readout.pixels, kPixels)), dim3(kWarp, kPixels), 0,
-         target.stream, readout);
+  launch(readout_kernel<T>, dim3(readout.blocks()), dim3(kWarp, kPixels), 0, target.stream,
+         readout);
 }
 
 template <typename T>
 void launch_readout_backward(const T*, const Readout& readout, const Target& target) {
-  launch(readout_backward_kernel<T>, dim3(divide_up(readout.pixels, kPixels)), dim3(kWarp, kPixels),
-         0, target.stream, readout);
+  launch(readout_backward_kernel<T>, dim3(readout.blocks()), dim3(kWarp, kPixels), 0, target.stream,
+         readout);
 }
 
 #define MMADAPTOR_READOUT(T)                                             \

@@ -91,24 +91,25 @@ class DirectionSum {
 std::tuple<Tensor, Tensor, Tensor> forward(const CrossArguments& arguments, bool delta_softplus,
                                            bool return_states) {
   const DeviceGuard guard(arguments.x);
-  auto results = empty_cross_results(arguments, return_states);
-  auto& [y, states, checkpoints] = results;
-  if (y.numel() == 0) return results;
+  if (arguments.x.numel() == 0) return empty_cross_results(arguments, return_states);
   const PreparedScan scan(arguments, delta_softplus, return_states);
   PreparedPlan prepared(scan.view, scan.wide(), false);
+  auto results = empty_cross_results(arguments, return_states);
+  auto& [y, states, checkpoints] = results;
   ScanResults out{};
   out.checkpoints = checkpoints.mutable_data_ptr();
   if (return_states) out.h = strided_states(states);
-  const DirectionSum sum(y, prepared.extra.plan, scan.wide());
+  std::optional<DirectionSum> sum;
   if (scan.view.reads_out) {
-    prepared.extra.sum = sum.sum();
-    out.y = sum.result();
+    sum.emplace(y, prepared.extra.plan, scan.wide());
+    prepared.extra.sum = sum->sum();
+    out.y = sum->result();
   }
   for_element(dtype_of(scan.x), [&](auto* type) {
     launch_scan(type, scan.view, out, prepared.extra, prepared.target);
   });
   MMADAPTOR_LAUNCHED();
-  if (scan.view.reads_out) sum.add_up();
+  if (sum) sum->add_up();
   return results;
 }
 
@@ -125,8 +126,6 @@ Strided strided_part(const Parts& parts) {
 CrossGradients backward(const CrossArguments& a, bool delta_softplus, const OptionalTensor& grad_y,
                         const OptionalTensor& grad_states, const Tensor& checkpoints) {
   const DeviceGuard guard(a.x);
-  auto gradients = empty_cross_gradients(a);
-  auto& [grad_x, grad_delta, grad_A, grad_B, grad_C, grad_D, grad_delta_bias] = gradients;
   const PreparedScan scan(a, delta_softplus, is_present(grad_states));
   const ScanView& view = scan.view;
   OptionalTensor incoming_y, incoming_states;
@@ -136,6 +135,8 @@ CrossGradients backward(const CrossArguments& a, bool delta_softplus, const Opti
   if (view.reads_out) grads.y = strided(*incoming_y);
   if (view.gives_states) grads.h = strided_states(*incoming_states);
   PreparedPlan prepared(view, scan.wide(), true, {grads.y, grads.h});
+  auto gradients = empty_cross_gradients(a);
+  auto& [grad_x, grad_delta, grad_A, grad_B, grad_C, grad_D, grad_delta_bias] = gradients;
   const ScanPlan& plan = prepared.extra.plan;
   const auto wide = dtype_of(scan.A);
   Parts A = parts_of(grad_A, prepared, view, wide, true);

@@ -22,10 +22,8 @@ inline void check_image_fits(const char* op, const char* name, const Tensor& t) 
 
 // A block takes one slice of a pixel at least.
 inline void check_blocks_fit(const char* op, const Tensor& map, int64_t groups) {
-  const int64_t tokens = map.size(0) * map.size(1) * map.size(2) * map.size(3) * groups;
-  require(tokens < int64_t{1} << 31, op,
-          " on CUDA: batch x rows x columns x directions x groups must be less than 2^31, got ",
-          tokens);
+  check_count(op, "batch x rows x columns x directions x groups",
+              map.size(0) * map.size(1) * map.size(2) * map.size(3) * groups);
 }
 
 // Contiguous, and aligned for loads of 16 bytes; a copy if need be.

@@ -58,6 +58,7 @@ struct BackwardWalk : Walk<T> {
         grads(grads),
         tile(last_tile(place, extra.plan)) {}
 
+  // PreparedPlan refuses calls with more parts than an int counts.
   __device__ __forceinline__ int part() const {
     return (place.batch * extra.plan.segments + place.segment) * extra.plan.pieces + place.piece;
   }

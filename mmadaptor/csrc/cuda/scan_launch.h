@@ -42,6 +42,10 @@ struct ScanPlan {
 
   MMADAPTOR_EVERYWHERE int tile() const { return pieces * steps; }
   MMADAPTOR_EVERYWHERE int threads() const { return lanes * pieces; }
+  // Of a launch: its blocks, and the parts of a gradient that is summed over time.
+  int64_t all_blocks(const ScanView& v) const {
+    return v.batch * (v.groups / sharing) * blocks * segments;
+  }
   int64_t parts(const ScanView& v) const { return v.batch * segments * pieces; }
 
   // Shared memory excluding the map, all double-buffered: carried states, summaries of the
@@ -87,7 +91,8 @@ inline ScanPlan plan_scan(const ScanView& v, size_t wide, bool backward, const T
   const int64_t tiles = divide_up(v.length(), plan.tile());
   const int64_t taken = std::max<int64_t>(v.batch, 1) * v.groups * plan.blocks;
   plan.segments = static_cast<int>(std::clamp<int64_t>(2 * target.processors / taken, 1, tiles));
-  if (v.crosses && plan.segments == 1) {
+  const bool sums_groups = v.crosses && (backward || v.reads_out);
+  if (sums_groups && plan.segments == 1) {
     ScanPlan together = plan;
     together.sharing = static_cast<int>(v.groups);
     together.sums_in_shared = true;

@@ -300,12 +300,11 @@ template <typename Kernel, typename Tensors>
 void launch_segments(Kernel kernel, size_t wide, const ScanView& v, const Tensors& tensors,
                      ScanExtra extra, const Target& target) {
   const ScanPlan& plan = extra.plan;
-  const int64_t blocks = v.batch * (v.groups / plan.sharing) * plan.blocks * plan.segments;
   for (const bool finds_segments : {true, false}) {
     if (finds_segments && plan.segments == 1) continue;
     extra.finds_segments = finds_segments;
-    launch(kernel, dim3(blocks), dim3(plan.threads()), plan.shared_bytes(v, wide), target.stream, v,
-           tensors, extra);
+    launch(kernel, dim3(plan.all_blocks(v)), dim3(plan.threads()), plan.shared_bytes(v, wide),
+           target.stream, v, tensors, extra);
   }
 }
 

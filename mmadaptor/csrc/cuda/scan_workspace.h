@@ -36,6 +36,9 @@ class PreparedPlan {
     const size_t bytes = plan.shared_bytes(v, wide.element_size());
     require(bytes <= target.shared_bytes, "selective scan on CUDA: ", v.states, " states take ",
             bytes, " bytes of shared memory in a block, the device has ", target.shared_bytes);
+    check_count("selective scan", "batch x paths x segments x blocks of channels",
+                plan.all_blocks(v));
+    if (backward) check_count("selective scan", "batch x segments x pieces", plan.parts(v));
     if (plan.segments == 1) return;
     steps_ = empty_tensor({plan.segments, v.batch, v.all_channels()}, dtype_of(wide), wide);
     states_ =

@@ -61,10 +61,10 @@ struct PreparedScan {
 
 ScanOutputs forward(const ScanArguments& arguments, bool delta_softplus) {
   const DeviceGuard guard(arguments.u);
-  ScanOutputs outputs(arguments);
-  if (arguments.u.numel() == 0) return outputs;
+  if (arguments.u.numel() == 0) return ScanOutputs(arguments);
   const PreparedScan scan(arguments, delta_softplus);
   const PreparedPlan prepared(scan.view, scan.wide(), false);
+  ScanOutputs outputs(arguments);
   ScanResults results{};
   OptionalTensor instead;
   if (scan.view.reads_out) {
@@ -103,8 +103,6 @@ class Written {
 ScanGradientTuple backward(const ScanArguments& a, bool delta_softplus, const Tensor& grad,
                            const OptionalTensor& grad_last_state, const Tensor& checkpoints) {
   const DeviceGuard guard(a.u);
-  auto gradients = empty_scan_gradients(a);
-  auto& [grad_u, grad_delta, grad_A, grad_B, grad_C, grad_D, grad_z, grad_delta_bias] = gradients;
   const PreparedScan scan(a, delta_softplus);
   const ScanView& view = scan.view;
   const Tensor incoming = view.reads_out ? channels_last(grad) : grad;
@@ -114,6 +112,8 @@ ScanGradientTuple backward(const ScanArguments& a, bool delta_softplus, const Te
   else
     grads.h = strided_states(incoming, view.groups);
   const PreparedPlan prepared(view, scan.wide(), true, {grads.y, grads.h});
+  auto gradients = empty_scan_gradients(a);
+  auto& [grad_u, grad_delta, grad_A, grad_B, grad_C, grad_D, grad_z, grad_delta_bias] = gradients;
   const auto wide = dtype_of(scan.A);
   const auto coefficients = [&](const Tensor& total, bool varies) {
     return varies ? Parts(total, prepared.extra.plan.blocks, wide)

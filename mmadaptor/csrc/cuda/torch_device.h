@@ -44,6 +44,11 @@ class DeviceGuard {
 
 namespace mmadaptor::cuda {
 
+// A grid has fewer than 2^31 blocks, and the kernels number tiles and parts by 32 bits.
+inline void check_count(const char* op, const char* what, int64_t count) {
+  require(count < int64_t{1} << 31, op, " on CUDA: ", what, " must be less than 2^31, got ", count);
+}
+
 // Calls `visit` with a null pointer whose type is the CUDA type of a dtype.
 template <typename Visit>
 void for_element(ScalarType dtype, const Visit& visit) {
