@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The block of VMamba, and the convolution between its stages."""
 
+import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -104,6 +105,6 @@ class VMambaBlock(nn.Module):
         Returns:
             `(B, H, W, C)`.
         """
-        if self.with_cp and x.requires_grad:
+        if self.with_cp and torch.is_grad_enabled():
             return checkpoint(self._forward, x, use_reentrant=False)
         return self._forward(x)
