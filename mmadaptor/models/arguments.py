@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from numbers import Integral, Real
 from typing import Any
 
+ROUNDING = 1e-6  # more than the error of a product of a ratio and channels
+
 
 def is_integer(value: Any) -> bool:
     """Return whether a value is an integer; True and False are not."""
@@ -61,6 +63,9 @@ def check_flag(name: str, value: Any) -> None:
 def scaled_channels(name: str, ratio: Any, channels: int) -> int:
     """Return `ratio` times `channels`, rounded down.
 
+    A product that is below an integer by a rounding error, such as 2.3 * 100, is that
+    integer.
+
     Raises:
         ValueError: The ratio is not a number, or gives no channel.
     """
@@ -68,9 +73,9 @@ def scaled_channels(name: str, ratio: Any, channels: int) -> int:
         name,
         ratio,
         f'a ratio that gives at least 1 channel from {channels}',
-        lambda r: math.isfinite(r) and r * channels >= 1,
+        lambda r: math.isfinite(r) and r * channels + ROUNDING >= 1,
     )
-    return int(channels * ratio)
+    return int(channels * ratio + ROUNDING)
 
 
 def integers_of(value: Any, least: int) -> tuple[int, ...] | None:

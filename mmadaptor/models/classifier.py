@@ -11,6 +11,7 @@ from mmadaptor.checkpoints.strict import in_backbone, load_strict, unmatched
 
 from .arguments import check_integer
 from .backbones.base import AdaptableBackbone
+from .layers.last_reset import LastReset
 from .published import as_ours
 
 
@@ -41,9 +42,15 @@ class Classifier(nn.Module):
         fc = nn.Identity()
         if num_classes:
             fc = nn.Linear(backbone.out_channels[-1], num_classes)
-            nn.init.normal_(fc.weight, std=0.02)
-            nn.init.zeros_(fc.bias)
         self.head = nn.Sequential(OrderedDict(drop=nn.Dropout(drop_rate), fc=fc))
+        self.last_reset = LastReset(self.reset_parameters)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Initialize the linear layer; others have methods of their own."""
+        if isinstance(self.head.fc, nn.Linear):
+            nn.init.normal_(self.head.fc.weight, std=0.02)
+            nn.init.zeros_(self.head.fc.bias)
 
     def forward(self, images: Tensor) -> Tensor:
         """Classify images.

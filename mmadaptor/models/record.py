@@ -113,22 +113,11 @@ def log_decays(record: Record, dtype: torch.dtype = torch.float32) -> Tensor:
     height, width = record.locations.shape[1:3]
     middle = height * width // 2  # the class token, as split_class_token has it
     # Its step is added to the patch after it, and in the other direction before it.
-    forward = torch.cat(
-        [
-            forward[:, :middle],
-            forward[:, middle : middle + 1] + forward[:, middle + 1 : middle + 2],
-            forward[:, middle + 2 :],
-        ],
-        dim=1,
-    )
-    backward = torch.cat(
-        [
-            backward[:, : middle - 1],
-            backward[:, middle - 1 : middle] + backward[:, middle : middle + 1],
-            backward[:, middle + 1 :],
-        ],
-        dim=1,
-    )
+    # With a single patch there is none before it, and the sum is empty.
+    before, token, after = forward.tensor_split((middle, middle + 1), dim=1)
+    forward = torch.cat([before, token + after[:, :1], after[:, 1:]], dim=1)
+    before, token, after = backward.tensor_split((middle, middle + 1), dim=1)
+    backward = torch.cat([before[:, :-1], before[:, -1:] + token, after], dim=1)
     steps = torch.stack([forward, backward], dim=2)  # (B, H W, 2, D)
     return steps.unflatten(1, (height, width)).unsqueeze(-1) * A.unflatten(0, (2, -1))
 
@@ -147,6 +136,7 @@ def recording(model: nn.Module) -> Iterator[dict[str, Record]]:
     mixers = remembering_mixers(model)
 
     def note_scan(path: str, _: nn.Module, args: tuple, arguments: dict) -> None:
+        records.pop(path, None)  # so that it is the last one again
         records[path] = Record(mixers[path], arguments)
 
     def note_places(adaptor: AdaptorT, _: nn.Module, args: tuple) -> None:

@@ -76,11 +76,27 @@ def _parameters_of(backbone: nn.Module, part: str) -> list[nn.Parameter]:
 def keep_frozen_in_eval(backbone: nn.Module) -> None:
     """Set all modules without trainable parameters to evaluation mode.
 
-    This turns off their drop path and stops updates of their norm statistics.
+    This stops updates of their norm statistics. Modules without any parameters, such
+    as drop path, stay in training mode where the module that contains them trains more
+    than adaptors.
     """
-    for module in backbone.modules():
-        if not any(p.requires_grad for p in module.parameters()):
-            module.training = False
+    adapting = {
+        parameter
+        for module in backbone.modules()
+        if isinstance(module, ADAPTORS)
+        for parameter in module.parameters()
+    }
+
+    def visit(module: nn.Module, trains: bool) -> None:
+        parameters = list(module.parameters())
+        trained = {p for p in parameters if p.requires_grad}
+        if parameters:
+            trains = bool(trained - adapting)
+        module.training &= bool(trained) or (trains and not parameters)
+        for child in module.children():
+            visit(child, trains)
+
+    visit(backbone, False)
 
 
 def share_adaptors(backbone: nn.Module, share: bool | str) -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from mmadaptor.models import MambaAdaptor, SimpleFeaturePyramid, Vim, VMamba
+from mmadaptor.models.arguments import scaled_channels
 
 STAGES = dict(embed_dims=8, depths=(1, 1), d_state=1, ssm_ratio=1.0)
 SMALL = {
@@ -118,3 +119,19 @@ def test_what_configs_and_numpy_write_is_taken():
     )
     assert model(torch.zeros(1, 3, 32, 32))[0].shape == (1, 16, 4, 4)
     Vim(dict(embed_dims=8, depth=1), img_size=[32, 48])
+
+
+@pytest.mark.parametrize(
+    'ratio, channels, expected',
+    [
+        (2.3, 100, 230),  # 229.99999999999997
+        (0.29, 100, 29),  # 28.999999999999996
+        (1 / 49, 49, 1),  # 0.9999999999999999
+        (1.1, 10, 11),
+        (0.999, 100, 99),
+        (1.0, 96, 96),
+        (2.5, 3, 7),
+    ],
+)
+def test_scaled_channels_are_rounded_down_but_for_errors(ratio, channels, expected):
+    assert scaled_channels('ssm_ratio', ratio, channels) == expected

@@ -12,6 +12,17 @@ from mmadaptor.models import MambaAdaptor, Vim, VMamba
 from mmadaptor.models.layers import linear
 
 TINY = dict(embed_dims=16, depths=(1, 1, 1, 1), d_state=1, ssm_ratio=1.0)
+BOTH = dict(temporal=dict(), spatial=dict())
+VIM = dict(arch=dict(embed_dims=16, depth=2), img_size=64, patch_size=8)
+SIZES = ((1, 3, 64, 64), (3, 3, 40, 72), (2, 3, 45, 37))
+GRAPHS = {
+    'VMamba': lambda: VMamba(TINY),
+    'MambaAdaptor': lambda: MambaAdaptor(TINY),
+    'two states': lambda: MambaAdaptor(dict(TINY, d_state=2)),
+    'Vim': lambda: Vim(**VIM, out_type='featmap'),
+    'class token of Vim': lambda: Vim(**VIM),
+    'Vim with adaptors': lambda: Vim(**VIM, out_type='featmap', adaptors=BOTH),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -61,8 +72,9 @@ def test_compiled_equals_eager(monkeypatch, tmp_path):
 # The floats of a model are constants. As symbols, they make torch trace and compile
 # everything a second time.
 @torch._dynamo.config.patch(specialize_float=True)
-def test_one_graph_serves_every_size(without_onednn):
-    model = perturbed(MambaAdaptor(TINY)).train()
+@pytest.mark.parametrize('kind', [kind for kind in GRAPHS if kind != 'two states'])
+def test_one_graph_serves_every_size(kind, without_onednn):
+    model = perturbed(GRAPHS[kind]()).train()
     counter = CompileCounterWithBackend('aot_eager')
     compiled = torch.compile(model, fullgraph=True, dynamic=True, backend=counter)
     graphs = []
@@ -71,9 +83,16 @@ def test_one_graph_serves_every_size(without_onednn):
         maps, grads = step(model, model, images)
         compiled_maps, compiled_grads = step(compiled, model, images)
         graphs.append(counter.frame_count)
-        assert all(map(torch.equal, compiled_maps, maps))
+        torch.testing.assert_close(compiled_maps, maps)
         for name, expected in grads.items():
-            assert torch.equal(compiled_grads[name], expected), name
+            scale = expected.abs().max().item()
+            torch.testing.assert_close(
+                compiled_grads[name],
+                expected,
+                rtol=0,
+                atol=1e-4 * scale,
+                msg=lambda text, name=name: f'gradient of {name}: {text}',
+            )
     assert graphs[0] == graphs[1]
 
 
@@ -91,19 +110,6 @@ def test_exported_with_sizes_that_change(backbone, without_onednn):
     for size in ((50, 64), (37, 101), (224, 96)):
         images = torch.randn(2, 3, *size)
         assert all(map(torch.equal, program.module()(images), model(images)))
-
-
-BOTH = dict(temporal=dict(), spatial=dict())
-VIM = dict(arch=dict(embed_dims=16, depth=2), img_size=64, patch_size=8)
-SIZES = ((1, 3, 64, 64), (3, 3, 40, 72), (2, 3, 45, 37))
-GRAPHS = {
-    'VMamba': lambda: VMamba(TINY),
-    'MambaAdaptor': lambda: MambaAdaptor(TINY),
-    'two states': lambda: MambaAdaptor(dict(TINY, d_state=2)),
-    'Vim': lambda: Vim(**VIM, out_type='featmap'),
-    'class token of Vim': lambda: Vim(**VIM),
-    'Vim with adaptors': lambda: Vim(**VIM, out_type='featmap', adaptors=BOTH),
-}
 
 
 @pytest.mark.filterwarnings('ignore::torch.jit.TracerWarning')

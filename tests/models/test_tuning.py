@@ -74,6 +74,42 @@ def test_frozen_parts_stay_in_evaluation_mode():
     assert not VMamba(SMALL, trainable=[]).train().training
 
 
+@pytest.mark.parametrize(
+    'parts, drops',
+    [
+        (['.*'], True),
+        (['norms'], True),
+        (['adaptors', 'biases'], True),
+        ([r'stages\.3.*mixer'], True),
+        (['adaptors'], False),
+        (['norm3'], False),
+        ([r'stages\.2.*mixer'], False),
+        ([], False),
+    ],
+    ids=str,
+)
+def test_drop_path_stays_on_in_blocks_that_train_more_than_adaptors(parts, drops):
+    model = VMamba(SMALL, drop_path_rate=0.5, adaptors=BOTH, trainable=parts)
+    block = model.train().stages[3][0]
+    assert block.drop_path.training == drops
+    x = torch.randn(64, 2, 2, block.norm1.normalized_shape[0])
+    assert torch.equal(block(x), block(x)) != drops
+    assert not any(m.training for m in model.eval().modules())
+
+
+@pytest.mark.parametrize('frozen_stages', [1, 2])
+def test_drop_path_of_frozen_stages_is_off(frozen_stages):
+    model = Vim(
+        dict(embed_dims=16, depth=2),
+        frozen_stages=frozen_stages,
+        drop_path_rate=0.5,
+        trainable=['.*'],
+    ).train()
+    assert [layer.drop_path.training for layer in model.layers] == [
+        i >= frozen_stages for i in range(2)
+    ]
+
+
 def test_only_adaptors_get_gradients_and_learn():
     torch.manual_seed(0)
     model = VMamba(SMALL, adaptors=BOTH, trainable=['adaptors'])

@@ -182,7 +182,8 @@ struct BackwardWalk {
   }
 
   void start_readout(Vec<T> D) {
-    for (int64_t t = 0; t < steps; ++t) s.y.set(t, D * s.in.u[t]);
+    // Without D: not 0 u, which is NaN for an infinite u.
+    for (int64_t t = 0; t < steps; ++t) s.y.set(t, scan.D ? D * s.in.u[t] : Vec<T>{});
   }
 
   void close_gate(const Window& grad_z) {
@@ -321,11 +322,12 @@ struct BackwardWalk {
   void finish_inputs(int v, Vec<T> D) {
     auto& s = this->s;
     const int64_t steps = this->steps;
+    const bool has_D = scan.D;
     ChunkSum<T> grad_D, grad_bias;
     for (int64_t t = 0; t < steps; ++t) {
       const Vec<T> u = s.in.u[t], grad_drive = s.grad_drive[t];
       Vec<T> grad_u = s.in.step[t] * grad_drive;
-      if constexpr (reads_out) {
+      if (reads_out && has_D) {
         grad_u += D * s.grad_y[t];
         grad_D.add(t, u * s.grad_y[t]);
       }

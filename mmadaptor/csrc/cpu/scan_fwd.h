@@ -16,6 +16,7 @@ struct ForwardScratch {
   Tile<T> y, z;
   Tile<T> states[kTogether];
   Tile<T> B_tile[kTogether], C_tile[kTogether];
+  Tile<T> zeros{};
 };
 
 // Scans `count` states of one vector of channels over a chunk. The sum y is initialized
@@ -130,9 +131,11 @@ struct ForwardWalk {
                                Vec<T> D, bool careful) {
     const int64_t i = v * scan.states + n;
     const Decay way = decay_of<T, count>(s.rate, i, s.in, careful);
+    // Without D the sum starts at 0 and not at 0 u, which is NaN for an infinite u.
+    const Tile<T>& base = n > 0 ? s.y : scan.D ? s.in.u : s.zeros;
     with_decay<T>(way, [&](auto decay) MMADAPTOR_INLINED {
       walk_states<T, count, decay(), shared, reads_out, gives_states>(
-          v, n, scan.states, route.steps(), n == 0 ? s.in.u : s.y, n == 0 ? D : splat(T(1)), s);
+          v, n, scan.states, route.steps(), base, n == 0 ? D : splat(T(1)), s);
     });
     if constexpr (gives_states)
       for (int k = 0; k < count; ++k)

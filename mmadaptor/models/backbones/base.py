@@ -48,8 +48,8 @@ class AdaptableBackbone(InitializedModule):
         with_cp: Whether to recompute blocks in the backward pass to save memory.
         trainable: None: everything trains. A list of `'adaptors'`, `'norms'`,
             `'biases'` and regular expressions for names of parameters: only these
-            train, and the rest is frozen in evaluation mode. An empty list is a
-            linear probe.
+            train, and the rest is frozen in evaluation mode. Drop path stays on in
+            blocks that train more than adaptors. An empty list is a linear probe.
         init_cfg: mmengine's initialization config. `Pretrained` is strict.
     """
 

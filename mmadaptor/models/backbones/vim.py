@@ -206,11 +206,14 @@ class Vim(AdaptableBackbone):
             patches.
         """
         # Bottom and right, to multiples of `patch_size`. Without a condition, which a
-        # trace would keep as it was for the traced image.
+        # trace would keep as it was for the traced image. Not -width % patch_size,
+        # which torch.compile does not take for a dynamic width.
+        patch = self.patch_size
         height, width = images.shape[2:]
-        images = F.pad(
-            images, (0, -width % self.patch_size, 0, -height % self.patch_size)
+        bottom, right = (
+            (side + patch - 1) // patch * patch - side for side in (height, width)
         )
+        images = F.pad(images, (0, right, 0, bottom))
         patches, size = self.patch_embed(images)  # (B, M, C)
         # Not len(patches), which a trace would keep as a constant.
         class_token = self.cls_token.expand(patches.shape[0], -1, -1)

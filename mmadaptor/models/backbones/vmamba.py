@@ -42,8 +42,8 @@ class VMamba(AdaptableBackbone):
             blocks of equal width share their adaptors).
         trainable: None: everything trains. A list of `'adaptors'`, `'norms'`,
             `'biases'` and regular expressions for names of parameters: only these
-            train, and the rest is frozen in evaluation mode. An empty list is a
-            linear probe.
+            train, and the rest is frozen in evaluation mode. Drop path stays on in
+            blocks that train more than adaptors. An empty list is a linear probe.
         scan_init: `'vmamba'`, as published, or `'balanced'`, for trainings from
             scratch that are too short for the scan to grow from its small initial
             output (:class:`~mmadaptor.models.layers.SS2D`).

@@ -13,9 +13,11 @@ from mmadaptor.ops import cross_readout, memory_readout, memory_select
 from mmadaptor.ops.memory_readout import find_places
 
 from ..arguments import check_flag, check_integer, check_number
+from .last_reset import LastReset
 from .linear import linear
 from .op import Op
 from .plain_layer import is_plain
+from .scan_init import assign
 
 
 def ring(places: int, device: torch.device | None = None) -> Tensor:
@@ -149,6 +151,7 @@ class AdaptorT(nn.Module):
         self.gamma = nn.Parameter(torch.full((channels,), self.gamma_init))
         self.granularities = [float(r) for r in granularities]
         self.memory = Op(read_memory)
+        self.last_reset = LastReset(self.reset_parameters)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -159,7 +162,7 @@ class AdaptorT(nn.Module):
         if self.offsets is not None:
             nn.init.zeros_(self.offsets.weight)
             bias = ring(self.places).repeat(self.sequences, 1).flatten()
-            self.offsets.bias.data.copy_(bias)
+            assign(self.offsets.bias, bias)
 
     def predict(self, tokens: Tensor) -> Tensor:
         """Predict offsets and logits of the places.

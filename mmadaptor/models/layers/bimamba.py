@@ -12,6 +12,7 @@ from mmadaptor.ops import selective_scan
 from .adaptor_s import AdaptorS
 from .adaptor_t import AdaptorT, full_precision
 from .class_token import insert_class_token, split_class_token
+from .last_reset import LastReset
 from .linear import apply_linear, linear
 from .op import Op
 from .scan_init import at_least_float32, init_scan_parameters
@@ -90,6 +91,7 @@ class BiMamba(nn.Module):
         if spatial is not None:
             self.spatial = AdaptorS(inner, **spatial)
         self.out_proj = nn.Linear(inner, channels, bias=False)
+        self.last_reset = LastReset(self.reset_parameters)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -123,57 +123,64 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Compute the product."""
-        ctx.save_for_backward(x, weight)
+        needs_x, needs_weight, _ = ctx.needs_input_grad
+        ctx.save_for_backward(x if needs_weight else None, weight if needs_x else None)
         return _product(x, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Compute the gradients that are needed."""
         x, weight = ctx.saved_tensors
-        needs_x, *needs = ctx.needs_input_grad
-        differentiable = torch.is_grad_enabled()  # for second derivatives
+        needs_x, needs_weight, needs_bias = ctx.needs_input_grad
+        # Second derivatives and batches of gradients need operators of torch.
+        composed = torch.is_grad_enabled() or _observed(grad) or _batched(grad)
         grad_x = grad_weight = grad_bias = None
         if needs_x:
-            grad_x = (
-                grad @ weight if differentiable else _product(grad, weight.t(), None)
-            )
-        if any(needs) and not differentiable and _as_convolution(x, weight):
-            grad_weight, grad_bias = _convolution_gradients(grad, x, weight, needs)
+            grad_x = grad @ weight if composed else _product(grad, weight.t(), None)
+        if needs_weight and not composed and _as_convolution(grad, x):
+            grad_weight, grad_bias = _convolution_gradients(grad, x, needs_bias)
         else:
-            rows = grad.flatten(0, -2)
-            if needs[0]:
-                grad_weight = rows.t() @ x.flatten(0, -2)
-            if needs[1]:
+            rows = grad.reshape(-1, grad.shape[-1])
+            if needs_weight:
+                grad_weight = rows.t() @ x.reshape(-1, x.shape[-1])
+            if needs_bias:
                 grad_bias = rows.sum(0)
         return grad_x, grad_weight, grad_bias
 
 
-def _as_convolution(x: Tensor, weight: Tensor) -> bool:
+def _batched(grad: Tensor) -> bool:
+    """Return whether a gradient is a batch of them, as with `is_grads_batched`."""
+    return torch._C._functorch.is_legacy_batchedtensor(grad)
+
+
+def _as_convolution(grad: Tensor, x: Tensor) -> bool:
     """Return whether gradients of the weights are faster as those of a 1x1 convolution.
 
     Measured with two threads: for maps with at least as many pixels as channels.
     """
-    return x.dim() > 3 and x.numel() // x.shape[-1] >= max(weight.shape)
+    widest = max(grad.shape[-1], x.shape[-1])
+    return x.dim() > 3 and x.numel() // x.shape[-1] >= widest
 
 
 def _convolution_gradients(
-    grad: Tensor, x: Tensor, weight: Tensor, needs: list[bool]
-) -> tuple[Tensor | None, Tensor | None]:
+    grad: Tensor, x: Tensor, needs_bias: bool
+) -> tuple[Tensor, Tensor | None]:
     """Return the gradients of weight and bias, by oneDNN."""
     grad, x = (
         t.contiguous().flatten(2, -2).permute(0, 3, 1, 2) for t in (grad, x)
     )  # (B, C, H, W), channels last
+    channels = grad.shape[1]
     _, grad_weight, grad_bias = torch.ops.aten.convolution_backward(
         grad,
         x,
-        weight[..., None, None],
-        bias_sizes=[len(weight)],
+        grad.new_empty(1).expand(channels, x.shape[1], 1, 1),  # only its shape is read
+        bias_sizes=[channels],
         stride=[1, 1],
         padding=[0, 0],
         dilation=[1, 1],
         transposed=False,
         output_padding=[0, 0],
         groups=1,
-        output_mask=[False, *needs],
+        output_mask=[False, True, needs_bias],
     )
-    return grad_weight.flatten(1) if needs[0] else None, grad_bias
+    return grad_weight.flatten(1), grad_bias

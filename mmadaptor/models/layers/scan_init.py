@@ -23,6 +23,18 @@ def at_least_float32(parameter: Tensor) -> Tensor:
 
 
 @torch.no_grad()
+def assign(parameter: Tensor, value: Tensor) -> None:
+    """Copy a plain tensor into a parameter, which FSDP2 may have sharded."""
+    if hasattr(parameter, 'device_mesh'):
+        from torch.distributed.tensor import distribute_tensor
+
+        value = distribute_tensor(
+            value.to(parameter.device), parameter.device_mesh, parameter.placements
+        )
+    parameter.copy_(value)
+
+
+@torch.no_grad()
 def init_scan_parameters(mixer: nn.Module) -> None:
     """Initialize the parameters of a scan, with steps log-uniform in [0.001, 0.1].
 
@@ -39,7 +51,7 @@ def init_scan_parameters(mixer: nn.Module) -> None:
     step = torch.empty_like(mixer.dt_bias).uniform_(low, high).exp()
     mixer.dt_bias.copy_(inverse_softplus(step.clamp(min=1e-4)))
     rates = torch.arange(1.0, mixer.A_log.shape[-1] + 1)
-    mixer.A_log.copy_(rates.log().expand_as(mixer.A_log))
+    assign(mixer.A_log, rates.log().expand(mixer.A_log.shape))
     nn.init.ones_(mixer.D)
 
 
@@ -61,7 +73,10 @@ def init_balanced(mixer: nn.Module) -> None:
     for projection in (mixer.in_proj, mixer.out_proj):
         nn.init.normal_(projection.weight, std=projection.in_features**-0.5)
     nn.init.normal_(mixer.conv.weight, std=1 / 3)
-    by_direction = mixer.x_proj.weight.unflatten(0, (DIRECTIONS, -1))
+    weight = mixer.x_proj.weight
+    whole = weight.full_tensor() if hasattr(weight, 'full_tensor') else weight
+    by_direction = whole.unflatten(0, (DIRECTIONS, -1))
     nn.init.normal_(
         by_direction[:, mixer.dt_rank :], std=3 * mixer.x_proj.in_features**-0.5
     )
+    assign(weight, whole)

@@ -12,6 +12,7 @@ from mmadaptor.ops import cross_selective_scan
 from ..arguments import scaled_channels
 from .adaptor_s import AdaptorS
 from .adaptor_t import AdaptorT
+from .last_reset import LastReset
 from .linear import apply_linear
 from .norm import build_norm
 from .op import Op
@@ -90,6 +91,7 @@ class SS2D(nn.Module):
             self.spatial = AdaptorS(inner, **spatial)
         self.norm = build_norm(norm_cfg, inner)
         self.out_proj = nn.Linear(inner, channels, bias=False)
+        self.last_reset = LastReset(self.reset_parameters)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

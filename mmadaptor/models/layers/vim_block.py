@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The block of Vim."""
 
+import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -46,6 +47,6 @@ class VimBlock(nn.Module):
         Returns:
             `(B, height * width + 1, C)`.
         """
-        if self.with_cp and x.requires_grad:
+        if self.with_cp and torch.is_grad_enabled():
             return checkpoint(self._forward, x, height, width, use_reentrant=False)
         return self._forward(x, height, width)

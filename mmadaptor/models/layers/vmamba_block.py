@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The block of VMamba, and the convolution between its stages."""
 
+import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..arguments import scaled_channels
 from .drop_path import DropPath
+from .last_reset import LastReset
 from .linear import apply_linear
 from .norm import build_norm
 from .ss2d import SS2D
@@ -87,6 +89,11 @@ class VMambaBlock(nn.Module):
             nn.Linear(channels, hidden), nn.GELU(), nn.Linear(hidden, channels)
         )
         self.drop_path = DropPath(drop_path_rate)
+        self.last_reset = LastReset(self.reset_parameters)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Initialize the perceptron; other layers have methods of their own."""
         for layer in (self.mlp[0], self.mlp[2]):
             nn.init.normal_(layer.weight, std=0.02)
             nn.init.zeros_(layer.bias)
@@ -104,6 +111,6 @@ class VMambaBlock(nn.Module):
         Returns:
             `(B, H, W, C)`.
         """
-        if self.with_cp and x.requires_grad:
+        if self.with_cp and torch.is_grad_enabled():
             return checkpoint(self._forward, x, use_reentrant=False)
         return self._forward(x)

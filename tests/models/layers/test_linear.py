@@ -102,6 +102,55 @@ def test_gradients_of_a_sum_and_of_a_part():
         torch.testing.assert_close(grads[1], torch.full((5,), 6.0))
 
 
+@pytest.mark.parametrize('shape', [(4, 6), (2, 3, 6), (2, 8, 9, 6)], ids=str)
+def test_batched_gradients(shape):
+    """As torch.autograd.functional.jacobian(vectorize=True) computes them."""
+    torch.manual_seed(0)
+    layer, x = nn.Linear(6, 5), torch.randn(shape, requires_grad=True)
+    y = linear(x, layer.weight, layer.bias)
+    inputs, incoming = (x, *layer.parameters()), torch.randn(3, *y.shape)
+    batched = torch.autograd.grad(
+        y, inputs, incoming, is_grads_batched=True, retain_graph=True
+    )
+    single = [torch.autograd.grad(y, inputs, g, retain_graph=True) for g in incoming]
+    for actual, *expected in zip(batched, *single, strict=True):
+        torch.testing.assert_close(actual, torch.stack(expected))
+    (jacobian,) = torch.autograd.functional.jacobian(
+        lambda x: linear(x, layer.weight, layer.bias).sum(tuple(range(x.dim() - 1))),
+        (x.detach(),),
+        vectorize=True,
+    )
+    expected = layer.weight.view(5, *[1] * (x.dim() - 1), 6).expand(5, *shape)
+    torch.testing.assert_close(jacobian, expected)
+
+
+@pytest.mark.parametrize('shape', [(2, 3, 6), (2, 8, 9, 6)], ids=str)
+@pytest.mark.parametrize('needed', [1, 2, 3, 4, 5, 6, 7])
+def test_only_what_the_gradients_need_is_kept(shape, needed, products):
+    """The input for that of the weight, and the weight for that of the input."""
+    torch.manual_seed(0)
+    layer, x = nn.Linear(6, 5), torch.randn(shape)
+    tensors = (x, layer.weight, layer.bias)
+    for i, tensor in enumerate(tensors):
+        tensor.requires_grad_(bool(needed & 1 << i))
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda t: kept.append(t) or t, lambda t: t
+    ):
+        y = linear(*tensors)
+    x_needed, weight_needed, _ = (t.requires_grad for t in tensors)
+    assert any(t.shape == x.shape for t in kept) == weight_needed
+    assert any(t.shape == layer.weight.shape for t in kept) == x_needed
+    assert len(kept) == x_needed + weight_needed and products
+    inputs, incoming = [t for t in tensors if t.requires_grad], torch.randn_like(y)
+    for actual, expected in zip(
+        torch.autograd.grad(y, inputs, incoming),
+        torch.autograd.grad(F.linear(*tensors), inputs, incoming),
+        strict=True,
+    ):
+        torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
+
+
 def test_bits_are_those_of_a_call_without_gradients(products):
     torch.manual_seed(0)
     layer, x = nn.Linear(6, 5), torch.randn(2, 3, 6)
@@ -117,6 +166,12 @@ def test_counters_and_transforms_see_a_linear_layer(products):
     with counter, torch.no_grad():
         linear(x, layer.weight, layer.bias)
     assert counter.get_total_flops() == 2 * 12 * 6 * 5
+    y = linear(x.requires_grad_(), layer.weight, layer.bias)
+    with FlopCounterMode(display=False) as counter:  # two products of the same size
+        y.sum().backward()
+    assert counter.get_total_flops() == 2 * 2 * 12 * 6 * 5
+    x.requires_grad_(False)
+    products.clear()
     torch.testing.assert_close(
         torch.func.vmap(lambda row: linear(row, layer.weight, layer.bias))(x), layer(x)
     )

@@ -8,6 +8,7 @@ import copy
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.ao.quantization import quantize_dynamic
 from torch.nn.modules.module import register_module_forward_hook
@@ -215,6 +216,39 @@ def test_quantize_dynamic(name, dtype, rtol):
     assert quantized >= 2 * len(LINEARS[name])
     check(model, plain, rtol=rtol)
     assert not torch.equal(model(images_of())[-1], before(images_of())[-1])
+
+
+class Quantized(torch.Tensor):
+    """A weight that only the function of its layer takes, as those of torchao."""
+
+    @staticmethod
+    def of(weight):
+        scale = weight.detach().abs().max() / 127
+        quantized = torch.Tensor._make_subclass(Quantized, (weight / scale).round())
+        quantized.scale, quantized._is_param = scale, True
+        return quantized
+
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        with torch._C.DisableTorchFunctionSubclass():
+            if function in (F.linear, F.conv2d):
+                x, weight, *others = args
+                return function(x, weight * weight.scale, *others, **(kwargs or {}))
+            if function.__name__ == '__get__':  # such as its shape
+                return function(*args, **(kwargs or {}))
+        raise NotImplementedError(f'{function} of Quantized')
+
+
+@pytest.mark.parametrize('name, path', LAYERS)
+def test_weights_of_another_class(name, path):
+    model = build(name)
+    plain = copy.deepcopy(model)
+    layer = block_of(model).get_submodule(path)
+    layer.weight = Quantized.of(layer.weight)
+    with torch.no_grad():
+        weight = torch.Tensor.as_subclass(layer.weight.data, torch.Tensor)
+        block_of(plain).get_submodule(path).weight.copy_(weight * layer.weight.scale)
+    check(model, plain)
 
 
 @pytest.mark.parametrize('autocast', [False, True])

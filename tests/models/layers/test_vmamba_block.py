@@ -4,7 +4,7 @@
 import pytest
 import torch
 
-from mmadaptor.models.layers import Downsample, VMambaBlock
+from mmadaptor.models.layers import Downsample, VimBlock, VMambaBlock
 
 
 def block(**arguments):
@@ -40,6 +40,34 @@ def test_recomputing_changes_nothing():
         results.append((y, x.grad, module.mixer.A_log.grad))
     for a, b in zip(*results):
         assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize('kind', ['vmamba', 'vim'])
+def test_an_input_without_gradient_is_recomputed_too(kind):
+    """Such as that of the first block after a frozen stem."""
+
+    def build(with_cp):
+        torch.manual_seed(0)
+        if kind == 'vmamba':
+            return block(with_cp=with_cp)
+        return VimBlock(16, drop_path_rate=0.0, with_cp=with_cp, mixer={})
+
+    arguments = () if kind == 'vmamba' else (3, 5)
+    x = torch.linspace(-1, 1, 256).view(1, 16, 16)
+    x = x[:, None, :15] if kind == 'vmamba' else x
+    counts, gradients = [], []
+    for with_cp, given in ((False, x), (True, x), (True, x.clone().requires_grad_())):
+        module, kept = build(with_cp), []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda t, kept=kept: kept.append(t) or t, lambda t: t
+        ):
+            y = module(given, *arguments)
+        counts.append(len(kept))
+        y.square().sum().backward()
+        gradients.append(module.mixer.A_log.grad)
+    plain, recomputed, expected = counts
+    assert recomputed == expected < plain
+    assert all(torch.equal(gradients[0], g) for g in gradients)
 
 
 def test_a_dropped_path_is_the_identity():
