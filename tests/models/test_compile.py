@@ -83,16 +83,12 @@ def test_one_graph_serves_every_size(kind, without_onednn):
         maps, grads = step(model, model, images)
         compiled_maps, compiled_grads = step(compiled, model, images)
         graphs.append(counter.frame_count)
-        torch.testing.assert_close(compiled_maps, maps)
-        for name, expected in grads.items():
+        # A compiled Vim adds in another order.
+        rounding = 1e-4 if 'Vim' in kind else 0
+        grads, compiled_grads = list(grads.values()), list(compiled_grads.values())
+        for expected, found in zip([*maps, *grads], [*compiled_maps, *compiled_grads]):
             scale = expected.abs().max().item()
-            torch.testing.assert_close(
-                compiled_grads[name],
-                expected,
-                rtol=0,
-                atol=1e-4 * scale,
-                msg=lambda text, name=name: f'gradient of {name}: {text}',
-            )
+            torch.testing.assert_close(found, expected, rtol=0, atol=rounding * scale)
     assert graphs[0] == graphs[1]
 
 
