@@ -121,11 +121,11 @@ def test_a_refused_job_ends_all_of_its_processes(folder):
         '--work-dir',
         folder / 'refused',
         '--cfg-options',
-        'model.head.num_classes=3',
+        'model.head.num_classes=1',
     )
     assert result.returncode == 1
     assert 'error: Training not started: 2 problems found' in result.stderr
-    assert 'model.head.num_classes is 3, but val_dataloader.dataset' in result.stderr
+    assert 'model.head.num_classes is 1, but val_dataloader.dataset' in result.stderr
 
 
 def test_scripts_without_their_arguments_say_what_they_take():

@@ -153,14 +153,17 @@ def _check_data(
     """Check datasets against their files, the model and the metrics."""
     images: dict[str, set] = defaultdict(set)
     firsts: dict[str, Any] = {}
+    model = unwrapped(runner.model)
     for key, dataset, contents in found:
         split = key.partition('_')[0]
         first = firsts.setdefault(split, dataset)
         with kept_random_state():
             images[split] |= check_content(key, dataset, contents, report)
-        check_heads(unwrapped(runner.model), dataset, key, report, first)
-        evaluator = getattr(runner, f'_{split}_evaluator', None)
-        check_metrics(evaluator, dataset, key, f'{split}_evaluator', report)
+        check_heads(model, dataset, key, report, first)
+        name = f'{split}_evaluator'
+        evaluator = getattr(runner, f'_{name}', None)
+        if isinstance(evaluator, Evaluator):  # and not the config of a loop's own
+            check_metrics(evaluator, dataset, key, name, report, model)
     if both := len(images['train'] & images['val']):
         report.note(
             f'val_dataloader: {both} of its {len(images["val"])} images are in '

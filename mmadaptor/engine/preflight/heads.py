@@ -7,12 +7,23 @@ from typing import Any
 from torch import nn
 
 from mmadaptor.datasets.checked_pipeline import IGNORED
+from mmadaptor.toolbox_code import of_toolbox
 
 from .report import Report
 from .samples import classes_of
 
-# Heads whose num_classes is not that of the dataset.
+# Heads whose num_classes is not that of the dataset, by name and by class.
 OTHER_HEADS = ('rpn_head', 'semantic_head')
+OTHER_KINDS = (
+    'ATSSVLFusionHead',  # its classes are words of a text
+    'GroundingDINOHead',  # words of a text
+    'LinearReIDHead',  # identities
+    'STDCHead',  # boundaries
+    'SideAdapterCLIPHead',  # words of a text
+    'VPDDepthHead',  # a depth
+)
+# mmdet names 13 kinds of what is annotated, and gives a label to pedestrians.
+OTHER_DATASETS = ('MOTChallengeDataset',)
 
 
 def _heads(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -45,36 +56,96 @@ def check_heads(
             `ignore_keys` of `ConcatDataset`: others may have only its first classes.
     """
     expected = len(classes_of(dataset))
-    if expected and classes_of(dataset) == classes_of(first)[:expected]:
+    if not expected or _names_of(dataset) & set(OTHER_DATASETS):
+        return
+    if classes_of(dataset) == classes_of(first)[:expected]:
         expected = len(classes_of(first))
-    counts = {
-        f'model.{name}': getattr(head, 'num_classes', None)
+    heads = {
+        f'model.{name}': head
         for name, head in _heads(model)
-        if not getattr(head, 'class_agnostic', False)
-        and not hasattr(head, 'max_text_len')  # its classes are words of a text
+        if isinstance(getattr(head, 'num_classes', None), int)
+        and not getattr(head, 'class_agnostic', False)
+        and not _names_of(head) & set(OTHER_KINDS)
     }
+    for name, head in heads.items():
+        tell = report.problem if _is_certain(head, expected) else report.note
+        if head.num_classes not in _fitting(head, dataset, expected):
+            tell(_difference(name, head.num_classes, key, expected))
     preprocessor = getattr(model, 'data_preprocessor', None)
     if getattr(preprocessor, 'to_onehot', False):  # as mixup and cutmix need
-        counts['data_preprocessor'] = preprocessor.num_classes
-    for name, got in counts.items():
-        if expected and isinstance(got, int) and got != expected:
-            report.problem(
-                f'{name}.num_classes is {got}, but {key} has {expected} classes'
-            )
+        got = getattr(preprocessor, 'num_classes', None)
+        fitting = {expected, *(head.num_classes for head in heads.values())}
+        if isinstance(got, int) and got not in fitting and (heads or got < expected):
+            report.problem(_difference('data_preprocessor', got, key, expected))
+
+
+def _names_of(thing: Any) -> set[str]:
+    """Return the names of the class of an object and of its bases."""
+    return {kind.__name__ for kind in type(thing).__mro__}
+
+
+def _difference(name: str, got: int, key: str, expected: int) -> str:
+    return f'{name}.num_classes is {got}, but {key} has {expected} classes'
+
+
+def _is_certain(head: nn.Module, expected: int) -> bool:
+    """Return whether a head of another number of classes cannot be used.
+
+    A classifier or segmentor with more of them learns not to predict the others. In
+    mmdet the evaluation ends where one of them is predicted, and `NumClassCheckHook`
+    refuses it. In a head of the user's own, `num_classes` may count something else.
+    """
+    in_mmdet = type(head).__module__.startswith('mmdet.')
+    return of_toolbox(type(head)) and (in_mmdet or head.num_classes < expected)
+
+
+def _fitting(head: nn.Module, dataset: Any, expected: int) -> set[int]:
+    """Return the numbers of classes of a head that fit a dataset of `expected` ones."""
+    fitting = {expected}
+    # The boxes of a panoptic dataset are those of its things.
+    things = (getattr(dataset, 'metainfo', None) or {}).get('thing_classes')
+    if things is not None:
+        fitting.add(len(things))
+    if getattr(dataset, 'reduce_zero_label', False):  # its first name may have no label
+        fitting.add(expected - 1)
+    # mmseg compares one output with a threshold.
+    sigmoid = any(getattr(part, 'use_sigmoid', False) for part in head.modules())
+    if expected == 2 and getattr(head, 'out_channels', None) == 1 and sigmoid:
+        fitting.add(1)
+    return fitting
 
 
 def check_metrics(
-    evaluator: Any, dataset: Any, key: str, evaluator_key: str, report: Report
+    evaluator: Any,
+    dataset: Any,
+    key: str,
+    evaluator_key: str,
+    report: Report,
+    model: nn.Module | None = None,
 ) -> None:
-    """Check that metrics count the classes of a dataset, and not what is ignored."""
+    """Check that metrics count the classes of a dataset, and not what is ignored.
+
+    Args:
+        evaluator: The evaluator.
+        dataset: The dataset.
+        key: Its key in the config.
+        evaluator_key: The key of the evaluator.
+        report: Takes the problems and notes.
+        model: The model, which may predict more classes.
+    """
+    counts = [getattr(h, 'num_classes', None) for _, h in _heads(model or nn.Module())]
     classes = len(classes_of(dataset))
+    outputs = max([classes, *(count for count in counts if isinstance(count, int))])
     labels = getattr(getattr(dataset, 'pipeline', None), 'ignored', ())
     for metric in getattr(evaluator, 'metrics', ()):
-        topk = getattr(metric, 'topk', ())
-        if classes and topk and max(topk) > classes:
+        topk = (
+            getattr(metric, 'topk', ()) if type(metric).__name__ == 'Accuracy' else ()
+        )
+        topk = (topk,) if isinstance(topk, int) else tuple(topk)
+        if classes and max(topk, default=0) > outputs:
             report.problem(
                 f'{evaluator_key}: topk of {type(metric).__name__} is '
-                f'{tuple(topk)}, but {key} has {classes} classes'
+                f'{topk}, but {key} has {classes} classes'
             )
         ignored = getattr(metric, 'ignore_index', None)
         if labels and isinstance(ignored, int) and ignored not in labels:

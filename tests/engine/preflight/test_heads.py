@@ -32,6 +32,65 @@ def test_more_guesses_than_classes(cls):
     assert 'topk of Accuracy is (1, 5)' in problems(cls, 'test')
 
 
+@pytest.mark.parametrize(
+    'metric',
+    [
+        dict(type='RetrievalAveragePrecision', topk=10),
+        dict(type='RetrievalRecall', topk=(1, 5)),
+        dict(type='Accuracy', topk=1),
+    ],
+)
+def test_guesses_that_are_no_classes(cls, metric):
+    """A retrieval returns images."""
+    cls.test_evaluator = metric
+    build(cls, 'test')
+
+
+def test_guesses_of_a_model_that_knows_more_classes(cls):
+    cls.model.head.num_classes = 10
+    cls.test_evaluator.topk = (1, 5)
+    build(cls, 'test')
+
+
+def test_one_hot_labels_of_a_head_that_knows_more_classes(cls):
+    cls.model.train_cfg = dict(augments=[dict(type='Mixup', alpha=0.8)])
+    cls.model.data_preprocessor.num_classes = cls.model.head.num_classes = 7
+    build(cls)
+
+
+@pytest.mark.parametrize('count, fits', [(1, False), (2, True), (9, True)])
+def test_a_segmentor_with_more_classes(seg, count, fits):
+    seg.model.decode_head.num_classes = count
+    assert fits or 'model.decode_head.num_classes is 1, but' in problems(seg)
+    if fits:
+        said = 'model.decode_head.num_classes is 9, but train_dataloader.dataset has 2'
+        assert any(said in note for note in build(seg).notes) == (count == 9)
+
+
+def test_a_segmentor_of_one_class_with_a_threshold(seg):
+    seg.model.decode_head.update(
+        num_classes=1,
+        out_channels=1,
+        loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=True),
+    )
+    build(seg)
+
+
+def test_a_head_of_ones_own_is_not_known(det):
+    """It may count the background, or nothing."""
+    from mmdet.models import RetinaHead
+    from mmengine.registry import MODELS
+
+    class OwnHead(RetinaHead):
+        def __init__(self, **arguments):
+            super().__init__(**arguments)
+            self.num_classes += 1
+
+    MODELS.register_module('OwnHead', module=OwnHead, force=True)
+    det.model.bbox_head.type = 'OwnHead'
+    assert any('bbox_head.num_classes is 3' in note for note in build(det).notes)
+
+
 def test_a_metric_that_ignores_another_label(seg):
     assert build(seg, 'test').notes == []
     seg.model.decode_head.ignore_index = 7
