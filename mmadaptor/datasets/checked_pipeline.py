@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checks of labels that toolboxes ignore silently, and errors that name a file."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 from mmengine.dataset import Compose
 
 from mmadaptor.errors import DamagedFileError, InputError, reason_of
+from mmadaptor.toolbox_code import of_toolbox
 
 from .image_files import image_problem
 
@@ -32,7 +33,10 @@ class CheckedPipeline(Compose):
     ) -> None:
         self.transforms = pipeline.transforms
         self.num_classes, self.ignored = num_classes, sorted(ignored)
-        self.remote = any(map(is_remote, self.transforms))
+        remote = any(map(is_remote, self.transforms))
+        self.read = () if remote else read_by_toolboxes(self.transforms)
+        later = self.transforms[self._after_loading() :]
+        self.may_relabel = not all(of_toolbox(type(step)) for step in later)
 
     def __call__(self, data: dict) -> dict | None:
         """Transform a sample.
@@ -48,12 +52,16 @@ class CheckedPipeline(Compose):
 
     def load(self, data: dict) -> dict | None:
         """Run the transforms up to the last one that reads files."""
-        last = max((i for i, t in enumerate(self.transforms) if _loads(t)), default=-1)
-        return self._run(self.transforms[: last + 1], data)
+        return self._run(self.transforms[: self._after_loading()], data)
+
+    def _after_loading(self) -> int:
+        """Return the index of the first transform after those that read files."""
+        loading = (i for i, step in enumerate(self.transforms, 1) if _loads(step))
+        return max(loading, default=0)
 
     def _run(self, transforms: Iterable, data: dict) -> dict | None:
         image, mask = data.get('img_path'), data.get('seg_map_path')
-        for path in () if self.remote else (image, mask):
+        for path in map(data.get, self.read):
             if isinstance(path, str) and (problem := image_problem(path)):
                 raise DamagedFileError(f'{path} {problem}')
         for transform in transforms:
@@ -71,19 +79,23 @@ class CheckedPipeline(Compose):
                 raise RuntimeError(f'{image}: {text}') from error
             if data is None:
                 return None
-            if self.num_classes and not had_mask and 'gt_seg_map' in data:
-                self._check_mask(data, image, mask)
+            checks = not had_mask and not self.may_relabel
+            if checks and (problem := self.problem_of_mask(data)):
+                raise InputError(problem)
         return data
 
-    def _check_mask(self, result: dict, image: str, path: str) -> None:
-        problem = mask_problem(
-            result['gt_seg_map'],
-            result.get('ori_shape'),
-            self.num_classes,
-            self.ignored,
-        )
-        if problem:
-            raise InputError(f'{path} {problem} (mask of {image})')
+    def problem_of_mask(self, result: dict) -> str:
+        """Return what is wrong with a semantic mask that is loaded; empty for nothing.
+
+        A transform of the user's own may mend it.
+        """
+        mask = result.get('gt_seg_map')
+        if not self.num_classes or mask is None:
+            return ''
+        size = result.get('ori_shape')
+        problem = mask_problem(mask, size, self.num_classes, self.ignored)
+        paths = result.get('seg_map_path'), result.get('img_path')
+        return f'{paths[0]} {problem} (mask of {paths[1]})' if problem else ''
 
 
 def _loads(transform: Any) -> bool:
@@ -93,8 +105,32 @@ def _loads(transform: Any) -> bool:
 
 def is_remote(reader: Any) -> bool:
     """Return whether a dataset or transform reads from another backend of mmengine."""
-    args = getattr(reader, 'backend_args', None)
-    return bool(args) and args.get('backend', 'local') != 'local'
+    for name, local in (('backend_args', 'local'), ('file_client_args', 'disk')):
+        args = getattr(reader, name, None)
+        if not isinstance(args, dict):
+            continue
+        if args.get('prefix') or args.get('backend', local) not in ('local', local):
+            return True
+    return False
+
+
+def read_by_toolboxes(transforms: Iterable) -> tuple[str, ...]:
+    """Return which paths of a sample the toolboxes' own transforms read.
+
+    A loader of the user's own may read anything else by them: a folder of tiles, or an
+    entry of an archive.
+    """
+    loaders = ' '.join(_names_of_loaders(transforms))
+    kinds = dict(img_path='Image', seg_map_path='Annotation')
+    return tuple(name for name, kind in kinds.items() if kind in loaders)
+
+
+def _names_of_loaders(transforms: Iterable) -> Iterator[str]:
+    for transform in transforms:
+        if of_toolbox(type(transform)) and _loads(transform):
+            yield type(transform).__name__
+        inside = getattr(transform, 'transforms', None)
+        yield from _names_of_loaders(inside if isinstance(inside, list) else ())
 
 
 def mask_problem(

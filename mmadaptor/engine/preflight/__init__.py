@@ -16,6 +16,7 @@ import torch
 from mmengine.dist import barrier, broadcast_object_list, is_main_process
 from mmengine.evaluator import Evaluator
 from mmengine.logging import print_log
+from mmengine.registry import LOOPS
 
 from mmadaptor.checkpoints.loading import meta_of, peek
 from mmadaptor.checkpoints.openmmlab import unwrapped
@@ -25,9 +26,12 @@ from mmadaptor.datasets.image_files import kind_problem
 from mmadaptor.errors import InputError
 from mmadaptor.models.backbones.base import AdaptableBackbone
 from mmadaptor.ops import selective_scan
+from mmadaptor.registry import in_scope
+from mmadaptor.toolbox_code import of_toolbox
 
 from .coco import check_metric, is_coco_metric
-from .datasets import build_lazily, check_content, check_paths, initialize, leaves
+from .content import check_content, check_paths, initialize
+from .datasets import Built, build, build_leaves, leaves, name_of
 from .dry_run import dry_run, kept_random_state
 from .heads import check_classes, check_heads, check_metrics, ignored_labels
 from .report import Report
@@ -96,19 +100,6 @@ def make_embedded_dataset(cfg: Any) -> None:
         raise InputError(problem[0])
 
 
-class _Built:
-    """Builds a dataset that is built: mmengine copies configs, but not this."""
-
-    def __init__(self, dataset: Any) -> None:
-        self.dataset = dataset
-
-    def __deepcopy__(self, memo: dict) -> '_Built':
-        return self
-
-    def __call__(self) -> Any:
-        return self.dataset
-
-
 def _build_data(
     runner: 'Runner', splits: Sequence[str], report: Report
 ) -> list[tuple[str, Any, list[dict]]]:
@@ -117,19 +108,15 @@ def _build_data(
     Returns for each dataset that reads files its key, the dataset, and the content of
     what pycocotools read.
     """
-    datasets = {}
+    cfgs, found = {}, []
     for split in splits:
-        key = f'{split}_dataloader'
-        loader = getattr(runner, f'_{key}')
+        loader = getattr(runner, f'_{split}_dataloader')
         cfg = loader.get('dataset') if isinstance(loader, dict) else None
-        if isinstance(cfg, dict) and not isinstance(cfg.get('type'), _Built):
-            with report.collect(f'{key}.dataset', str(cfg.get('type'))):
-                datasets[split] = build_lazily(cfg)
-    found = [
-        leaf
-        for split, dataset in datasets.items()
-        for leaf in leaves(dataset, f'{split}_dataloader.dataset')
-    ]
+        if isinstance(cfg, dict) and not isinstance(cfg.get('type'), Built):
+            key = f'{split}_dataloader.dataset'
+            cfg, parts = build_leaves(cfg, key, report)
+            cfgs |= {split: cfg} if cfg else {}
+            found += parts
     before = len(report.missing)
     for key, dataset in found:
         check_paths(key, dataset, report)
@@ -138,13 +125,35 @@ def _build_data(
     if lacking:  # reading annotations may take minutes
         return []
     ignored = ignored_labels(unwrapped(runner.model))
-    read = [(key, data, initialize(key, data, report, ignored)) for key, data in found]
-    for split, dataset in datasets.items():
-        with report.collect(f'{split}_dataloader.dataset', type(dataset).__name__):
-            if not report and hasattr(dataset, 'full_init'):  # of a wrapper
-                dataset.full_init()
-        getattr(runner, f'_{split}_dataloader')['dataset'] = dict(type=_Built(dataset))
-    return read
+    read = {key: (data, initialize(key, data, report, ignored)) for key, data in found}
+    for split, cfg in cfgs.items():
+        read |= _wrap(runner, split, cfg, read, report)
+    return [(key, data, contents) for key, (data, contents) in read.items()]
+
+
+def _wrap(
+    runner: 'Runner', split: str, cfg: dict, read: dict[str, tuple], report: Report
+) -> dict[str, tuple]:
+    """Build the wrappers of a dataset that was read, and give it to the runner.
+
+    Returns the keys, datasets and contents of `read` that a wrapper replaced.
+    """
+    key = f'{split}_dataloader.dataset'
+    parts = [data for name, (data, _) in read.items() if name.startswith(key)]
+    if not all(getattr(data, '_fully_initialized', True) for data in parts):
+        return {}  # `initialize` has said why
+    with report.collect(key, name_of(cfg)):
+        dataset = build(cfg)
+        if hasattr(dataset, 'full_init'):
+            dataset.full_init()
+        getattr(runner, f'_{split}_dataloader')['dataset'] = dict(type=Built(dataset))
+        # That of several folds takes a part of its dataset.
+        return {
+            name: (data, read[name][1])
+            for name, data in leaves(dataset, key)
+            if name in read
+        }
+    return {}
 
 
 def _check_data(
@@ -175,6 +184,8 @@ def _build_metrics(runner: 'Runner', splits: Sequence[str], report: Report) -> N
     for split in splits:
         key = f'{split}_evaluator'
         evaluator = getattr(runner, f'_{key}', None)
+        if not _is_one_evaluation(runner, split):
+            continue
         metrics = evaluator if isinstance(evaluator, list | tuple) else [evaluator]
         if all(isinstance(metric, dict) for metric in metrics):
             files = [metric.get('ann_file') or metric.get('type') for metric in metrics]
@@ -183,6 +194,19 @@ def _build_metrics(runner: 'Runner', splits: Sequence[str], report: Report) -> N
                 continue
             with report.collect(key, ', '.join(map(str, files))):
                 setattr(runner, f'_{key}', runner.build_evaluator(evaluator))
+
+
+def _is_one_evaluation(runner: 'Runner', split: str) -> bool:
+    """Return whether a loop evaluates one data loader by one evaluator.
+
+    One of the user's own may take lists of both.
+    """
+    loop = getattr(runner, f'_{split}_loop', None)
+    kind = loop.get('type') if isinstance(loop, dict) else None
+    kind = in_scope(LOOPS, kind) if isinstance(kind, str) else kind
+    loader = getattr(runner, f'_{split}_dataloader', None)
+    known = kind is None or of_toolbox(getattr(kind, '__init__', None))
+    return known and not isinstance(loader, list | tuple)
 
 
 def _check_coco_metrics(

@@ -9,18 +9,32 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from .objects import mask_problem
+from mmadaptor.toolbox_code import of_toolbox
+
+from .objects import POINTLESS, mask_problem
 from .report import Report
+from .samples import classes_of
+
+
+def reads_coco(dataset: Any) -> bool:
+    """Return whether a dataset numbers the classes of a COCO file as mmdet does.
+
+    A class of the user's own may read another format, or give labels of its own.
+    """
+    methods = ('load_data_list', 'parse_data_info')
+    return hasattr(dataset, 'COCOAPI') and all(
+        of_toolbox(getattr(type(dataset), name, None)) for name in methods
+    )
 
 
 @contextmanager
 def recorded(dataset: Any) -> Iterator[list[dict]]:
     """Record the annotation files that a dataset reads by pycocotools."""
     contents: list[dict] = []
-    api = getattr(dataset, 'COCOAPI', None)
-    if api is None:
+    if not reads_coco(dataset):
         yield contents
         return
+    api = dataset.COCOAPI
 
     def read(*args: Any, **kwargs: Any) -> Any:
         coco = api(*args, **kwargs)
@@ -37,7 +51,7 @@ def recorded(dataset: Any) -> Iterator[list[dict]]:
 def check_categories(
     where: str,
     path: str,
-    classes: str | Sequence[str],
+    classes: Sequence[str],
     cat_ids: Sequence,
     content: dict,
     may_lack: bool,
@@ -103,10 +117,19 @@ def note_lost(path: str, content: dict, report: Report) -> None:
 
 
 def is_coco_metric(metric: Any) -> bool:
-    """Return whether a metric compares with a COCO file by pycocotools."""
+    """Return whether a metric compares with a COCO file by pycocotools.
+
+    A class of the user's own may compare with anything else.
+    """
     kinds = [kind.__name__ for kind in type(metric).__mro__]
     has_file = getattr(metric, '_coco_api', None) is not None
-    return 'CocoMetric' in kinds and has_file and not hasattr(metric, '_lvis_api')
+    methods = ('process', 'results2json', 'compute_metrics')
+    return (
+        'CocoMetric' in kinds
+        and has_file
+        and not hasattr(metric, '_lvis_api')
+        and all(of_toolbox(getattr(type(metric), name, None)) for name in methods)
+    )
 
 
 def check_metric(
@@ -122,7 +145,7 @@ def check_metric(
         report: Takes the problems and notes.
     """
     api, where = metric._coco_api, f'{key}.ann_file'
-    classes = datasets[0].metainfo.get('classes') or ()
+    classes = classes_of(datasets[0])
     cat_ids = api.get_cat_ids(cat_names=classes)
     check_categories(where, path, classes, cat_ids, api.dataset, False, report)
     if metric.format_only:  # compares with nothing
@@ -204,25 +227,42 @@ def _check_masks(
     where: str, path: str, api: Any, annotations: list[dict], report: Report
 ) -> None:
     """Check the masks to compare with, and leave out polygons of two points."""
-    wrong = []
+    wrong, pointless = [], []
     for annotation in annotations:
         image = api.imgs[annotation['image_id']]
-        mask = annotation.get('segmentation')
-        problem = ''
-        if isinstance(mask, list):  # mmdet leaves out the others, too
-            kept = [p for p in mask if not isinstance(p, list) or len(p) >= 6]
-            if mask and not kept:
+        name, mask = image['file_name'], annotation.get('segmentation')
+        problem = mask_problem(mask, image['height'], image['width'])
+        if isinstance(mask, list) and not problem:
+            # mmdet leaves out the others, too.
+            kept = [polygon for polygon in mask if len(polygon) >= 6]
+            if kept:
+                annotation['segmentation'] = kept
+            elif _is_read(api, annotation):
+                pointless.append(name)
+            else:
                 problem = 'it has no polygon of three points or more'
-            annotation['segmentation'] = mask = kept
-        problem = problem or mask_problem(mask, image['height'], image['width'])
         if problem:
-            wrong.append(f'one of {image["file_name"]}: {problem}')
+            wrong.append(f'one of {name}: {problem}')
+    if pointless:
+        report.note(
+            f'{path}: {len(pointless)} objects {POINTLESS}, and pycocotools reads '
+            f'another mask from it (first: one of {pointless[0]})'
+        )
     if wrong:
         report.problem(
             f'{path}: {len(wrong)} objects have no mask that pycocotools can compare '
             f'with (first: {"; ".join(wrong[:3])})',
             where,
         )
+
+
+def _is_read(api: Any, annotation: dict) -> bool:
+    """Return whether pycocotools makes a mask of an annotation."""
+    try:
+        api.annToRLE(annotation)
+    except Exception:  # of a form that it does not know
+        return False
+    return True
 
 
 def some(names: Iterable[Any], count: int = 5) -> str:

@@ -1,26 +1,49 @@
 # SPDX-License-Identifier: Apache-2.0
 """Loads samples of a dataset, and looks at what its loaders made of the files."""
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
+from mmengine.dataset import BaseDataset
 
 from mmadaptor.datasets.checked_pipeline import CheckedPipeline, labels_of
 from mmadaptor.errors import DamagedFileError, InputError, message_of
+from mmadaptor.toolbox_code import of_toolbox
 
+from .objects import farthest_box, object_loader, objects_in, size_in
 from .report import Report
-from .sizes import odd_sizes
+from .sizes import is_turned, odd_sizes
 
 # So many samples of a dataset are loaded before the start, by its own pipeline.
 SAMPLED_MASKS, SAMPLED_IMAGES = 200, 20
 SHOWN_FILES = 20  # so many damaged files of a dataset are named
 EIGHT_BITS = ('.jpg', '.jpeg', '.JPG', '.JPEG')  # no need to read them twice
+SIZE = 'sizes in the annotations are not used'
 BANDS = ('.tif', '.tiff', '.TIF', '.TIFF')  # whose fourth channel is no transparency
 
 
 def classes_of(dataset: Any) -> list[str]:
     """Return the names of the classes of a dataset; none if it has no names."""
-    return list((getattr(dataset, 'metainfo', None) or {}).get('classes') or ())
+    return classes_in(getattr(dataset, 'metainfo', None))
+
+
+def classes_in(metainfo: Any) -> list[str]:
+    """Return the names of the classes in `metainfo`, which may be an array of them."""
+    classes = metainfo.get('classes') if isinstance(metainfo, Mapping) else None
+    if isinstance(classes, str):
+        return [classes]
+    return list(classes) if isinstance(classes, Iterable) else []
+
+
+def can_load(dataset: Any) -> bool:
+    """Return whether a pipeline gets what `get_data_info` returns, and no more."""
+    kind = type(dataset)
+    return (
+        isinstance(getattr(dataset, 'pipeline', None), CheckedPipeline)
+        and getattr(kind, 'prepare_data', None) is BaseDataset.prepare_data
+        and of_toolbox(kind.__getitem__)
+    )
 
 
 def load_some(key: str, dataset: Any, unread: set[str], report: Report) -> None:
@@ -28,7 +51,7 @@ def load_some(key: str, dataset: Any, unread: set[str], report: Report) -> None:
     pipeline = dataset.pipeline
     semantic = pipeline.num_classes is not None
     most = SAMPLED_MASKS if semantic else SAMPLED_IMAGES
-    seen, damaged, misfits, narrowed = set(), 0, 0, ''
+    seen, damaged, misfits, narrowed, relabelled = set(), 0, 0, '', ''
     samples = range(0, len(dataset), -(-len(dataset) // most))
     for count, i in enumerate(sorted({*samples, *odd_sizes(dataset)})):
         info = dataset.get_data_info(i)
@@ -40,6 +63,7 @@ def load_some(key: str, dataset: Any, unread: set[str], report: Report) -> None:
             if semantic and 'gt_seg_map' in result:
                 _check_bits(pipeline, result['seg_map_path'])
                 seen.update(labels_of(result['gt_seg_map']))
+                relabelled = relabelled or pipeline.problem_of_mask(result)
             if not narrowed and count < SAMPLED_IMAGES:  # often all files alike
                 narrowed = _what_is_lost(pipeline, result)
         except DamagedFileError as error:
@@ -54,6 +78,9 @@ def load_some(key: str, dataset: Any, unread: set[str], report: Report) -> None:
             return
     if narrowed:
         report.note(f'{key}: {narrowed}')
+    if relabelled:
+        text = 'unless a transform of your own changes its labels'
+        report.note(f'{key}: {relabelled}, {text}')
     if semantic:
         _note_labels(key, dataset, seen, report)
 
@@ -79,24 +106,31 @@ def _check_size(
 ) -> None:
     """Check the size that the annotations of an image say.
 
-    XML files often have another one. mmdet uses it for nothing but `filter_cfg`, so
-    that only a rotated one is wrong: the boxes are those of the image before.
+    mmdet uses it for `filter_cfg` and for masks, so that a wrong one alone does no
+    harm to boxes. Boxes are wrong if they are those of the image before a rotation.
 
     Raises:
         InputError: It does not fit.
     """
-    size, got = (info.get('height'), info.get('width')), result.get('ori_shape')
-    if not got or None in size or tuple(got[:2]) == size:
+    size, got = size_in(info), result.get('ori_shape')
+    if not got or size is None or tuple(got[:2]) == size:
         return
     text = (
         f'{info["img_path"]} has {got[0]} x {got[1]} pixels as it is loaded, but '
         f'{info.get("xml_path", dataset.ann_file)} says {size[0]} x {size[1]} (height '
         'x width)'
     )
-    if 'xml_path' not in info or tuple(got[1::-1]) == size:
-        raise InputError(f'{text}; a rotation in its EXIF data may be the reason')
-    if not any(' as it is loaded, but ' in note for note in report.notes):
-        report.note(f'{key}: {text}')
+    rotation = 'a rotation in its EXIF data may be the reason'
+    if tuple(got[1::-1]) == size and is_turned(info['img_path']):
+        raise InputError(f'{text}; {rotation}')
+    if box := farthest_box(info, *got[:2]):
+        raise InputError(f'{text}, and the box {box} is outside of it; {rotation}')
+    loader = object_loader(dataset)  # pycocotools makes masks of the file's size
+    reads_masks = loader is None or loader.with_mask
+    if reads_masks and any(thing.get('mask') for thing in objects_in(info)):
+        raise InputError(f'{text}, and its objects have masks; {rotation}')
+    if not any(note.startswith(f'{key}: {SIZE}') for note in report.notes):
+        report.note(f'{key}: {SIZE}: {text}')
 
 
 def _stored(

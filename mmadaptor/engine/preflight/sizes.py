@@ -7,6 +7,8 @@ from PIL import ExifTags
 
 from mmadaptor.datasets.image_files import kind_problem, opened
 
+from .objects import farthest_box, size_in
+
 HEADERS = 1000  # so many headers of a dataset are read before the start
 
 
@@ -17,21 +19,39 @@ def odd_sizes(dataset: Any) -> list[int]:
     loader, so that only loading it tells.
 
     Returns:
-        Indices of the first image whose stored size is another, of the first that EXIF
-        data turns by 90 degrees, and of the first with both.
+        Indices of the first image of each kind: whether its stored size is another,
+        whether EXIF data turns it by 90 degrees, and whether a box is outside of it.
     """
-    odd: dict[tuple[bool, bool], int] = {}
+    odd: dict[tuple[bool, bool, bool], int] = {}
     for i in range(0, len(dataset), -(-len(dataset) // HEADERS)):
         info = dataset.get_data_info(i)
-        size, path = (info.get('height'), info.get('width')), info.get('img_path')
-        if None in size or not isinstance(path, str) or kind_problem(path):
+        size, found = size_in(info), _header(info.get('img_path'))
+        if size is None or found is None:
             continue
-        try:
-            with opened(path) as image:
-                other = image.size[::-1] != size
-                turned = image.getexif().get(ExifTags.Base.Orientation, 1) > 4
-        except Exception:  # of any plugin of PIL, whose formats are not the loader's
-            continue
+        stored, turned = found
+        other = stored != size
         if other or (turned and size[0] != size[1]):
-            odd.setdefault((other, turned), i)
+            outside = farthest_box(info, *stored[:: -1 if turned else 1]) is not None
+            odd.setdefault((other, turned, outside), i)
     return list(odd.values())
+
+
+def is_turned(path: str) -> bool:
+    """Return whether EXIF data turns an image by 90 degrees."""
+    found = _header(path)
+    return found is not None and found[1]
+
+
+def _header(path: Any) -> tuple[tuple[int, int], bool] | None:
+    """Return the stored height and width, and whether EXIF data turns the image.
+
+    Returns None if there is no header that PIL can read.
+    """
+    if not isinstance(path, str) or kind_problem(path):
+        return None
+    try:
+        with opened(path) as image:
+            turned = image.getexif().get(ExifTags.Base.Orientation, 1) > 4
+            return image.size[::-1], turned
+    except Exception:  # of any plugin of PIL, whose formats are not the loader's
+        return None

@@ -158,13 +158,21 @@ def test_several_categories_of_one_id(det, root, names, lacking):
 @pytest.mark.parametrize(
     'classes, says',
     [
-        ('disc', 'has no category d, i, s, c (4 of the 4 in metainfo.classes are'),
+        ('disc', 'num_classes is 2, but val_dataloader.dataset has 1 classes'),
         (('disc', 'box', 'disc'), 'another order than metainfo.classes (disc, box, di'),
     ],
 )
 def test_classes_that_are_no_list_of_names(det, classes, says):
     det.val_dataloader.dataset.metainfo = dict(classes=classes)
     assert says in problems(det)
+
+
+def test_one_class_without_a_comma(det):
+    """`classes=('disc')` is a string, by which mmdet finds the category."""
+    for dataset in (det.train_dataloader.dataset.dataset, det.val_dataloader.dataset):
+        dataset.metainfo = dict(classes='disc')
+    det.model.bbox_head.num_classes = 1
+    assert build(det).train_dataloader.dataset.dataset.cat_ids == [1]
 
 
 def test_the_last_classes_may_have_no_category_in_a_training(det, root):

@@ -13,12 +13,8 @@ from mmengine.evaluator import Evaluator
 from mmengine.registry import init_default_scope
 
 from mmadaptor.engine import preflight
-from mmadaptor.engine.preflight.datasets import (
-    build_lazily,
-    check_content,
-    initialize,
-    leaves,
-)
+from mmadaptor.engine.preflight.content import check_content, initialize
+from mmadaptor.engine.preflight.datasets import build_lazily, leaves
 from mmadaptor.engine.preflight.report import Report
 from mmadaptor.errors import InputError
 
@@ -331,4 +327,42 @@ def test_a_metric_for_each_dataset_is_left_alone(det, val):
         metrics=[metric, metric],
         dataset_prefixes=['a', 'b'],
     )
+    build(det)
+
+
+@pytest.mark.parametrize(
+    'segmentation, area',
+    [([[16, 8, 40, 32]], None), ([[16, 8, 40, 32, 5]], 0), ([SQUARE, [1, 2]], 576)],
+)
+def test_polygons_of_two_points(det, val, segmentation, area):
+    """One that pycocotools cannot read ends the evaluation, after the training."""
+
+    def change(content):
+        content['annotations'][0]['segmentation'] = segmentation
+
+    edit(val, change)
+    text, notes, _, metric = prepare(det)
+    if area is None:
+        assert 'one of 0.png: it has no polygon of three points or more' in text
+        return
+    assert text == ''
+    drawn = metric._coco_api.annToMask(metric._coco_api.dataset['annotations'][0])
+    assert abs(int(drawn.sum()) - area) <= 24
+    assert any('pycocotools reads another mask' in note for note in notes) == (not area)
+
+
+def test_a_metric_of_ones_own_compares_as_it_likes(det, val):
+    """Here with nothing: the order of its file is its own matter."""
+    from mmdet.evaluation import CocoMetric
+    from mmengine.registry import METRICS
+
+    class OwnMetric(CocoMetric):
+        def compute_metrics(self, results):
+            return {}
+
+    METRICS.register_module('OwnMetric', module=OwnMetric, force=True)
+    other = val.with_name('other.json')
+    other.write_text(val.read_text())
+    edit(other, lambda content: content['categories'].reverse())
+    det.val_evaluator.update(type='OwnMetric', ann_file=str(other))
     build(det)

@@ -3,16 +3,30 @@
 
 import copy
 import json
+import math
 
 import pytest
 from helpers.refusals import build, edit
 from mmengine.registry import init_default_scope
 
-from mmadaptor.engine.preflight.datasets import build_lazily, check_content, initialize
-from mmadaptor.engine.preflight.objects import box_problem
+from mmadaptor.engine.preflight.content import check_content, initialize
+from mmadaptor.engine.preflight.datasets import build_lazily
+from mmadaptor.engine.preflight.objects import (
+    box_problem,
+    labels_in,
+    objects_in,
+    size_in,
+)
 from mmadaptor.engine.preflight.report import Report
 
 SQUARE = [[16, 8, 40, 8, 40, 32, 16, 32]]
+# 1,200 points of which each one is near.
+CIRCLE = [
+    float(20 + 10 * part(i * math.pi / 600) + 9000)
+    for i in range(1200)
+    for part in (math.cos, math.sin)
+]
+ZIGZAG = [number for i in range(1000) for number in (i % 2 * 1e5, 0)]
 HUGE = 10**400
 
 
@@ -59,6 +73,8 @@ def rle(counts, size=(48, 64)):
         ([[HUGE] * 6], 'its polygons are not lists of numbers'),
         ([[float('nan')] * 6], 'its polygons are not lists of numbers'),
         ([SQUARE[0], [1e9, 1e9, 0, 0, 5, 5]], 'its polygons are not lists of numbers'),
+        ([[1e9, 1e9, 1e9, 1e9 + 1, 1e9 + 1, 1e9]], 'are not lists of numbers below'),
+        ([ZIGZAG], 'with an outline that is shorter'),
     ],
 )
 def test_segmentations_that_cannot_be_used(check, root, segmentation, says):
@@ -78,6 +94,7 @@ def mask_of(dataset):
         ([*SQUARE, [1, 2], [1, 2, 3]], 576),  # mmdet leaves out the other two
         ([[-1e6, 8, 40, 8, 40, 32, -1e6, 32]], 24 * 40),
         ([[16.5, 8, 40, 8, 40, 32, 16.5, 32]], 576),
+        ([*SQUARE, CIRCLE], 576),  # its coordinates have a sum of 2e7
         (rle([0, 48, 3024]), 48),
         (rle([0.0, 48.0, 3024.0]), 48),
         (rle([0, 3072]), 3072),
@@ -114,6 +131,18 @@ def test_segmentations_that_mmdet_leaves_out(check, root, segmentation, notes):
     text, told, dataset = check(segmentation=segmentation)
     assert text == '' and len(mask_of(dataset)) == 0
     assert told == [note.format(image=root / 'train' / '1.png') for note in notes]
+
+
+def test_boxes_and_labels_of_a_form_that_is_not_known():
+    """As a dataset and a loader of the user's own may have them."""
+    assert box_problem(None, 48, 64) == box_problem(['a'] * 4, 48, 64) == ''
+    for things in ([[0, 0, 1, 1]], 'text', 7, [dict(bbox_label=0), None]):
+        assert objects_in(dict(instances=things)) == []
+    assert labels_in(dict(gt_label=[[0], [1, 2]])) == []
+    assert labels_in(dict(gt_label='box')) == []
+    assert labels_in(dict(instances=[dict(bbox_label='box')])) == []
+    assert labels_in(dict(instances=[dict(bbox_label=3), dict(ignore_flag=1)])) == [3]
+    assert size_in(dict(height='48', width='64')) is None
 
 
 def test_masks_that_no_transform_reads_are_not_checked(check, det):

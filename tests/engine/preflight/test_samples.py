@@ -10,7 +10,7 @@ from helpers.refusals import build, edit, problems
 from mmengine.registry import TRANSFORMS
 from PIL import Image
 
-from mmadaptor.engine.preflight.datasets import check_paths, unreadable_files
+from mmadaptor.engine.preflight.content import check_paths, unreadable_files
 from mmadaptor.engine.preflight.report import Report
 
 tifffile = pytest.importorskip('tifffile')

@@ -8,7 +8,8 @@ from helpers.refusals import edit
 from mmengine.registry import init_default_scope
 from PIL import Image
 
-from mmadaptor.engine.preflight.datasets import build_lazily, check_content, initialize
+from mmadaptor.engine.preflight.content import check_content, initialize
+from mmadaptor.engine.preflight.datasets import build_lazily
 from mmadaptor.engine.preflight.report import Report
 from mmadaptor.engine.preflight.sizes import odd_sizes
 
@@ -36,13 +37,15 @@ def check(det, root):
     for i in range(MANY):
         whole.save(root / 'train' / f'{i}.jpg')
 
-    def check(*changed, **loader):
+    def check(*changed, change=lambda content: None, **loader):
+        edit(root / 'train.json', change)
         for name, image, options in changed:
             image.save(root / 'train' / name, **options)
         cfg.pipeline[0].update(loader)
         init_default_scope('mmdet')
         report, dataset = Report(), build_lazily(cfg)
         check_content('train', dataset, initialize('train', dataset, report), report)
+        check.notes = report.notes
         return report.text('Training'), dataset
 
     check.whole = whole
@@ -81,6 +84,45 @@ def test_labels_of_the_rotated_photo(check):
 def test_one_image_of_many_that_was_resized(check, root):
     text, _ = check(('31.jpg', check.whole.resize((32, 24)), {}))
     assert f'{root}/train/31.jpg has 24 x 32 pixels as it is loaded' in text
+    assert 'the box [16, 8, 40, 32] is outside of it' in text
+
+
+def sized(height, width, **annotation):
+    def change(content):
+        for image in content['images']:
+            image.update(height=height, width=width)
+        for entry in content['annotations']:
+            entry.update(annotation)
+
+    return change
+
+
+def test_sizes_that_stand_for_others(check, root):
+    """mmdet reads the boxes, which are inside of the image, and trains with them."""
+    text, dataset = check(change=sized(1000, 1000))
+    assert text == '' and odd_sizes(dataset) == [0]
+    (note,) = [note for note in check.notes if 'sizes' in note]
+    assert note.startswith('train: sizes in the annotations are not used: ')
+    assert '0.jpg has 48 x 64 pixels as it is loaded, but' in note
+    # Height and width in the place of each other, and no EXIF data.
+    assert check(change=sized(64, 48))[0] == ''
+
+
+def test_sizes_of_masks_are_used(check, det):
+    segmentation = [[16, 8, 40, 8, 40, 32, 16, 32]]
+    change = sized(1000, 1000, segmentation=segmentation)
+    assert check(change=change)[0] == ''  # only boxes are loaded
+    det.train_dataloader.dataset.dataset.pipeline[1].with_mask = True
+    text, _ = check(change=change)
+    assert 'says 1000 x 1000 (height x width), and its objects have masks' in text
+
+
+def test_the_one_image_whose_box_is_outside_is_found(check):
+    """All sizes stand for others; one image was cut besides."""
+    cut = ('31.jpg', check.whole.crop((0, 0, 30, 48)), {})
+    text, dataset = check(cut, change=sized(1000, 1000))
+    assert odd_sizes(dataset) == [0, 31]
+    assert '31.jpg has 48 x 30 pixels as it is loaded' in text and 'outside' in text
 
 
 def test_one_image_of_each_kind_is_loaded(check):

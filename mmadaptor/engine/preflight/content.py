@@ -1,0 +1,345 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads the annotations of datasets, and checks them and their files."""
+
+import os
+from collections import defaultdict
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from mmengine.dataset import BaseDataset, Compose
+from mmengine.fileio import load
+
+from mmadaptor.datasets.checked_pipeline import (
+    IGNORED,
+    CheckedPipeline,
+    is_remote,
+    read_by_toolboxes,
+)
+from mmadaptor.datasets.image_files import kind_problem
+from mmadaptor.errors import InputError, described
+from mmadaptor.toolbox_code import of_toolbox
+
+from .coco import check_categories, note_lost, reads_coco, recorded
+from .objects import (
+    POINTLESS,
+    box_problem,
+    labels_in,
+    loses_polygons,
+    mask_problem,
+    object_loader,
+    objects_in,
+    size_in,
+    trained_objects,
+)
+from .report import Report
+from .samples import can_load, classes_in, classes_of, load_some, note_absent
+
+HOW_TO_GET = dict(
+    CocoDataset='COCO 2017 (train2017, val2017, annotations): '
+    'https://cocodataset.org/#download',
+    ImageNet='ImageNet-1K (ILSVRC 2012): https://image-net.org/download',
+    CUB='CUB-200-2011: https://www.vision.caltech.edu/datasets/cub_200_2011',
+    ADE20KDataset='ADE20K (ADEChallengeData2016): http://sceneparsing.csail.mit.edu',
+)
+MADE = {
+    f'data/{name}/': f'Make it: python tools/make_data.py {name}'
+    for name in ('fashion', 'trees')
+}
+MASKS = ('seg', 'seg_map_path')  # names of their folder in data_prefix
+
+
+def check_paths(key: str, dataset: Any, report: Report) -> None:
+    """Report files and folders of a lazily built dataset that do not exist.
+
+    In a dataset that reads its annotations in a way of its own, `ann_file` and
+    `data_prefix` may be something else than paths.
+    """
+    own = not of_toolbox(getattr(type(dataset), 'load_data_list', None))
+    if own or getattr(dataset, 'download', False) or _remote(dataset):
+        return
+    before = len(report.missing)
+    ann_file = getattr(dataset, 'ann_file', None)
+    if isinstance(ann_file, str) and ann_file and '://' not in ann_file:
+        report.require(f'{key}.ann_file', ann_file)
+    prefixes = getattr(dataset, 'data_prefix', None)
+    for name, folder in prefixes.items() if isinstance(prefixes, dict) else ():
+        unread = name in MASKS and not _reads_masks(dataset)
+        if isinstance(folder, str) and folder and '://' not in folder and not unread:
+            there = report.require(f'{key}.data_prefix', folder)
+            if there and not _may_have_files(folder):
+                report.problem(f'{folder} is not a folder with files', key)
+    kind = type(dataset)
+    if (
+        len(report.missing) > before
+        and kind.__name__ in HOW_TO_GET
+        and classes_of(dataset) == classes_in(getattr(kind, 'METAINFO', None))
+    ):
+        report.hint(f'Get {HOW_TO_GET[kind.__name__]}.')
+    for folder, how in MADE.items():
+        if any(path.startswith(folder) for path in report.missing):
+            report.hint(how)
+
+
+def _reads_masks(dataset: Any) -> bool:
+    """Return whether a pipeline reads semantic masks; a test may do without."""
+    has_none = not hasattr(getattr(dataset, 'pipeline', None), 'transforms')
+    return has_none or any(getattr(t, 'with_seg', False) for t in _transforms(dataset))
+
+
+def _transforms(dataset: Any) -> list:
+    return getattr(getattr(dataset, 'pipeline', None), 'transforms', [])
+
+
+def _may_have_files(path: str) -> bool:
+    """Return whether a path is a folder that is not empty, or cannot be listed."""
+    try:
+        return os.path.isdir(path) and any(os.scandir(path))
+    except PermissionError:
+        return True
+
+
+def _remote(dataset: Any) -> bool:
+    """Return whether the dataset or its pipeline reads from another backend."""
+    return any(map(is_remote, (dataset, *_transforms(dataset))))
+
+
+def initialize(
+    key: str, dataset: Any, report: Report, ignored: Collection[int] = (IGNORED,)
+) -> list[dict]:
+    """Read the annotations of a dataset, and make its pipeline name its files.
+
+    Args:
+        key: Key of the dataset in the config.
+        dataset: The dataset.
+        report: Where problems go.
+        ignored: The labels of semantic masks that stand for no class.
+
+    Returns:
+        The content of each file that pycocotools read.
+    """
+    what = getattr(dataset, 'ann_file', None) or type(dataset).__name__
+    with (
+        report.collect(key, what),
+        _entries_named(dataset, what),
+        recorded(dataset) as contents,
+    ):
+        try:
+            if hasattr(dataset, 'full_init'):
+                dataset.full_init()
+            size = len(dataset)
+            if not contents and reads_coco(dataset):  # as it was built
+                contents.append(
+                    load(dataset.ann_file, backend_args=dataset.backend_args)
+                )
+        except ValueError as error:  # numpy's, when mmengine serializes no sample
+            if 'need at least one array' not in str(error):
+                raise
+            size = 0
+        if size == 0:
+            text = f'{what}: no sample is left. Check filter_cfg, indices, suffixes '
+            report.problem(text + 'and the folders of the dataset', key)
+        if type(getattr(dataset, 'pipeline', None)) is Compose:
+            semantic = hasattr(dataset, 'reduce_zero_label')
+            dataset.pipeline = CheckedPipeline(
+                dataset.pipeline,
+                len(classes_of(dataset)) if semantic else None,
+                ignored,
+            )
+    return contents
+
+
+@contextmanager
+def _entries_named(dataset: Any, what: str) -> Iterator[None]:
+    """Name the entry of an annotation file that cannot be parsed.
+
+    The dataset gets the exception as it is, and may leave out such entries.
+    """
+    parse, failed = getattr(dataset, 'parse_data_info', None), {}
+
+    def parse_noted(info: Any) -> Any:
+        try:
+            return parse(info)
+        except Exception as error:
+            if isinstance(info, dict):
+                image = info.get('raw_img_info', info)
+                name = image.get('xml_path') or f'{what}: {image.get("file_name")}'
+                failed.update(error=error, name=name)
+            raise
+
+    if parse is None:
+        yield
+        return
+    dataset.parse_data_info = parse_noted  # shadows the method of the class
+    try:
+        yield
+    except Exception as error:
+        if error is not failed.get('error') or isinstance(error, OSError):
+            raise
+        text = f'{failed["name"]} cannot be read: {described(error)}'
+        raise InputError(text) from error
+    finally:
+        del dataset.parse_data_info
+
+
+def check_content(
+    key: str, dataset: Any, contents: list[dict], report: Report
+) -> set[str]:
+    """Check what an initialized dataset lists, and load some of its samples.
+
+    Returns the paths of its images.
+    """
+    before, paths, unread = report.told, {}, set()
+    what = getattr(dataset, 'ann_file', '') or key
+    with report.collect(key, what):
+        if not getattr(dataset, '_fully_initialized', True):
+            return set()  # `initialize` has said why
+        for content in contents:
+            _check_coco(key, dataset, content, report)
+        if isinstance(dataset, BaseDataset):
+            paths = _check_samples(key, dataset, contents, report)
+            _check_folders(key, dataset, report)
+    good = report.told == before  # pycocotools may end the process
+    with report.collect(key, what):
+        unread = _check_files(key, dataset, paths, report)
+    if good and can_load(dataset):
+        with report.collect(key, type(dataset).__name__):
+            load_some(key, dataset, unread, report)
+    return set(paths.get('img_path', ()))
+
+
+def _check_coco(key: str, dataset: Any, content: dict, report: Report) -> None:
+    """Check the categories of a COCO file, and what refers to them."""
+    classes = classes_of(dataset)
+    ids, trains = getattr(dataset, 'cat_ids', ()), not dataset.test_mode
+    where, path = f'{key}.ann_file', dataset.ann_file
+    check_categories(where, path, classes, ids, content, trains, report)
+    note_lost(path, content, report)
+
+
+def _check_samples(
+    key: str, dataset: Any, contents: list[dict], report: Report
+) -> dict[str, list[str]]:
+    """Check the objects and labels that a dataset lists; return the paths of files."""
+    paths, labels, odd, masks = defaultdict(list), [], defaultdict(list), []
+    loader, where = object_loader(dataset), f'{key}.ann_file'
+    for i in range(len(dataset)):
+        info = dataset.get_data_info(i)
+        for name in ('img_path', 'seg_map_path'):
+            if isinstance(info.get(name), str) and '://' not in info[name]:
+                paths[name].append(info[name])
+        labels += labels_in(info)
+        image, size = info.get('img_path'), size_in(info) or (None, None)
+        for thing in trained_objects(info) if loader else ():
+            if problem := box_problem(thing.get('bbox'), *size):
+                odd[problem].append(f'{image}, x1, y1, x2, y2 {list(thing["bbox"])}')
+        for thing in objects_in(info) if loader and loader.with_mask else ():
+            if problem := mask_problem(thing.get('mask'), *size):
+                masks.append(f'{image}, box {thing.get("bbox")!s:.60}: {problem}')
+            elif loses_polygons(thing['mask']) and not thing.get('ignore_flag'):
+                odd[POINTLESS].append(str(image))
+    for problem, things in odd.items():
+        report.note(f'{key}: {len(things)} objects {problem} (first: {things[0]})')
+    if masks:
+        text = f'{len(masks)} objects cannot be used (first: {"; ".join(masks[:3])})'
+        report.problem(text, where)
+    if loader and not labels and not getattr(dataset, 'test_mode', False):
+        _tell_nothing_left(key, dataset, contents, report)
+    note_absent(key, dataset, set(labels), 'object' if loader else 'sample', report)
+    classes = len(classes_of(dataset))
+    wrong = [label for label in labels if not 0 <= label < classes]
+    if wrong and classes:
+        report.problem(
+            f'{len(wrong)} of {len(labels)} labels are outside of the {classes} '
+            f'classes (first: {wrong[0]})',
+            where if dataset.ann_file else key,
+        )
+    return paths
+
+
+def _tell_nothing_left(
+    key: str, dataset: Any, contents: list[dict], report: Report
+) -> None:
+    """Report that mmdet leaves out all objects; a file of background has none."""
+    ids = getattr(dataset, 'cat_ids', ())
+    annotations = [a for content in contents for a in content.get('annotations', ())]
+    count = sum(a.get('category_id') in ids for a in annotations)
+    if not count:
+        report.note(f'{key} has no object of metainfo.classes to train with')
+        return
+    report.problem(
+        f'{dataset.ann_file}: mmdet trains with none of the {count} objects of '
+        'metainfo.classes: it leaves out those with iscrowd or ignore, without an '
+        'image, outside of their image, with an area of 0 or with a side below 1 pixel '
+        '(bbox and area are in pixels)',
+        f'{key}.ann_file',
+    )
+
+
+def _check_files(key: str, dataset: Any, paths: dict, report: Report) -> set[str]:
+    """Check that the files that a dataset lists are there; return the others."""
+    all_lost, read = set(), read_by_toolboxes(_transforms(dataset))
+    for name, found in paths.items():
+        if _remote(dataset) or (name in MASKS and not _reads_masks(dataset)):
+            continue
+        for reason, lost in unreadable_files(found).items():
+            text = f'{len(lost)} of {len(found)} files {reason} (first: '
+            text, where = f'{text}{", ".join(lost[:3])})', f'{key} as {name}'
+            if name in read:
+                report.problem(text, where)
+            else:
+                report.note(f'{where}: {text}')
+            all_lost.update(lost)
+    _note_left_out(key, dataset, set(paths.get('seg_map_path', ())), report)
+    return all_lost
+
+
+def unreadable_files(paths: list[str]) -> dict[str, list[str]]:
+    """Return the paths that are no regular files; each folder is listed once."""
+    there, unread = {}, defaultdict(list)
+    for folder in {os.path.dirname(path) for path in paths}:
+        there[folder] = set()
+        # A folder may be open to those who know the names in it.
+        with suppress(OSError), os.scandir(folder) as entries:
+            there[folder] = {
+                entry.name
+                for entry in entries
+                if entry.is_file(follow_symlinks=False) or os.path.isfile(entry.path)
+            }
+    for path in paths:
+        listed = os.path.basename(path) in there[os.path.dirname(path)]
+        # A file system may know a file by several names.
+        if not listed and not os.path.isfile(path):
+            reason = 'are not regular files' if kind_problem(path) else 'do not exist'
+            unread[reason].append(path)
+    return unread
+
+
+def _note_left_out(key: str, dataset: Any, masks: set[str], report: Report) -> None:
+    """Note masks without an image: mmseg lists the images only."""
+    suffix = getattr(dataset, 'seg_map_suffix', None)
+    part = getattr(dataset, 'ann_file', '') or getattr(dataset, '_indices', None)
+    folders = {os.path.dirname(mask) for mask in masks if suffix and not part}
+    extra = [
+        name
+        for folder in filter(os.path.isdir, folders)
+        for name in sorted(os.listdir(folder))
+        if name.endswith(suffix) and os.path.join(folder, name) not in masks
+    ]
+    if extra:
+        report.note(
+            f'{key}: {len(extra)} masks have no image and are left out: '
+            f'{", ".join(extra[:3])}'
+        )
+
+
+def _check_folders(key: str, dataset: Any, report: Report) -> None:
+    """Check folders that are classes: mmpretrain numbers them by name."""
+    folders, classes = list(getattr(dataset, 'folder_to_idx', ())), classes_of(dataset)
+    if folders != classes and sorted(folders) == sorted(classes):
+        report.problem(
+            'The class folders are numbered in alphabetical order '
+            f'({", ".join(folders[:5])}), and metainfo.classes has another order '
+            f'({", ".join(classes[:5])})',
+            f'{key}.data_prefix',
+        )
