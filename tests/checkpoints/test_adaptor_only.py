@@ -283,7 +283,8 @@ PRETRAINED = dict(type='Pretrained', checkpoint='a.pth')
     'model, prefix',
     [
         (dict(init_cfg=PRETRAINED), ''),
-        (dict(pretrained='a.pth'), ''),  # mmpretrain's is the whole classifier
+        # mmpretrain's is the whole classifier.
+        (dict(type='mmpretrain.ImageClassifier', pretrained='a.pth'), ''),
         (
             dict(backbone=dict(init_cfg=[dict(type='Constant'), PRETRAINED])),
             'backbone.',
@@ -292,15 +293,23 @@ PRETRAINED = dict(type='Pretrained', checkpoint='a.pth')
             dict(backbone=dict(type='LoRAModel', module=dict(init_cfg=PRETRAINED))),
             'backbone.module.',
         ),
-        (dict(backbone=dict(pretrained='a.pth')), 'backbone.'),
+        (
+            dict(backbone=dict(type='mmpretrain.ResNet', pretrained='a.pth')),
+            'backbone.',
+        ),
     ],
 )
 def test_what_a_file_holds_the_base_of(model, prefix):
     cfg = Config(dict(default_scope='mmpretrain', model=model))
     assert _with_a_file(cfg) == (prefix,)
-    if model == dict(pretrained='a.pth'):
-        cfg.default_scope = 'mmdet'
-        assert _with_a_file(cfg) == ('backbone.',)
+
+
+def test_the_file_of_a_segmentor_is_that_of_its_backbone():
+    pytest.importorskip('mmseg')
+    model = dict(type='EncoderDecoder', pretrained='a.pth')
+    assert _with_a_file(Config(dict(default_scope='mmseg', model=model))) == (
+        'backbone.',
+    )
 
 
 def test_frozen_adaptors_are_saved_and_loaded(root, tmp_path):
