@@ -133,16 +133,11 @@ def main() -> None:
     tested = args.size or size_of_pipeline(cfg)
     size = tuple(tested or ANY_SIZE)
     channels = getattr(getattr(model, 'backbone', model), 'in_channels', 3)
-    layers = describe_memory(model) if args.with_memory else []
-    if args.with_memory and not layers:
-        raise InputError(
-            f'--with-memory: the {type(model).__name__} of {args.config} has no '
-            'Adaptor-T; set adaptors=dict(temporal=dict(...)) of its backbone.'
-        )
     exported = Exported(model, task, args.classes, args.with_memory).eval()
+    sample_names(exported, size, channels)
     metadata = describe(model, tested, task, resize_of_pipeline(cfg))
-    if layers:
-        metadata['memory'] = json.dumps(layers)
+    if args.with_memory:
+        metadata['memory'] = memory_text(exported, args.config)
     start = time.perf_counter()
     with replace_when_written(args.dst, UNCHANGED) as part:
         worst = write(args, part, exported, size, channels, metadata)
@@ -158,6 +153,21 @@ def main() -> None:
     print(f'Largest relative difference from torch: {shown}.')
 
 
+def memory_text(exported: Exported, config: str) -> str:
+    """Describe the memory that a model returns, as JSON.
+
+    Raises:
+        InputError: There is none.
+    """
+    if not exported.recorded:
+        raise InputError(
+            f'--with-memory: the {type(exported.model).__name__} of {config} runs no '
+            'block with an Adaptor-T; set adaptors=dict(temporal=dict(...)) of its '
+            'backbone.'
+        )
+    return json.dumps(describe_memory(exported.model, exported.recorded))
+
+
 def write(
     args: argparse.Namespace,
     path: str,
@@ -167,8 +177,7 @@ def write(
     metadata: dict[str, str],
 ) -> dict[str, float]:
     """Write the file, and return its differences from the model by output."""
-    names = sample_names(model, size, channels)
-    dynamic = not args.fixed
+    names, dynamic = model.names, not args.fixed
     shapes = [(1, channels, *size)]
     if dynamic:
         height, width = map(min, size, ANY_SIZE)  # batches of the largest need memory

@@ -125,12 +125,32 @@ def test_the_memory_of_vim(tmp_path):
     outputs = Exported(model, 'features', memory=True)
     names = sample_names(outputs, (64, 48), 3)
     assert names == ['map_0', 'places_0', 'weights_0', 'decays_0']
-    (layer,) = describe_memory(model)
+    (layer,) = describe_memory(model, outputs.recorded)
     assert layer['directions'] == ['rows', 'rows reversed']
     assert (layer['layer'], layer['stride'], layer['first']) == ('layers.0', 8, 3.5)
     path = tmp_path / 'model.onnx'
     export_onnx(outputs, path, (64, 48), names)
     assert max(compare(path, outputs, images(UNSEEN)).values()) < 1e-5
+
+
+ALL = {
+    'VMamba': lambda **o: VMamba(TINY | dict(depths=(1, 1, 1)), **o),
+    'Vim': lambda **o: Vim(**VIM | dict(arch=dict(embed_dims=8, depth=3)), **o),
+}
+
+
+@pytest.mark.parametrize('name', ALL)
+def test_the_memory_of_layers_that_run_alone(name):
+    """Layers behind the last of `out_indices` have no outputs."""
+    adaptors = dict(temporal=dict(), blocks=[[1, 2]] if name == 'Vim' else None)
+    model = ALL[name](out_indices=(0, 1), adaptors=adaptors)
+    outputs = Exported(model, 'features', memory=True)
+    names = sample_names(outputs, (64, 48), 3)
+    layers = describe_memory(model, outputs.recorded)
+    expected = dict(VMamba=['stages.0.0', 'stages.1.0'], Vim=['layers.1'])[name]
+    assert [layer['layer'] for layer in layers] == expected
+    told = [layer[k] for layer in layers for k in ('places', 'weights', 'decays')]
+    assert told == names[2:]
 
 
 def test_a_fixed_size(tmp_path):

@@ -283,7 +283,7 @@ def test_what_is_refused(tmp_path, monkeypatch):
     assert 'ImageClassifier of ' in (
         said := refused(config, checkpoint, new, '--with-memory')
     )
-    assert 'has no Adaptor-T; set adaptors=dict(temporal=dict(...))' in said
+    assert 'runs no block with an Adaptor-T; set adaptors=dict(temporal=' in said
     other, _ = job('mmseg', tmp_path / 'seg')
     text = refused(other, checkpoint, new)
     assert 'does not fit EncoderDecoder' in text
