@@ -102,7 +102,8 @@ def test_standard_operators_alone(tmp_path):
     assert ('', 'LinearAttention') in operators(path)
     content = onnx.load(path)
     assert [(o.domain, o.version) for o in content.opset_import] == [('', 27)]
-    assert [(p.key, p.value) for p in content.metadata_props] == [('task', 'features')]
+    metadata = {p.key: p.value for p in content.metadata_props}
+    assert metadata == dict(task='features', smallest='33')
     assert max(compare(path, model, images(UNSEEN)).values()) < 1e-5
 
 
@@ -153,9 +154,18 @@ def test_the_memory_of_layers_that_run_alone(name):
     assert told == names[2:]
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+def test_a_model_on_a_gpu_is_compared(tmp_path):
+    model = perturbed(MODELS['VMamba']())
+    path = exported(model, tmp_path)
+    batches = [batch.cuda() for batch in images(UNSEEN)]
+    assert max(compare(path, model.cuda(), batches).values()) < 1e-3
+
+
 def test_a_fixed_size(tmp_path):
     model = perturbed(MODELS['VMamba']())
     path = exported(model, tmp_path, dynamic=False)
+    assert not onnx.load(path).metadata_props
     (given,) = onnxruntime.InferenceSession(str(path)).get_inputs()
     assert given.shape == [1, 3, 64, 48]
     assert max(compare(path, model, images([(1, 3, 64, 48)])).values()) < 1e-5
