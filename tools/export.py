@@ -3,8 +3,9 @@
 
 DST ends with .onnx (ONNX, for onnxruntime) or with .pt2 (a package of AOTInductor, for
 torch and mmadaptor.ops on this kind of processor). The model takes normalized images
-`(batch, channels, height, width)` of any batch and size; what normalizes them, and the
-classes, are in the metadata of the file. A classifier returns logits, a segmentor
+`(batch, channels, height, width)` of any batch and of any size from 33 x 33 pixels,
+most detectors from 65 x 65 or 129 x 129; the smallest side, what normalizes images, and
+the classes are in the metadata of the file. A classifier returns logits, a segmentor
 logits of the size of the image, a detector what its dense head returns (and the maps of
 the neck if it has two stages).
 """
@@ -12,6 +13,7 @@ the neck if it has two stages).
 import argparse
 import json
 import time
+from functools import partial
 
 import torch
 
@@ -133,29 +135,42 @@ def main() -> None:
     tested = args.size or size_of_pipeline(cfg)
     size = tuple(tested or ANY_SIZE)
     channels = getattr(getattr(model, 'backbone', model), 'in_channels', 3)
-    layers = describe_memory(model) if args.with_memory else []
-    if args.with_memory and not layers:
-        raise InputError(
-            f'--with-memory: the {type(model).__name__} of {args.config} has no '
-            'Adaptor-T; set adaptors=dict(temporal=dict(...)) of its backbone.'
-        )
     exported = Exported(model, task, args.classes, args.with_memory).eval()
+    sample_names(exported, size, channels)
     metadata = describe(model, tested, task, resize_of_pipeline(cfg))
-    if layers:
-        metadata['memory'] = json.dumps(layers)
+    if args.with_memory:
+        metadata['memory'] = memory_text(exported, args.config)
     start = time.perf_counter()
     with replace_when_written(args.dst, UNCHANGED) as part:
-        worst = write(args, part, exported, size, channels, metadata)
+        smallest, worst = write(args, part, exported, size, channels, metadata)
         check(worst)
     seconds = time.perf_counter() - start
+    sizes = 'one image of {} x {}'.format(*size)
+    if smallest:
+        sizes = f'images of any size from {smallest} x {smallest}'
     print(
-        f'{args.dst}: {type(model).__name__}, outputs {", ".join(worst)}; '
-        f'{args.dst.stat().st_size / 1e6:.1f} MB in {seconds:.0f} s.'
+        f'{args.dst}: {type(model).__name__}, outputs {", ".join(worst)}; takes '
+        f'{sizes}; {args.dst.stat().st_size / 1e6:.1f} MB in {seconds:.0f} s.'
     )
     if args.custom_ops:
         print(f'Its custom ops are in {custom_ops_library()}')
     shown = ', '.join(f'{name} {value:.1e}' for name, value in worst.items())
     print(f'Largest relative difference from torch: {shown}.')
+
+
+def memory_text(exported: Exported, config: str) -> str:
+    """Describe the memory that a model returns, as JSON.
+
+    Raises:
+        InputError: There is none.
+    """
+    if not exported.recorded:
+        raise InputError(
+            f'--with-memory: the {type(exported.model).__name__} of {config} runs no '
+            'block with an Adaptor-T; set adaptors=dict(temporal=dict(...)) of its '
+            'backbone.'
+        )
+    return json.dumps(describe_memory(exported.model, exported.recorded))
 
 
 def write(
@@ -165,31 +180,37 @@ def write(
     size: tuple[int, int],
     channels: int,
     metadata: dict[str, str],
-) -> dict[str, float]:
-    """Write the file, and return its differences from the model by output."""
-    names = sample_names(model, size, channels)
-    dynamic = not args.fixed
-    shapes = [(1, channels, *size)]
-    if dynamic:
-        height, width = map(min, size, ANY_SIZE)  # batches of the largest need memory
-        shapes += [(3, channels, height + ODD, width), (2, channels, width, 61)]
-    torch.manual_seed(0)
-    images = [torch.randn(shape) for shape in shapes]
+) -> tuple[int | None, dict[str, float]]:
+    """Write the file, and compare it with the model.
+
+    Returns:
+        The smallest side of an image, if sizes may change, and the differences from the
+        model by output.
+    """
+    dynamic, names = not args.fixed, model.names
     if args.dst.suffix == '.pt2':
-        aot.export_aot(model, path, size, channels, dynamic, metadata)
-        return aot.compare(path, names, model, images)
-    onnx.export_onnx(
-        model,
-        path,
-        size,
-        names,
-        channels,
-        args.standard,
-        dynamic,
-        metadata,
-        args.custom_ops,
-    )
-    return onnx.compare(path, model, images)
+        smallest = aot.export_aot(model, path, size, channels, dynamic, metadata)
+        compare = partial(aot.compare, path, names)
+    else:
+        smallest = onnx.export_onnx(
+            model,
+            path,
+            size,
+            names,
+            channels,
+            args.standard,
+            dynamic,
+            metadata,
+            args.custom_ops,
+        )
+        compare = partial(onnx.compare, path)
+    shapes = [(1, channels, *size)]
+    if smallest:
+        # Batches of the largest need memory.
+        height, width = (max(smallest, side) for side in map(min, size, ANY_SIZE))
+        shapes += [(3, channels, height + ODD, width), (2, channels, width, smallest)]
+    torch.manual_seed(0)
+    return smallest, compare(model, [torch.randn(shape) for shape in shapes])
 
 
 def check(worst: dict[str, float]) -> None:

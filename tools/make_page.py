@@ -35,7 +35,7 @@ RUNTIME = ('ort.wasm.bundle.min.mjs', 'ort-wasm-simd-threaded.wasm')
 """The smallest build with LinearAttention: CPU kernels alone."""
 HOW = '--classes --with-memory'
 NEEDED = ('classes', 'memory', 'mean', 'std', 'channel_order')
-KNOWN = (*NEEDED, 'palette', 'size', 'resize')
+KNOWN = (*NEEDED, 'palette', 'size', 'resize', 'smallest')
 DOMAINS = ('', 'ai.onnx.ml', 'com.microsoft')
 OPSET = 26  # the newest of that runtime
 FORMATS = dict(PNG='png', JPEG='jpg', MPO='jpg', WEBP='webp', GIF='gif', BMP='bmp')

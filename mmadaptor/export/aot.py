@@ -11,7 +11,7 @@ from mmadaptor.checkpoints.writing import replace_when_written
 from mmadaptor.errors import InputError, described
 
 from .comparison import differences
-from .program import UNCHANGED, export_program
+from .program import UNCHANGED, export_program, smallest_text
 
 
 def export_aot(
@@ -21,7 +21,7 @@ def export_aot(
     channels: int = 3,
     dynamic: bool = True,
     metadata: Mapping[str, str] | None = None,
-) -> None:
+) -> int | None:
     """Export a model as a package for the device that it is on.
 
     `torch._inductor.aoti_load_package` loads it in a process that has imported
@@ -36,11 +36,15 @@ def export_aot(
         dynamic: Whether the batch and both sides may change.
         metadata: Texts by name for the package; its `get_metadata()` returns them.
 
+    Returns:
+        What :func:`.export_onnx` does.
+
     Raises:
         InputError: The size is too small, or the model cannot be exported or compiled.
     """
-    program = export_program(model, size, channels, dynamic, {})
-    configs = {'aot_inductor.metadata': dict(metadata or {})}
+    program, smallest = export_program(model, size, channels, dynamic, {})
+    texts = dict(metadata or {}, **smallest_text(smallest))
+    configs = {'aot_inductor.metadata': texts}
     with replace_when_written(path, UNCHANGED) as part:
         package = Path(f'{part}.pt2')  # torch wants this ending
         try:
@@ -56,6 +60,7 @@ def export_aot(
             ) from error
         finally:
             package.unlink(missing_ok=True)
+    return smallest
 
 
 def compare(

@@ -1,18 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where Adaptor-T looks, and what the scan keeps, as further outputs of a model."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
-from mmadaptor.models.record import (
-    Record,
-    directions,
-    lattice_of,
-    log_decays,
-    remembering_mixers,
-)
+from mmadaptor.models.record import Record, directions, lattice_of, log_decays
 
 OUTPUTS = ('places', 'weights', 'decays')
 """What each layer with an Adaptor-T returns."""
@@ -40,11 +34,13 @@ def memory_outputs(records: Mapping[str, Record]) -> dict[str, Tensor]:
     return found
 
 
-def describe_memory(model: nn.Module) -> list[dict[str, Any]]:
+def describe_memory(model: nn.Module, recorded: Iterable[str]) -> list[dict[str, Any]]:
     """Describe the outputs of :func:`memory_outputs`, for the metadata of a file.
 
     Args:
         model: A backbone, or a model with one.
+        recorded: The paths of the records, in their order. Layers behind the last
+            output of a backbone have none.
 
     Returns:
         For each layer the path of its block as `layer`, the names of its outputs by
@@ -52,14 +48,14 @@ def describe_memory(model: nn.Module) -> list[dict[str, Any]]:
         the `first` token of its map in pixels of the image.
     """
     layers = []
-    for i, (path, mixer) in enumerate(remembering_mixers(model).items()):
+    for i, path in enumerate(recorded):
         block = path.removesuffix('.mixer')
         lattice = lattice_of(model, block)
         layers.append(
             dict(
                 layer=block.removeprefix('backbone.'),
                 **dict(zip(OUTPUTS, _names(i), strict=True)),
-                directions=directions(mixer),
+                directions=directions(model.get_submodule(path)),
                 stride=lattice.stride,
                 first=lattice.first,
             )

@@ -17,7 +17,7 @@ from mmadaptor.errors import InputError
 from .comparison import differences
 from .custom_ops import DOMAIN, ONNXRUNTIME, custom_op_table, custom_ops_library
 from .decompositions import POOLING, Decompositions
-from .program import UNCHANGED, export_program
+from .program import UNCHANGED, export_program, smallest_text
 
 NEEDED = dict(onnx='1.23', onnxscript='0.7', onnxruntime='1.32')
 # The highest opset that torch exports to, and that of LinearAttention. Between them
@@ -38,7 +38,7 @@ def export_onnx(
     dynamic: bool = True,
     metadata: Mapping[str, str] | None = None,
     custom_ops: bool = False,
-) -> None:
+) -> int | None:
     """Export a model to ONNX.
 
     The scan becomes LinearAttention, which onnxruntime has as a kernel of its own since
@@ -58,6 +58,10 @@ def export_onnx(
         custom_ops: Whether to use custom ops of the domain `mmadaptor`, for sessions
             with :func:`.custom_ops_library`; not together with `standard`.
 
+    Returns:
+        The smallest side of an image, which is `smallest` in the metadata of the file;
+        None without `dynamic`.
+
     Raises:
         InputError: A package is missing, the size is too small, the model cannot be
             exported, or both `standard` and `custom_ops` are given.
@@ -69,7 +73,7 @@ def export_onnx(
 
     domain = '' if standard else 'com.microsoft'
     table = custom_op_table() if custom_ops else Decompositions(domain).table()
-    program = export_program(model, size, channels, dynamic, table | POOLING)
+    program, smallest = export_program(model, size, channels, dynamic, table | POOLING)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         exported = torch.onnx.export(
@@ -83,11 +87,13 @@ def export_onnx(
         )
     if standard:
         exported.model.opset_imports[''] = OPSETS[1]
-    exported.model.metadata_props.update(metadata or {})
+    texts = dict(metadata or {}, **smallest_text(smallest))
+    exported.model.metadata_props.update(texts)
     content = exported.model_proto
     onnx.checker.check_model(content)
     with replace_when_written(path, UNCHANGED) as part:
         onnx.save(content, part)
+    return smallest
 
 
 def require(packages: Sequence[str], onnxruntime: str = NEEDED['onnxruntime']) -> None:
@@ -127,7 +133,7 @@ def compare(
     Args:
         path: The file.
         model: What it was exported from.
-        images: Batches of images.
+        images: Batches of images, on the device of the model.
 
     Returns:
         By name of the output what :func:`.differences` returns.
@@ -139,7 +145,8 @@ def compare(
     names = [output.name for output in session.get_outputs()]
 
     def run(batch: Tensor) -> list[Tensor]:
-        return [*map(torch.from_numpy, session.run(None, {'images': batch.numpy()}))]
+        found = session.run(None, {'images': batch.cpu().numpy()})
+        return [torch.from_numpy(values).to(batch.device) for values in found]
 
     return differences(run, names, model, images)
 

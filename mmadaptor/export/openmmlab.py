@@ -31,6 +31,7 @@ class Exported(nn.Module):
 
     Attributes:
         names: Names of the outputs, known after a first call.
+        recorded: Paths of the layers whose memory they have, known as well.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Exported(nn.Module):
         self.model, self.task = model, task
         self.classes, self.memory = classes, memory
         self.names: list[str] = []
+        self.recorded: list[str] = []
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Compute the outputs.
@@ -58,6 +60,7 @@ class Exported(nn.Module):
             with recording(self.model) as records:
                 outputs = compute(images)
             outputs.update(memory_outputs(records))
+            self.recorded = list(records)
         else:
             outputs = compute(images)
         self.names = list(outputs)

@@ -7,6 +7,7 @@ imported for that; the others are not imported before the program does it.
 
 import importlib
 import sys
+import threading
 import warnings
 from collections.abc import Sequence
 from importlib.abc import MetaPathFinder
@@ -23,7 +24,7 @@ class _OnImport(MetaPathFinder):
     """Registers the models when a module of `LATER` is imported."""
 
     def __init__(self) -> None:
-        self.searching = False
+        self.thread = threading.local()  # others may import another library meanwhile
 
     def find_spec(
         self,
@@ -32,13 +33,13 @@ class _OnImport(MetaPathFinder):
         target: ModuleType | None = None,
     ) -> ModuleSpec | None:
         """Find a module as others do, and register after its import."""
-        if name not in LATER or self.searching:
+        if name not in LATER or getattr(self.thread, 'searching', False):
             return None
-        self.searching = True
+        self.thread.searching = True
         try:
             spec = find_spec(name)
         finally:
-            self.searching = False
+            self.thread.searching = False
         if spec is None or spec.loader is None:
             return spec
         execute = spec.loader.exec_module

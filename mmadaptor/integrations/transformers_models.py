@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The models in transformers: a backbone, a classifier, and a model of features."""
 
-import contextlib
-from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -22,7 +20,7 @@ from transformers.modeling_outputs import (
 )
 from transformers.utils import can_return_tuple
 
-from mmadaptor.models import Classifier, Vim
+from mmadaptor.models import Classifier, Vim, VMamba
 from mmadaptor.models.backbones.vim import map_of
 from mmadaptor.models.classifier import pooled
 from mmadaptor.models.layers import VimBlock, VMambaBlock
@@ -137,17 +135,19 @@ class MambaAdaptorPreTrainedModel(PreTrainedModel):
     ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...] | None]:
         """Return the outputs of the backbone and, if asked for, the hidden states."""
         self._check_images(pixel_values)
+        backbone = self.backbone
+        if not self._wants_states(output_hidden_states):
+            return backbone(pixel_values), None
+        if not isinstance(backbone, Vim):
+            return _maps_and_states(backbone, pixel_values)
+        outputs, states = _parts_and_states(backbone, pixel_values, True)
+        part = ('featmap', 'cls_token').index(backbone.out_type)
+        return tuple(output[part] for output in outputs), states
+
+    def _wants_states(self, output_hidden_states: bool | None) -> bool:
         if output_hidden_states is None:
-            output_hidden_states = self.config.output_hidden_states
-        if not output_hidden_states:
-            return self.backbone(pixel_values), None
-        is_vim = isinstance(self.backbone, Vim)
-        stages = self.backbone.layers if is_vim else self.backbone.stages
-        with _outputs_of(stages) as states:
-            outputs = self.backbone(pixel_values)
-        if not is_vim:
-            states = [state.permute(0, 3, 1, 2) for state in states]  # (B, C, H, W)
-        return outputs, tuple(states)
+            return self.config.output_hidden_states
+        return output_hidden_states
 
 
 class MambaAdaptorModel(MambaAdaptorPreTrainedModel):
@@ -181,15 +181,14 @@ class MambaAdaptorModel(MambaAdaptorPreTrainedModel):
         Raises:
             ValueError: The images have another shape.
         """
-        if not isinstance(self.backbone, Vim):
+        if isinstance(self.backbone, Vim):
+            self._check_images(pixel_values)
+            ((last, features),), states = _parts_and_states(
+                self.backbone, pixel_values, self._wants_states(output_hidden_states)
+            )
+        else:
             (last,), states = self._run(pixel_values, output_hidden_states)
             features = pooled(last)
-        else:
-            with _outputs_of([self.backbone.norm]) as sequences:
-                (features,), states = self._run(pixel_values, output_hidden_states)
-            patches, _ = split_class_token(sequences[0])
-            sides = (-(-s // self.backbone.patch_size) for s in pixel_values.shape[2:])
-            last = map_of(patches, tuple(sides))
         return BaseModelOutputWithPoolingAndNoAttention(
             last_hidden_state=last, pooler_output=features, hidden_states=states
         )
@@ -287,20 +286,47 @@ class MambaAdaptorBackbone(BackboneMixin, MambaAdaptorPreTrainedModel):
         return BackboneOutput(feature_maps=maps, hidden_states=states)
 
 
-@contextlib.contextmanager
-def _outputs_of(modules: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
-    """Record the outputs of modules, in the order of their calls."""
-    outputs: list[Tensor] = []
+# The states are computed here instead of recorded by hooks, because threads share hooks
+# and torch.compile cannot trace their registration.
 
-    def record(module: nn.Module, inputs: tuple, output: Tensor) -> None:
-        outputs.append(output)
 
-    hooks = [module.register_forward_hook(record) for module in modules]
-    try:
-        yield outputs
-    finally:
-        for hook in hooks:
-            hook.remove()
+def _maps_and_states(
+    backbone: VMamba, images: Tensor
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """Return what the backbone does, and the maps `(B, C, H, W)` before their norms."""
+    x, states = images.permute(0, 2, 3, 1), []  # (B, H, W, num_channels)
+    for i in range(max(backbone.out_indices) + 1):
+        x = backbone.stages[i](backbone.downsample_layers[i](x))
+        states.append(x)  # (B, H_i, W_i, C_i)
+    maps = (getattr(backbone, f'norm{i}')(states[i]) for i in backbone.out_indices)
+    return tuple(maps), tuple(state.permute(0, 3, 1, 2) for state in states)
+
+
+def _parts_and_states(
+    backbone: Vim, images: Tensor, keep_states: bool
+) -> tuple[list[tuple[Tensor, Tensor]], tuple[Tensor, ...] | None]:
+    """Compute the outputs of a Vim with both of their parts.
+
+    Returns:
+        The map of patches `(B, C, H', W')` and the class token `(B, C)` of each of
+        `out_indices`; and if they are kept, the sequences `(B, L, C)` of the blocks.
+    """
+    x, size = backbone.embed(images)
+    last, states, parts = max(backbone.out_indices), [], {}
+    for i, layer in zip(range(last + 1), backbone.layers, strict=False):
+        if i == last and backbone.out_type == 'cls_token':
+            x = backbone._through_patch_map(x, size)
+        x = layer(x, *size)
+        if keep_states:
+            states.append(x)
+        if i in backbone.out_indices:
+            y = backbone.norm(x) if i == len(backbone.layers) - 1 else x
+            patches, class_token = split_class_token(y)
+            parts[i] = map_of(patches, size), class_token.squeeze(1)
+    if backbone.out_type == 'featmap':
+        parts[last] = backbone.patch_map(parts[last][0]), parts[last][1]
+    outputs = [parts[i] for i in backbone.out_indices]
+    return outputs, tuple(states) if keep_states else None
 
 
 def _shared_names(model: nn.Module) -> dict[str, str] | None:

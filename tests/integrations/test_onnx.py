@@ -102,7 +102,8 @@ def test_standard_operators_alone(tmp_path):
     assert ('', 'LinearAttention') in operators(path)
     content = onnx.load(path)
     assert [(o.domain, o.version) for o in content.opset_import] == [('', 27)]
-    assert [(p.key, p.value) for p in content.metadata_props] == [('task', 'features')]
+    metadata = {p.key: p.value for p in content.metadata_props}
+    assert metadata == dict(task='features', smallest='33')
     assert max(compare(path, model, images(UNSEEN)).values()) < 1e-5
 
 
@@ -125,7 +126,7 @@ def test_the_memory_of_vim(tmp_path):
     outputs = Exported(model, 'features', memory=True)
     names = sample_names(outputs, (64, 48), 3)
     assert names == ['map_0', 'places_0', 'weights_0', 'decays_0']
-    (layer,) = describe_memory(model)
+    (layer,) = describe_memory(model, outputs.recorded)
     assert layer['directions'] == ['rows', 'rows reversed']
     assert (layer['layer'], layer['stride'], layer['first']) == ('layers.0', 8, 3.5)
     path = tmp_path / 'model.onnx'
@@ -133,9 +134,38 @@ def test_the_memory_of_vim(tmp_path):
     assert max(compare(path, outputs, images(UNSEEN)).values()) < 1e-5
 
 
+ALL = {
+    'VMamba': lambda **o: VMamba(TINY | dict(depths=(1, 1, 1)), **o),
+    'Vim': lambda **o: Vim(**VIM | dict(arch=dict(embed_dims=8, depth=3)), **o),
+}
+
+
+@pytest.mark.parametrize('name', ALL)
+def test_the_memory_of_layers_that_run_alone(name):
+    """Layers behind the last of `out_indices` have no outputs."""
+    adaptors = dict(temporal=dict(), blocks=[[1, 2]] if name == 'Vim' else None)
+    model = ALL[name](out_indices=(0, 1), adaptors=adaptors)
+    outputs = Exported(model, 'features', memory=True)
+    names = sample_names(outputs, (64, 48), 3)
+    layers = describe_memory(model, outputs.recorded)
+    expected = dict(VMamba=['stages.0.0', 'stages.1.0'], Vim=['layers.1'])[name]
+    assert [layer['layer'] for layer in layers] == expected
+    told = [layer[k] for layer in layers for k in ('places', 'weights', 'decays')]
+    assert told == names[2:]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+def test_a_model_on_a_gpu_is_compared(tmp_path):
+    model = perturbed(MODELS['VMamba']())
+    path = exported(model, tmp_path)
+    batches = [batch.cuda() for batch in images(UNSEEN)]
+    assert max(compare(path, model.cuda(), batches).values()) < 1e-3
+
+
 def test_a_fixed_size(tmp_path):
     model = perturbed(MODELS['VMamba']())
     path = exported(model, tmp_path, dynamic=False)
+    assert not onnx.load(path).metadata_props
     (given,) = onnxruntime.InferenceSession(str(path)).get_inputs()
     assert given.shape == [1, 3, 64, 48]
     assert max(compare(path, model, images([(1, 3, 64, 48)])).values()) < 1e-5

@@ -16,7 +16,6 @@ from torch.utils.data import Dataset
 from transformers import (
     AutoBackbone,
     AutoConfig,
-    AutoModel,
     AutoModelForImageClassification,
     MaskFormerConfig,
     RTDetrConfig,
@@ -240,29 +239,6 @@ def test_missing_weights_are_initialized_as_by_the_constructor(tmp_path):
     assert other.backbone.stages[1][0].mixer.A_log.equal(
         state['backbone.stages.1.0.mixer.A_log']
     )
-
-
-def test_hidden_states_and_features(images):
-    model = MambaAdaptorModel(b0()).eval()
-    output = model(images, output_hidden_states=True)
-    shapes = [tuple(state.shape) for state in output.hidden_states]
-    assert shapes == [(2, 32 * 2**i, 16 // 2**i, -(-12 // 2**i)) for i in range(4)]
-    last = model.backbone.norm3(output.hidden_states[-1].permute(0, 2, 3, 1))
-    assert torch.equal(output.last_hidden_state, last)
-    assert torch.equal(output.pooler_output, last.mean(dim=(2, 3)))
-    assert model(images).hidden_states is None
-    assert isinstance(model(images, return_dict=False), tuple)
-
-
-def test_features_of_a_vim(images):
-    config = MambaAdaptorConfig(architecture='vim_tiny', image_size=(64, 48))
-    model = AutoModel.from_config(config).eval()
-    output = model(images, output_hidden_states=True)
-    assert len(output.hidden_states) == 24
-    assert torch.equal(output.pooler_output, model.backbone(images)[0])
-    maps = create_backbone('vim_tiny', img_size=(64, 48), out_type='featmap').eval()
-    maps.load_state_dict(model.backbone.state_dict())
-    assert torch.equal(output.last_hidden_state, maps(images)[0])
 
 
 @pytest.mark.parametrize('name', ['mamba_adaptor_b0', 'vim_tiny'])

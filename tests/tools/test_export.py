@@ -74,13 +74,13 @@ def test_a_classifier(tmp_path, monkeypatch, capsys):
     config, checkpoint = job('mmpretrain', tmp_path)
     path = tmp_path / 'model.onnx'
     shown = export(monkeypatch, capsys, config, checkpoint, path)
-    assert 'ImageClassifier, outputs logits;' in shown
+    assert 'ImageClassifier, outputs logits; takes images of any size from 33' in shown
     assert 'Largest relative difference from torch: logits ' in shown
     images = torch.randn(2, 3, 70, 50)
     _, expected = predicted(config, checkpoint, images)
     np.testing.assert_allclose(run(path, images)['logits'], expected, atol=1e-5)
     props = {p.key: p.value for p in onnx.load(path).metadata_props}
-    assert props['task'] == 'classification'
+    assert props['task'] == 'classification' and props['smallest'] == '33'
     assert json.loads(props['classes']) == list(META['mmpretrain']['classes'])
     assert json.loads(props['mean']) == [128.0] * 3
     assert json.loads(props['channel_order']) == 'bgr'
@@ -195,6 +195,32 @@ def test_the_raw_maps_of_a_detector(tmp_path, monkeypatch, capsys):
     assert json.loads(props['size']) == [64, 96]
 
 
+PYRAMID = """
+model['neck']['num_outs'] = 5
+model['bbox_head']['anchor_generator']['strides'] = [8, 16, 32, 64, 128]
+"""
+
+
+def test_a_pyramid_whose_last_map_is_small_needs_larger_images(
+    tmp_path, monkeypatch, capsys
+):
+    settings = OURS.format(indices=INDICES['mmdet']) + PYRAMID
+    _, config, checkpoint = make_job('mmdet', tmp_path, settings)
+    path = tmp_path / 'model.onnx'
+    arguments = config, checkpoint, path
+    said = refusal(monkeypatch, 'export', *arguments, '--size', '64', '96')
+    assert 'any size from 33 x 33 pixels: export it with larger' in said
+    shown = export(monkeypatch, capsys, *arguments, '--size', '70', '96')
+    assert 'takes images of any size from 65 x 65; ' in shown
+    props = {p.key: p.value for p in onnx.load(path).metadata_props}
+    assert json.loads(props['smallest']) == 65
+    arguments = *arguments, '--overwrite', '--fixed'
+    shown = export(monkeypatch, capsys, *arguments, '--size', '64', '40')
+    assert 'takes one image of 64 x 40; ' in shown
+    props = {p.key: p.value for p in onnx.load(path).metadata_props}
+    assert 'smallest' not in props
+
+
 @pytest.mark.parametrize(
     'config, size, resize',
     [
@@ -283,7 +309,7 @@ def test_what_is_refused(tmp_path, monkeypatch):
     assert 'ImageClassifier of ' in (
         said := refused(config, checkpoint, new, '--with-memory')
     )
-    assert 'has no Adaptor-T; set adaptors=dict(temporal=dict(...))' in said
+    assert 'runs no block with an Adaptor-T; set adaptors=dict(temporal=' in said
     other, _ = job('mmseg', tmp_path / 'seg')
     text = refused(other, checkpoint, new)
     assert 'does not fit EncoderDecoder' in text

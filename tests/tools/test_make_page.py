@@ -61,7 +61,8 @@ def make(monkeypatch):
 
 def test_the_folder(tmp_path, make, capsys):
     shape = ['batch', 3, 'height', 'width']
-    src = model(tmp_path / 'a.onnx', shape=shape, size='[4, 8]', resize='"keep_ratio"')
+    known = dict(size='[4, 8]', resize='"keep_ratio"', smallest='65')
+    src = model(tmp_path / 'a.onnx', shape=shape, **known)
     Image.new('RGB', (4, 4)).save(tmp_path / 'A b.PNG')
     phone = Image.new('RGB', (4, 4))  # two images in a JPEG
     phone.save(tmp_path / 'a#?', 'MPO', save_all=True, append_images=[phone])
@@ -78,6 +79,7 @@ def test_the_folder(tmp_path, make, capsys):
     assert (dst / 'model.onnx').read_bytes() == src.read_bytes()
     about = json.loads((dst / 'page.json').read_text())
     assert about['size'] == [4, 8] and about['resize'] == 'keep_ratio'
+    assert about['smallest'] == 65
     assert about['classes'] == ['ground', 'box'] and about['mean'] == [1, 2, 3]
     assert about['images'] == ['images/1.png', 'images/2.jpg']
     (dst / 'old').touch()

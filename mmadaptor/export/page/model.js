@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The model: its files, its preprocessing, and what its outputs say of a pixel.
 
-const SMALLEST = 33; // pixels, as in mmadaptor.export.program
+const SMALLEST = 33; // pixels, of a file whose metadata do not say it
 const LARGEST = [1024, 1024]; // rows and columns, where the test has no size
 const NEGLIGIBLE = 1e-6; // of a state; the scan back ends there
 export const ARROWS = {
@@ -80,10 +80,11 @@ export async function read(about, file) {
     throw new Sentence(`${name} is not an image that this browser can read.`);
   });
   const [width, height] = seenSize(about, bitmap.width, bitmap.height);
-  if (Math.min(width, height) < SMALLEST) {
+  const smallest = about.smallest ?? SMALLEST;
+  if (Math.min(width, height) < smallest) {
     throw new Sentence(
       `${name} has ${bitmap.width} × ${bitmap.height} pixels, ${width} × ${height} for the `
-      + `model, which needs ${SMALLEST} or more on both sides.`);
+      + `model, which needs ${smallest} or more on both sides.`);
   }
   const [across, down] = about.resize ? [bitmap.width, bitmap.height] : [width, height];
   const canvas = Object.assign(document.createElement('canvas'), { width: across, height: down });

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A feature pyramid from a single map of a plain backbone, for mmdet."""
 
+import math
 from collections.abc import Sequence
 
 import torch.nn.functional as F
@@ -16,6 +17,18 @@ class PixelNorm(nn.LayerNorm):
     def forward(self, x: Tensor) -> Tensor:
         """Normalize each pixel of a map `(B, C, H, W)`."""
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class HalfPool(nn.Module):
+    """Max pooling to half the size, rounded up.
+
+    `ceil_mode` of torch gives the same, but asks whether the size is odd, so that
+    torch.export keeps the answer.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pool a map `(B, C, H, W)`; an odd last row and column have their own."""
+        return F.max_pool2d(F.pad(x, (0, 1, 0, 1), value=-math.inf), 2)
 
 
 class SimpleFeaturePyramid(InitializedModule):
@@ -64,8 +77,7 @@ class SimpleFeaturePyramid(InitializedModule):
                 ),
                 nn.ConvTranspose2d(in_channels, half, 2, stride=2),
                 nn.Identity(),
-                # ceil_mode: the last row and column of an odd map get their own window.
-                nn.MaxPool2d(2, ceil_mode=True),
+                HalfPool(),
             ]
         )
         self.convs = nn.ModuleList(

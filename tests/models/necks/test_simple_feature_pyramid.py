@@ -8,6 +8,7 @@ from mmengine.registry import init_default_scope
 from test_reuse import sample
 
 from mmadaptor.models import SimpleFeaturePyramid
+from mmadaptor.models.necks.simple_feature_pyramid import HalfPool
 from mmadaptor.registry import MODELS
 
 
@@ -24,6 +25,17 @@ def test_sizes():
         (8, 1, 1),
     ]
     assert all(m.is_contiguous() for m in maps)
+
+
+@pytest.mark.parametrize('size', [(1, 1), (1, 4), (5, 6), (7, 3), (8, 8)])
+def test_the_half_map_is_that_of_ceil_mode(size):
+    x = torch.randn(2, 3, *size, requires_grad=True)
+    y = x.detach().clone().requires_grad_()
+    ours, theirs = HalfPool()(x), torch.nn.MaxPool2d(2, ceil_mode=True)(y)
+    assert torch.equal(ours, theirs)
+    for out in (ours, theirs):
+        out.square().sum().backward()
+    assert torch.equal(x.grad, y.grad)
 
 
 def test_pixels_are_normalized():
