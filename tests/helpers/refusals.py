@@ -17,6 +17,8 @@ def build(cfg, job='train'):
     cfg = Config(copy.deepcopy(cfg.to_dict()), filename=cfg.filename)
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         cfg.work_dir = cfg.experiment_name = folder  # a unique name
+        if cfg.get('visualizer'):  # else later tests would draw into the folder
+            cfg.visualizer.name = folder
         runner = Runner.from_cfg(cfg)
         runner.notes = []
         patch.setattr(
