@@ -10,6 +10,12 @@ from typing import Any
 TOOLBOXES = ('mmadaptor', 'mmcv', 'mmdet', 'mmengine', 'mmpretrain', 'mmseg')
 
 
-def of_toolbox(code: Any) -> bool:
-    """Return whether a class, function or method is defined by a toolbox."""
-    return str(getattr(code, '__module__', '')).partition('.')[0] in TOOLBOXES
+def of_toolbox(code: Any, *toolboxes: str) -> bool:
+    """Return whether a class, function or method is defined by a toolbox.
+
+    Args:
+        code: The class, function or method.
+        toolboxes: The toolboxes. Default: all.
+    """
+    name = str(getattr(code, '__module__', '')).partition('.')[0]
+    return name in (toolboxes or TOOLBOXES)

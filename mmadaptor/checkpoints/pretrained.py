@@ -33,7 +33,7 @@ def _has_path(node: dict) -> bool:
     kind = _class_of(node.get('type'))
     if not of_toolbox(getattr(kind, '__init__', None)):
         return False
-    if kind.__module__.startswith('mmseg.') and isinstance(node.get('backbone'), dict):
+    if of_toolbox(kind, 'mmseg') and isinstance(node.get('backbone'), dict):
         # Segmentors hand it to their backbone.
         return _has_path({**node['backbone'], 'pretrained': node['pretrained']})
     return kind.__name__ not in OTHER_LIBRARIES

@@ -346,7 +346,8 @@ class Runner(MMEngineRunner):
             super().save_checkpoint(out_dir, filename, *args, **kwargs)
             return
         with replace_when_written(os.path.join(out_dir, filename)) as part:
-            super().save_checkpoint(out_dir, f'{filename}.part', *args, **kwargs)
+            name = os.path.relpath(part, out_dir)
+            super().save_checkpoint(out_dir, name, *args, **kwargs)
             seal(part)
 
     def call_hook(self, fn_name: str, **kwargs: Any) -> None:

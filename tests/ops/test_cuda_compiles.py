@@ -15,7 +15,8 @@ from benchmarks import machine_code
 
 SETUP = (machine_code.CSRC.parents[2] / 'setup.py').read_text()
 NAMES = ast.literal_eval(re.search(r'^ARCHITECTURES = (.*)$', SETUP, re.M)[1])
-ARCHITECTURES = [int(name.replace('.', '')) for name in NAMES]
+# The oldest, the recorded and the newest one; the build compiles all.
+ARCHITECTURES = [int(name.replace('.', '')) for name in (NAMES[0], '9.0', NAMES[-1])]
 GROWTH = 1.03
 """Instructions over the recorded ones that are allowed."""
 

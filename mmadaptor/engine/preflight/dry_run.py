@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader
 
 from mmadaptor.errors import InputError, described, message_of
 from mmadaptor.models.backbones.base import AdaptableBackbone
+from mmadaptor.toolbox_code import of_toolbox
 
 from .copies import (
     NotCopiedError,
@@ -141,7 +142,7 @@ def _changers(hooks: Sequence[Hook], points: Sequence[str]) -> list[Hook]:
     return [
         hook
         for hook in hooks
-        if not type(hook).__module__.startswith(('mmengine.', 'mmadaptor.'))
+        if not of_toolbox(type(hook), 'mmengine', 'mmadaptor')
         and any(getattr(type(hook), p) is not getattr(Hook, p) for p in points)
     ]
 

@@ -95,8 +95,9 @@ def _is_certain(head: nn.Module, expected: int) -> bool:
     mmdet the evaluation ends where one of them is predicted, and `NumClassCheckHook`
     refuses it. In a head of the user's own, `num_classes` may count something else.
     """
-    in_mmdet = type(head).__module__.startswith('mmdet.')
-    return of_toolbox(type(head)) and (in_mmdet or head.num_classes < expected)
+    kind = type(head)
+    certain = of_toolbox(kind) and head.num_classes < expected
+    return certain or of_toolbox(kind, 'mmdet')
 
 
 def _fitting(head: nn.Module, dataset: Any, expected: int) -> set[int]:

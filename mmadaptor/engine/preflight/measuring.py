@@ -13,6 +13,8 @@ from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.hooks import CheckpointHook, EarlyStoppingHook, Hook, ParamSchedulerHook
 from mmengine.utils import apply_to
 
+from mmadaptor.toolbox_code import of_toolbox
+
 # Metrics of the toolboxes that keep results in `results`, and write only to `FILES`.
 METRICS = {
     'Accuracy',
@@ -87,8 +89,7 @@ def measure(evaluator: Evaluator, outputs: Sequence, batch: Any) -> Names:
 
 def _can_be_tried(metric: BaseMetric) -> bool:
     kind = type(metric)
-    toolbox = kind.__module__.startswith(('mmdet.', 'mmpretrain.', 'mmseg.'))
-    return toolbox and kind.__name__ in METRICS
+    return kind.__name__ in METRICS and of_toolbox(kind)
 
 
 def _has_all(metric: BaseMetric, values: dict) -> bool:

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from mmadaptor.toolbox_code import of_toolbox
+
 # pycocotools allocates by the length of an outline, and does not check what it gets.
 FARTHEST = LONGEST = 1e7  # pixels
 FLAT = 'have a box without a positive width and height, which may end in a loss of NaN'
@@ -20,7 +22,7 @@ def object_loader(dataset: Any) -> Any:
     """Return mmdet's transform that reads the objects of a dataset, if it has it."""
     for transform in getattr(getattr(dataset, 'pipeline', None), 'transforms', ()):
         kind = type(transform)
-        if kind.__name__ == 'LoadAnnotations' and kind.__module__.startswith('mmdet.'):
+        if kind.__name__ == 'LoadAnnotations' and of_toolbox(kind, 'mmdet'):
             return transform
     return None
 

@@ -142,7 +142,7 @@ def _stored(
     """
     for loader in pipeline.transforms:
         kind = type(loader)
-        if kind.__name__ == name and kind.__module__.startswith(f'{package}.'):
+        if kind.__name__ == name and of_toolbox(kind, package):
             from mmcv import imread  # the loader needs it
 
             return imread(

@@ -1,234 +1,148 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images, classes and heads that fit one another, or are named."""
+"""Wrappers get datasets that know their classes, and compare them as in mmengine."""
 
 import copy
 import shutil
 
 import pytest
-from helpers.refusals import build, edit, problems
-from mmengine.dataset import BaseDataset
+from helpers.refusals import build, problems
+from mmengine.dataset import RepeatDataset
 from mmengine.registry import DATASETS
 
-from mmadaptor.datasets import CLASSES, SEGMENTATION_CLASSES, make_shapes
+
+@pytest.fixture
+def folders(cls):
+    """The config of a dataset that knows its classes by its folders only."""
+    del cls.train_dataloader.dataset['metainfo']
+    return copy.deepcopy(cls.train_dataloader.dataset)
 
 
-def test_coco_itself_comes_with_its_address(det):
-    for split in ('val', 'test'):
-        det[f'{split}_dataloader'].dataset.update(data_root='none/coco', metainfo=None)
-    assert 'https://cocodataset.org' in problems(det, 'test')
+def use(cls, dataset):
+    """Put a dataset in the place of the config's own."""
+    cls.train_dataloader.pop('dataset')
+    cls.train_dataloader.dataset = dataset
 
 
-def test_real_pictures_come_with_their_command(det, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for split in ('val', 'test'):
-        det[f'{split}_dataloader'].dataset.update(data_root='data/trees/')
-    assert 'Make it: python tools/make_data.py trees' in problems(det, 'test')
-
-
-def test_missing_images_are_counted(det, root):
-    (root / 'val' / '1.png').unlink()
-    (root / 'val' / '3.png').unlink()
-    text = problems(det)
-    assert '2 of 4 files do not exist' in text
-    assert f'(first: {root}/val/1.png, {root}/val/3.png)' in text
-
-
-def test_images_in_subfolders_are_found(det, root):
-    (root / 'val' / 'a').mkdir()
-    (root / 'val' / '0.png').rename(root / 'val' / 'a' / '0.png')
-    assert f'(first: {root}/val/0.png)' in problems(det)
-    edit(
-        root / 'val.json',
-        lambda content: content['images'][0].update(file_name='a/0.png'),
+def wrappers(one):
+    two = [one, copy.deepcopy(one)]
+    return dict(
+        repeat=dict(type='RepeatDataset', times=2, dataset=one),
+        balanced=dict(type='ClassBalancedDataset', oversample_thr=0.1, dataset=one),
+        concat=dict(type='ConcatDataset', datasets=two),
+        folds=dict(type='KFoldDataset', num_splits=2, dataset=one),
+        nested=dict(
+            type='RepeatDataset',
+            times=3,
+            dataset=dict(type='ConcatDataset', datasets=two),
+        ),
     )
-    build(det)
-
-
-def test_folders_behind_symbolic_links_are_found(seg, root):
-    """A store shared in a cluster: mmengine follows links."""
-    for kind in ('val', 'masks'):
-        (root / 'store').mkdir(exist_ok=True)
-        shutil.move(root / kind, root / 'store' / kind)
-        (root / kind).mkdir()
-        (root / kind / 'city').symlink_to(root / 'store' / kind)
-    assert len(build(seg).train_dataloader.dataset) == 4
-
-
-def test_category_mismatch_shows_both_sides(det, root):
-    det.train_dataloader.dataset.dataset.metainfo = dict(classes=('disc', 'ring'))
-    text = problems(det)
-    assert 'has no category ring (1 of the 2 in metainfo.classes' in text
-    assert 'its categories are disc, box' in text
-
-
-def test_default_classes_of_coco_do_not_fit_another_file(det):
-    del det.test_dataloader.dataset['metainfo']
-    assert '80 in metainfo.classes' in problems(det, 'test')
-
-
-def test_head_of_another_number_of_classes(det):
-    det.model.bbox_head.num_classes = 80
-    text = problems(det)
-    assert 'model.bbox_head.num_classes is 80' in text
-    assert 'train_dataloader.dataset.dataset has 2 classes' in text
 
 
 @pytest.mark.parametrize(
-    'name, value, says',
-    [
-        ('batch_size', 0, 'batch_size should be a positive integer value, but got bat'),
-        ('batch_size', 2.5, 'batch_size should be a positive integer value, but got'),
-        ('num_workers', -1, 'num_workers option should be non-negative'),
-    ],
+    'name, size',
+    [('repeat', 8), ('balanced', 4), ('concat', 8), ('folds', 2), ('nested', 24)],
 )
-def test_numbers_of_a_loader(det, name, value, says):
-    """In torch's words."""
-    det.train_dataloader[name] = value
-    text = problems(det)
-    assert '`train_dataloader` of the config: ' in text and says in text
+def test_a_wrapper_knows_the_classes(cls, folders, name, size):
+    """They are saved in checkpoints as those of the training."""
+    use(cls, wrappers(folders)[name])
+    dataset = build(cls).train_dataloader.dataset
+    assert dataset.metainfo['classes'] == ('box', 'disc')
+    assert len(dataset) == size
 
 
-def test_a_root_that_is_not_there(seg, cls):
-    for cfg in (seg, cls):
-        cfg.train_dataloader.dataset.data_root = 'none/here'
-        assert 'missing: ' in problems(cfg)
-        assert 'none/here/' in problems(cfg)
-
-
-def test_a_suffix_that_finds_nothing(seg):
-    seg.train_dataloader.dataset.img_suffix = '.jpg'
-    assert 'BaseSegDataset: no sample is left. Check filter_cfg, indices, suffix' in (
-        problems(seg)
-    )
-
-
-def test_a_list_of_images_that_are_not_there(seg, root):
-    (root / 'list.txt').write_text('0\n9\n')
-    seg.train_dataloader.dataset.ann_file = 'list.txt'
-    text = problems(seg)
-    assert f'1 of 2 files do not exist (first: {root}/val/9.png)' in text
-    assert f'1 of 2 files do not exist (first: {root}/masks/9.png)' in text
-
-
-def test_shapes_pass_with_its_own_classes(seg, cls, tmp_path):
-    root = make_shapes(tmp_path / 'shapes', train=6, val=1, workers=1)
-    seg.train_dataloader.dataset.update(
-        data_root=str(root),
-        data_prefix=dict(img_path='images/train', seg_map_path='masks/train'),
-    )
-    seg.train_dataloader.dataset.metainfo = dict(classes=SEGMENTATION_CLASSES)
-    seg.model.decode_head.num_classes = len(SEGMENTATION_CLASSES)
-    cls.train_dataloader.dataset.update(
-        data_root=str(root), metainfo=dict(classes=CLASSES), data_prefix='classes/train'
-    )
-    cls.model.head.num_classes = len(CLASSES)
-    for cfg in (seg, cls):
-        build(cfg)
-    seg.train_dataloader.dataset.metainfo.classes = SEGMENTATION_CLASSES[:-1]
-    assert 'has labels 6, and there are 6 classes' in problems(seg)
-
-
-def test_datasets_inside_wrappers(det, root):
-    inner = det.train_dataloader.dataset.dataset
-    missing = {**inner, 'ann_file': 'other.json'}
-    det.train_dataloader.dataset = dict(type='ConcatDataset', datasets=[inner, missing])
-    text = problems(det)
-    assert f'missing: {root}/other.json' in text
-    assert 'named by train_dataloader.dataset.datasets.1.ann_file' in text
-    det.train_dataloader.dataset.datasets[1].ann_file = 'val.json'
-    det.train_dataloader.dataset.datasets[1].data_prefix = dict(img='val/')
-    assert len(build(det).train_dataloader.dataset) == 8
-
-
-def test_a_wrapper_that_reads_at_once(det, root):
-    """As mmdet's for Mosaic does, whatever `lazy_init` says."""
-    inner = det.train_dataloader.dataset.dataset
-    *load, pack = inner.pipeline
-    inner.pipeline = load[:2]
-    mosaic = dict(type='Mosaic', img_scale=(64, 64))
-    det.train_dataloader.dataset = dict(
-        type='MultiImageMixDataset', dataset=inner, pipeline=[mosaic, pack]
-    )
-    build(det)
-    edit(root / 'train.json', lambda content: content['categories'].reverse())
-    text = problems(det)
-    assert 'train.json lists its categories in another order' in text
-    assert 'named by train_dataloader.dataset.dataset.ann_file' in text
-
-
-def test_the_dataset_that_is_checked_is_the_one_that_is_read(det, monkeypatch):
-    """Not a copy: one of COCO takes hundreds of megabytes."""
-    copied = []
-    monkeypatch.setattr(
-        BaseDataset, '__deepcopy__', lambda *_: copied.append(1), raising=False
-    )
-    runner = build(det)
-    loader = runner._train_dataloader
-    assert runner.train_dataloader.dataset is loader['dataset']['type'].dataset
-    assert copy.deepcopy(loader)['dataset']['type'] is loader['dataset']['type']
-    assert not copied
-
-
-def test_a_filter_that_leaves_nothing(det, root):
-    """Said once: mmengine fails again wherever the length is asked for."""
-    det.train_dataloader.dataset.dataset.filter_cfg = dict(min_size=100)
-    text = problems(det)
-    assert '1 problem found' in text
-    assert 'train.json: no sample is left. Check filter_cfg' in text
-
-
-def test_a_setting_that_was_for_another_dataset(cls):
-    """As `split` in the base configs of ImageNet."""
-    cls.train_dataloader.dataset.split = 'train'
+def test_one_dataset_of_folders_with_other_classes(cls, folders, root):
+    """Label 0 is a box in one of them and an apple in the other."""
+    shutil.copytree(root / 'classes', root / 'other')
+    (root / 'other' / 'disc').rename(root / 'other' / 'apple')
+    other = {**folders, 'data_prefix': 'other'}
+    use(cls, dict(type='ConcatDataset', datasets=[folders, other]))
     text = problems(cls)
-    assert '1 problem found\n  1. CustomDataset has no argument `split`: ' in text
-    assert 'If a base config sets it for another dataset, add _delete_=True' in text
+    assert 'ConcatDataset cannot be read: ValueError: The meta information of the ' in (
+        text
+    )
+    assert '1 problem found' in text and 'named by train_dataloader.dataset' in text
 
 
-def test_a_validation_on_training_images_is_noted(det, root):
-    note = 'val_dataloader: 4 of its 4 images are in train_dataloader too'
-    assert note not in build(det).notes
-    det.val_dataloader.dataset.data_prefix.img = 'train/'
-    assert note in build(det).notes
+def test_folds_of_one_dataset_have_no_common_image(cls, folders):
+    for split, test_mode in (('train', False), ('test', True)):
+        fold = {**wrappers(folders)['folds'], 'test_mode': test_mode}
+        cls[f'{split}_dataloader'].pop('dataset')
+        cls[f'{split}_dataloader'].dataset = fold
+    cls.val_dataloader, cls.val_cfg = cls.test_dataloader, dict()
+    cls.val_evaluator = cls.test_evaluator
+    assert not [note for note in build(cls).notes if 'images are in' in note]
 
 
-class OfOnesOwn:
+def test_a_wrapper_with_an_argument_that_it_has_not(cls, folders):
+    use(cls, dict(type='RepeatDataset', time=2, dataset=folders))
+    assert '1 problem found\n  1. RepeatDataset has no argument `time`' in problems(cls)
+
+
+def test_a_part_that_cannot_be_built_is_named_once(cls, folders):
+    other = {**folders, 'split': 'train'}
+    use(cls, dict(type='ConcatDataset', datasets=[folders, other]))
+    text = problems(cls)
+    assert '1 problem found' in text and 'no argument `split`' in text
+    assert 'named by train_dataloader.dataset.datasets.1' in text
+
+
+class TestOnesOfOnesOwn:
+    """They are built as mmengine builds them, for they may do anything."""
+
+    def register(self, kind):
+        DATASETS.register_module(kind.__name__, module=kind, force=True)
+        return kind.__name__
+
+    def test_it_changes_the_config(self, cls, folders):
+        class Half(RepeatDataset):
+            def __init__(self, dataset, **arguments):
+                assert dataset['type'] == 'CustomDataset'
+                super().__init__({**dataset, 'indices': 2}, **arguments)
+
+        use(cls, dict(type=self.register(Half), times=1, dataset=folders))
+        dataset = build(cls).train_dataloader.dataset
+        assert len(dataset) == 2 and dataset.metainfo['classes'] == ('box', 'disc')
+
+    def test_it_hands_on_what_it_does_not_know(self, cls, folders):
+        class Handing(RepeatDataset):
+            def __init__(self, **arguments):
+                super().__init__(times=3, **arguments)
+
+        use(cls, dict(type=self.register(Handing), dataset=folders))
+        assert len(build(cls).train_dataloader.dataset) == 12
+
+    def test_what_it_wraps_is_checked(self, det):
+        class Own(RepeatDataset):
+            def __init__(self, dataset):
+                super().__init__(dataset, times=1)
+
+        one = det.train_dataloader.dataset.dataset
+        one.metainfo = dict(classes=('box', 'disc'))
+        use(det, dict(type=self.register(Own), dataset=one))
+        assert 'lists its categories in another order' in problems(det)
+
+    def test_a_name_in_the_place_of_a_dataset(self, cls):
+        class Named(Numbers):
+            def __init__(self, dataset):
+                self.dataset = dataset
+
+        use(cls, dict(type=self.register(Named), dataset=dict(type='no dataset')))
+        assert len(build(cls).train_dataloader.dataset) == 4
+
+
+class Numbers:
     """A dataset that knows nothing of mmengine's."""
 
-    def __init__(self, size):
-        self.size = size
-
     def __len__(self):
-        return self.size
+        return 4
 
     def __getitem__(self, index):
         return dict(inputs=index)
 
 
-def test_datasets_that_are_not_mmengines(cls):
-    DATASETS.register_module('OfOnesOwn', module=OfOnesOwn, force=True)
-    cls.train_dataloader.dataset = dict(type='OfOnesOwn', size=3)
-    assert len(build(cls).train_dataloader.dataset) == 3
-    cls.train_dataloader.dataset = dict(type='OfOnesOwn', size=0)
-    assert 'OfOnesOwn: no sample is left' in problems(cls)
-    cls.train_dataloader.dataset = dict(type='OfOnesOwn', length=3)
-    assert "unexpected keyword argument 'length'" in problems(cls)
-
-
-def test_other_backends_are_not_looked_at(seg, monkeypatch):
-    from mmengine.fileio import LocalBackend, register_backend
-
-    register_backend('elsewhere', LocalBackend, force=True)
-    dataset = seg.train_dataloader.dataset
-    dataset.backend_args = dict(backend='elsewhere')
-    dataset.data_prefix = dict(img_path='none', seg_map_path='none')
-    assert 'data_prefix' not in problems(seg)
-
-
-def test_a_metrics_file_that_is_missing(det):
-    det.val_evaluator.ann_file = 'none/val.json'
-    text = problems(det)
-    assert (
-        '1 problem found' in text
-        and 'none/val.json\n     named by val_evaluator' in (text)
-    )
+@pytest.mark.parametrize('name', ['dataset', 'datasets'])
+def test_data_with_the_name_of_a_dataset(cls, name):
+    kind = type('Holding', (Numbers,), {name: [(0, 1)] * 4})
+    DATASETS.register_module('Holding', module=kind, force=True)
+    use(cls, dict(type='Holding'))
+    assert len(build(cls).train_dataloader.dataset) == 4

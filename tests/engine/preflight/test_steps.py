@@ -15,7 +15,7 @@ JOB = (
     TOY
     + """
 custom_imports['imports'] += [
-    'mmadaptor.engine', 'engine.preflight.test_dry_run_processes']
+    'mmadaptor.engine', 'engine.preflight.test_steps']
 model = dict(type='AveragingModel', fault='')
 train_dataloader = dict(
     train_dataloader, num_workers=0, dataset=dict(type='PartlyBadDataset', bad=False))
