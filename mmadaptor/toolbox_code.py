@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tells the code of toolboxes, whose arguments have a known meaning, from other code.
+"""Tells the code of toolboxes, and finds the datasets in their configs.
 
 A check of what an argument or an attribute means holds for the code that it was
 written for. A class of the user's own may give it any other meaning.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 TOOLBOXES = ('mmadaptor', 'mmcv', 'mmdet', 'mmengine', 'mmpretrain', 'mmseg')
@@ -19,3 +20,16 @@ def of_toolbox(code: Any, *toolboxes: str) -> bool:
     """
     name = str(getattr(code, '__module__', '')).partition('.')[0]
     return name in (toolboxes or TOOLBOXES)
+
+
+def innermost(node: Any) -> list[Mapping]:
+    """Return the configs of the datasets in wrappers and lists.
+
+    Args:
+        node: Config of a dataset or of a data loader, or a list of such.
+    """
+    if isinstance(node, list | tuple):
+        return [leaf for part in node for leaf in innermost(part)]
+    if not isinstance(node, Mapping):
+        return []
+    return innermost([node.get('dataset'), node.get('datasets')]) or [node]

@@ -26,10 +26,10 @@ from mmadaptor.engine.command_line import add_config_options, read_config, run
 from mmadaptor.engine.preflight.datasets import build_lazily
 from mmadaptor.engine.runner import as_input_error
 from mmadaptor.errors import InputError, described, how_to_install
-from mmadaptor.visualization.enlarge import draw_large
+from mmadaptor.toolbox_code import innermost
+from mmadaptor.visualization.enlarge import draw_large, enlarge
 
 EXTENSIONS = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff', '.ppm', '.pgm')
-LEAST_SIZE = 256  # in pixels, for a label to be readable
 DRAWN_AS = ('.jpg', '.jpeg', '.png')  # images of other formats are drawn as PNG
 VISUALIZERS_OF = dict(
     mmdet='DetLocalVisualizer',
@@ -96,8 +96,8 @@ def find_images(sources: Sequence[str]) -> list[str]:
             ]
             if len(found) < len(names):
                 print(
-                    f'{source}: {len(names) - len(found)} files left out, '
-                    f'which do not end in {", ".join(EXTENSIONS)}'
+                    f'{source}: {len(names) - len(found)} files and folders left '
+                    f'out, which do not end in {", ".join(EXTENSIONS)}'
                 )
         elif not os.path.lexists(source):
             found = [
@@ -111,19 +111,18 @@ def find_images(sources: Sequence[str]) -> list[str]:
                 'that matches some, found none.'
             )
         images += found
-    return list(dict.fromkeys(images))
+    return list({os.path.abspath(image): image for image in images}.values())
 
 
-def folders_for(images: Sequence[str], out_dir: str) -> list[str]:
-    """Choose a folder for the drawing of each image.
+def drawings_for(images: Sequence[str], out_dir: str) -> list[str]:
+    """Choose a file for the drawing of each image.
 
     Args:
         images: The paths.
         out_dir: The folder for all drawings.
 
     Returns:
-        A folder for each, laid out as those of the images. Images whose names
-        differ only in the extension get folders of their own.
+        A file for each, in folders laid out as those of the images.
 
     Raises:
         InputError: An image is inside `out_dir`, where a drawing could replace
@@ -132,7 +131,7 @@ def folders_for(images: Sequence[str], out_dir: str) -> list[str]:
     paths = [os.path.abspath(image) for image in images]
     above = os.path.commonpath([os.path.dirname(path) for path in paths])
     out = os.path.realpath(out_dir) + os.sep
-    folders, taken = [], set()
+    drawings = []
     for image, path in zip(images, paths, strict=True):
         if os.path.realpath(path).startswith(out):
             raise InputError(
@@ -140,13 +139,14 @@ def folders_for(images: Sequence[str], out_dir: str) -> list[str]:
                 'could replace it: give another --out-dir.'
             )
         below = os.path.relpath(os.path.dirname(path), above)
-        folder = os.path.normpath(os.path.join(out_dir, below))
-        stem = os.path.splitext(os.path.basename(path))[0]
-        while (folder, stem) in taken:
-            folder += '_'
-        taken.add((folder, stem))
-        folders.append(folder)
-    return folders
+        folder = os.path.normpath(os.path.join(out_dir, below, 'vis'))
+        stem, extension = os.path.splitext(os.path.basename(path))
+        if extension.lower() not in DRAWN_AS:
+            extension = '.png'
+        while (drawing := os.path.join(folder, f'{stem}{extension}')) in drawings:
+            stem += '_'
+        drawings.append(drawing)
+    return drawings
 
 
 def build(cfg: Config, args: argparse.Namespace) -> Callable[[str, str], None]:
@@ -157,7 +157,7 @@ def build(cfg: Config, args: argparse.Namespace) -> Callable[[str, str], None]:
         args: The arguments.
 
     Returns:
-        A function that draws an image into a folder.
+        A function that draws an image into a file.
 
     Raises:
         InputError: The config is not of a toolbox, or the checkpoint does not
@@ -172,20 +172,17 @@ def build(cfg: Config, args: argparse.Namespace) -> Callable[[str, str], None]:
         visualizer = build_visualizer(cfg, model.dataset_meta)
 
     @torch.no_grad()
-    def draw(image: str, folder: str) -> None:
+    def draw(image: str, drawing: str) -> None:
         visible = read.visible(image)
         result = model.test_step(pseudo_collate([read(image)]))[0].cpu()
-        stem, extension = os.path.splitext(os.path.basename(image))
-        if extension.lower() not in DRAWN_AS:
-            extension = '.png'
-        out = dict(draw_gt=False, out_file=f'{folder}/vis/{stem}{extension}')
-        os.makedirs(f'{folder}/vis', exist_ok=True)
+        out = dict(draw_gt=False, out_file=drawing)
+        os.makedirs(os.path.dirname(drawing), exist_ok=True)
         if scope == 'mmpretrain':
-            visualizer.visualize_cls(visible, result, resize=LEAST_SIZE, **out)
+            visualizer.visualize_cls(enlarge(visible), result, **out)
             return
         if scope == 'mmdet':
             out['pred_score_thr'] = args.score_thr
-        visualizer.add_datasample(stem, visible, result, **out)
+        visualizer.add_datasample(image, visible, result, **out)
 
     return draw
 
@@ -205,7 +202,7 @@ def build_visualizer(cfg: Config, meta: dict) -> Visualizer:
     visualizer = VISUALIZERS.build(settings)
     meta = {str(key).lower(): value for key, value in meta.items() if value}
     if not meta.keys() >= {'classes', 'palette'}:
-        known = build_lazily(cfg.test_dataloader.dataset).metainfo
+        known = build_lazily(innermost(cfg.test_dataloader)[0]).metainfo
         meta = {**known, **meta}
     visualizer.dataset_meta = meta
     draw_large(visualizer)
@@ -255,16 +252,16 @@ def main() -> None:
             f'{list(VISUALIZERS_OF)}, got {cfg.get("default_scope")!r}.'
         )
     images = find_images(args.images)
-    jobs = list(zip(images, folders_for(images, args.out_dir), strict=True))
+    jobs = list(zip(images, drawings_for(images, args.out_dir), strict=True))
     draw = build(cfg, args)
     failures = []
     with limited_memory(args.device):
-        for image, folder in track(jobs, description='Images'):
+        for image, drawing in track(jobs, description='Images'):
             if problem := image_problem(image):
                 failures.append(f'{image}: {problem}')
                 continue
             try:
-                draw(image, folder)
+                draw(image, drawing)
             except Exception as error:  # of any decoder, transform or layer
                 failures.append(f'{image}: {described(error).splitlines()[0]}')
     print(

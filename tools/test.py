@@ -12,15 +12,17 @@ from mmengine.config import Config, ConfigDict
 
 from mmadaptor.arguments import filled, parser_of, seconds
 from mmadaptor.datasets.checked_pipeline import CheckedPipeline
-from mmadaptor.datasets.image_reader import innermost, loads_labels
+from mmadaptor.datasets.image_reader import loads_labels
 from mmadaptor.engine.command_line import (
     add_common_arguments,
     build_runner,
     load_config,
+    needed,
     run,
 )
 from mmadaptor.engine.preflight.datasets import leaves
 from mmadaptor.errors import InputError
+from mmadaptor.toolbox_code import innermost
 from mmadaptor.visualization.enlarge import draw_large
 
 # What the toolboxes' own test tools use where a config has none.
@@ -97,7 +99,7 @@ def draw(cfg: Config, folder: str | None, show: bool, wait_time: float) -> None:
     elif scope == 'mmseg':
         hook.update(draw=True)
         if folder:
-            cfg.visualizer.vis_backends = [
+            needed(cfg, 'visualizer', '--show-dir').vis_backends = [
                 dict(type='LocalVisBackend', img_save_dir=folder)
             ]
     else:
@@ -150,17 +152,17 @@ def dump_into(cfg: Config, path: str) -> None:
         path: A file; or for mmseg a folder, for label maps.
 
     Raises:
-        InputError: The file is not named as a pickle.
+        InputError: The file is not named as a pickle, or the config has no test.
     """
-    metrics = cfg.test_evaluator
+    metrics = needed(cfg, 'test_evaluator', '--out')
     metrics = metrics if isinstance(metrics, list) else [metrics]
     scope = cfg.get('default_scope')
     if path.endswith(('.pkl', '.pickle')):
         # mmdet's own packs masks as run lengths.
         kind = 'DumpDetResults' if scope == 'mmdet' else 'DumpResults'
         metrics = [*metrics, dict(type=kind, out_file_path=path)]
-    elif scope == 'mmseg' and not os.path.splitext(path)[1]:
-        metrics[0].update(output_dir=path, keep_results=True)
+    elif scope == 'mmseg' and not os.path.splitext(path)[1] and metrics:
+        metrics[0].update(output_dir=path)
     else:
         raise InputError(
             f'--out {path}: expected a name that ends in .pkl, or for mmseg a folder'
@@ -183,8 +185,12 @@ def augment(cfg: Config) -> None:
             '--tta needs tta_model=dict(type=...) in the config, or a default_scope '
             f'of {list(TTA_MODELS)}'
         )
-    dataset = innermost(cfg.test_dataloader.dataset)
-    dataset.pipeline = cfg.get('tta_pipeline') or mirrored(dataset.pipeline)
+    for dataset in innermost(needed(cfg, 'test_dataloader', '--tta')):
+        if not (pipeline := cfg.get('tta_pipeline')):
+            if not dataset.get('pipeline'):
+                raise InputError('--tta needs a pipeline of each test dataset.')
+            pipeline = mirrored(dataset.pipeline)
+        dataset.pipeline = pipeline
     if cfg.model.get('data_preprocessor'):
         cfg.pop('data_preprocessor', None)  # it would replace that of the model
     cfg.model = ConfigDict(**wrapper, module=cfg.model)
@@ -221,7 +227,7 @@ def main() -> None:
         dump_into(cfg, args.out)
     if args.tta:
         augment(cfg)
-    runner = build_runner(cfg)
+    runner = build_runner(cfg, 'test')
     if shows:
         check_drawn(runner.test_loop.dataloader.dataset)
     if args.show_dir and cfg.get('default_scope') != 'mmpretrain':

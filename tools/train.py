@@ -10,11 +10,12 @@ from mmadaptor.arguments import filled, parser_of
 from mmadaptor.checkpoints.pretrained import drop_pretrained
 from mmadaptor.engine import Runner
 from mmadaptor.engine.command_line import (
-    RUNNER_TYPE,
     add_common_arguments,
     build_runner,
     load_config,
+    needed,
     run,
+    runner_class,
 )
 from mmadaptor.errors import InputError
 
@@ -73,7 +74,7 @@ def apply_arguments(cfg: Config, args: argparse.Namespace) -> None:
         drop_pretrained(cfg.model)
         cfg.load_from = None
     if args.amp or args.amp_dtype:
-        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        needed(cfg, 'optim_wrapper', '--amp').type = 'AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
     if args.amp_dtype:
         cfg.optim_wrapper.dtype = args.amp_dtype
@@ -84,7 +85,7 @@ def apply_arguments(cfg: Config, args: argparse.Namespace) -> None:
                 f'in {args.config}: the batch size of its learning rate.'
             )
         cfg.auto_scale_lr.enable = True
-    if args.resume == 'auto' and cfg.runner_type in (RUNNER_TYPE, Runner):
+    if args.resume == 'auto' and issubclass(runner_class(cfg), Runner):
         cfg.resume = 'auto'
     elif args.resume == 'auto':
         newest = find_latest_checkpoint(cfg.work_dir)
@@ -98,7 +99,7 @@ def main() -> None:
     args = parse_args()
     cfg = load_config(args)
     apply_arguments(cfg, args)
-    build_runner(cfg).train()
+    build_runner(cfg, 'train').train()
 
 
 if __name__ == '__main__':

@@ -8,6 +8,7 @@ from mmengine.config import Config
 from mmengine.dataset import Compose
 
 from mmadaptor.errors import InputError
+from mmadaptor.toolbox_code import innermost
 
 from .checked_pipeline import CheckedPipeline
 
@@ -19,13 +20,6 @@ def loads_labels(step: dict) -> bool:
     return any(word in str(step['type']) for word in LABEL_LOADERS)
 
 
-def innermost(dataset: dict) -> dict:
-    """Return the config of the dataset in wrappers."""
-    while 'dataset' in dataset:
-        dataset = dataset['dataset']
-    return dataset
-
-
 class ImageReader:
     """Runs the test pipeline of a config on single images.
 
@@ -35,17 +29,18 @@ class ImageReader:
         cfg: The config. Transforms that load labels are left out of its pipeline.
 
     Raises:
-        InputError: The config has no test pipeline.
+        InputError: The config has no test pipeline, or several.
     """
 
     def __init__(self, cfg: Config) -> None:
-        dataset = innermost((cfg.get('test_dataloader') or {}).get('dataset') or {})
-        if not dataset.get('pipeline'):
+        datasets = innermost(cfg.get('test_dataloader'))
+        pipelines = [d['pipeline'] for d in datasets if d.get('pipeline')]
+        if not pipelines or any(pipe != pipelines[0] for pipe in pipelines):
             raise InputError(
-                f'{cfg.filename} has no test_dataloader with a pipeline, which is '
-                'needed to read images.'
+                f'{cfg.filename}: expected a test_dataloader with one pipeline, which '
+                f'is needed to read images, got {"several" if pipelines else "none"}.'
             )
-        steps = [step for step in dataset['pipeline'] if not loads_labels(step)]
+        steps = [step for step in pipelines[0] if not loads_labels(step)]
         self.pipeline = CheckedPipeline(Compose(steps))
         # These loaders keep the order of the file; OpenCV's is BGR.
         self.bgr = not any(

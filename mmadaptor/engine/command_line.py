@@ -6,6 +6,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from typing import Any
 
 from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS
@@ -91,7 +92,7 @@ def read_config(path: str) -> Config:
     types as classes need none, but the tools do.
 
     Raises:
-        InputError: The file is missing or broken.
+        InputError: The file is missing or broken, or has no model.
     """
     if not os.path.isfile(path):
         raise InputError(f'{path}: no such config file.')
@@ -106,12 +107,30 @@ def read_config(path: str) -> Config:
         full = isinstance(error, UnboundLocalError) and isinstance(behind, OSError)
         text = f'{path} cannot be read: {described(behind if full else error)}'
         raise InputError(text) from error
-    model = cfg.get('model')
+    model = needed(cfg, 'model')
     kind = model.get('type') if isinstance(model, dict) else None
     name = kind if isinstance(kind, str) else getattr(kind, '__module__', '')
     if cfg.get('default_scope') is None and name.split('.')[0] in EXTRAS:
         cfg.default_scope = name.split('.')[0]
     return cfg
+
+
+def needed(cfg: Config, key: str, for_what: str = '') -> Any:
+    """Return a setting that a tool cannot do without.
+
+    Args:
+        cfg: The config.
+        key: Its key.
+        for_what: The argument of the command line that needs it.
+
+    Raises:
+        InputError: It is not set.
+    """
+    found = cfg.get(key)
+    if found is None or isinstance(found, str):
+        who = f'{for_what} needs' if for_what else 'expected'
+        raise InputError(f'{cfg.filename}: {who} {key}=dict(...), got {found!r}.')
+    return found
 
 
 def load_config(args: argparse.Namespace) -> Config:
@@ -138,8 +157,36 @@ def load_config(args: argparse.Namespace) -> Config:
     return cfg
 
 
-def build_runner(cfg: Config) -> Runner:
-    """Build the runner that `runner_type` of a config names."""
+def runner_class(cfg: Config) -> type:
+    """Return the class that `runner_type` of a config is or names.
+
+    Raises:
+        InputError: There is no such class.
+    """
+    kind = cfg.runner_type
+    found = RUNNERS.get(kind) if isinstance(kind, str) else kind
+    if not isinstance(found, type):
+        raise InputError(f'{cfg.filename}: expected a runner_type, got {kind!r}.')
+    return found
+
+
+def build_runner(cfg: Config, split: str = '') -> Runner:
+    """Build the runner that `runner_type` of a config names.
+
+    Args:
+        cfg: The config.
+        split: `'train'` or `'test'`, which the config has to have.
+
+    Raises:
+        InputError: The config has only a part of a training, validation or test.
+    """
+    splits = ('train', 'val', 'test') * issubclass(runner_class(cfg), Runner)
+    for name in splits:
+        last = 'optim_wrapper' if name == 'train' else f'{name}_evaluator'
+        keys = [f'{name}_dataloader', f'{name}_cfg', last]
+        if name == split or any(cfg.get(key) is not None for key in keys):
+            for key in keys:
+                needed(cfg, key)
     # mmadaptor.Runner does this itself; other runners need it too.
     settings = (cfg.get('env_cfg') or {}).get('dist_cfg') or {}
     join_on_cpu(cfg.get('launcher', 'none'), settings)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mmadaptor.errors import InputError, described
 from mmadaptor.models.record import recording
+from mmadaptor.toolbox_code import innermost
 from mmadaptor.version import __version__
 
 from .memory import memory_outputs
@@ -220,5 +221,5 @@ def resize_of_pipeline(cfg: Mapping) -> str | None:
 
 
 def _test_pipeline(cfg: Mapping) -> Sequence[Mapping]:
-    loader = cfg.get('test_dataloader') or {}
-    return (loader.get('dataset') or {}).get('pipeline') or ()
+    datasets = innermost(cfg.get('test_dataloader'))
+    return (datasets[0].get('pipeline') if datasets else None) or ()

@@ -38,12 +38,23 @@ class Enlarging:
             args: Further arguments of the visualizer.
             kwargs: Further arguments of the visualizer.
         """
-        factor = SIDE // max(image.shape[:2])
-        if factor > 1:
-            image = image.repeat(factor, axis=0).repeat(factor, axis=1)
-            if data_sample is not None:
-                data_sample = enlarged(data_sample, factor)
-        super().add_datasample(name, image, data_sample, *args, **kwargs)
+        factor = factor_of(image)
+        if factor > 1 and data_sample is not None:
+            data_sample = enlarged(data_sample, factor)
+        super().add_datasample(name, enlarge(image), data_sample, *args, **kwargs)
+
+
+def factor_of(image: np.ndarray) -> int:
+    """Return the factor by which an image is enlarged."""
+    return max(1, SIDE // max(image.shape[:2]))
+
+
+def enlarge(image: np.ndarray) -> np.ndarray:
+    """Return an image enlarged as by :class:`Enlarging`."""
+    factor = factor_of(image)
+    if factor == 1:
+        return image
+    return image.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
 def draw_large(visualizer: Visualizer) -> None:

@@ -112,7 +112,7 @@ def test_values_by_hand():
 
 
 def test_what_cannot_be_read_is_named(tmp_path):
-    with pytest.raises(InputError, match='no test_dataloader with a pipeline'):
+    with pytest.raises(InputError, match='one pipeline, .* got none'):
         ImageReader(Config(dict(test_dataloader=None)))
     dataset = dict(pipeline=[dict(type='Resize', scale=(4, 4))])
     init_default_scope('mmengine')
@@ -122,3 +122,19 @@ def test_what_cannot_be_read_is_named(tmp_path):
     (tmp_path / 'a.png').write_bytes(b'')
     with pytest.raises(InputError, match='the test pipeline of the config loads no im'):
         reader.visible(str(tmp_path / 'a.png'))
+
+
+@pytest.mark.parametrize('last', [1, 2])
+def test_datasets_in_wrappers_and_lists_have_one_pipeline(last):
+    init_default_scope('mmengine')
+    leaves = [
+        dict(type='A', pipeline=[dict(type='Resize', scale=(n, n))]) for n in (1, last)
+    ]
+    inner = dict(type='RepeatDataset', times=2, dataset=leaves[0])
+    dataset = dict(type='ConcatDataset', datasets=[inner, leaves[1]])
+    cfg = Config(dict(test_dataloader=dict(dataset=dataset)))
+    if last == 1:
+        assert len(ImageReader(cfg).pipeline.transforms) == 1
+    else:
+        with pytest.raises(InputError, match='one pipeline, .* got several'):
+            ImageReader(cfg)

@@ -13,6 +13,7 @@ from mmadaptor.engine.command_line import (
     TRACEBACK,
     build_runner,
     load_config,
+    read_config,
     run,
 )
 from mmadaptor.errors import InputError
@@ -168,13 +169,13 @@ def test_work_dir_by_argument_then_config_then_name(tmp_path):
 def test_every_config_gets_our_runner_unless_it_names_one(tmp_path):
     plain = write_config(tmp_path, 'model = dict()')
     assert load_config(arguments(plain)).runner_type == RUNNER_TYPE
-    own = write_config(tmp_path, 'runner_type = "FlexibleRunner"')
+    own = write_config(tmp_path, 'model = {}\nrunner_type = "FlexibleRunner"')
     assert load_config(arguments(own)).runner_type == 'FlexibleRunner'
 
 
 @pytest.mark.parametrize('hooks', ['None', '{}', 'dict(timer=None)'])
 def test_every_config_loads_strictly(hooks, tmp_path):
-    path = write_config(tmp_path, f'default_hooks = {hooks}')
+    path = write_config(tmp_path, f'model = {{}}\ndefault_hooks = {hooks}')
     default_hooks = load_config(arguments(path)).default_hooks
     assert default_hooks['strict_load'] == dict(type='mmadaptor.StrictLoadHook')
 
@@ -198,3 +199,33 @@ def test_a_full_disk_as_a_config_is_read_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr('mmengine.config.Config.fromfile', fails)
     with pytest.raises(InputError, match='OSError.*No space left'):
         load_config(arguments(write_config(tmp_path, 'a = 1')))
+
+
+@pytest.mark.parametrize('text', ['a = 1', 'model = None', 'model = "x"'])
+def test_a_config_without_a_model_is_named(text, tmp_path):
+    """Such as those in configs/_base_."""
+    path = write_config(tmp_path, text)
+    with pytest.raises(InputError, match=r'config\.py: expected model=dict\(\.\.\.\)'):
+        read_config(path)
+
+
+@pytest.mark.parametrize('lacks', ['train_cfg', 'val_evaluator', 'optim_wrapper'])
+@pytest.mark.parametrize('kind', [RUNNER_TYPE, 'Runner'])
+def test_a_part_of_a_training_is_named(lacks, kind, tmp_path):
+    path = write_config(tmp_path, TOY, work_dir=str(tmp_path))
+    cfg = load_config(arguments(path))
+    cfg.merge_from_dict({lacks: None, 'runner_type': kind})
+    with pytest.raises(InputError, match=rf'expected {lacks}=dict.*, got None'):
+        build_runner(cfg, 'train')
+
+
+def test_a_config_without_a_training_is_named(tmp_path):
+    cfg = load_config(arguments(write_config(tmp_path, 'model = dict(type="x")')))
+    with pytest.raises(InputError, match='expected train_dataloader=dict'):
+        build_runner(cfg, 'train')
+
+
+def test_an_unknown_runner_is_named(tmp_path):
+    path = write_config(tmp_path, 'model = {}\nrunner_type = "Runer"')
+    with pytest.raises(InputError, match="expected a runner_type, got 'Runer'"):
+        build_runner(load_config(arguments(path)))

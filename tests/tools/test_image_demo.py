@@ -18,7 +18,7 @@ from PIL import Image
 from mmadaptor.errors import InputError
 
 DEMO = runpy.run_path(str(ROOT / 'tools' / 'image_demo.py'))
-find_images, folders_for = DEMO['find_images'], DEMO['folders_for']
+find_images, drawings_for = DEMO['find_images'], DEMO['drawings_for']
 limited_memory = DEMO['limited_memory']
 
 
@@ -62,7 +62,7 @@ def test_every_task_draws_and_bad_images_stop_nothing(
     ]
     log = capsys.readouterr().out
     assert f'5 of 7 images were drawn into {out}' in log
-    assert f'{images}: 1 files left out' in log
+    assert f'{images}: 1 files and folders left out' in log
     drawn = {str(path.relative_to(out)) for path in out.rglob('*.*')}
     original = np.asarray(Image.open(images / '0.png'))
     result = np.asarray(Image.open(out / 'vis' / '0.png'))
@@ -70,11 +70,24 @@ def test_every_task_draws_and_bad_images_stop_nothing(
     assert drawn == {'vis/5.jpg', *(f'vis/{i}.png' for i in (0, 2, 3, 6))}
     # Enlarged, so that labels are readable.
     if scope == 'mmpretrain':
-        assert result.shape[:2] == (256, 341)
+        assert result.shape[:2] == (384, 512)
     else:
         legend = result.shape[1] - 512
         assert result.shape[0] == 384 and (legend > 0) == (scope == 'mmseg')
         assert (result[::8, :512:8] != original).any()
+
+
+@pytest.mark.parametrize('job', ['mmpretrain'], indirect=True)
+@pytest.mark.parametrize('size', [(600, 520), (700, 1)])
+def test_the_drawing_of_a_label_has_the_size_of_a_large_image(
+    size, job, tmp_path, monkeypatch
+):
+    """Neither shrunk nor, where it is thin, enlarged to gigabytes."""
+    _, config, checkpoint = job
+    Image.new('RGB', size).save(tmp_path / 'a.png')
+    out = tmp_path / 'out'
+    demo(monkeypatch, tmp_path / 'a.png', config, checkpoint, '--out-dir', out)
+    assert Image.open(out / 'vis' / 'a.png').size == size
 
 
 DEEP = """
@@ -217,23 +230,23 @@ def test_memory_is_limited_to_what_is_free_on_a_cpu_only():
 def test_each_image_is_drawn_once(tmp_path, capsys):
     Image.new('RGB', (4, 4)).save(tmp_path / 'a.png')
     shutil.copy(tmp_path / 'a.png', tmp_path / 'a.jpg')
-    found = find_images([str(tmp_path), f'{tmp_path}/*.png', f'{tmp_path}/a.jpg'])
-    assert found == [f'{tmp_path}/a.jpg', f'{tmp_path}/a.png']
+    found = find_images([f'{tmp_path}/*.png', str(tmp_path), f'{tmp_path}/./a.jpg'])
+    assert found == [f'{tmp_path}/a.png', f'{tmp_path}/./a.jpg']
     assert 'left out' not in capsys.readouterr().out
 
 
-def test_each_drawing_has_a_folder_of_its_own():
-    """mmpretrain names a drawing by the stem of its image."""
-    assert folders_for(['in/a.jpg', 'in/a.png', 'in/a', 'in/b.png'], 'out') == [
-        'out',
-        'out_',
-        'out__',
-        'out',
+def test_each_drawing_has_a_name_of_its_own():
+    """In the folder for all drawings; formats that are not drawn become PNG."""
+    assert drawings_for(['in/a.jpg', 'in/a.png', 'in/a', 'in/a_.png'], 'out') == [
+        'out/vis/a.jpg',
+        'out/vis/a.png',
+        'out/vis/a_.png',
+        'out/vis/a__.png',
     ]
-    assert folders_for(['in/a.jpg', 'in/b/a.jpg', 'in/b/a.png'], 'out') == [
-        'out',
-        'out/b',
-        'out/b_',
+    assert drawings_for(['in/a.JPG', 'in/b/a.webp', 'in/b/a.bmp'], 'out') == [
+        'out/vis/a.JPG',
+        'out/b/vis/a.png',
+        'out/b/vis/a_.png',
     ]
 
 
@@ -242,4 +255,4 @@ def test_a_drawing_never_replaces_an_image(tmp_path):
     (tmp_path / 'link').symlink_to(tmp_path)
     for out in (tmp_path, tmp_path.parent, tmp_path / 'link'):
         with pytest.raises(InputError, match='give another --out-dir'):
-            folders_for([f'{tmp_path}/a.png'], str(out))
+            drawings_for([f'{tmp_path}/a.png'], str(out))

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """--tta, --out and --show of tools/test.py, as in the toolboxes' own test tools."""
 
+import re
 import runpy
 import sys
 
@@ -233,6 +234,33 @@ def test_tta_without_a_toolbox_is_explained():
 def test_out_with_another_suffix_is_explained(job, monkeypatch):
     message = refusal(monkeypatch, 'test', *job[:2], '--out', 'x.json')
     assert 'expected a name that ends in .pkl, or for mmseg a folder' in message
+
+
+def test_tta_of_datasets_in_a_list():
+    parts = [dict(type=kind, pipeline=[dict(type='PackSegInputs')]) for kind in 'AB']
+    loader = dict(dataset=dict(type='ConcatDataset', datasets=parts))
+    cfg = Config(dict(default_scope='mmseg', model={}, test_dataloader=loader))
+    TOOL['augment'](cfg)
+    for part in cfg.test_dataloader.dataset.datasets:
+        assert [step.type for step in part.pipeline] == ['TestTimeAug']
+    cfg.test_dataloader.dataset = dict(type='A')
+    with pytest.raises(InputError, match='--tta needs a pipeline'):
+        TOOL['augment'](cfg)
+
+
+@pytest.mark.parametrize(
+    'arguments', [['--tta'], ['--out', 'x'], ['--out', 'x.pkl'], []]
+)
+@pytest.mark.parametrize('job', [SEGMENTOR], indirect=True, ids=['mmseg'])
+def test_a_config_without_a_test_is_named(arguments, job, tmp_path, monkeypatch):
+    names = ('test_dataloader', 'test_cfg', 'test_evaluator')
+    path = write_config(
+        tmp_path,
+        f"_base_ = '{job[0]}'\n" + ''.join(f'{name} = None\n' for name in names),
+        'no_test.py',
+    )
+    message = refusal(monkeypatch, 'test', path, job[1], *arguments)
+    assert re.search(r'no_test\.py: .* test_\w+=dict\(\.\.\.\), got None', message)
 
 
 def test_the_preprocessor_of_the_model_stays():

@@ -224,6 +224,8 @@ def resumed(work_dir, runner_type, resume):
 def test_resume_is_left_to_our_runner(tmp_path):
     assert resumed(tmp_path, RUNNER_TYPE, None) == ('base.pth', None)
     assert resumed(tmp_path, RUNNER_TYPE, 'auto') == ('base.pth', 'auto')
+    dumped = 'mmadaptor.engine.runner.Runner'  # of a class, as a run leaves it
+    assert resumed(tmp_path, dumped, 'auto') == ('base.pth', 'auto')
     assert resumed(tmp_path, RUNNER_TYPE, 'x.pth') == ('x.pth', True)
 
 
