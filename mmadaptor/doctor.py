@@ -14,6 +14,7 @@ import os
 import pathlib
 import platform
 import re
+import shlex
 import shutil
 import struct
 import subprocess
@@ -121,7 +122,7 @@ def problem_of_leftovers() -> str | None:
     ]
     if not left:
         return None
-    return f'Files of removed packages are left: rm -r {" ".join(left)}'
+    return f'Files of removed packages are left: rm -r {shlex.join(left)}'
 
 
 def kernels_of(library: pathlib.Path) -> set[tuple[bool, int]]:

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import pathlib
 import re
+import shlex
 import shutil
 import sys
+import sysconfig
 from importlib import metadata, util
 from urllib.parse import unquote
 
@@ -39,11 +42,22 @@ INSTALLED_AS = dict(
     pkg_resources='"setuptools<82"',
 )
 BUILD_TOOLS = ('pkg_resources', 'wheel', 'ninja', 'psutil')  # of mmcv
-# The plain name, if that is the pip of this environment.
-PIP = shutil.which('pip') or ''
-PIP = 'pip' if PIP.startswith(sys.exec_prefix) else f'{sys.executable} -m pip'
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SYSTEM_LIBRARIES = {'libGL.so': 'libgl1', 'libgthread': 'libglib2.0-0'}  # of OpenCV
+
+
+def pip_of(found: str | None) -> str:
+    """Return the command of this environment's pip.
+
+    Args:
+        found: The pip in the path, which may be that of another environment.
+    """
+    if found and os.path.dirname(found) == sysconfig.get_path('scripts'):
+        return 'pip'
+    return f'{shlex.quote(sys.executable)} -m pip'
+
+
+PIP = pip_of(shutil.which('pip'))
 
 
 def installed(name: str) -> dict[str, str]:
@@ -79,7 +93,7 @@ def install(name: str, *options: str) -> str:
     if name == 'torch':
         what = 'torch torchvision'
     elif name == 'mmadaptor' and (ROOT / 'setup.py').exists():
-        what = f'--no-build-isolation -e {ROOT}'
+        what = f'--no-build-isolation -e {shlex.quote(str(ROOT))}'
     elif name == 'torchvision' and torch[:1] == [2]:
         what = f'"torchvision==0.{torch[1] + 15}.*"'  # the one for this torch
     pip = ' '.join([f'{PIP} install', *options])

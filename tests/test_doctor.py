@@ -7,9 +7,11 @@ import json
 import os
 import pathlib
 import re
+import shlex
 import struct
 import subprocess
 import sys
+import sysconfig
 
 import pytest
 from helpers.jobs import ROOT
@@ -267,7 +269,7 @@ CASES = {
     'files of a stopped removal': (
         {'~mcv/ops.py': '', '~umpy/ops.py': ''},
         {},
-        'Files of removed packages are left: rm -r {site}/~mcv',
+        "Files of removed packages are left: rm -r '{site}/~mcv'",
     ),
     "OpenCV's system library": (
         {'mmcv/__init__.py': 'raise ImportError("libGL.so.1: cannot open")'},
@@ -491,3 +493,19 @@ def test_this_environment(tmp_path):
     )
     assert (done.returncode, done.stderr) == (0, ''), done
     assert done.stdout.endswith('\nNo problems found\n')
+
+
+def test_commands_name_paths_with_spaces_whole(tmp_path):
+    """`rm -r` of such a path in pieces would remove something else."""
+    site = tmp_path / 'my env' / 'site-packages'
+    command = problems_of(site, {'~mcv/ops.py': ''})[0].rpartition(': ')[2]
+    assert shlex.split(command) == ['rm', '-r', f'{site}/~mcv']
+
+
+def test_the_pip_of_another_environment_is_not_taken():
+    scripts = sysconfig.get_path('scripts')
+    assert environment.pip_of(f'{scripts}/pip') == 'pip'
+    own = f'{sys.executable} -m pip'
+    # Of an environment beside this one, such as .venv2.
+    for other in (f'{sys.exec_prefix}2/bin/pip', '/elsewhere/bin/pip', None):
+        assert environment.pip_of(other) == own

@@ -9,6 +9,7 @@ images stay on the device that opens the page.
 import argparse
 import hashlib
 import json
+import shlex
 import shutil
 import subprocess
 import tarfile
@@ -268,7 +269,8 @@ def main() -> None:
         page.rename(dst)
     size = sum(file.stat().st_size for file in dst.rglob('*') if file.is_file())
     print(f'{args.dst}: {size / 1e6:.0f} MB. To see it:')
-    print(f'python -m http.server --directory {args.dst} --bind 127.0.0.1 8000')
+    folder = shlex.quote(args.dst)
+    print(f'python -m http.server --directory {folder} --bind 127.0.0.1 8000')
     print('and open http://localhost:8000')
 
 

@@ -11,7 +11,8 @@ from mmadaptor.checkpoints.adaptor_only import NOTE, base_state
 from mmadaptor.checkpoints.loading import meta_of, peek
 from mmadaptor.checkpoints.openmmlab import build_and_load
 from mmadaptor.checkpoints.writing import save
-from mmadaptor.engine.command_line import add_common_arguments, load_config, run
+from mmadaptor.engine.cfg_options import merge_options
+from mmadaptor.engine.command_line import add_config_options, read_config, run
 
 EXAMPLE = r"""python tools/merge_adaptors.py configs/tuning/vmamba_t_adaptors_cub.py \
       work_dirs/vmamba_t_adaptors_cub/epoch_100.pth whole.pth"""
@@ -29,7 +30,7 @@ def parse_args() -> argparse.Namespace:
         'checkpoint', metavar='CHECKPOINT', help='checkpoint of adaptors only'
     )
     parser.add_argument('dst', type=filled, metavar='DST', help='checkpoint to write')
-    add_common_arguments(parser)
+    add_config_options(parser)
     return parser.parse_args()
 
 
@@ -37,7 +38,8 @@ def main() -> None:
     """Merge."""
     args = parse_args()
     refuse_to_overwrite(args.dst, args.checkpoint)
-    cfg = load_config(args)
+    cfg = read_config(args.config)
+    merge_options(cfg, args.cfg_options)
     model = build_and_load(cfg, args.checkpoint)
     meta = dict(meta_of(peek(args.checkpoint)))
     meta.pop(NOTE, None)

@@ -13,7 +13,8 @@ from mmengine.registry import init_default_scope
 from mmadaptor.arguments import filled, parser_of
 from mmadaptor.checkpoints.openmmlab import build_and_load
 from mmadaptor.datasets.image_reader import ImageReader, as_visible
-from mmadaptor.engine.command_line import add_common_arguments, load_config, run
+from mmadaptor.engine.cfg_options import merge_options
+from mmadaptor.engine.command_line import add_config_options, read_config, run
 from mmadaptor.errors import InputError
 from mmadaptor.visualization import (
     Lattice,
@@ -56,7 +57,7 @@ def parse_args() -> argparse.Namespace:
         default='memory',
         help='folder for the figures (default: memory)',
     )
-    add_common_arguments(parser)
+    add_config_options(parser)
     return parser.parse_args()
 
 
@@ -167,7 +168,8 @@ def main() -> None:
     """Draw the figures of each token."""
     args = parse_args()
     tokens = [parse_token(text) for text in args.tokens]
-    cfg = load_config(args)
+    cfg = read_config(args.config)
+    merge_options(cfg, args.cfg_options)
     init_default_scope(cfg.get('default_scope', 'mmadaptor'))
     reader = ImageReader(cfg)
     sample = reader(args.image)

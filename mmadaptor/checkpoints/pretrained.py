@@ -3,6 +3,7 @@
 
 import importlib.util
 import os
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -128,13 +129,14 @@ def how_to_make(checkpoint: str, config: str | None) -> str:
         if recipe.is_file():
             link = f', then link work_dirs/{name}/epoch_*.pth to it'
             ways.append(
-                f'python tools/train.py {os.path.relpath(recipe)}'
+                f'python tools/train.py {shlex.quote(os.path.relpath(recipe))}'
                 f'{link if name == path.stem else ""}'
             )
             break
     family = path.stem.partition('_')[0]
     if family in PUBLISHED:
         ways.append(
-            f'python tools/convert_checkpoint.py --from {family} PUBLISHED {checkpoint}'
+            f'python tools/convert_checkpoint.py --from {family} PUBLISHED '
+            f'{shlex.quote(checkpoint)}'
         )
     return f'Make {checkpoint} by: {", or by: ".join(ways)}.' if ways else ''

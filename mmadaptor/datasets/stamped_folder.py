@@ -130,7 +130,17 @@ def fresh_folder(root: Path, name: str, wanted: dict) -> Iterator[Path]:
         root: Folder of the dataset. Hold its lock.
         name: Name of the dataset.
         wanted: Entries of its stamp.
+
+    Raises:
+        FileExistsError: Files were added to the dataset, which would be removed.
     """
+    stamp = read_stamp(root, name) or {}
+    has, had = count_files(root, name), stamp.get('files')
+    if isinstance(had, int) and has > had:
+        raise FileExistsError(
+            f'{name}: {root} is to be made again, but has {has} files instead of '
+            f'{had}: move yours out of it, or remove the folder'
+        )
     fresh = root.parent / f'.{root.name}.partial'
     stale = root.parent / f'.{root.name}.old'
     for leftover in (fresh, stale):

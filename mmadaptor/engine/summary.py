@@ -2,6 +2,7 @@
 """What a training ends with: its result, its files and the next command."""
 
 import os
+import shlex
 
 from mmengine.dist import master_only
 from mmengine.logging import MessageHub
@@ -49,7 +50,7 @@ def _next_command(runner: Runner, checkpoint: str) -> str:
         return ''
     images = runner._test_loop is None  # nothing to test on
     tool = 'tools/image_demo.py IMAGES' if images else 'tools/test.py'
-    return f'python {tool} {_shown(config)} {checkpoint}'
+    return f'python {tool} {shlex.join([_shown(config), checkpoint])}'
 
 
 def _shown(path: str | None) -> str:

@@ -8,6 +8,7 @@ import os
 import runpy
 import signal
 import time
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -183,6 +184,17 @@ def test_damaged_files_make_it_again(damage, name, tmp_path, monkeypatch):
     assert len(log) == 1 and f'{root}: files of the dataset are damaged' in log[0]
     prepare(root)
     assert len(log) == 1
+
+
+def test_files_that_were_added_are_not_removed(tmp_path):
+    root = make_shapes(tmp_path / 'set', 1, 1, workers=1)
+    (root / 'notes.txt').write_text('mine')
+    for make in (prepare, partial(make_shapes, train=2, val=1, workers=1)):
+        with pytest.raises(FileExistsError, match='move yours out of it'):
+            make(root)
+    assert (root / 'notes.txt').read_text() == 'mine'
+    (root / 'notes.txt').unlink()
+    assert make_shapes(root, 2, 1, workers=1) == root
 
 
 def test_exchanged_files_make_it_again(tmp_path):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A training ends with its result, its files and the next command."""
 
+import shlex
 from types import SimpleNamespace
 
 import pytest
@@ -50,6 +51,11 @@ def test_without_validation_test_and_checkpoint(end):
     assert last == '  Last checkpoint: run/epoch_1.pth' and 'Logs: run/2' in logs
     command = 'python tools/image_demo.py IMAGES run/config.py run/epoch_1.pth'
     assert following == f'  Next: {command}'
+
+
+def test_the_command_quotes_paths_with_spaces(end):
+    following = end(work_dir='my run')[-1].partition('Next: ')[2]
+    assert shlex.split(following)[2:] == ['my run/config.py', 'my run/epoch_1.pth']
 
 
 def test_the_variants_of_a_metric_are_left_out(tmp_path):
