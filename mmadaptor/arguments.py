@@ -9,6 +9,8 @@ from pathlib import Path
 
 from mmadaptor.errors import InputError
 
+CHECKPOINTS = ('.safetensors', '.pth', '.pt')
+
 
 def parser_of(purpose: str, example: str) -> argparse.ArgumentParser:
     """Return a parser whose help ends with an example.
@@ -69,6 +71,15 @@ def new_file(text: str) -> Path:
         problem = f'expected a file in a folder that you may write to, got {text!r}'
         raise argparse.ArgumentTypeError(problem)
     return path
+
+
+def new_checkpoint(text: str) -> str:
+    """Read the path of a checkpoint to write; its name tells it from other files."""
+    path = Path(filled(text))
+    if path.suffix not in CHECKPOINTS or path.is_dir():
+        problem = f'expected a file that ends with {" or ".join(CHECKPOINTS)}'
+        raise argparse.ArgumentTypeError(f'{problem}, got {text!r}')
+    return text
 
 
 def refuse_to_overwrite(dst: str, src: str) -> None:

@@ -5,7 +5,7 @@ import argparse
 
 import pytest
 
-from mmadaptor.arguments import new_file, positive, refuse_to_overwrite
+from mmadaptor.arguments import new_checkpoint, new_file, positive, refuse_to_overwrite
 from mmadaptor.errors import InputError
 
 
@@ -32,3 +32,12 @@ def test_a_count_is_positive(text):
     assert positive('3') == 3
     with pytest.raises(argparse.ArgumentTypeError, match='an integer of 1 or more'):
         positive(text)
+
+
+@pytest.mark.parametrize('name', ['config.py', 'weights', 'a.json', 'folder.pth'])
+def test_a_checkpoint_is_not_written_over_something_else(name, tmp_path):
+    (tmp_path / 'folder.pth').mkdir()
+    with pytest.raises(argparse.ArgumentTypeError, match=r'ends with \.safetensors or'):
+        new_checkpoint(str(tmp_path / name))
+    for good in ('a.pth', 'new/b.safetensors'):
+        assert new_checkpoint(good) == good

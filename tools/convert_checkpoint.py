@@ -6,7 +6,7 @@ import argparse
 from torch import Tensor
 
 import mmadaptor
-from mmadaptor.arguments import filled, parser_of, refuse_to_overwrite
+from mmadaptor.arguments import filled, new_checkpoint, parser_of, refuse_to_overwrite
 from mmadaptor.checkpoints.loading import KEYS, meta_of, peek
 from mmadaptor.checkpoints.writing import save
 from mmadaptor.engine.command_line import run
@@ -76,7 +76,9 @@ def parse_args() -> argparse.Namespace:
     key = f'key of the weights in SRC (default: the first of {", ".join(KEYS)})'
     parser.add_argument('--key', type=filled, metavar='KEY', help=key)
     parser.add_argument('src', metavar='SRC', help='checkpoint to read, weights only')
-    parser.add_argument('dst', type=filled, metavar='DST', help='checkpoint to write')
+    parser.add_argument(
+        'dst', type=new_checkpoint, metavar='DST', help='checkpoint to write'
+    )
     return parser.parse_args()
 
 

@@ -6,7 +6,7 @@ The toolboxes' inference calls, such as mmdet's init_detector, load no base.
 
 import argparse
 
-from mmadaptor.arguments import filled, parser_of, refuse_to_overwrite
+from mmadaptor.arguments import new_checkpoint, parser_of, refuse_to_overwrite
 from mmadaptor.checkpoints.adaptor_only import NOTE, base_state
 from mmadaptor.checkpoints.loading import meta_of, peek
 from mmadaptor.checkpoints.openmmlab import build_and_load
@@ -29,7 +29,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         'checkpoint', metavar='CHECKPOINT', help='checkpoint of adaptors only'
     )
-    parser.add_argument('dst', type=filled, metavar='DST', help='checkpoint to write')
+    parser.add_argument(
+        'dst', type=new_checkpoint, metavar='DST', help='checkpoint to write'
+    )
     add_config_options(parser)
     return parser.parse_args()
 

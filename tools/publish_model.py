@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mmadaptor.arguments import filled, parser_of, refuse_to_overwrite
+from mmadaptor.arguments import new_checkpoint, parser_of, refuse_to_overwrite
 from mmadaptor.checkpoints.adaptor_only import NOTE
 from mmadaptor.checkpoints.loading import meta_of, peek, weights_of
 from mmadaptor.checkpoints.writing import save
@@ -31,7 +31,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('checkpoint', metavar='CHECKPOINT', help='checkpoint file')
     parser.add_argument(
         'dst',
-        type=filled,
+        type=new_checkpoint,
         metavar='DST',
         help='file to write: .safetensors, which cannot hold code, or .pth',
     )
@@ -57,8 +57,9 @@ def as_half(weights: Mapping[str, Tensor], path: str) -> dict[str, Tensor]:
         if isinstance(value, Tensor) and value.is_floating_point()
     }
     for name, value in halves.items():
-        if torch.isinf(value).any() and not torch.isinf(weights[name]).any():
-            most = weights[name].abs().max()
+        lost = weights[name][value.isinf() & weights[name].isfinite()]
+        if len(lost):
+            most = lost.abs().max()
             raise InputError(
                 f'{path}: {name} has numbers up to {most:.3g}, and float16 ends at '
                 f'{torch.finfo(torch.float16).max:.0f}: leave out --half'

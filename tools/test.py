@@ -7,6 +7,7 @@ import copy
 import os
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 from mmengine.config import Config, ConfigDict
 
@@ -62,7 +63,7 @@ def parse_args() -> argparse.Namespace:
         '--wait-time',
         type=seconds,
         default=2,
-        help='seconds to show each image (default: 2)',
+        help='seconds to show each image; 0 waits for a key (default: 2)',
     )
     parser.add_argument(
         '--show-dir', type=filled, help='folder for images of the predictions'
@@ -219,6 +220,8 @@ def main() -> None:
     cfg = load_config(args)
     cfg.load_from, cfg.resume = args.checkpoint, False
     shows = args.show or args.show_dir
+    if args.show and plt.get_backend().lower() == 'agg':
+        raise InputError('--show needs a display, and there is none: use --show-dir.')
     if shows and args.tta and cfg.get('default_scope') == 'mmpretrain':
         raise InputError('--tta: mmpretrain cannot draw augmented images.')
     if shows:

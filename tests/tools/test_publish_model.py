@@ -62,6 +62,7 @@ def test_half_the_size(publish, name):
     'weights, meta, said',
     [
         ({'fc.weight': torch.tensor([7e4])}, META, r'fc.weight has .*7e\+04.*--half'),
+        ({'fc.weight': torch.tensor([7e4, torch.inf])}, META, r'up to 7e\+04.*--half'),
         (WEIGHTS, dict(tuning=dict(base='1', tuned='2')), 'merge it first'),
         ({'fc.weight': 3}, META, 'expected tensors by name'),
     ],

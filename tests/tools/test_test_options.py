@@ -272,3 +272,11 @@ def test_the_preprocessor_of_the_model_stays():
     assert cfg.model.module.data_preprocessor.mean == [1.0, 2.0, 3.0]
     scales = cfg.test_dataloader.dataset.pipeline[1].transforms[0]
     assert [step.scale_factor for step in scales] == [0.5, 0.75, 1.0, 1.25, 1.5, 1.75]
+
+
+@pytest.mark.parametrize('job', [SEGMENTOR], indirect=True, ids=['mmseg'])
+def test_show_without_a_display_is_refused(job, monkeypatch):
+    """It would wait for each image, for a key even, and show none."""
+    monkeypatch.setattr('matplotlib.pyplot.get_backend', lambda: 'agg')
+    message = refusal(monkeypatch, 'test', *job[:2], '--show')
+    assert '--show needs a display' in message
