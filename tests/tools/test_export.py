@@ -235,6 +235,10 @@ def test_the_size_of_the_test_is_that_of_its_pipeline(config, size, resize):
     cfg = Config.fromfile(ROOT / 'configs' / f'{config}.py')
     assert size_of_pipeline(cfg) == size
     assert resize_of_pipeline(cfg) == resize
+    dataset = cfg.test_dataloader.dataset
+    cfg.test_dataloader.dataset = dict(type='ConcatDataset', datasets=[dataset])
+    assert size_of_pipeline(cfg) == size
+    assert resize_of_pipeline(cfg) == resize
 
 
 def heads(**attributes):
