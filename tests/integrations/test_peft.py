@@ -18,6 +18,7 @@ from mmadaptor.models.layers import linear
 
 ROOT = pathlib.Path(__file__).parents[2]
 PROJECTIONS = ['in_proj', 'x_proj', 'out_proj']
+DOWNSAMPLING = r'.*downsample_layers\.\d\.[03]'
 # An Adaptor-T whose gamma is 0 gives its predictors no gradient.
 ADAPTORS = dict(temporal=dict(gamma_init=0.1), spatial=dict(alpha_init=0.1))
 
@@ -62,6 +63,7 @@ def made(build):
         (b0, dict(target_modules=PROJECTIONS)),
         (b0, dict(target_modules=PROJECTIONS, use_dora=True)),
         (b0, dict(target_modules='all-linear')),
+        (b0, dict(target_modules=DOWNSAMPLING)),
         (b0, dict(target_modules=PROJECTIONS, modules_to_save=['head.fc'])),
         (b0, dict(target_modules=PROJECTIONS, modules_to_save=['temporal', 'spatial'])),
         (b0, dict(target_modules=[], target_parameters=['mixer.dt_weight'])),

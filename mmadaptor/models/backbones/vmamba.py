@@ -120,19 +120,10 @@ class VMamba(AdaptableBackbone):
         rates = (drop_path_rate * i / last for i in itertools.count())
 
         # A stage holds its blocks; its downsampling layer is separate.
-        half = dims[0] // 2
-        stem = nn.Sequential(
-            Downsample(in_channels, half),
-            build_norm(norm_cfg, half),
-            nn.GELU(),
-            Downsample(half, dims[0]),
-            build_norm(norm_cfg, dims[0]),
+        widths = [(in_channels, dims[0] // 2, dims[0]), *itertools.pairwise(dims)]
+        self.downsample_layers = nn.ModuleList(
+            Downsample(*channels, norm_cfg=norm_cfg) for channels in widths
         )
-        self.downsample_layers = nn.ModuleList([stem])
-        for narrow, wide in itertools.pairwise(dims):
-            self.downsample_layers.append(
-                nn.Sequential(Downsample(narrow, wide), build_norm(norm_cfg, wide))
-            )
         self.stages = nn.ModuleList()
         for dim, carried in zip(
             dims, adaptors_of_blocks(adaptors, depths), strict=True
