@@ -52,10 +52,10 @@ class MambaAdaptorConfig(BackboneConfigMixin, PreTrainedConfig):
         kwargs: Arguments of `PreTrainedConfig`, such as `num_labels` and `id2label`.
 
     Raises:
-        ValueError: The architecture or a stage is unknown, an argument cannot be saved as
-            JSON, or a keyword is an argument of the backbone or nearly one of these. Like transformers, it keeps other
-            keywords as attributes: programs note theirs in a config. The model checks
-            the values.
+        ValueError: The architecture or a stage is unknown, an argument cannot be saved
+            as JSON, or a keyword is an argument of the backbone or nearly one of these.
+            Like transformers, it keeps other keywords as attributes: programs note
+            theirs in a config. The model checks the values.
         StrictDataclassFieldValidationError: An argument has a wrong type.
     """
 
