@@ -51,6 +51,8 @@ class MambaAdaptorPreTrainedModel(PreTrainedModel):
         # Loading replaces parameters by others, which all train.
         self._frozen = [n for n, p in self.named_parameters() if not p.requires_grad]
         self._tied_weights_keys = _shared_names(self)
+        # Else Trainer warns that they are missing in the checkpoints that it loads.
+        self._keys_to_ignore_on_save = set(self._tied_weights_keys or ())
         super().post_init()
 
     def _initialize_weights(

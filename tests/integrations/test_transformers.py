@@ -320,7 +320,8 @@ def test_trainer_trains(tmp_path, monkeypatch):
     # The folder tests/datasets looks like the package.
     monkeypatch.setattr('transformers.trainer.is_datasets_available', lambda: False)
     transformers.set_seed(0)
-    model = MambaAdaptorForImageClassification(b0(num_labels=2))
+    shared = ADAPTORS | dict(share=True)
+    model = MambaAdaptorForImageClassification(b0(num_labels=2, adaptors=shared))
     arguments = TrainingArguments(
         tmp_path,
         max_steps=8,
@@ -338,6 +339,12 @@ def test_trainer_trains(tmp_path, monkeypatch):
     assert losses[-1] < losses[0] / 2
     loaded = AutoModelForImageClassification.from_pretrained(tmp_path / 'checkpoint-8')
     assert same(loaded, model)
+    said = []
+    monkeypatch.setattr(
+        'transformers.trainer.logger.warning', lambda *args, **_: said.append(args[0])
+    )
+    trainer.train(resume_from_checkpoint=True)
+    assert not [text for text in said if 'missing keys' in text]
 
 
 def test_pipeline_classifies():
