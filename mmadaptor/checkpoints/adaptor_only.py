@@ -107,8 +107,8 @@ def complete(model: nn.Module, checkpoint: dict, source: str) -> None:
     Args:
         model: Holds the base, or loads it now through its `init_weights` (a
             test does not call that).
-        checkpoint: The content of the file; its `state_dict` is changed. A
-            checkpoint that has its base is left as it is.
+        checkpoint: The content of the file, changed in place. A checkpoint that
+            has its base is left as it is.
         source: Where it comes from, for error messages.
 
     Raises:
@@ -144,3 +144,4 @@ def complete(model: nn.Module, checkpoint: dict, source: str) -> None:
             'of the backbone decide what is frozen.'
         )
     checkpoint['state_dict'] = {**base, **tuned}
+    del checkpoint['meta'][NOTE]

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Strict loading: every weight of a checkpoint and of a model is accounted for."""
 
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -282,7 +283,7 @@ def load_backbone(
         InputError: The file or the prefix is missing.
         CheckpointMismatchError: Names or shapes do not fit.
     """
-    source = init_cfg['checkpoint']
+    source = os.fspath(init_cfg['checkpoint'])
     checkpoint = read_checkpoint(source, init_cfg.get('map_location', 'cpu'))
     state_dict = weights_of(checkpoint, source)
     if translate is not None:

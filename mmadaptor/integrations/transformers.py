@@ -8,6 +8,7 @@ takes seconds: :mod:`.transformers_models` is imported with the first config.
 import difflib
 import importlib
 import inspect
+import json
 from collections.abc import Collection
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
@@ -51,10 +52,10 @@ class MambaAdaptorConfig(BackboneConfigMixin, PreTrainedConfig):
         kwargs: Arguments of `PreTrainedConfig`, such as `num_labels` and `id2label`.
 
     Raises:
-        ValueError: The architecture or a stage is unknown, or a keyword is an argument
-            of the backbone or nearly one of these. Like transformers, it keeps other
-            keywords as attributes: programs note theirs in a config. The model checks
-            the values.
+        ValueError: The architecture or a stage is unknown, an argument cannot be saved
+            as JSON, or a keyword is an argument of the backbone or nearly one of these.
+            Like transformers, it keeps other keywords as attributes: programs note
+            theirs in a config. The model checks the values.
         StrictDataclassFieldValidationError: An argument has a wrong type.
     """
 
@@ -76,6 +77,8 @@ class MambaAdaptorConfig(BackboneConfigMixin, PreTrainedConfig):
         features = kwargs.pop('out_features', None)
         indices = kwargs.pop('out_indices', None)
         _check_keywords(kwargs)
+        for name in ('adaptors', 'backbone_arguments'):
+            setattr(self, name, _as_json(name, getattr(self, name)))
         self.set_output_features_output_indices(features, indices)
         super().__post_init__(**kwargs)
 
@@ -129,6 +132,7 @@ class MambaAdaptorConfig(BackboneConfigMixin, PreTrainedConfig):
         Raises:
             ValueError: An argument is wrong.
             TypeError: One of `backbone_arguments` is unknown, or a field of the config.
+                `init_cfg` is refused: weights come from a folder or `load_pretrained`.
         """
         from mmadaptor.models import Vim
         from mmadaptor.models.architectures import find_architecture
@@ -143,6 +147,7 @@ class MambaAdaptorConfig(BackboneConfigMixin, PreTrainedConfig):
             drop_path_rate=self.drop_path_rate,
             adaptors=self.adaptors,
             trainable=self.trainable,
+            init_cfg=None,
             **arguments,
             **(self.backbone_arguments or {}),
         )
@@ -151,6 +156,21 @@ class MambaAdaptorConfig(BackboneConfigMixin, PreTrainedConfig):
         """Restore a pickled config, whose process may not know the models yet."""
         register_models()
         self.__dict__.update(state)
+
+
+def _as_json(name: str, value: dict | None) -> dict | None:
+    """Return an argument as it is after saving and loading; a range is a list then.
+
+    Raises:
+        ValueError: JSON cannot hold it.
+    """
+    try:
+        return json.loads(json.dumps(value, default=list))
+    except TypeError as error:
+        raise ValueError(
+            f'`{name}` must have numbers, strings, lists and dicts, so that the config '
+            f'can be saved, got {value!r}'
+        ) from error
 
 
 def _check_keywords(keywords: Collection[str]) -> None:

@@ -21,10 +21,9 @@ from transformers.modeling_outputs import (
 from transformers.utils import can_return_tuple
 
 from mmadaptor.models import Classifier, Vim, VMamba
-from mmadaptor.models.backbones.vim import map_of
+from mmadaptor.models.backbones.vim import OUT_TYPES
 from mmadaptor.models.classifier import pooled
 from mmadaptor.models.layers import VimBlock, VMambaBlock
-from mmadaptor.models.layers.class_token import split_class_token
 
 from .transformers import MambaAdaptorConfig
 
@@ -52,6 +51,8 @@ class MambaAdaptorPreTrainedModel(PreTrainedModel):
         # Loading replaces parameters by others, which all train.
         self._frozen = [n for n, p in self.named_parameters() if not p.requires_grad]
         self._tied_weights_keys = _shared_names(self)
+        # Else Trainer warns that they are missing in the checkpoints that it loads.
+        self._keys_to_ignore_on_save = set(self._tied_weights_keys or ())
         super().post_init()
 
     def _initialize_weights(
@@ -141,7 +142,7 @@ class MambaAdaptorPreTrainedModel(PreTrainedModel):
         if not isinstance(backbone, Vim):
             return _maps_and_states(backbone, pixel_values)
         outputs, states = _parts_and_states(backbone, pixel_values, True)
-        part = ('featmap', 'cls_token').index(backbone.out_type)
+        part = OUT_TYPES.index(backbone.out_type)
         return tuple(output[part] for output in outputs), states
 
     def _wants_states(self, output_hidden_states: bool | None) -> bool:
@@ -183,7 +184,7 @@ class MambaAdaptorModel(MambaAdaptorPreTrainedModel):
         """
         if isinstance(self.backbone, Vim):
             self._check_images(pixel_values)
-            ((last, features),), states = _parts_and_states(
+            ((features, last),), states = _parts_and_states(
                 self.backbone, pixel_values, self._wants_states(output_hidden_states)
             )
         else:
@@ -294,12 +295,9 @@ def _maps_and_states(
     backbone: VMamba, images: Tensor
 ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     """Return what the backbone does, and the maps `(B, C, H, W)` before their norms."""
-    x, states = images.permute(0, 2, 3, 1), []  # (B, H, W, num_channels)
-    for i in range(max(backbone.out_indices) + 1):
-        x = backbone.stages[i](backbone.downsample_layers[i](x))
-        states.append(x)  # (B, H_i, W_i, C_i)
+    states = backbone.stage_maps(images, range(max(backbone.out_indices) + 1))
     maps = (getattr(backbone, f'norm{i}')(states[i]) for i in backbone.out_indices)
-    return tuple(maps), tuple(state.permute(0, 3, 1, 2) for state in states)
+    return tuple(maps), tuple(state.permute(0, 3, 1, 2) for state in states.values())
 
 
 def _parts_and_states(
@@ -308,25 +306,13 @@ def _parts_and_states(
     """Compute the outputs of a Vim with both of their parts.
 
     Returns:
-        The map of patches `(B, C, H', W')` and the class token `(B, C)` of each of
+        The class token `(B, C)` and the map of patches `(B, C, H', W')` of each of
         `out_indices`; and if they are kept, the sequences `(B, L, C)` of the blocks.
     """
-    x, size = backbone.embed(images)
-    last, states, parts = max(backbone.out_indices), [], {}
-    for i, layer in zip(range(last + 1), backbone.layers, strict=False):
-        if i == last and backbone.out_type == 'cls_token':
-            x = backbone._through_patch_map(x, size)
-        x = layer(x, *size)
-        if keep_states:
-            states.append(x)
-        if i in backbone.out_indices:
-            y = backbone.norm(x) if i == len(backbone.layers) - 1 else x
-            patches, class_token = split_class_token(y)
-            parts[i] = map_of(patches, size), class_token.squeeze(1)
-    if backbone.out_type == 'featmap':
-        parts[last] = backbone.patch_map(parts[last][0]), parts[last][1]
-    outputs = [parts[i] for i in backbone.out_indices]
-    return outputs, tuple(states) if keep_states else None
+    blocks = range(max(backbone.out_indices) + 1) if keep_states else ()
+    found, size = backbone.sequences(images, {*blocks, *backbone.out_indices})
+    outputs = [backbone.split(i, found[i], size) for i in backbone.out_indices]
+    return outputs, tuple(found.values()) if keep_states else None
 
 
 def _shared_names(model: nn.Module) -> dict[str, str] | None:

@@ -46,7 +46,7 @@ def create_backbone(
     backbone = kind(arch, **arguments)
     backbone.init_weights()
     if pretrained is not None:
-        backbone.load_pretrained(dict(checkpoint=os.fspath(pretrained)))
+        backbone.load_pretrained(dict(checkpoint=pretrained))
     return backbone
 
 
@@ -87,7 +87,7 @@ def create_classifier(
     backbone.init_weights()
     model = Classifier(backbone, num_classes, drop_rate)
     if pretrained is not None:
-        model.load_pretrained(os.fspath(pretrained), skip)
+        model.load_pretrained(pretrained, skip)
     return model
 
 

@@ -2,7 +2,8 @@
 """Checks of constructor arguments, which come from configs."""
 
 import math
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Collection, Sequence
 from numbers import Integral, Real
 from typing import Any
 
@@ -58,6 +59,31 @@ def check_flag(name: str, value: Any) -> None:
     """
     if not isinstance(value, bool):
         raise ValueError(f'`{name}` must be True or False, got {value!r}')
+
+
+def check_patterns(
+    name: str, value: Any, expected: str = 'regular expressions'
+) -> None:
+    """Check a list of regular expressions for names of parameters.
+
+    Raises:
+        ValueError: It is another thing, such as a single one, whose characters would be
+            taken for patterns; or one of them is not a regular expression.
+    """
+    listed = isinstance(value, Collection) and not isinstance(value, str)
+    if not listed or not all(isinstance(pattern, str) for pattern in value):
+        raise ValueError(
+            f'`{name}` must be a list of {expected} for names of parameters, '
+            f'got {value!r}'
+        )
+    for pattern in value:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(
+                f'`{name}` contains {pattern!r}, which is not a regular expression: '
+                f'{error}'
+            ) from error
 
 
 def scaled_channels(name: str, ratio: Any, channels: int) -> int:

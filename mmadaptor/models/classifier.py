@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A classifier with the names of mmpretrain's, for where there is no mmpretrain."""
 
+import os
 from collections import OrderedDict
 from collections.abc import Sequence
 
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from mmadaptor.checkpoints.loading import read_checkpoint, weights_of
 from mmadaptor.checkpoints.strict import in_backbone, load_strict, unmatched
 
-from .arguments import check_integer
+from .arguments import check_integer, check_patterns
 from .backbones.base import AdaptableBackbone
 from .layers.last_reset import LastReset
 from .published import as_ours
@@ -63,7 +64,9 @@ class Classifier(nn.Module):
         """
         return self.head(pooled(self.backbone(images)[-1]))
 
-    def load_pretrained(self, source: str, skip: Sequence[str] = ()) -> None:
+    def load_pretrained(
+        self, source: str | os.PathLike, skip: Sequence[str] = ()
+    ) -> None:
         """Load a checkpoint of a classifier, strictly.
 
         Args:
@@ -71,8 +74,11 @@ class Classifier(nn.Module):
             skip: Regular expressions of names that keep their initial values.
 
         Raises:
+            ValueError: `skip` is not a list of regular expressions.
             InputError: The file is missing, damaged, or of another model.
         """
+        check_patterns('skip', skip)
+        source = os.fspath(source)
         state = as_ours(weights_of(read_checkpoint(source), source), source)
         state = {name: state[name] for name in unmatched(state, skip)}
         optional = in_backbone(self.backbone.optional_keys)

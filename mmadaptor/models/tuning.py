@@ -2,11 +2,12 @@
 """Tuning of a pretrained backbone: trainable and shared parameters."""
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from .arguments import check_patterns
 from .layers import AdaptorS, AdaptorT
 
 ADAPTORS = (AdaptorT, AdaptorS)
@@ -28,25 +29,12 @@ def train_only(backbone: nn.Module, parts: Sequence[str]) -> None:
         ValueError: A part is not a regular expression, or the backbone does not have
             it.
     """
-    if (
-        isinstance(parts, str)
-        or not isinstance(parts, Collection)
-        or not all(isinstance(part, str) for part in parts)
-    ):
-        raise ValueError(
-            f'`trainable` must be a list of values from {list(PARTS)} and regular '
-            f'expressions for names of parameters, got {parts!r}'
-        )
+    expected = f'values from {list(PARTS)} and regular expressions'
+    check_patterns('trainable', parts, expected)
     backbone.requires_grad_(False)
     kind = type(backbone).__name__
     for part in parts:
-        try:
-            chosen = _parameters_of(backbone, part)
-        except re.error as error:
-            raise ValueError(
-                f'`trainable` contains {part!r}, which is not a regular expression: '
-                f'{error}'
-            ) from error
+        chosen = _parameters_of(backbone, part)
         if not chosen and part in PARTS:
             raise ValueError(f'`trainable` contains {part!r}, but {kind} has no {part}')
         if not chosen:

@@ -11,6 +11,7 @@ import torch
 from helpers.jobs import ROOT, write_coco, write_labels
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
+from mmengine.runner import Runner as MMEngineRunner
 
 from mmadaptor.checkpoints.adaptor_only import base_state, digest
 from mmadaptor.checkpoints.loading import read_checkpoint
@@ -156,17 +157,18 @@ def test_images_are_drawn_by_the_tuned_model_on_its_base(root, tuned, tmp_path):
     assert (tmp_path / 'vis' / '0.png').is_file()
 
 
-def reloaded(root, work_dir, checkpoint, train=False, **changes):
+def reloaded(root, work_dir, checkpoint, kind=Runner, **changes):
     cfg = config(root, work_dir, **{**TUNED, **changes})
     cfg.load_from = str(checkpoint)
     init_default_scope('mmpretrain')
-    runner = Runner.from_cfg(cfg)
+    runner = kind.from_cfg(cfg)
     runner.load_or_resume()
     return runner
 
 
-def test_it_is_loaded_over_its_base(root, tuned, tmp_path):
-    again = reloaded(root, tmp_path, root / 'tuned' / 'epoch_1.pth')
+@pytest.mark.parametrize('kind', [Runner, MMEngineRunner])
+def test_it_is_loaded_over_its_base(root, tuned, tmp_path, kind):
+    again = reloaded(root, tmp_path, root / 'tuned' / 'epoch_1.pth', kind)
     expected = tuned.model.state_dict()
     for name, value in again.model.state_dict().items():
         assert torch.equal(value, expected[name]), name

@@ -13,11 +13,12 @@ from mmadaptor.integrations.transformers import (
     MambaAdaptorConfig,
     MambaAdaptorForImageClassification,
 )
-from mmadaptor.models import VMamba, create_backbone, create_classifier
+from mmadaptor.models import Vim, VMamba, create_backbone, create_classifier
 from mmadaptor.models.layers import linear
 
 ROOT = pathlib.Path(__file__).parents[2]
 PROJECTIONS = ['in_proj', 'x_proj', 'out_proj']
+DOWNSAMPLING = r'.*downsample_layers\.\d\.[03]'
 # An Adaptor-T whose gamma is 0 gives its predictors no gradient.
 ADAPTORS = dict(temporal=dict(gamma_init=0.1), spatial=dict(alpha_init=0.1))
 
@@ -62,6 +63,7 @@ def made(build):
         (b0, dict(target_modules=PROJECTIONS)),
         (b0, dict(target_modules=PROJECTIONS, use_dora=True)),
         (b0, dict(target_modules='all-linear')),
+        (b0, dict(target_modules=DOWNSAMPLING)),
         (b0, dict(target_modules=PROJECTIONS, modules_to_save=['head.fc'])),
         (b0, dict(target_modules=PROJECTIONS, modules_to_save=['temporal', 'spatial'])),
         (b0, dict(target_modules=[], target_parameters=['mixer.dt_weight'])),
@@ -114,6 +116,20 @@ def test_layers_in_projections_stay_if_parameters_are_targets_too():
     options = dict(target_modules=['in_proj'], target_parameters=['mixer.dt_weight'])
     model = get_peft_model(made(b0), LoraConfig(r=4, **options))
     assert any('lora_A' in name for name in model.merge_and_unload().state_dict())
+
+
+def test_saved_modules_are_not_shared():
+    """When this fails, peft keeps modules shared: change docs/transformers.md."""
+    adaptors = dict(spatial={}, share=True)
+    model = Vim(dict(embed_dims=16, depth=2), img_size=32, adaptors=adaptors)
+    assert model.layers[0].mixer.spatial is model.layers[1].mixer.spatial
+    get_peft_model(
+        model, LoraConfig(target_modules=['in_proj'], modules_to_save=['spatial'])
+    )
+    first, second = (
+        layer.mixer.spatial.modules_to_save['default'] for layer in model.layers
+    )
+    assert first is not second
 
 
 def test_depthwise_convolutions_are_refused():

@@ -261,6 +261,20 @@ def test_intermediates(model, images):
         assert_close(pairs[0], (normed, final[:, :1]), rtol=0, atol=0)
 
 
+def test_wrong_images_are_named(model):
+    for images in (torch.rand(3, 32, 32), torch.rand(1, 3, 0, 32)):
+        for call in (model, model.forward_intermediates):
+            with pytest.raises(ValueError, match=r'must be a batch \(B, C, H, W\)'):
+                call(images)
+
+
+def test_tools_can_read_the_patches_of_vim(images):
+    model, maps = timm.create_model('vim_tiny', num_classes=3), []
+    model.backbone.patch_map.register_forward_hook(lambda *call: maps.append(call[2]))
+    model(images)
+    assert [m.shape[1] for m in maps] == [192]
+
+
 def test_intermediates_refuse_another_format(model, images):
     with pytest.raises(ValueError, match=r"`output_fmt` .*'NCHW'.*got 'CHWN'"):
         model.forward_intermediates(images, output_fmt='CHWN')

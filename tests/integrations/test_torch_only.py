@@ -121,7 +121,7 @@ def test_weights_travel(suffix, tmp_path):
     ids=['vmamba', 'vim'],
 )
 def test_published_files_are_recognized(shapes, build, ours, theirs, wrapped, tmp_path):
-    path = str(tmp_path / 'published.pth')
+    path = tmp_path / 'published.pth'
     state = weights(shapes)
     torch.save(state if wrapped is None else {wrapped: state}, path)
     model = build()
@@ -184,6 +184,14 @@ def test_a_checkpoint_of_mmengine_is_read(tmp_path):
         (lambda: create_backbone('vim_tiny', img_size='224'), '`img_size` must'),
         (lambda: create_backbone('vmamba_tiny', in_channels=0), '`in_channels` must'),
         (lambda: create_classifier('vmamba_tiny', 0.5), '`num_classes` must'),
+        (
+            lambda: create_classifier('mamba_adaptor_b0', 2, 'a.pth', skip=r'^head\.'),
+            r"`skip` must be a list of regular .*got '\^head",
+        ),
+        (
+            lambda: create_classifier('mamba_adaptor_b0', 2, 'a.pth', skip=['(']),
+            r"`skip` contains '\(', which is not a regular expression",
+        ),
         (
             lambda: VMamba(SMALL, norm_cfg=dict(type='GRN')),
             "must be a class or one of .* where mmcv is not installed, got 'GRN'",

@@ -119,11 +119,24 @@ def test_config_round_trips(tmp_path):
         (dict(drop_path=0.1), "'drop_path': expected.*did you mean 'drop_path_rate'"),
         (dict(in_channels=4), "'in_channels'.*did you mean 'num_channels'"),
         (dict(scan_init='balanced'), r'backbone_arguments=dict\(scan_init='),
+        (
+            dict(backbone_arguments=dict(norm_cfg=dict(type=torch.nn.RMSNorm))),
+            r"`backbone_arguments` must have numbers.*got \{'norm_cfg'.*RMSNorm",
+        ),
     ],
 )
 def test_config_names_what_is_wrong(arguments, message):
     with pytest.raises(ValueError, match=message):
         MambaAdaptorConfig(**dict(architecture='mamba_adaptor_b0') | arguments)
+
+
+def test_blocks_as_ranges_are_saved(tmp_path):
+    adaptors = dict(temporal={}, blocks=[(), [], range(2), range(1)])
+    b0(adaptors=adaptors).save_pretrained(tmp_path)
+    model = MambaAdaptorModel(AutoConfig.from_pretrained(tmp_path))
+    assert model.config.adaptors['blocks'] == [[], [], [0, 1], [0]]
+    assert model.backbone.stages[1][0].mixer.temporal is None
+    assert model.backbone.stages[2][1].mixer.temporal is not None
 
 
 def test_config_names_a_wrong_type():
@@ -138,6 +151,7 @@ def test_config_names_a_wrong_type():
         (dict(num_channels=0), ValueError, 'in_channels.*got 0'),
         (dict(backbone_arguments=dict(foo=1)), TypeError, "'foo'"),
         (dict(backbone_arguments=dict(in_channels=1)), TypeError, "'in_channels'"),
+        (dict(backbone_arguments=dict(init_cfg={})), TypeError, "'init_cfg'"),
     ],
 )
 def test_model_names_what_is_wrong(arguments, error, message):
@@ -306,7 +320,8 @@ def test_trainer_trains(tmp_path, monkeypatch):
     # The folder tests/datasets looks like the package.
     monkeypatch.setattr('transformers.trainer.is_datasets_available', lambda: False)
     transformers.set_seed(0)
-    model = MambaAdaptorForImageClassification(b0(num_labels=2))
+    shared = ADAPTORS | dict(share=True)
+    model = MambaAdaptorForImageClassification(b0(num_labels=2, adaptors=shared))
     arguments = TrainingArguments(
         tmp_path,
         max_steps=8,
@@ -324,6 +339,12 @@ def test_trainer_trains(tmp_path, monkeypatch):
     assert losses[-1] < losses[0] / 2
     loaded = AutoModelForImageClassification.from_pretrained(tmp_path / 'checkpoint-8')
     assert same(loaded, model)
+    said = []
+    monkeypatch.setattr(
+        'transformers.trainer.logger.warning', lambda *args, **_: said.append(args[0])
+    )
+    trainer.train(resume_from_checkpoint=True)
+    assert not [text for text in said if 'missing keys' in text]
 
 
 def test_pipeline_classifies():

@@ -51,6 +51,15 @@ class AdaptorCheckpointHook(Hook):
                 'which leaves them out.'
             )
 
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Add the base to a checkpoint that lacks it, unless the runner did.
+
+        Raises:
+            InputError: The checkpoint was changed, or has another base.
+        """
+        source = runner.cfg.get('load_from') or 'The checkpoint'
+        adaptor_only.complete(unwrapped(runner.model), checkpoint, source)
+
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Remove the base from a checkpoint."""
         adaptor_only.take_base_out(unwrapped(runner.model), checkpoint)

@@ -10,6 +10,7 @@ from mmengine.runner import BaseLoop, Runner
 
 from mmadaptor.checkpoints.openmmlab import unwrapped
 from mmadaptor.checkpoints.strict import load_model, prepare
+from mmadaptor.models.arguments import check_patterns
 from mmadaptor.registry import HOOKS, RUNNERS
 
 
@@ -32,11 +33,16 @@ class StrictLoadHook(Hook):
 
     Both apply only if a training starts from a checkpoint. Resuming and testing
     need every weight.
+
+    Raises:
+        ValueError: `skip` or `optional` is not a list of regular expressions.
     """
 
     priority = 'VERY_HIGH'
 
     def __init__(self, skip: Sequence[str] = (), optional: Sequence[str] = ()) -> None:
+        check_patterns('skip', skip)
+        check_patterns('optional', optional)
         self.skip, self.optional = tuple(skip), tuple(optional)
         self.trained = False
 

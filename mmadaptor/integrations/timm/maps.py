@@ -101,20 +101,14 @@ class MapModel(TimmModel):
         """
         check_format(output_fmt, ('NCHW', 'NHWC'))
         wanted, last = feature_take_indices(len(self._stages), indices)
-        backbone, maps = self.backbone, {}
-        plain = _ChannelsFirst()
-        x = x.permute(0, 2, 3, 1)  # (B, H, W, in_chans)
-        for i, stage in enumerate(self._stages):
-            if stop_early and i > last:
-                break
-            x = stage(backbone.downsample_layers[i](x))
-            normed = getattr(backbone, f'norm{i}', plain)
-            if i in wanted:
-                maps[i] = (normed if norm else plain)(x)  # (B, C, H_i, W_i)
+        last = last if stop_early else len(self._stages) - 1
+        maps, plain = self.backbone.stage_maps(x, {*wanted, last}), _ChannelsFirst()
+        normed = {i: getattr(self.backbone, f'norm{i}', plain) for i in maps}
+        # (B, C, H_i, W_i)
+        found = [(normed[i] if norm else plain)(maps[i]) for i in wanted]
         if output_fmt == 'NHWC':
-            maps = {i: y.permute(0, 2, 3, 1) for i, y in maps.items()}
-        found = [maps[i] for i in wanted]
-        return found if intermediates_only else (normed(x), found)
+            found = [y.permute(0, 2, 3, 1) for y in found]
+        return found if intermediates_only else (normed[last](maps[last]), found)
 
     def prune_intermediate_layers(
         self,

@@ -116,10 +116,9 @@ class SequenceModel(TimmModel):
         Returns:
             `(B, M + 1, C)`, the class token first.
         """
-        x, size = self.backbone.embed(x)
-        for layer in self.backbone.layers:
-            x = layer(x, *size)
-        return _token_first(self.backbone.norm(x))
+        last = len(self.backbone.layers) - 1
+        found, _ = self.backbone.sequences(x, (last,))
+        return _token_first(self.backbone.norm(found[last]))
 
     def forward_intermediates(
         self,
@@ -152,21 +151,19 @@ class SequenceModel(TimmModel):
             ValueError: `output_fmt` is unknown.
         """
         check_format(output_fmt, ('NCHW', 'NLC'))
-        layers, final = self.backbone.layers, self.backbone.norm
-        wanted, last = feature_take_indices(len(layers), indices)
-        x, size = self.backbone.embed(x)
-        found = {}
-        for i, layer in enumerate(layers):
-            if stop_early and i > last:
-                break
-            x = layer(x, *size)
-            if i in wanted:
-                y = final(x) if norm and i == len(layers) - 1 else x
-                patches, token = split_class_token(y)
-                patches = map_of(patches, size) if output_fmt == 'NCHW' else patches
-                found[i] = (patches, token) if return_prefix_tokens else patches
-        outputs = [found[i] for i in wanted]
-        return outputs if intermediates_only else (_token_first(final(x)), outputs)
+        final, end = self.backbone.norm, len(self.backbone.layers) - 1
+        wanted, last = feature_take_indices(end + 1, indices)
+        last = last if stop_early else end
+        found, size = self.backbone.sequences(x, {*wanted, last})
+        outputs = []
+        for i in wanted:
+            y = final(found[i]) if norm and i == end else found[i]
+            patches, token = split_class_token(y)
+            patches = map_of(patches, size) if output_fmt == 'NCHW' else patches
+            outputs.append((patches, token) if return_prefix_tokens else patches)
+        if intermediates_only:
+            return outputs
+        return _token_first(final(found[last])), outputs
 
     def prune_intermediate_layers(
         self,

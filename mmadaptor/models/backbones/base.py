@@ -96,17 +96,20 @@ class AdaptableBackbone(InitializedModule):
             )
         return arch
 
-    def _check_inputs(self, images: Tensor, mask: Tensor | None) -> None:
-        """Refuse what is not a batch of images, and masks.
-
-        Masked image modeling passes a mask, and None where it only extracts features.
-        """
+    def _check_images(self, images: Tensor) -> None:
+        """Refuse what is not a batch of images."""
         empty = not torch.jit.is_tracing() and 0 in images.shape[2:]
         if images.dim() != 4 or empty:
             raise ValueError(
                 f'`images` of {type(self).__name__} must be a batch (B, C, H, W) with '
                 f'H and W of 1 or more, got shape {list(images.shape)}'
             )
+
+    def _check_mask(self, mask: Tensor | None) -> None:
+        """Refuse a mask.
+
+        Masked image modeling passes one, and None where it only extracts features.
+        """
         if mask is not None:
             raise ValueError(
                 f'`mask` of {type(self).__name__} must be None, because the backbone '

@@ -2,7 +2,7 @@
 """Vim: equal blocks that scan a sequence of patches in both directions."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -236,25 +236,60 @@ class Vim(AdaptableBackbone):
         Raises:
             ValueError: The images are not a batch, or have no pixels.
         """
-        self._check_inputs(images, mask)
+        self._check_mask(mask)
+        sequences, size = self.sequences(images, self.out_indices)
+        part = OUT_TYPES.index(self.out_type)
+        outputs = {i: self.split(i, x, size)[part] for i, x in sequences.items()}
+        return tuple(outputs[i] for i in self.out_indices)
+
+    def sequences(
+        self, images: Tensor, indices: Collection[int]
+    ) -> tuple[dict[int, Tensor], tuple[int, int]]:
+        """Run the blocks until the last of some, and return the outputs of these.
+
+        Args:
+            images: `(B, in_channels, H, W)`.
+            indices: Indices of blocks.
+
+        Returns:
+            The sequences by index, `(B, M + 1, C)`, and the rows and columns of the M
+            patches.
+
+        Raises:
+            ValueError: The images are not a batch, or have no pixels.
+        """
+        self._check_images(images)
         x, size = self.embed(images)
-        outputs, last = {}, max(self.out_indices)
+        found, last = {}, max(indices)
         # A slice of the layers would be a module, which torch.compile does not make.
         for i, layer in zip(range(last + 1), self.layers, strict=False):
             if i == last and self.out_type == 'cls_token':
                 x = self._through_patch_map(x, size)
             x = layer(x, *size)
-            if i in self.out_indices:
-                out = self.norm(x) if i == len(self.layers) - 1 else x
-                patches, class_token = split_class_token(out)
-                outputs[i] = (
-                    class_token.squeeze(1)
-                    if self.out_type == 'cls_token'
-                    else map_of(patches, size)
-                )
-        if self.out_type == 'featmap':
-            outputs[last] = self.patch_map(outputs[last])
-        return tuple(outputs[i] for i in self.out_indices)
+            if i in indices:
+                found[i] = x
+        return found, size
+
+    def split(
+        self, index: int, sequence: Tensor, size: tuple[int, int]
+    ) -> tuple[Tensor, Tensor]:
+        """Return the class token and the map of patches of a block's output.
+
+        Args:
+            index: Index of the block.
+            sequence: Its output, `(B, M + 1, C)`.
+            size: Rows and columns of the patches.
+
+        Returns:
+            `(B, C)` and a contiguous `(B, C, *size)`, of the last block normalized.
+        """
+        if index == len(self.layers) - 1:
+            sequence = self.norm(sequence)
+        patches, class_token = split_class_token(sequence)
+        maps = map_of(patches, size)
+        if self.out_type == 'featmap' and index == max(self.out_indices):
+            maps = self.patch_map(maps)
+        return class_token.squeeze(1), maps
 
     def _through_patch_map(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         """Return the sequence, whose patches went through `patch_map`."""

@@ -2,7 +2,7 @@
 """VMamba: stages of blocks that scan a map in four directions."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from torch import Tensor, nn
 
@@ -120,19 +120,10 @@ class VMamba(AdaptableBackbone):
         rates = (drop_path_rate * i / last for i in itertools.count())
 
         # A stage holds its blocks; its downsampling layer is separate.
-        half = dims[0] // 2
-        stem = nn.Sequential(
-            Downsample(in_channels, half),
-            build_norm(norm_cfg, half),
-            nn.GELU(),
-            Downsample(half, dims[0]),
-            build_norm(norm_cfg, dims[0]),
+        widths = [(in_channels, dims[0] // 2, dims[0]), *itertools.pairwise(dims)]
+        self.downsample_layers = nn.ModuleList(
+            Downsample(*channels, norm_cfg=norm_cfg) for channels in widths
         )
-        self.downsample_layers = nn.ModuleList([stem])
-        for narrow, wide in itertools.pairwise(dims):
-            self.downsample_layers.append(
-                nn.Sequential(Downsample(narrow, wide), build_norm(norm_cfg, wide))
-            )
         self.stages = nn.ModuleList()
         for dim, carried in zip(
             dims, adaptors_of_blocks(adaptors, depths), strict=True
@@ -208,16 +199,30 @@ class VMamba(AdaptableBackbone):
         Raises:
             ValueError: The images are not a batch, or have no pixels.
         """
-        self._check_inputs(images, mask)
-        x = images.permute(0, 2, 3, 1)  # (B, H, W, in_channels)
-        maps = {}
-        for i, stage in enumerate(self.stages):
-            if i > max(self.out_indices):
-                break
-            x = stage(self.downsample_layers[i](x))
-            if i in self.out_indices:
-                maps[i] = getattr(self, f'norm{i}')(x)  # (B, C, H, W)
-        return tuple(maps[i] for i in self.out_indices)
+        self._check_mask(mask)
+        maps = self.stage_maps(images, self.out_indices)
+        return tuple(getattr(self, f'norm{i}')(maps[i]) for i in self.out_indices)
+
+    def stage_maps(self, images: Tensor, indices: Collection[int]) -> dict[int, Tensor]:
+        """Run the stages until the last of some, and return the maps of these.
+
+        Args:
+            images: `(B, in_channels, H, W)`.
+            indices: Indices of stages.
+
+        Returns:
+            The maps by index, `(B, H_i, W_i, C_i)`, before their output norm.
+
+        Raises:
+            ValueError: The images are not a batch, or have no pixels.
+        """
+        self._check_images(images)
+        x, maps = images.permute(0, 2, 3, 1), {}  # (B, H, W, in_channels)
+        for i in range(max(indices) + 1):
+            x = self.stages[i](self.downsample_layers[i](x))
+            if i in indices:
+                maps[i] = x
+        return maps
 
 
 def _channels_first(norm: nn.Module, inputs: tuple, output: Tensor) -> Tensor:

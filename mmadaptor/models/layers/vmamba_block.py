@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The block of VMamba, and the convolution between its stages."""
+"""The block of VMamba, and the convolutions before each stage."""
+
+import itertools
 
 import torch
 from torch import Tensor, nn
@@ -13,30 +15,42 @@ from .norm import build_norm
 from .ss2d import SS2D
 
 
-class Downsample(nn.Conv2d):
-    """A 3x3 convolution with stride 2 on channels-last maps.
+class Downsample(nn.Sequential):
+    """3x3 convolutions with stride 2 on channels-last maps, each with a norm.
+
+    The convolutions are torch's own, so that LoRA and others that replace or extend
+    them know them. Between two of them is a GELU.
 
     Args:
-        in_channels: Channels of the input.
-        out_channels: Channels of the output.
+        channels: Channels of the input and of the output of each convolution.
+        norm_cfg: Config of the normalization over channels.
 
     Source:
         VMamba (arXiv 2401.10166), stem and downsampling.
     """
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__(in_channels, out_channels, 3, stride=2, padding=1)
+    def __init__(self, *channels: int, norm_cfg: dict | None = None) -> None:
+        layers = []
+        for narrow, wide in itertools.pairwise(channels):
+            conv = nn.Conv2d(narrow, wide, 3, stride=2, padding=1)
+            layers += [conv, build_norm(norm_cfg, wide), nn.GELU()]
+        super().__init__(*layers[:-1])
 
     def forward(self, x: Tensor) -> Tensor:
-        """Halve the sides of a map, rounded up.
+        """Halve the sides of a map by each convolution, rounded up.
 
         Args:
-            x: `(B, H, W, in_channels)`.
+            x: `(B, H, W, C)`, of the first of `channels`.
 
         Returns:
-            `(B, ceil(H / 2), ceil(W / 2), out_channels)`.
+            `(B, ceil(H / 2), ceil(W / 2), C')` after one convolution.
         """
-        return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        for i, layer in enumerate(self):
+            if i % 3 == 0:  # a convolution, or what replaced it
+                x = layer(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+            else:
+                x = layer(x)
+        return x
 
 
 class Perceptron(nn.Sequential):

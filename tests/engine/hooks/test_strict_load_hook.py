@@ -51,6 +51,12 @@ def test_strict_load_skips_what_it_is_told_to():
     assert set(checkpoint['state_dict']) == {'backbone.weight', 'backbone.bias'}
 
 
+@pytest.mark.parametrize('name', ['skip', 'optional'])
+def test_a_single_pattern_is_not_taken_for_its_characters(name):
+    with pytest.raises(ValueError, match=f'`{name}` must be a list of regular'):
+        StrictLoadHook(**{name: r'^head\.'})
+
+
 def test_a_base_fits_its_booster_and_nothing_else(monkeypatch):
     model = torch.nn.ModuleDict(
         dict(base=torch.nn.Linear(2, 2), temporal=torch.nn.Linear(2, 2))

@@ -78,4 +78,7 @@ def test_a_dropped_path_is_the_identity():
 
 @pytest.mark.parametrize('size, half', [((7, 4), (4, 2)), ((1, 1), (1, 1))])
 def test_downsample_halves_rounding_up(size, half):
-    assert Downsample(3, 8)(torch.randn(2, *size, 3)).shape == (2, *half, 8)
+    layer, x = Downsample(3, 8), torch.randn(2, *size, 3)
+    assert layer(x).shape == (2, *half, 8)
+    maps = layer[0](x.permute(0, 3, 1, 2))
+    torch.testing.assert_close(layer(x), layer[1](maps.permute(0, 2, 3, 1)))
