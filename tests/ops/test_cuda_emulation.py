@@ -23,7 +23,8 @@ WIDE = 'float32 or float64'
 #   one after the other, with their sum in shared memory.
 # - 16 channels: the same, in blocks of 16 channels, as 32 do not fit.
 # - sum in memory: the same, with the sum in global memory.
-# - segments: many multiprocessors; one map per direction, and paths in segments.
+# - segments: many multiprocessors; one map per direction, and paths in segments. The decay
+#   of a whole segment may be 0, which makes an infinite gradient NaN.
 DEVICES = {
     'sum on the chip': (
         dict(EMULATION_PROCESSORS='1'),
@@ -35,6 +36,7 @@ DEVICES = {
             'memory_readout',
             'dilated_depthwise',
             'infinite_rates',
+            'infinite_inputs',
         ],
     ),
     '16 channels': (

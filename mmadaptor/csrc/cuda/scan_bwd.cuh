@@ -123,15 +123,9 @@ struct BackwardWalk : Walk<T> {
       if (!v.reads_out) grad_y[i] = 0;
       grad_drive[i] = grad_step[i] = 0;
     }
-    if (count < kCount) {
-#pragma unroll
-      for (int i = 0; i < kCount; ++i)
-        if (i >= count) grad_y[i] = 0;
-    }
+    clear_beyond(grad_y, count);
     if constexpr (gated) {
-      const W D = parameter<W>(v.D, place.row(v, group));
-#pragma unroll
-      for (int i = 0; i < kCount; ++i) y[i] = D * u[i];
+      this->times_D(y, u);
       open_gate();
     }
   }
@@ -181,8 +175,10 @@ struct BackwardWalk : Walk<T> {
       h = multiply_add(decay[i], h, drive[i] * B[i]);
       sums[i] = grad_y[i] * h;
     }
+    clear_beyond(sums, count);  // 0 times an infinite state is NaN, here and below
     if (v.reads_out) add_coefficient(kGradC, grads.C, v.C_varies, n, sums);
     if constexpr (gated) add_readout(n, before, h);
+    clear_beyond(before, count);
     W incoming[kCount], grad_A = 0;
     read_incoming(incoming, n);  // again: there are too few registers to keep it
     const W A = this->A(n);
@@ -211,9 +207,7 @@ struct BackwardWalk : Walk<T> {
     if (v.gives_states) {
       Map<const W>(place.template of<const W>(grads.h, group) + n * grads.h.state, grads.h.column)
           .read(incoming, this->pixels(0));
-#pragma unroll
-      for (int i = 0; i < kCount; ++i)
-        if (i >= count) incoming[i] = 0;
+      clear_beyond(incoming, count);
     }
     if (v.reads_out) {
       W C[kCount];
@@ -274,8 +268,7 @@ struct BackwardWalk : Walk<T> {
   // u and delta again is cheaper than keeping them in registers during the loop over
   // the states.
   __device__ __forceinline__ void finish_inputs(W& grad_D, W& grad_bias) {
-    const W D = parameter<W>(v.D, place.row(v, group));
-    W u[kCount], before[kCount];
+    W u[kCount], before[kCount], skipped[kCount];
     read(u, kU, v.u);
 #pragma unroll
     for (int i = 0; i < kCount; ++i) grad_step[i] = multiply_add(u[i], grad_drive[i], grad_step[i]);
@@ -285,9 +278,10 @@ struct BackwardWalk : Walk<T> {
 #pragma unroll
       for (int i = 0; i < kCount; ++i) grad_step[i] *= fast_sigmoid(before[i] + bias);
     }
+    this->times_D(skipped, grad_y);
 #pragma unroll
     for (int i = 0; i < kCount; ++i)
-      grad_drive[i] = multiply_add(step[i], grad_drive[i], D * grad_y[i]);
+      grad_drive[i] = multiply_add(step[i], grad_drive[i], skipped[i]);
     // Summed over a tile first, as long sums lose digits.
     W sum_D = 0, sum_bias = 0;
     each_step<kCount>(count, [&](int i) {

@@ -69,7 +69,6 @@ struct ForwardWalk : Walk<T> {
   }
 
   __device__ __forceinline__ void prepare(const T (&raw_u)[kCount], const T (&raw_delta)[kCount]) {
-    const W D = parameter<W>(v.D, place.row(v, group));
     W u[kCount];
 #pragma unroll
     for (int i = 0; i < kCount; ++i) {
@@ -77,8 +76,7 @@ struct ForwardWalk : Walk<T> {
       this->step[i] = widen(raw_delta[i]);
     }
     this->find_steps(u, count);
-#pragma unroll
-    for (int i = 0; i < kCount; ++i) y[i] = D * u[i];
+    this->times_D(y, u);
   }
 
   // Fetches the coefficients of the state that follows n, and shares those of n.

@@ -171,6 +171,18 @@ struct Walk {
     for (int i = 0; i < kCount; ++i) to[i] = fixed;
   }
 
+  // D `from`. Without D it is 0, also where `from` is infinite.
+  __device__ __forceinline__ void times_D(W (&to)[kCount], const W (&from)[kCount]) const {
+    if (v.D) {
+      const W D = static_cast<const W*>(v.D)[row()];
+#pragma unroll
+      for (int i = 0; i < kCount; ++i) to[i] = D * from[i];
+    } else {
+#pragma unroll
+      for (int i = 0; i < kCount; ++i) to[i] = 0;
+    }
+  }
+
   // Turns deltas into steps, and u into drives. Beyond the path both are 0.
   __device__ __forceinline__ void find_steps(W (&u)[kCount], int count) {
     const W bias = this->bias();
@@ -180,11 +192,8 @@ struct Walk {
 #pragma unroll
       for (int i = 0; i < kCount; ++i) step[i] = softplus(step[i]);
     }
-    if (count < kCount) {
-#pragma unroll
-      for (int i = 0; i < kCount; ++i)
-        if (i >= count) step[i] = u[i] = 0;
-    }
+    clear_beyond(step, count);
+    clear_beyond(u, count);
     least = most = total = 0;
 #pragma unroll
     for (int i = 0; i < kCount; ++i) {
