@@ -49,29 +49,42 @@ MADE = {
 MASKS = ('seg', 'seg_map_path')  # names of their folder in data_prefix
 
 
-def check_paths(key: str, dataset: Any, report: Report) -> None:
+def reads_as_toolboxes(dataset: Any) -> bool:
+    """Return whether a dataset reads its annotations as a toolbox does.
+
+    In one of the user's own, `ann_file` and `data_prefix` may be something else than
+    paths, and its classes may be those of its files.
+    """
+    return of_toolbox(getattr(type(dataset), 'load_data_list', None))
+
+
+def is_read(dataset: Any) -> bool:
+    """Return whether the annotations of a dataset were read."""
+    return getattr(dataset, '_fully_initialized', True)
+
+
+def check_paths(key: str, dataset: Any, report: Report) -> bool:
     """Report files and folders of a lazily built dataset that do not exist.
 
-    In a dataset that reads its annotations in a way of its own, `ann_file` and
-    `data_prefix` may be something else than paths.
+    Returns whether all are there, as far as is known.
     """
-    own = not of_toolbox(getattr(type(dataset), 'load_data_list', None))
-    if own or getattr(dataset, 'download', False) or _remote(dataset):
-        return
+    downloads = getattr(dataset, 'download', False)
+    if not reads_as_toolboxes(dataset) or downloads or _remote(dataset):
+        return True
     before = len(report.missing)
     ann_file = getattr(dataset, 'ann_file', None)
-    if isinstance(ann_file, str) and ann_file and '://' not in ann_file:
+    if _is_local_path(ann_file):
         report.require(f'{key}.ann_file', ann_file)
     prefixes = getattr(dataset, 'data_prefix', None)
     for name, folder in prefixes.items() if isinstance(prefixes, dict) else ():
         unread = name in MASKS and not _reads_masks(dataset)
-        if isinstance(folder, str) and folder and '://' not in folder and not unread:
+        if _is_local_path(folder) and not unread:
             there = report.require(f'{key}.data_prefix', folder)
             if there and not _may_have_files(folder):
                 report.problem(f'{folder} is not a folder with files', key)
-    kind = type(dataset)
+    complete, kind = len(report.missing) == before, type(dataset)
     if (
-        len(report.missing) > before
+        not complete
         and kind.__name__ in HOW_TO_GET
         and classes_of(dataset) == classes_in(getattr(kind, 'METAINFO', None))
     ):
@@ -79,6 +92,11 @@ def check_paths(key: str, dataset: Any, report: Report) -> None:
     for folder, how in MADE.items():
         if any(path.startswith(folder) for path in report.missing):
             report.hint(how)
+    return complete
+
+
+def _is_local_path(path: Any) -> bool:
+    return isinstance(path, str) and path != '' and '://' not in path
 
 
 def _reads_masks(dataset: Any) -> bool:
@@ -192,8 +210,8 @@ def check_content(
     before, paths, unread = report.told, {}, set()
     what = getattr(dataset, 'ann_file', '') or key
     with report.collect(key, what):
-        if not getattr(dataset, '_fully_initialized', True):
-            return set()  # `initialize` has said why
+        if not is_read(dataset):
+            return set()  # what was reported says why
         for content in contents:
             _check_coco(key, dataset, content, report)
         if isinstance(dataset, BaseDataset):
@@ -226,7 +244,7 @@ def _check_samples(
     for i in range(len(dataset)):
         info = dataset.get_data_info(i)
         for name in ('img_path', 'seg_map_path'):
-            if isinstance(info.get(name), str) and '://' not in info[name]:
+            if _is_local_path(info.get(name)):
                 paths[name].append(info[name])
         labels += labels_in(info)
         image, size = info.get('img_path'), size_in(info) or (None, None)

@@ -12,8 +12,8 @@ from helpers.refusals import build, edit
 from mmengine.evaluator import Evaluator
 from mmengine.registry import init_default_scope
 
-from mmadaptor.engine import preflight
 from mmadaptor.engine.preflight.content import check_content, initialize
+from mmadaptor.engine.preflight.data import JobData, Part
 from mmadaptor.engine.preflight.datasets import build_lazily, leaves
 from mmadaptor.engine.preflight.report import Report
 from mmadaptor.errors import InputError
@@ -42,12 +42,14 @@ def prepare(cfg):
     for key in ('train_dataloader', 'val_dataloader'):
         dataset = build_lazily(cfg[key].dataset)
         for name, leaf in leaves(dataset, f'{key}.dataset'):
-            found.append((name, leaf, initialize(name, leaf, report)))
+            found.append(Part(name, leaf, initialize(name, leaf, report)))
     evaluator = Evaluator(copy.deepcopy(cfg.val_evaluator))
-    runner = SimpleNamespace(cfg=cfg, _val_evaluator=evaluator)
+    runner = SimpleNamespace(cfg=cfg, model=None, _val_evaluator=evaluator)
     for key, dataset, contents in found:
         check_content(key, dataset, contents, report)
-    preflight._check_coco_metrics(runner, ['val'], found, report)
+    data = JobData(runner, ['val'], report)
+    data.parts = found
+    data._check_coco_metrics('val')
     datasets = {key.partition('_')[0]: dataset for key, dataset, _ in found}
     return report.text('Training'), report.notes, datasets, evaluator.metrics[0]
 

@@ -69,6 +69,15 @@ def test_what_does_not_fit_is_listed_at_once(det, root):
         assert said in text
 
 
+def test_a_missing_file_does_not_hide_a_head_that_does_not_fit(det, root):
+    (root / 'train.json').unlink()
+    det.model.bbox_head.num_classes = 7
+    text = problems(det)
+    assert '3 problems found' in text  # the file, and the head for each data set
+    assert f'missing: {root}/train.json' in text
+    assert 'model.bbox_head.num_classes is 7, but train_dataloader.dataset' in text
+
+
 def test_a_test_needs_neither_training_data_nor_pretraining(det, root):
     (root / 'train.json').unlink()
     det.model.backbone.init_cfg = dict(type='Pretrained', checkpoint='none.pth')
