@@ -35,11 +35,12 @@ class StepError(Exception):
         self.advice = ''  # the end of the sentence that tells it
 
 
-def in_all(step: Callable[[], Any], collective: bool = False) -> Any:
+def in_all(step: Callable, *args: Any, collective: bool = False) -> Any:
     """Take a step in each process of the job; return the result of this one.
 
     Args:
         step: What to do.
+        args: Its arguments.
         collective: Whether the step may hold collectives, in which the others wait for
             a process that failed.
 
@@ -47,7 +48,7 @@ def in_all(step: Callable[[], Any], collective: bool = False) -> Any:
         StepError: The step failed in this process or in another, in all of them alike.
     """
     try:
-        result = step()
+        result = step(*args)
     except Exception as error:
         of_memory = isinstance(error, torch.OutOfMemoryError)
         try:
@@ -78,7 +79,7 @@ def gather(value: Any, seconds: float | None = None) -> list:
     """
     if get_world_size() == 1:
         return [value]
-    store = torch.distributed.distributed_c10d._get_default_store()
+    store = torch.distributed.group.WORLD.get_group_store()
     prefix = f'mmadaptor/dry_run/{next(ROUNDS)}'
     store.set(f'{prefix}/{get_rank()}', json.dumps(value))
     keys = [f'{prefix}/{rank}' for rank in range(get_world_size())]
