@@ -120,44 +120,39 @@ def load_and_compare(
     Raises:
         CheckpointMismatchError: A module refuses its part of the state dict.
     """
-    misfits = {}
+    shapes, left_out = [], set()
     try:
         # Modules resize and rename in their own loading, such as position
         # embeddings: it decides what fits.
         keys = module.load_state_dict(state_dict, strict=False)
     except RuntimeError:
-        expected = {
-            name: tuple(value.shape)
-            for name, value in module.state_dict().items()
-            if isinstance(value, torch.Tensor)
-        }
-        shapes = {
-            name: tuple(value.shape)
-            if isinstance(value, torch.Tensor)
-            else type(value).__name__
+        own = module.state_dict()
+        shapes = [
+            (name, _shape(own[name]), _shape(value))
             for name, value in state_dict.items()
-            if name in expected
-        }
-        misfits = {
-            n: (expected[n], got) for n, got in shapes.items() if got != expected[n]
-        }
+            if isinstance(own.get(name), torch.Tensor)
+            and _shape(value) != _shape(own[name])
+        ]
+        left_out = {name for name, *_ in shapes}
+        fitting = {k: v for k, v in state_dict.items() if k not in left_out}
         try:
-            keys = module.load_state_dict(
-                {k: v for k, v in state_dict.items() if k not in misfits}, strict=False
-            )
+            keys = module.load_state_dict(fitting, strict=False)
         except RuntimeError as error:
             raise CheckpointMismatchError(
                 f'{source} does not fit {type(module).__name__}: {error}'
             ) from error
-    return Mismatch(
-        missing=[
-            name
-            for name in keys.missing_keys
-            if name not in misfits and 'num_batches_tracked' not in name
-        ],
-        unexpected=list(keys.unexpected_keys),
-        shapes=[(name, *shapes) for name, shapes in misfits.items()],
-    )
+    missing = [
+        name
+        for name in keys.missing_keys
+        if name not in left_out and 'num_batches_tracked' not in name
+    ]
+    return Mismatch(missing, list(keys.unexpected_keys), shapes)
+
+
+def _shape(value: Any) -> tuple | str:
+    """Return the shape of a tensor, or the type of anything else."""
+    is_tensor = isinstance(value, torch.Tensor)
+    return tuple(value.shape) if is_tensor else type(value).__name__
 
 
 def _shape_hints(module: nn.Module, mismatch: Mismatch) -> str:
@@ -178,12 +173,8 @@ def _check_shared(
     first = {}
     for name, value in module.named_parameters(remove_duplicate=False):
         other = first.setdefault(value, name)
-        if (
-            name != other
-            and name in state_dict
-            and other in state_dict
-            and not torch.equal(state_dict[name], state_dict[other])
-        ):
+        shared = name != other and {name, other} <= state_dict.keys()
+        if shared and not torch.equal(state_dict[name], state_dict[other]):
             raise CheckpointMismatchError(
                 f'{source}: {name} and {other} are one shared parameter of '
                 f'{type(module).__name__}: expected equal weights, got '
