@@ -109,13 +109,7 @@ def load_and_compare(
 ) -> Mismatch:
     """Load what fits of a state dict, and return what does not fit.
 
-    Args:
-        module: The module that gets the weights.
-        state_dict: The weights by the module's own names.
-        source: Where they come from, for the error message.
-
-    Returns:
-        All differences. Counters of batches, which old files lack, are none.
+    Counters of batches, which old files lack, are no difference.
 
     Raises:
         CheckpointMismatchError: A module refuses its part of the state dict.
@@ -192,14 +186,8 @@ def prepare(
 ) -> None:
     """Make a checkpoint ready to be loaded into a whole model.
 
-    Adds the base that a checkpoint of adaptors lacks, drops the prefix of a
+    In place: adds the base that a checkpoint of adaptors lacks, drops the prefix of a
     wrapper and the weights to skip.
-
-    Args:
-        model: The model, without a wrapper.
-        checkpoint: The content of the file, changed in place.
-        source: Where it comes from, for error messages.
-        skip: Regular expressions of names to leave out.
     """
     complete(model, checkpoint, source)
     weights = {
@@ -283,7 +271,7 @@ def load_backbone(
     if is_part and not prefix:
         prefix = BACKBONE
     if prefix:
-        state_dict = below(state_dict, prefix.rstrip('.') + '.', source)
+        state_dict = below(state_dict, prefix, source)
     try:
         absent = load_strict(module, state_dict, source, optional, surplus)
     except CheckpointMismatchError as error:
@@ -295,7 +283,12 @@ def load_backbone(
         )
         raise CheckpointMismatchError(f'{error}{hint}') from error
     _log_absent(source, absent)
-    if hasattr(module, '_params_init_info'):  # for mmengine's log
+    note_source(module, source)
+
+
+def note_source(module: nn.Module, source: str) -> None:
+    """Note for mmengine's log where the weights of a module come from."""
+    if hasattr(module, '_params_init_info'):
         from mmengine.model.weight_init import update_init_info
 
         update_init_info(module, init_info=f'Pretrained: loaded from {source}')
@@ -309,6 +302,7 @@ def below(
     Raises:
         InputError: There is none.
     """
+    prefix = prefix.rstrip('.') + '.'
     found = {
         name[len(prefix) :]: value
         for name, value in state_dict.items()

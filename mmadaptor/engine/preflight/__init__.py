@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import torch
-from mmengine.dist import barrier, broadcast_object_list, is_main_process
+from mmengine.dist import is_main_process
 from mmengine.logging import print_log
 
 from mmadaptor.checkpoints.loading import meta_of, peek
@@ -22,7 +22,9 @@ from mmadaptor.errors import InputError
 from mmadaptor.models.backbones.base import AdaptableBackbone
 from mmadaptor.ops import selective_scan
 
-from .data import JobData, Part
+from ..distributed import raise_in_all
+from .content import Part
+from .data import JobData
 from .dry_run import dry_run
 from .heads import check_classes
 from .report import Report
@@ -61,11 +63,9 @@ def preflight(runner: 'Runner', splits: Sequence[str], needs_base: bool) -> None
             _check_trained_classes(runner._load_from, data.parts, report)
         for note in report.notes:
             print_log(note, 'current', logging.WARNING)
-    # The error of the main process ends all.
-    text = [report.text('Training' if 'train' in splits else 'Test')]
-    broadcast_object_list(text)
-    if text[0] or report:
-        raise InputError(text[0] or report.text('This process'))
+    raise_in_all(report.text('Training' if 'train' in splits else 'Test'))
+    if report:
+        raise InputError(report.text('This process'))
 
 
 def make_embedded_dataset(cfg: Any) -> None:
@@ -77,16 +77,13 @@ def make_embedded_dataset(cfg: Any) -> None:
     root = cfg.get('embedded_dataset')
     if root is None:
         return
-    problem = ['']
+    problem = ''
     if is_main_process():
         try:
             prepare(root)
         except OSError as error:
-            problem = [f'embedded_dataset: {error}']
-    broadcast_object_list(problem)
-    barrier()
-    if problem[0]:
-        raise InputError(problem[0])
+            problem = f'embedded_dataset: {error}'
+    raise_in_all(problem)
 
 
 def _check_trained_classes(
@@ -123,10 +120,10 @@ def _check_checkpoint(key: str, path: str, report: Report, config: str | None) -
     if os.path.isdir(path):
         report.problem(f'{path} is a folder; expected the file of a checkpoint', key)
         return False
-    before = report.told
     with report.collect(key, path):
         peek(path)
-    return report.told == before
+        return True
+    return False
 
 
 def _check_ops(model: torch.nn.Module, report: Report) -> None:

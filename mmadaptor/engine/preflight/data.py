@@ -3,7 +3,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from mmengine.evaluator import Evaluator
 from mmengine.registry import LOOPS
@@ -14,7 +14,7 @@ from mmadaptor.registry import in_scope
 from mmadaptor.toolbox_code import of_toolbox
 
 from .coco import check_metric, is_coco_metric
-from .content import check_content, check_paths, initialize, is_read, reads_as_toolboxes
+from .content import Part
 from .copies import kept_random_state
 from .datasets import Built, build, build_leaves, leaves, name_of
 from .heads import check_classes, check_heads, check_metrics, ignored_labels
@@ -22,25 +22,6 @@ from .report import Report
 
 if TYPE_CHECKING:
     from ..runner import Runner
-
-
-class Part(NamedTuple):
-    """A dataset that reads files, without its wrappers.
-
-    Attributes:
-        key: Its key in the config.
-        dataset: The dataset.
-        contents: The content of each file that pycocotools read for it.
-    """
-
-    key: str
-    dataset: Any
-    contents: list[dict]
-
-    @property
-    def split(self) -> str:
-        """The data that it belongs to, such as `'train'`."""
-        return self.key.partition('_')[0]
 
 
 class JobData:
@@ -62,26 +43,26 @@ class JobData:
 
         Otherwise the parts are those of which something is known without their files.
         """
-        cfgs, found, complete = {}, [], True
+        cfgs, complete = {}, True
         for split in self.splits:
-            cfg, parts = self._build_dataset(split)
+            cfg, found = self._build_dataset(split)
             cfgs |= {split: cfg} if cfg else {}
-            found += parts
-            for key, dataset in parts:
-                complete &= check_paths(key, dataset, self.report)
+            parts = [Part(key, dataset, self.report) for key, dataset in found]
+            for part in parts:
+                complete &= part.check_paths()
             self._build_metrics(split)
+            self.parts += parts
         if not complete:  # reading annotations may take minutes
-            known = [(key, data) for key, data in found if reads_as_toolboxes(data)]
-            self.parts = [Part(key, data, []) for key, data in known]
+            self.parts = [part for part in self.parts if part.is_known]
             return
         ignored = ignored_labels(self.model)
-        read = {
-            key: Part(key, data, initialize(key, data, self.report, ignored))
-            for key, data in found
-        }
+        for part in self.parts:
+            part.initialize(ignored)
         for split, cfg in cfgs.items():
-            self._wrap(split, cfg, read)
-        self.parts = list(read.values())
+            self._wrap(split, cfg)
+
+    def _parts_of(self, split: str) -> list[Part]:
+        return [part for part in self.parts if part.split == split]
 
     def _of_runner(self, split: str, name: str) -> Any:
         return getattr(self.runner, f'_{split}_{name}', None)
@@ -94,9 +75,9 @@ class JobData:
             return None, []
         return build_leaves(cfg, f'{split}_dataloader.dataset', self.report)
 
-    def _wrap(self, split: str, cfg: dict, read: dict[str, Part]) -> None:
+    def _wrap(self, split: str, cfg: dict) -> None:
         """Build the wrappers of a dataset that was read, and give it to the runner."""
-        if not all(is_read(p.dataset) for p in read.values() if p.split == split):
+        if not all(part.is_read for part in self._parts_of(split)):
             return  # `initialize` has said why
         key = f'{split}_dataloader.dataset'
         with self.report.collect(key, name_of(cfg)):
@@ -105,9 +86,9 @@ class JobData:
                 dataset.full_init()
             self._of_runner(split, 'dataloader')['dataset'] = dict(type=Built(dataset))
             # That of several folds takes a part of its dataset.
-            for name, data in leaves(dataset, key):
-                if name in read:
-                    read[name] = read[name]._replace(dataset=data)
+            replaced = dict(leaves(dataset, key))
+            for part in self._parts_of(split):
+                part.dataset = replaced.get(part.key, part.dataset)
 
     def _build_metrics(self, split: str) -> None:
         key, evaluator = f'{split}_evaluator', self._of_runner(split, 'evaluator')
@@ -115,9 +96,7 @@ class JobData:
         are_configs = all(isinstance(metric, dict) for metric in metrics)
         if not (are_configs and self._is_one_evaluation(split)):
             return
-        files = [
-            str(metric.get('ann_file') or metric.get('type')) for metric in metrics
-        ]
+        files = [str(each.get('ann_file') or each.get('type')) for each in metrics]
         pipes = [file for file in files if kind_problem(file)]
         for file in pipes:
             self.report.require(key, file)
@@ -131,28 +110,23 @@ class JobData:
 
         One of the user's own may take lists of both.
         """
-        loop = self._of_runner(split, 'loop')
-        kind = loop.get('type') if isinstance(loop, dict) else None
-        kind = in_scope(LOOPS, kind) if isinstance(kind, str) else kind
+        loop, loader = (self._of_runner(split, n) for n in ('loop', 'dataloader'))
+        kind = in_scope(LOOPS, loop.get('type')) if isinstance(loop, dict) else None
         known = kind is None or of_toolbox(getattr(kind, '__init__', None))
-        return known and not isinstance(
-            self._of_runner(split, 'dataloader'), list | tuple
-        )
+        return known and not isinstance(loader, list | tuple)
 
     def check(self) -> None:
         """Check datasets against their files, each other, the model and the metrics."""
         images: dict[str, set] = defaultdict(set)
-        firsts: dict[str, Any] = {}
         for part in self.parts:
-            key, dataset, contents = part
+            key, dataset = part.key, part.dataset
             with kept_random_state():
-                images[part.split] |= check_content(key, dataset, contents, self.report)
-            first = firsts.setdefault(part.split, dataset)
+                images[part.split] |= part.check_content()
+            first = self._parts_of(part.split)[0].dataset
             check_heads(self.model, dataset, key, self.report, first)
             evaluator = self._of_runner(part.split, 'evaluator')
             if isinstance(evaluator, Evaluator):  # and not the config of a loop's own
-                name = f'{part.split}_evaluator'
-                check_metrics(evaluator, dataset, key, name, self.report, self.model)
+                check_metrics(evaluator, dataset, key, self.report, self.model)
         if both := len(images['train'] & images['val']):
             self.report.note(
                 f'val_dataloader: {both} of its {len(images["val"])} images are in '
@@ -165,14 +139,15 @@ class JobData:
     def _check_coco_metrics(self, split: str) -> None:
         """Check the annotation files that COCO metrics compare with."""
         key, evaluator = f'{split}_evaluator', self._of_runner(split, 'evaluator')
-        datasets = [part.dataset for part in self.parts if part.split == split]
+        parts = self._parts_of(split)
         # An evaluator of several datasets has another file for each.
-        if type(evaluator) is not Evaluator or not datasets:
+        if type(evaluator) is not Evaluator or not parts:
             return
         cfgs = self.runner.cfg.get(key)
         cfgs = cfgs if isinstance(cfgs, list | tuple) else [cfgs]
         for metric, cfg in zip(evaluator.metrics, cfgs, strict=False):
-            if is_coco_metric(metric) and all(map(is_read, datasets)):
+            if is_coco_metric(metric) and all(part.is_read for part in parts):
                 path = (cfg or {}).get('ann_file') or key
+                datasets = [part.dataset for part in parts]
                 with self.report.collect(key, path):
                     check_metric(key, path, metric, datasets, self.report)

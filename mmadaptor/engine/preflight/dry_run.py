@@ -109,13 +109,9 @@ def _try(runner: 'Runner', report: Report) -> None:
 def _told(
     report: Report, model: BaseModel, what: str, changers: Sequence[Hook]
 ) -> Iterator[None]:
-    """Report the error of a step, if it is of this process.
+    """Report the error of a step with a model, if it is of this process.
 
-    Args:
-        report: The report.
-        model: The model that the step uses.
-        what: What is tried, as the subject of a sentence.
-        changers: Hooks that might prevent the error.
+    `what` is the subject of the sentence; `changers` might prevent the error.
 
     Raises:
         InputError: The other processes wait for this one in a collective.
@@ -216,11 +212,7 @@ def _advice(runner: 'Runner', model: BaseModel, size: int) -> str:
 
 
 def _validate(runner: 'Runner', model: BaseModel, report: Report) -> Names:
-    """Predict the first batch of a validation, and compute its metrics.
-
-    Returns:
-        The names of the metrics.
-    """
+    """Predict the first batch of a validation; return the names of its metrics."""
     loop = runner.val_loop
     if not (
         type(loop) is ValLoop

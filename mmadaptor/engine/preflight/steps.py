@@ -25,8 +25,7 @@ class StepError(Exception):
     Args:
         cause: The exception of this process; None if it is another one that failed.
         of_memory: Whether memory ran out in a process.
-        alone: Whether the other processes did not end the step in time. They wait for
-            this one in a collective, so the job has to end.
+        alone: Whether the others wait for this process in a collective: the job ends.
     """
 
     def __init__(self, cause: Exception | None, of_memory: bool, alone: bool) -> None:
@@ -67,12 +66,8 @@ def in_all(step: Callable, *args: Any, collective: bool = False) -> Any:
 def gather(value: Any, seconds: float | None = None) -> list:
     """Return the values of all processes of the job, in the order of their ranks.
 
-    They go through the store of the job: a collective would meet those of a process
-    that is still in the step.
-
-    Args:
-        value: What JSON can hold.
-        seconds: How long to wait for the others; by default the job's own timeout.
+    They go as JSON through the store of the job: a collective would meet those of a
+    process that is still in the step. `seconds` defaults to the job's own timeout.
 
     Raises:
         RuntimeError: A process did not come in time, or has ended.

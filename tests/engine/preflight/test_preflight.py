@@ -17,7 +17,7 @@ from mmadaptor.checkpoints.pretrained import (
     how_to_make,
 )
 from mmadaptor.datasets.checked_pipeline import CheckedPipeline
-from mmadaptor.engine import preflight
+from mmadaptor.engine import distributed, preflight
 from mmadaptor.errors import InputError, how_to_install
 
 
@@ -136,7 +136,7 @@ def test_other_processes_of_a_job_end_with_the_first(det, root, monkeypatch):
     """Only the first one checks the content; what it says ends all."""
     (root / 'train' / '2.png').unlink()
     said = []
-    monkeypatch.setattr(preflight, 'broadcast_object_list', said.append)
+    monkeypatch.setattr(distributed, 'broadcast_object_list', said.append)
     monkeypatch.setattr(preflight, 'is_main_process', lambda: False)
     build(det)
     assert said[-1] == ['']
@@ -144,7 +144,7 @@ def test_other_processes_of_a_job_end_with_the_first(det, root, monkeypatch):
     def told(text):
         text[0] = 'Training not started: it says'
 
-    monkeypatch.setattr(preflight, 'broadcast_object_list', told)
+    monkeypatch.setattr(distributed, 'broadcast_object_list', told)
     assert problems(det) == 'Training not started: it says'
 
 
