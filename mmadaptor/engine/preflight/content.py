@@ -190,7 +190,7 @@ class Part:
         for i in range(len(dataset)):
             info = dataset.get_data_info(i)
             for name in ('img_path', 'seg_map_path'):
-                if _is_local_path(info.get(name)):
+                if isinstance(info.get(name), str) and '://' not in info[name]:
                     paths[name].append(info[name])
             labels += labels_in(info)
             image, size = info.get('img_path'), size_in(info) or (None, None)
