@@ -21,16 +21,18 @@ def _child(name: str, parent: Registry, location: str) -> Registry:
     return Registry(name, parent=parent, scope='mmadaptor', locations=[location])
 
 
-def in_scope(registry: Registry, name: str) -> Any:
+def in_scope(registry: Registry, kind: Any) -> Any:
     """Return what a config calls by a name in its scope; None for nothing.
 
     Args:
         registry: A registry of mmengine, which by itself does not look into those of
             the toolboxes.
-        name: The name.
+        kind: The name. Anything else, such as a class, is returned as it is.
     """
+    if not isinstance(kind, str):
+        return kind
     with registry.switch_scope_and_registry(None) as registry_of_scope:
-        return registry_of_scope.get(name)
+        return registry_of_scope.get(kind)
 
 
 MODELS = BACKBONES = _child(

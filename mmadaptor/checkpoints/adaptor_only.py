@@ -47,17 +47,12 @@ def base_state(model: nn.Module) -> dict[str, Tensor]:
         if not ADAPTOR_NAMES.isdisjoint(prefix.split('.')):
             continue
         own = dict(module.named_parameters(recurse=False))
-        state.update(
-            (f'{prefix}.{name}'.lstrip('.'), value.detach())
-            for name, value in own.items()
-            if not value.requires_grad
-        )
-        if own and not any(p.requires_grad for p in own.values()):
-            state.update(
-                (f'{prefix}.{name}'.lstrip('.'), value)
-                for name, value in module.named_buffers(recurse=False)
-                if name not in module._non_persistent_buffers_set
-            )
+        base = {n: p.detach() for n, p in own.items() if not p.requires_grad}
+        if own and len(base) == len(own):
+            buffers = dict(module.named_buffers(recurse=False))
+            for name in buffers.keys() - module._non_persistent_buffers_set:
+                base[name] = buffers[name]
+        state |= {f'{prefix}.{name}'.lstrip('.'): base[name] for name in base}
     return state
 
 

@@ -5,14 +5,21 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from mmengine.model import PretrainedInit
-from mmengine.model.weight_init import update_init_info
 from torch import nn
 
 from mmadaptor.errors import CheckpointMismatchError
 from mmadaptor.log import warn
 
 from .loading import read_checkpoint, weights_of
-from .strict import SKIP_HINT, below, load_and_compare, load_model, prepare, unmatched
+from .strict import (
+    SKIP_HINT,
+    below,
+    load_and_compare,
+    load_model,
+    note_source,
+    prepare,
+    unmatched,
+)
 
 
 @contextmanager
@@ -44,16 +51,14 @@ def checked_initializers(
         source, prefix = initializer.checkpoint, initializer.prefix
         checkpoint = read_checkpoint(source, initializer.map_location)
         if prefix:
-            weights = weights_of(checkpoint, source)
-            weights = below(weights, prefix.rstrip('.') + '.', source)
+            weights = below(weights_of(checkpoint, source), prefix, source)
             checkpoint = dict(state_dict=weights)
         if module is model:
             prepare(module, checkpoint, source, skip)
             load_model(module, checkpoint, source, skip, optional, starts=True)
         else:
             _load_part(module, names.get(module, ''), checkpoint, source, skip)
-        if hasattr(module, '_params_init_info'):
-            update_init_info(module, init_info=f'Pretrained: loaded from {source}')
+        note_source(module, source)
 
     PretrainedInit.__call__ = load
     try:

@@ -197,7 +197,7 @@ def peek(path: str) -> dict:
     """Open a local checkpoint without reading its tensors.
 
     Args:
-        path: Path of the file.
+        path: Path of the file; `~` is expanded.
 
     Returns:
         The content of the checkpoint; its tensors stay on the disk.
@@ -205,7 +205,7 @@ def peek(path: str) -> dict:
     Raises:
         InputError: As :func:`read_file`.
     """
-    return read_file(path, 'cpu', mmap=True)
+    return read_file(os.path.expanduser(path), 'cpu', name=path, mmap=True)
 
 
 def _as_dict(content: Any, source: str) -> dict:

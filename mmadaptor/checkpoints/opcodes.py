@@ -55,6 +55,13 @@ LITERALS = {
 }
 
 
+# How many objects an opcode takes from the stack; None: those above a mark.
+TAKES = {
+    **dict(TUPLE=None, TUPLE1=1, TUPLE2=2, TUPLE3=3, APPEND=1, APPENDS=None),
+    **dict(SETITEM=2, SETITEMS=None, BUILD=1, REDUCE=2, NEWOBJ=2, BINPERSID=1),
+}
+
+
 @dataclass(slots=True, eq=False)
 class _Node:
     """An object of a pickle: what it is, and how deep and large."""
@@ -82,7 +89,7 @@ def refuse(what: str) -> None:
 
 
 class _Scan:
-    """Reads one pickle, by a method for each opcode that changes the stack."""
+    """Reads one pickle, and keeps a stack as its reader would."""
 
     def __init__(self, file: IO[bytes], called: set[str]) -> None:
         self.called = called
@@ -94,11 +101,21 @@ class _Scan:
                 self._literal(name, argument)
             elif name in CONTAINERS:
                 self.stack.append(_Node(CONTAINERS[name]))
-            elif step := getattr(self, f'_on_{name.lower()}', None):
-                step(argument)
+            elif name in TAKES:
+                self._compound(name, self._pop(TAKES[name]))
+            elif name == 'MARK':
+                self.stack.append(MARK)
+            elif name in ('BINPUT', 'LONG_BINPUT'):
+                self.memo[argument] = self.stack[-1]
+            elif name in ('BINGET', 'LONG_BINGET'):
+                self.stack.append(self.memo[argument])
+            elif name == 'GLOBAL':
+                self._global(argument)
             elif name in BYTES:
                 raise ProtocolError('bytes in pickle protocol 3')
-            else:
+            elif name == 'PROTO' and argument not in PROTOCOLS:
+                raise ProtocolError(f'pickle protocol {argument}')
+            elif name not in ('PROTO', 'STOP'):
                 refuse(f'the opcode {name} of pickle, which torch.save does not write')
 
     def _literal(self, name: str, argument: Any) -> None:
@@ -106,6 +123,40 @@ class _Scan:
         value = argument if text and len(argument) < 99 else None
         kind = 'text' if text else 'tuple' if name == 'EMPTY_TUPLE' else 'number'
         self.stack.append(_Node(kind, value, is_key=True))
+
+    def _global(self, argument: str) -> None:
+        module, _, name = argument.partition(' ')
+        module, name = NAME_MAPPING.get(
+            (module, name), (IMPORT_MAPPING.get(module, module), name)
+        )
+        self.stack.append(_Node('global', f'{module}.{name}'))
+
+    def _pop(self, count: int | None) -> list[_Node]:
+        parts = []
+        while len(parts) != count:
+            part = self.stack.pop()
+            if count is None and part is MARK:
+                break
+            parts.append(part)
+        return parts[::-1]
+
+    def _compound(self, name: str, parts: list[_Node]) -> None:
+        """Make an object of others, or let the one below them hold them."""
+        if name.startswith('TUPLE'):
+            node = _Node('tuple', parts=parts if len(parts) < 9 else [])
+            self._hold(node, parts)
+            node.is_key = node.holds_keys and node.size <= KEY_SIZE
+            self.stack.append(node)
+        elif name in ('REDUCE', 'NEWOBJ'):
+            self._call(*parts)
+        elif name == 'BINPERSID':
+            node = _Node('called', 'storage')
+            self._hold(node, parts)
+            self.stack.append(node)
+        else:
+            if name.startswith('SETITEM') and not all(k.is_key for k in parts[::2]):
+                refuse('a dict whose keys are no texts or numbers')
+            self._hold(self.stack[-1], parts)
 
     def _hold(self, node: _Node, parts: list[_Node]) -> None:
         """Let an object hold others."""
@@ -120,83 +171,6 @@ class _Scan:
             refuse(f'more than {DEPTH} objects in each other')
         if node.size > SIZE:
             refuse(f'more than {SIZE} objects')
-
-    def _pop_to_mark(self) -> list[_Node]:
-        at = len(self.stack) - 1
-        while self.stack[at] is not MARK:
-            at -= 1
-        parts = self.stack[at + 1 :]
-        del self.stack[at:]
-        return parts
-
-    def _make_tuple(self, parts: list[_Node]) -> None:
-        node = _Node('tuple', parts=parts if len(parts) < 9 else [])
-        self._hold(node, parts)
-        node.is_key = node.holds_keys and node.size <= KEY_SIZE
-        self.stack.append(node)
-
-    def _on_proto(self, version: int) -> None:
-        if version not in PROTOCOLS:
-            raise ProtocolError(f'pickle protocol {version}')
-
-    def _on_stop(self, _: None) -> None:
-        pass
-
-    def _on_mark(self, _: None) -> None:
-        self.stack.append(MARK)
-
-    def _on_binput(self, index: int) -> None:
-        self.memo[index] = self.stack[-1]
-
-    def _on_binget(self, index: int) -> None:
-        self.stack.append(self.memo[index])
-
-    _on_long_binput, _on_long_binget = _on_binput, _on_binget
-
-    def _on_tuple(self, _: None) -> None:
-        self._make_tuple(self._pop_to_mark())
-
-    def _on_tuple1(self, _: None) -> None:
-        self._make_tuple([self.stack.pop()])
-
-    def _on_tuple2(self, _: None) -> None:
-        self._make_tuple([self.stack.pop() for _ in range(2)][::-1])
-
-    def _on_tuple3(self, _: None) -> None:
-        self._make_tuple([self.stack.pop() for _ in range(3)][::-1])
-
-    def _on_append(self, _: None) -> None:
-        item = self.stack.pop()
-        self._hold(self.stack[-1], [item])
-
-    def _on_appends(self, _: None) -> None:
-        items = self._pop_to_mark()
-        self._hold(self.stack[-1], items)
-
-    def _on_setitem(self, _: None) -> None:
-        value, key = self.stack.pop(), self.stack.pop()
-        self._set_items([key, value])
-
-    def _on_setitems(self, _: None) -> None:
-        self._set_items(self._pop_to_mark())
-
-    def _set_items(self, items: list[_Node]) -> None:
-        if not all(key.is_key for key in items[::2]):
-            refuse('a dict whose keys are no texts or numbers')
-        self._hold(self.stack[-1], items)
-
-    def _on_global(self, argument: str) -> None:
-        module, _, name = argument.partition(' ')
-        module, name = NAME_MAPPING.get(
-            (module, name), (IMPORT_MAPPING.get(module, module), name)
-        )
-        self.stack.append(_Node('global', f'{module}.{name}'))
-
-    def _on_reduce(self, _: None) -> None:
-        arguments, function = self.stack.pop(), self.stack.pop()
-        self._call(function, arguments)
-
-    _on_newobj = _on_reduce
 
     def _call(self, function: _Node, arguments: _Node) -> None:
         name = function.value if function.kind == 'global' else 'a.call'
@@ -218,15 +192,6 @@ class _Scan:
         node.is_key = node.size <= KEY_SIZE and (
             name in KEYS or name.endswith('.scalar')
         )
-        self.stack.append(node)
-
-    def _on_build(self, _: None) -> None:
-        state = self.stack.pop()
-        self._hold(self.stack[-1], [state])
-
-    def _on_binpersid(self, _: None) -> None:
-        node = _Node('called', 'storage')
-        self._hold(node, [self.stack.pop()])
         self.stack.append(node)
 
 

@@ -11,6 +11,7 @@ import datetime
 import enum
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Mapping
+from operator import attrgetter
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
@@ -24,7 +25,6 @@ from mmadaptor.log import warn
 
 from .allowed import DTYPE
 
-ARRAYS = ('values', 'counts')
 WEIGHTS = ('state_dict', 'ema_state_dict')
 STATES = ('optimizer', 'param_schedulers')
 TYPE = 'mmadaptor type'  # the key by which a dict stands for an object of KINDS
@@ -51,60 +51,55 @@ class _Kind(NamedTuple):
     shown: Callable[[Any], Any] | None = None
 
 
-def _state_of_history(history: HistoryBuffer) -> dict:
-    arrays = zip(ARRAYS, history.data, strict=True)
-    tensors = {name: torch.tensor(array) for name, array in arrays}
-    return dict(tensors, max_length=history.max_length)
+def _of_arguments(kind: type, state: Callable, shown: Callable) -> _Kind:
+    """Return a kind whose state is the arguments of its type."""
+    return _Kind(kind, state, lambda arguments: kind(*arguments), shown)
 
 
 def _items(numbers: range) -> list | str:
     return list(numbers) if numbers == numbers[:LONGEST] else str(numbers)
 
 
-KINDS = {
-    'Path': _Kind(Path, str, Path),
-    'PurePath': _Kind(PurePath, str, PurePath),
-    'date': _Kind(datetime.date, datetime.date.isoformat, datetime.date.fromisoformat),
-    'time': _Kind(datetime.time, datetime.time.isoformat, datetime.time.fromisoformat),
-    'datetime': _Kind(
-        datetime.datetime, datetime.datetime.isoformat, datetime.datetime.fromisoformat
+def _state_of_history(history: HistoryBuffer) -> dict:
+    values, counts = map(torch.tensor, history.data)
+    return dict(values=values, counts=counts, max_length=history.max_length)
+
+
+def _history(state: dict) -> HistoryBuffer:
+    # On an accelerator if the checkpoint was read into its memory.
+    values, counts = (state[name].cpu().numpy() for name in ('values', 'counts'))
+    length = state['max_length']
+    if values.ndim != 1 or values.shape != counts.shape:
+        raise ValueError('expected two lists of numbers of equal length')
+    if type(length) is not int or length < 1:
+        raise ValueError(f'expected a max_length above 0, got {length!r}')
+    return HistoryBuffer(values, counts, length)
+
+
+KINDS = [
+    _Kind(Path, str, Path),
+    _Kind(PurePath, str, PurePath),
+    *(
+        _Kind(kind, kind.isoformat, kind.fromisoformat)
+        for kind in (datetime.date, datetime.time, datetime.datetime)
     ),
-    'timedelta': _Kind(
-        datetime.timedelta,
-        lambda time: (time.days, time.seconds, time.microseconds),
-        lambda state: datetime.timedelta(*state),
-        str,
+    _of_arguments(
+        datetime.timedelta, attrgetter('days', 'seconds', 'microseconds'), str
     ),
-    'range': _Kind(
-        range,
-        lambda numbers: (numbers.start, numbers.stop, numbers.step),
-        lambda state: range(*state),
-        _items,
-    ),
-    'slice': _Kind(
-        slice,
-        lambda part: (part.start, part.stop, part.step),
-        lambda state: slice(*state),
-        str,
-    ),
-    'frozenset': _Kind(frozenset, list, frozenset, set),
-    'deque': _Kind(
-        deque,
-        lambda items: (list(items), items.maxlen),
-        lambda state: deque(*state),
-        list,
-    ),
-    'defaultdict': _Kind(
+    _of_arguments(range, attrgetter('start', 'stop', 'step'), _items),
+    _of_arguments(slice, attrgetter('start', 'stop', 'step'), str),
+    _of_arguments(deque, lambda items: (list(items), items.maxlen), list),
+    _Kind(frozenset, list, frozenset, set),
+    _Kind(
         defaultdict,
         lambda node: (getattr(node.default_factory, '__name__', None), dict(node)),
         lambda state: defaultdict(FACTORIES.get(state[0]), state[1]),
         dict,
     ),
-    'HistoryBuffer': _Kind(
-        HistoryBuffer, _state_of_history, lambda state: _history(state, 'a history')
-    ),
-}
-NAMES = {kind.type: name for name, kind in KINDS.items()}
+    _Kind(HistoryBuffer, _state_of_history, _history),
+]
+BY_TYPE = {kind.type: kind for kind in KINDS}
+BY_NAME = {kind.type.__name__: kind for kind in KINDS}
 TOLD: set[str] = set()
 
 
@@ -148,51 +143,47 @@ class _Writer:
         self.changed[where] = f'{where} as {_text(value)}, in place of the {text}'
         return value
 
-    def plain(self, node: Any, where: str, depth: int = 0) -> Any:
+    def plain(self, node: Any, where: str) -> Any:
         """Return an object as plain values: itself, if it is plain."""
-        kind = type(node)
-        if kind in LEAVES:
+        if type(node) in LEAVES or _is_plain_array(node):
             return node
-        if depth > DEEPEST or id(node) in self.above:
+        if len(self.above) > DEEPEST or id(node) in self.above:
             return self._lossy(node, _text(node), where)
         self.above.add(id(node))
         try:
-            return self._compound(node, kind, where, depth)
+            return self._compound(node, where)
         finally:
             self.above.discard(id(node))
 
-    def _compound(self, node: Any, kind: type, where: str, depth: int) -> Any:
-        if isinstance(node, np.generic | np.ndarray | np.dtype | torch.Tensor):
-            return self._of_numbers(node, where, depth)
-        name = 'Path' if isinstance(node, Path) else NAMES.get(kind)
-        name = name or ('PurePath' if isinstance(node, PurePath) else None)
-        if name:
-            return self._of_kind(KINDS[name], name, node, where, depth)
+    def _compound(self, node: Any, where: str) -> Any:
+        kind = next((k for k in (Path, PurePath) if isinstance(node, k)), type(node))
+        if kind in BY_TYPE:
+            return self._of_kind(BY_TYPE[kind], node, where)
+        if isinstance(node, np.generic):
+            return self.plain(_number(node), where)
         if kind is argparse.Namespace and not any(k[:1] == '_' for k in vars(node)):
-            return argparse.Namespace(**self.plain(vars(node), where, depth + 1))
+            return argparse.Namespace(**self.plain(vars(node), where))
         if isinstance(node, Mapping):
-            return self._of_dict(node, where, depth)
+            return self._of_dict(node, where)
         if kind in (list, tuple):
-            parts = [self.plain(p, f'{where}.{i}', depth + 1) for i, p in _pairs(node)]
+            parts = [self.plain(p, f'{where}.{i}') for i, p in enumerate(node)]
             same = all(a is b for a, b in zip(parts, node, strict=True))
             return node if same else kind(parts)
         if kind is set:
             return {self._key(part, where) for part in node}
-        return self._of_others(node, where, depth)
+        return self._lossy(node, self.plain(_value(node), where), where)
 
-    def _of_kind(
-        self, kind: _Kind, name: str, node: Any, where: str, depth: int
-    ) -> Any:
+    def _of_kind(self, kind: _Kind, node: Any, where: str) -> Any:
         if self.part == 'meta':
-            return self.plain((kind.shown or kind.state)(node), where, depth + 1)
-        state = self.plain(kind.state(node), where, depth + 1)
+            return self.plain((kind.shown or kind.state)(node), where)
+        state = self.plain(kind.state(node), where)
         # These have had a form of their own from the start.
-        log = name == 'HistoryBuffer' and '.log_scalars.' in where
-        return state if log else {TYPE: name, 'state': state}
+        log = kind.type is HistoryBuffer and '.log_scalars.' in where
+        return state if log else {TYPE: kind.type.__name__, 'state': state}
 
-    def _of_dict(self, node: Mapping, where: str, depth: int) -> dict:
+    def _of_dict(self, node: Mapping, where: str) -> dict:
         pairs = {
-            self._key(key, where): self.plain(value, f'{where}.{key}', depth + 1)
+            self._key(key, where): self.plain(value, f'{where}.{key}')
             for key, value in node.items()
         }
         if type(node) not in DICTS:
@@ -210,30 +201,34 @@ class _Writer:
         value = str(key) if isinstance(key, PurePath) else _text(key)
         return self._lossy(key, value, f'{where}, the key {_text(key)}')
 
-    def _of_numbers(self, node: Any, where: str, depth: int) -> Any:
-        if isinstance(node, torch.Tensor):
-            return self._lossy(node, node.as_subclass(torch.Tensor), where)
-        dtype = node if isinstance(node, np.dtype) else node.dtype
-        readable = DTYPE.fullmatch(dtype.str[1:]) and dtype.names is None
-        if isinstance(node, np.generic):
-            value = node.item()
-            if isinstance(value, np.generic):  # longer than Python's
-                value = complex(node) if dtype.kind == 'c' else float(node)
-            return self.plain(value, where, depth + 1)
-        if not readable:
-            value = str(node) if node is dtype else node.tolist()
-            return self._lossy(node, self.plain(value, where, depth + 1), where)
-        if isinstance(node, np.ndarray) and type(node) is not np.ndarray:
-            return self._lossy(node, np.asarray(node), where)
-        return node
 
-    def _of_others(self, node: Any, where: str, depth: int) -> Any:
-        if isinstance(node, enum.Enum):
-            value = node.value
-        else:
-            base = next((base for base in BASES if isinstance(node, base)), _text)
-            value = base(node)
-        return self._lossy(node, self.plain(value, where, depth + 1), where)
+def _is_plain_array(node: Any) -> bool:
+    """Return whether an array or a dtype of numpy is one that is read."""
+    dtype = node.dtype if type(node) is np.ndarray else node
+    return isinstance(dtype, np.dtype) and bool(DTYPE.fullmatch(dtype.str[1:]))
+
+
+def _number(scalar: np.generic) -> Any:
+    """Return a scalar of numpy as one of Python, which may have fewer digits."""
+    value = scalar.item()
+    if isinstance(value, np.generic):
+        return complex(scalar) if scalar.dtype.kind == 'c' else float(scalar)
+    return value
+
+
+def _value(node: Any) -> Any:
+    """Return what is nearest to an object of another type: a value or a text."""
+    if isinstance(node, torch.Tensor):
+        return node.as_subclass(torch.Tensor)
+    if type(node) is np.ndarray:
+        return node.tolist()
+    if isinstance(node, np.ndarray):
+        return np.asarray(node)
+    if isinstance(node, np.dtype):
+        return str(node)
+    if isinstance(node, enum.Enum):
+        return node.value
+    return next((base for base in BASES if isinstance(node, base)), _text)(node)
 
 
 def _text(node: Any) -> str:
@@ -241,10 +236,6 @@ def _text(node: Any) -> str:
         return f'{node!r:.80}'
     except Exception:
         return object.__repr__(node)
-
-
-def _pairs(node: list | tuple) -> list[tuple[int, Any]]:
-    return list(enumerate(node))
 
 
 def restore(checkpoint: dict) -> None:
@@ -259,58 +250,28 @@ def restore(checkpoint: dict) -> None:
     """
     for key in checkpoint.keys() - {*WEIGHTS, 'meta'}:
         checkpoint[key] = _restored(checkpoint[key], key)
-    restore_histories(checkpoint)
+    scalars = (checkpoint.get('message_hub') or {}).get('log_scalars') or {}
+    for name, saved in scalars.items():
+        if isinstance(saved, dict):
+            scalars[name] = _made('HistoryBuffer', saved, f'The history of {name}')
 
 
 def _restored(node: Any, where: str) -> Any:
     if isinstance(node, dict) and node.keys() == {TYPE, 'state'}:
-        kind = KINDS.get(str(node[TYPE]))
-        state = _restored(node['state'], where)
-        try:
-            return node if kind is None else kind.make(state)
-        except (
-            TypeError,
-            ValueError,
-            OverflowError,
-            LookupError,
-            AttributeError,
-        ) as error:
-            text = f'{where} in the checkpoint is no state of a {node[TYPE]}: {error}.'
-            raise DamagedFileError(text) from error
+        name, state = str(node[TYPE]), _restored(node['state'], where)
+        return _made(name, state, where) if name in BY_NAME else node
     if isinstance(node, dict | argparse.Namespace):
         values = node if isinstance(node, dict) else vars(node)
         for key, value in values.items():
             values[key] = _restored(value, f'{where}.{key}')
     elif type(node) in (list, tuple):
-        return type(node)(_restored(p, f'{where}.{i}') for i, p in _pairs(node))
+        return type(node)(_restored(p, f'{where}.{i}') for i, p in enumerate(node))
     return node
 
 
-def restore_histories(checkpoint: dict) -> None:
-    """Make the histories of the logs again, in place.
-
-    Args:
-        checkpoint: As in :func:`restore`.
-
-    Raises:
-        DamagedFileError: A history is not made of two lists of numbers.
-    """
-    scalars = (checkpoint.get('message_hub') or {}).get('log_scalars') or {}
-    for name, saved in scalars.items():
-        if isinstance(saved, dict):
-            scalars[name] = _history(saved, f'The history of {name} in the checkpoint')
-
-
-def _history(saved: dict, name: str) -> HistoryBuffer:
-    arrays = [saved.get(key) for key in ARRAYS]
-    length = saved.get('max_length')
-    if (
-        not all(isinstance(a, torch.Tensor) and a.ndim == 1 for a in arrays)
-        or len(arrays[0]) != len(arrays[1])
-        or type(length) is not int
-        or length < 1
-    ):
-        raise DamagedFileError(f'{name} is not two lists of numbers of equal length.')
-    # On an accelerator if the checkpoint was read into its memory.
-    values, counts = (array.cpu().numpy() for array in arrays)
-    return HistoryBuffer(values, counts, length)
+def _made(name: str, state: Any, where: str) -> Any:
+    try:
+        return BY_NAME[name].make(state)
+    except Exception as error:  # whatever another state leads to
+        text = f'{where} in the checkpoint is no state of a {name}: {error}.'
+        raise DamagedFileError(text) from error

@@ -29,22 +29,16 @@ def open_resumable(path: str) -> dict:
         InputError: The file is missing.
         DamagedFileError: It is damaged, or holds only weights.
     """
-    file = os.path.expanduser(path)
-    if not os.path.isfile(file):
-        raise InputError(f'{path}: no such checkpoint file.')
-    content = peek(file)
-    lacking = [key for key in RESUMED if key not in content]
-    if lacking:
-        problem = f'it has no {" and no ".join(lacking)}'
-    else:
-        problem = _problem_of(content)
-    if problem:
+    content = peek(path)
+    if problem := _problem_of(content):
         raise DamagedFileError(f'{path} cannot be resumed from: {problem}.')
     return content
 
 
 def _problem_of(content: Mapping) -> str:
-    """Return what of a checkpoint has another type than mmengine's."""
+    """Return what a checkpoint lacks, or has of another type than mmengine's."""
+    if lacking := [key for key in RESUMED if key not in content]:
+        return f'it has no {" and no ".join(lacking)}'
     for key in RESUMED:
         if not isinstance(content[key], Mapping):
             return f'its {key} is not a dict'

@@ -110,55 +110,44 @@ def load_and_compare(
 ) -> Mismatch:
     """Load what fits of a state dict, and return what does not fit.
 
-    Args:
-        module: The module that gets the weights.
-        state_dict: The weights by the module's own names.
-        source: Where they come from, for the error message.
-
-    Returns:
-        All differences. Counters of batches, which old files lack, are none.
+    Counters of batches, which old files lack, are no difference.
 
     Raises:
         CheckpointMismatchError: A module refuses its part of the state dict.
     """
-    misfits = {}
+    shapes, left_out = [], set()
     try:
         # Modules resize and rename in their own loading, such as position
         # embeddings: it decides what fits.
         keys = module.load_state_dict(state_dict, strict=False)
     except RuntimeError:
-        expected = {
-            name: tuple(value.shape)
-            for name, value in module.state_dict().items()
-            if isinstance(value, torch.Tensor)
-        }
-        shapes = {
-            name: tuple(value.shape)
-            if isinstance(value, torch.Tensor)
-            else type(value).__name__
+        own = module.state_dict()
+        shapes = [
+            (name, _shape(own[name]), _shape(value))
             for name, value in state_dict.items()
-            if name in expected
-        }
-        misfits = {
-            n: (expected[n], got) for n, got in shapes.items() if got != expected[n]
-        }
+            if isinstance(own.get(name), torch.Tensor)
+            and _shape(value) != _shape(own[name])
+        ]
+        left_out = {name for name, *_ in shapes}
+        fitting = {k: v for k, v in state_dict.items() if k not in left_out}
         try:
-            keys = module.load_state_dict(
-                {k: v for k, v in state_dict.items() if k not in misfits}, strict=False
-            )
+            keys = module.load_state_dict(fitting, strict=False)
         except RuntimeError as error:
             raise CheckpointMismatchError(
                 f'{source} does not fit {type(module).__name__}: {error}'
             ) from error
-    return Mismatch(
-        missing=[
-            name
-            for name in keys.missing_keys
-            if name not in misfits and 'num_batches_tracked' not in name
-        ],
-        unexpected=list(keys.unexpected_keys),
-        shapes=[(name, *shapes) for name, shapes in misfits.items()],
-    )
+    missing = [
+        name
+        for name in keys.missing_keys
+        if name not in left_out and 'num_batches_tracked' not in name
+    ]
+    return Mismatch(missing, list(keys.unexpected_keys), shapes)
+
+
+def _shape(value: Any) -> tuple | str:
+    """Return the shape of a tensor, or the type of anything else."""
+    is_tensor = isinstance(value, torch.Tensor)
+    return tuple(value.shape) if is_tensor else type(value).__name__
 
 
 def _shape_hints(module: nn.Module, mismatch: Mismatch) -> str:
@@ -179,12 +168,8 @@ def _check_shared(
     first = {}
     for name, value in module.named_parameters(remove_duplicate=False):
         other = first.setdefault(value, name)
-        if (
-            name != other
-            and name in state_dict
-            and other in state_dict
-            and not torch.equal(state_dict[name], state_dict[other])
-        ):
+        shared = name != other and {name, other} <= state_dict.keys()
+        if shared and not torch.equal(state_dict[name], state_dict[other]):
             raise CheckpointMismatchError(
                 f'{source}: {name} and {other} are one shared parameter of '
                 f'{type(module).__name__}: expected equal weights, got '
@@ -202,14 +187,8 @@ def prepare(
 ) -> None:
     """Make a checkpoint ready to be loaded into a whole model.
 
-    Adds the base that a checkpoint of adaptors lacks, drops the prefix of a
+    In place: adds the base that a checkpoint of adaptors lacks, drops the prefix of a
     wrapper and the weights to skip.
-
-    Args:
-        model: The model, without a wrapper.
-        checkpoint: The content of the file, changed in place.
-        source: Where it comes from, for error messages.
-        skip: Regular expressions of names to leave out.
     """
     complete(model, checkpoint, source)
     weights = {
@@ -293,7 +272,7 @@ def load_backbone(
     if is_part and not prefix:
         prefix = BACKBONE
     if prefix:
-        state_dict = below(state_dict, prefix.rstrip('.') + '.', source)
+        state_dict = below(state_dict, prefix, source)
     try:
         absent = load_strict(module, state_dict, source, optional, surplus)
     except CheckpointMismatchError as error:
@@ -305,7 +284,12 @@ def load_backbone(
         )
         raise CheckpointMismatchError(f'{error}{hint}') from error
     _log_absent(source, absent)
-    if hasattr(module, '_params_init_info'):  # for mmengine's log
+    note_source(module, source)
+
+
+def note_source(module: nn.Module, source: str) -> None:
+    """Note for mmengine's log where the weights of a module come from."""
+    if hasattr(module, '_params_init_info'):
         from mmengine.model.weight_init import update_init_info
 
         update_init_info(module, init_info=f'Pretrained: loaded from {source}')
@@ -319,6 +303,7 @@ def below(
     Raises:
         InputError: There is none.
     """
+    prefix = prefix.rstrip('.') + '.'
     found = {
         name[len(prefix) :]: value
         for name, value in state_dict.items()

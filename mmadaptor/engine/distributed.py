@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.dist import init_dist
+from mmengine.dist import broadcast_object_list, init_dist
 from mmengine.registry import MODEL_WRAPPERS
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -86,11 +86,8 @@ def find_unread_outputs(cfg: Config, model: nn.Module) -> None:
     """Let DDP expect parameters without gradients where a config does not say.
 
     A backbone of ours has a norm for each output, and many heads do not read all
-    outputs: with the default of False, DDP would end in the second iteration.
-
-    Args:
-        cfg: The config of the job; `find_unused_parameters` is set in place.
-        model: The model. One of other backbones keeps mmengine's default.
+    outputs: with the default of False, DDP would end in the second iteration. A model
+    of other backbones keeps mmengine's default.
     """
     ours = [m for m in model.modules() if isinstance(m, AdaptableBackbone)]
     if any(len(m.out_indices) > 1 for m in ours):
@@ -106,9 +103,21 @@ def wrapper_for_cpu(cfg: Mapping, wrapper: dict | None) -> dict:
         find_unused_parameters=cfg.get('find_unused_parameters', False),
     )
     kind = wrapper.get('type', 'MMDistributedDataParallel')
-    cls = in_scope(MODEL_WRAPPERS, kind) if isinstance(kind, str) else kind
-    devices = {'device_ids': None} if issubclass(cls, DistributedDataParallel) else {}
+    is_ddp = issubclass(in_scope(MODEL_WRAPPERS, kind), DistributedDataParallel)
+    devices = {'device_ids': None} if is_ddp else {}
     return {'type': kind, **devices, **wrapper}
+
+
+def raise_in_all(problem: str) -> None:
+    """End all processes of a job by the problem of the main one; empty for none.
+
+    Raises:
+        InputError: There is a problem.
+    """
+    told = [problem]
+    broadcast_object_list(told)
+    if told[0]:
+        raise InputError(told[0])
 
 
 def leave_processes() -> None:

@@ -145,15 +145,8 @@ def layer_decay_of_toolbox(optim_wrapper: Any, model: nn.Module) -> Any:
     """Return settings for `OptimWrapperConstructor` for those of mmdet and mmseg.
 
     Their constructors of layer-wise learning rates only know the names of ConvNeXt,
-    BEiT and MAE. As with them, biases and other vectors are not decayed.
-
-    Args:
-        optim_wrapper: The setting `optim_wrapper`.
-        model: The model. Its backbone may have `get_layer_depth`.
-
-    Returns:
-        The setting, unchanged if it names another constructor or the backbone is not
-        one of ours.
+    BEiT and MAE. As with them, biases and other vectors are not decayed. Settings with
+    another constructor, or for another backbone than ours, stay as they are.
 
     Raises:
         InputError: `decay_type` is not by layers, or `decay_rate` is missing.

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.dist import broadcast_object_list, is_main_process
+from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 
-from mmadaptor.errors import InputError
+from .distributed import raise_in_all
 
 # mmengine's names of the file system; None: by the path.
 LOCAL = (None, 'local', 'disk')
@@ -42,24 +42,17 @@ def check_saving(runner: Runner, loop: BaseLoop) -> None:
 
     The log warns of a hook that saves nothing until the end.
 
-    Args:
-        runner: The runner, with its hooks.
-        loop: Its training loop.
-
     Raises:
         InputError: A folder of checkpoints cannot be written.
     """
     hooks = [hook for hook in runner.hooks if isinstance(hook, CheckpointHook)]
-    problem = ['']
+    problem = ''
     for hook in hooks:
         if text := _saves_late(hook, loop):
             runner.logger.warning(text)
         if is_main_process():
-            problem[0] = problem[0] or _problem_of_folder(hook, runner.work_dir)
-    # The error of the main process ends all.
-    broadcast_object_list(problem)
-    if problem[0]:
-        raise InputError(problem[0])
+            problem = problem or _problem_of_folder(hook, runner.work_dir)
+    raise_in_all(problem)
 
 
 def _problem_of_folder(hook: CheckpointHook, work_dir: str) -> str:

@@ -17,7 +17,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.logging import HistoryBuffer
 
 from mmadaptor.checkpoints.loading import read_file
-from mmadaptor.checkpoints.plain import TYPE, make_plain, restore, restore_histories
+from mmadaptor.checkpoints.plain import TYPE, make_plain, restore
 from mmadaptor.engine import Runner
 from mmadaptor.errors import DamagedFileError
 
@@ -60,12 +60,12 @@ def test_numbers_keep_their_values_and_buffers_their_lengths():
     make_plain(checkpoint)
     assert checkpoint['meta'] == dict(dataset_meta=dict(classes=('a',)), best=[0.5])
     assert type(checkpoint['meta']['dataset_meta']) is dict
-    restore_histories(checkpoint)
+    restore(checkpoint)
     restored = checkpoint['message_hub']['log_scalars']['loss']
     assert restored.max_length == 7
     for got, expected in zip(restored.data, buffer.data):
         np.testing.assert_array_equal(got, expected)
-    restore_histories(checkpoint)  # mmengine's own stay
+    restore(checkpoint)  # mmengine's own stay
     assert checkpoint['message_hub']['log_scalars']['loss'] is restored
 
 
@@ -81,7 +81,7 @@ def test_numbers_keep_their_values_and_buffers_their_lengths():
 )
 def test_damaged_histories_are_named(saved):
     with pytest.raises(DamagedFileError, match='history of loss in the checkpoint'):
-        restore_histories(dict(message_hub=dict(log_scalars=dict(loss=saved))))
+        restore(dict(message_hub=dict(log_scalars=dict(loss=saved))))
 
 
 KEPT = [

@@ -20,6 +20,8 @@ from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 from mmadaptor.checkpoints.plain import make_plain, restore
 from mmadaptor.registry import HOOKS
 
+from .strict_load_hook import is_ours
+
 MODEL, DATA, VALIDATION = 0, 1, 2
 PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 
@@ -179,12 +181,13 @@ class ExactResumeHook(Hook):
         self._seed_data(runner, runner.iter)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Save what else than weights there is in a form that can be read again."""
-        make_plain(checkpoint)
+        """Save all in a form that can be read again; our runner does it itself."""
+        if not is_ours(runner):
+            make_plain(checkpoint)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Make the history of the logs, and what else was made plain, again."""
-        if runner._resume:
+        """Make what was made plain again; our runner does it itself."""
+        if runner._resume and not is_ours(runner):
             restore(checkpoint)
 
     def _seed_data(self, runner: Runner, iteration: int) -> None:

@@ -157,6 +157,7 @@ def _some(names: list[str]) -> str:
     return f'{names[0]} and {len(names) - 1} more' if len(names) > 1 else names[0]
 
 
+@torch.no_grad()
 def _finite(gradients: list[torch.Tensor]) -> bool:
     """Return whether all gradients are finite.
 
@@ -167,20 +168,14 @@ def _finite(gradients: list[torch.Tensor]) -> bool:
     for gradient in gradients:
         groups[gradient.device, gradient.dtype].append(gradient)
     try:
-        return not any(
-            _any_not_finite(group, device) for (device, _), group in groups.items()
-        )
+        for (device, _), group in groups.items():
+            found, scale = torch.zeros(1, device=device), torch.ones(1, device=device)
+            torch._amp_foreach_non_finite_check_and_unscale_(group, found, scale)
+            if found:
+                return False
+        return True
     except RuntimeError:
-        return all(_exactly_finite(gradient) for gradient in gradients)
-
-
-@torch.no_grad()
-def _any_not_finite(gradients: list[torch.Tensor], device: torch.device) -> bool:
-    found = torch.zeros(1, device=device)
-    torch._amp_foreach_non_finite_check_and_unscale_(
-        gradients, found, torch.ones(1, device=device)
-    )
-    return bool(found)
+        return all(map(_exactly_finite, gradients))
 
 
 def _exactly_finite(tensor: torch.Tensor) -> bool:

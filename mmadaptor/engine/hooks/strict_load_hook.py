@@ -48,7 +48,7 @@ class StrictLoadHook(Hook):
 
     def before_run(self, runner: Runner) -> None:
         """Warn which guarantees a runner other than ours lacks."""
-        if _is_ours(runner):
+        if is_ours(runner):
             return
         print_log(
             f'{type(runner).__name__} reads checkpoints weights-only and loads '
@@ -78,7 +78,7 @@ class StrictLoadHook(Hook):
         Raises:
             CheckpointMismatchError: Names or shapes do not fit.
         """
-        if _is_ours(runner):
+        if is_ours(runner):
             return
         source = runner.cfg.get('load_from') or 'The checkpoint'
         model = unwrapped(runner.model)
@@ -87,5 +87,6 @@ class StrictLoadHook(Hook):
         load_model(model, checkpoint, source, skip, optional, starts)
 
 
-def _is_ours(runner: Runner) -> bool:
+def is_ours(runner: Runner) -> bool:
+    """Return whether a runner is `mmadaptor.Runner`, which imports this module."""
     return isinstance(runner, RUNNERS.module_dict.get('Runner', ()))

@@ -57,17 +57,10 @@ def check_categories(
     may_lack: bool,
     report: Report,
 ) -> None:
-    """Check that label n is class n.
+    """Check that label n is class n, where `cat_ids` has an id for each label.
 
-    Args:
-        where: The key of the config that names the file.
-        path: The annotation file.
-        classes: `metainfo.classes`.
-        cat_ids: The ids of the categories in the order of the labels.
-        content: The content of the file.
-        may_lack: Whether the last classes may have no category. An evaluation ends
-            as soon as such a class is predicted.
-        report: Takes the problems.
+    With `may_lack` the last classes may have no category. An evaluation ends as soon as
+    such a class is predicted.
     """
     # Of categories of one id, pycocotools takes the last.
     names = {c['id']: str(c['name']) for c in content.get('categories', ())}
@@ -137,12 +130,7 @@ def check_metric(
 ) -> None:
     """Check the annotation file of a `CocoMetric` against the datasets it evaluates.
 
-    Args:
-        key: The key of the evaluator in the config.
-        path: The annotation file.
-        metric: The metric; its annotations are completed.
-        datasets: The datasets, initialized.
-        report: Takes the problems and notes.
+    Its annotations are completed.
     """
     api, where = metric._coco_api, f'{key}.ann_file'
     classes = classes_of(datasets[0])

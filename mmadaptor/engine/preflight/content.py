@@ -49,46 +49,247 @@ MADE = {
 MASKS = ('seg', 'seg_map_path')  # names of their folder in data_prefix
 
 
-def check_paths(key: str, dataset: Any, report: Report) -> None:
-    """Report files and folders of a lazily built dataset that do not exist.
+class Part:
+    """A dataset of a job that reads files, without its wrappers, and its checks."""
 
-    In a dataset that reads its annotations in a way of its own, `ann_file` and
-    `data_prefix` may be something else than paths.
-    """
-    own = not of_toolbox(getattr(type(dataset), 'load_data_list', None))
-    if own or getattr(dataset, 'download', False) or _remote(dataset):
-        return
-    before = len(report.missing)
-    ann_file = getattr(dataset, 'ann_file', None)
-    if isinstance(ann_file, str) and ann_file and '://' not in ann_file:
-        report.require(f'{key}.ann_file', ann_file)
-    prefixes = getattr(dataset, 'data_prefix', None)
-    for name, folder in prefixes.items() if isinstance(prefixes, dict) else ():
-        unread = name in MASKS and not _reads_masks(dataset)
-        if isinstance(folder, str) and folder and '://' not in folder and not unread:
-            there = report.require(f'{key}.data_prefix', folder)
-            if there and not _may_have_files(folder):
-                report.problem(f'{folder} is not a folder with files', key)
-    kind = type(dataset)
-    if (
-        len(report.missing) > before
-        and kind.__name__ in HOW_TO_GET
-        and classes_of(dataset) == classes_in(getattr(kind, 'METAINFO', None))
-    ):
-        report.hint(f'Get {HOW_TO_GET[kind.__name__]}.')
-    for folder, how in MADE.items():
-        if any(path.startswith(folder) for path in report.missing):
-            report.hint(how)
+    def __init__(self, key: str, dataset: Any, report: Report) -> None:
+        self.key, self.dataset, self.report = key, dataset, report
+        self.contents: list[dict] = []  # of the files that pycocotools read
+
+    @property
+    def split(self) -> str:
+        """The data that it belongs to, such as `'train'`."""
+        return self.key.partition('_')[0]
+
+    @property
+    def is_read(self) -> bool:
+        """Whether its annotations were read."""
+        return getattr(self.dataset, '_fully_initialized', True)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it reads its annotations as a toolbox does.
+
+        In one of the user's own, `ann_file` and `data_prefix` may be something else
+        than paths, and its classes may be those of its files.
+        """
+        return of_toolbox(getattr(type(self.dataset), 'load_data_list', None))
+
+    @property
+    def _transforms(self) -> list:
+        return getattr(getattr(self.dataset, 'pipeline', None), 'transforms', [])
+
+    @property
+    def _reads_masks(self) -> bool:
+        """Whether the pipeline reads semantic masks; a test may do without."""
+        has_none = not hasattr(getattr(self.dataset, 'pipeline', None), 'transforms')
+        return has_none or any(getattr(t, 'with_seg', False) for t in self._transforms)
+
+    @property
+    def _is_remote(self) -> bool:
+        """Whether the dataset or its pipeline reads from another backend."""
+        return any(map(is_remote, (self.dataset, *self._transforms)))
+
+    def check_paths(self) -> bool:
+        """Report files and folders that do not exist.
+
+        Returns whether all are there, as far as is known.
+        """
+        dataset, report, kind = self.dataset, self.report, type(self.dataset)
+        downloads = getattr(dataset, 'download', False)
+        if not self.is_known or downloads or self._is_remote:
+            return True
+        before = len(report.missing)
+        ann_file = getattr(dataset, 'ann_file', None)
+        if _is_local_path(ann_file):
+            report.require(f'{self.key}.ann_file', ann_file)
+        prefixes = getattr(dataset, 'data_prefix', None)
+        for name, folder in prefixes.items() if isinstance(prefixes, dict) else ():
+            is_read = name not in MASKS or self._reads_masks
+            if _is_local_path(folder) and is_read:
+                there = report.require(f'{self.key}.data_prefix', folder)
+                if there and not _may_have_files(folder):
+                    report.problem(f'{folder} is not a folder with files', self.key)
+        complete = len(report.missing) == before
+        public = classes_of(dataset) == classes_in(getattr(kind, 'METAINFO', None))
+        if not complete and public and kind.__name__ in HOW_TO_GET:
+            report.hint(f'Get {HOW_TO_GET[kind.__name__]}.')
+        for folder, how in MADE.items():
+            if any(path.startswith(folder) for path in report.missing):
+                report.hint(how)
+        return complete
+
+    def initialize(self, ignored: Collection[int] = (IGNORED,)) -> None:
+        """Read the annotations, and make the pipeline name its files."""
+        dataset = self.dataset
+        what = getattr(dataset, 'ann_file', None) or type(dataset).__name__
+        with (
+            self.report.collect(self.key, what),
+            _entries_named(dataset, what),
+            recorded(dataset) as self.contents,
+        ):
+            try:
+                if hasattr(dataset, 'full_init'):
+                    dataset.full_init()
+                size = len(dataset)
+                if not self.contents and reads_coco(dataset):  # as it was built
+                    args = dataset.backend_args
+                    self.contents.append(load(dataset.ann_file, backend_args=args))
+            except ValueError as error:  # numpy's, when mmengine serializes no sample
+                if 'need at least one array' not in str(error):
+                    raise
+                size = 0
+            if size == 0:
+                self.report.problem(
+                    f'{what}: no sample is left. Check filter_cfg, indices, suffixes '
+                    'and the folders of the dataset',
+                    self.key,
+                )
+            if type(getattr(dataset, 'pipeline', None)) is Compose:
+                semantic = hasattr(dataset, 'reduce_zero_label')
+                classes = len(classes_of(dataset)) if semantic else None
+                dataset.pipeline = CheckedPipeline(dataset.pipeline, classes, ignored)
+
+    def check_content(self) -> set[str]:
+        """Check what the dataset lists, once it is read, and load some of its samples.
+
+        Returns the paths of its images.
+        """
+        if not self.is_read:
+            return set()  # what was reported says why
+        key, dataset, report = self.key, self.dataset, self.report
+        before, paths, unread = report.told, {}, set()
+        what = getattr(dataset, 'ann_file', '') or key
+        with report.collect(key, what):
+            for content in self.contents:
+                self._check_coco(content)
+            if isinstance(dataset, BaseDataset):
+                paths = self._check_samples()
+                self._check_folders()
+        good = report.told == before  # pycocotools may end the process
+        with report.collect(key, what):
+            unread = self._check_files(paths)
+        if good and can_load(dataset):
+            with report.collect(key, type(dataset).__name__):
+                load_some(key, dataset, unread, report)
+        return set(paths.get('img_path', ()))
+
+    def _check_coco(self, content: dict) -> None:
+        """Check the categories of a COCO file, and what refers to them."""
+        dataset, where = self.dataset, f'{self.key}.ann_file'
+        classes, ids = classes_of(dataset), getattr(dataset, 'cat_ids', ())
+        path, trains = dataset.ann_file, not dataset.test_mode
+        check_categories(where, path, classes, ids, content, trains, self.report)
+        note_lost(path, content, self.report)
+
+    def _check_samples(self) -> dict[str, list[str]]:
+        """Check the objects and labels that are listed; return the paths of files."""
+        key, dataset, report = self.key, self.dataset, self.report
+        paths, labels, odd, masks = defaultdict(list), [], defaultdict(list), []
+        loader, where = object_loader(dataset), f'{key}.ann_file'
+        for i in range(len(dataset)):
+            info = dataset.get_data_info(i)
+            for name in ('img_path', 'seg_map_path'):
+                if isinstance(info.get(name), str) and '://' not in info[name]:
+                    paths[name].append(info[name])
+            labels += labels_in(info)
+            image, size = info.get('img_path'), size_in(info) or (None, None)
+            for thing in trained_objects(info) if loader else ():
+                if problem := box_problem(thing.get('bbox'), *size):
+                    box = list(thing['bbox'])
+                    odd[problem].append(f'{image}, x1, y1, x2, y2 {box}')
+            for thing in objects_in(info) if loader and loader.with_mask else ():
+                if problem := mask_problem(thing.get('mask'), *size):
+                    masks.append(f'{image}, box {thing.get("bbox")!s:.60}: {problem}')
+                elif loses_polygons(thing['mask']) and not thing.get('ignore_flag'):
+                    odd[POINTLESS].append(str(image))
+        for problem, things in odd.items():
+            report.note(f'{key}: {len(things)} objects {problem} (first: {things[0]})')
+        if masks:
+            some = '; '.join(masks[:3])
+            text = f'{len(masks)} objects cannot be used (first: {some})'
+            report.problem(text, where)
+        if loader and not labels and not getattr(dataset, 'test_mode', False):
+            self._tell_nothing_left()
+        note_absent(key, dataset, set(labels), 'object' if loader else 'sample', report)
+        classes = len(classes_of(dataset))
+        wrong = [label for label in labels if not 0 <= label < classes]
+        if wrong and classes:
+            report.problem(
+                f'{len(wrong)} of {len(labels)} labels are outside of the {classes} '
+                f'classes (first: {wrong[0]})',
+                where if dataset.ann_file else key,
+            )
+        return paths
+
+    def _tell_nothing_left(self) -> None:
+        """Report that mmdet leaves out all objects; a file of background has none."""
+        ids, key = getattr(self.dataset, 'cat_ids', ()), self.key
+        annotations = [
+            a for content in self.contents for a in content.get('annotations', ())
+        ]
+        count = sum(a.get('category_id') in ids for a in annotations)
+        if not count:
+            self.report.note(f'{key} has no object of metainfo.classes to train with')
+            return
+        self.report.problem(
+            f'{self.dataset.ann_file}: mmdet trains with none of the {count} objects '
+            'of metainfo.classes: it leaves out those with iscrowd or ignore, without '
+            'an image, outside of their image, with an area of 0 or with a side below '
+            '1 pixel (bbox and area are in pixels)',
+            f'{key}.ann_file',
+        )
+
+    def _check_files(self, paths: dict) -> set[str]:
+        """Check that the files that are listed are there; return the others."""
+        all_lost, read = set(), read_by_toolboxes(self._transforms)
+        for name, found in paths.items():
+            if self._is_remote or (name in MASKS and not self._reads_masks):
+                continue
+            for reason, lost in unreadable_files(found).items():
+                text = f'{len(lost)} of {len(found)} files {reason} (first: '
+                text, where = f'{text}{", ".join(lost[:3])})', f'{self.key} as {name}'
+                if name in read:
+                    self.report.problem(text, where)
+                else:
+                    self.report.note(f'{where}: {text}')
+                all_lost.update(lost)
+        self._note_left_out(set(paths.get('seg_map_path', ())))
+        return all_lost
+
+    def _note_left_out(self, masks: set[str]) -> None:
+        """Note masks without an image: mmseg lists the images only."""
+        dataset = self.dataset
+        suffix = getattr(dataset, 'seg_map_suffix', None)
+        part = getattr(dataset, 'ann_file', '') or getattr(dataset, '_indices', None)
+        folders = {os.path.dirname(mask) for mask in masks if suffix and not part}
+        extra = [
+            name
+            for folder in filter(os.path.isdir, folders)
+            for name in sorted(os.listdir(folder))
+            if name.endswith(suffix) and os.path.join(folder, name) not in masks
+        ]
+        if extra:
+            self.report.note(
+                f'{self.key}: {len(extra)} masks have no image and are left out: '
+                f'{", ".join(extra[:3])}'
+            )
+
+    def _check_folders(self) -> None:
+        """Check folders that are classes: mmpretrain numbers them by name."""
+        folders = list(getattr(self.dataset, 'folder_to_idx', ()))
+        classes = classes_of(self.dataset)
+        if folders != classes and sorted(folders) == sorted(classes):
+            self.report.problem(
+                'The class folders are numbered in alphabetical order '
+                f'({", ".join(folders[:5])}), and metainfo.classes has another order '
+                f'({", ".join(classes[:5])})',
+                f'{self.key}.data_prefix',
+            )
 
 
-def _reads_masks(dataset: Any) -> bool:
-    """Return whether a pipeline reads semantic masks; a test may do without."""
-    has_none = not hasattr(getattr(dataset, 'pipeline', None), 'transforms')
-    return has_none or any(getattr(t, 'with_seg', False) for t in _transforms(dataset))
-
-
-def _transforms(dataset: Any) -> list:
-    return getattr(getattr(dataset, 'pipeline', None), 'transforms', [])
+def _is_local_path(path: Any) -> bool:
+    return isinstance(path, str) and path != '' and '://' not in path
 
 
 def _may_have_files(path: str) -> bool:
@@ -97,56 +298,6 @@ def _may_have_files(path: str) -> bool:
         return os.path.isdir(path) and any(os.scandir(path))
     except PermissionError:
         return True
-
-
-def _remote(dataset: Any) -> bool:
-    """Return whether the dataset or its pipeline reads from another backend."""
-    return any(map(is_remote, (dataset, *_transforms(dataset))))
-
-
-def initialize(
-    key: str, dataset: Any, report: Report, ignored: Collection[int] = (IGNORED,)
-) -> list[dict]:
-    """Read the annotations of a dataset, and make its pipeline name its files.
-
-    Args:
-        key: Key of the dataset in the config.
-        dataset: The dataset.
-        report: Where problems go.
-        ignored: The labels of semantic masks that stand for no class.
-
-    Returns:
-        The content of each file that pycocotools read.
-    """
-    what = getattr(dataset, 'ann_file', None) or type(dataset).__name__
-    with (
-        report.collect(key, what),
-        _entries_named(dataset, what),
-        recorded(dataset) as contents,
-    ):
-        try:
-            if hasattr(dataset, 'full_init'):
-                dataset.full_init()
-            size = len(dataset)
-            if not contents and reads_coco(dataset):  # as it was built
-                contents.append(
-                    load(dataset.ann_file, backend_args=dataset.backend_args)
-                )
-        except ValueError as error:  # numpy's, when mmengine serializes no sample
-            if 'need at least one array' not in str(error):
-                raise
-            size = 0
-        if size == 0:
-            text = f'{what}: no sample is left. Check filter_cfg, indices, suffixes '
-            report.problem(text + 'and the folders of the dataset', key)
-        if type(getattr(dataset, 'pipeline', None)) is Compose:
-            semantic = hasattr(dataset, 'reduce_zero_label')
-            dataset.pipeline = CheckedPipeline(
-                dataset.pipeline,
-                len(classes_of(dataset)) if semantic else None,
-                ignored,
-            )
-    return contents
 
 
 @contextmanager
@@ -182,118 +333,6 @@ def _entries_named(dataset: Any, what: str) -> Iterator[None]:
         del dataset.parse_data_info
 
 
-def check_content(
-    key: str, dataset: Any, contents: list[dict], report: Report
-) -> set[str]:
-    """Check what an initialized dataset lists, and load some of its samples.
-
-    Returns the paths of its images.
-    """
-    before, paths, unread = report.told, {}, set()
-    what = getattr(dataset, 'ann_file', '') or key
-    with report.collect(key, what):
-        if not getattr(dataset, '_fully_initialized', True):
-            return set()  # `initialize` has said why
-        for content in contents:
-            _check_coco(key, dataset, content, report)
-        if isinstance(dataset, BaseDataset):
-            paths = _check_samples(key, dataset, contents, report)
-            _check_folders(key, dataset, report)
-    good = report.told == before  # pycocotools may end the process
-    with report.collect(key, what):
-        unread = _check_files(key, dataset, paths, report)
-    if good and can_load(dataset):
-        with report.collect(key, type(dataset).__name__):
-            load_some(key, dataset, unread, report)
-    return set(paths.get('img_path', ()))
-
-
-def _check_coco(key: str, dataset: Any, content: dict, report: Report) -> None:
-    """Check the categories of a COCO file, and what refers to them."""
-    classes = classes_of(dataset)
-    ids, trains = getattr(dataset, 'cat_ids', ()), not dataset.test_mode
-    where, path = f'{key}.ann_file', dataset.ann_file
-    check_categories(where, path, classes, ids, content, trains, report)
-    note_lost(path, content, report)
-
-
-def _check_samples(
-    key: str, dataset: Any, contents: list[dict], report: Report
-) -> dict[str, list[str]]:
-    """Check the objects and labels that a dataset lists; return the paths of files."""
-    paths, labels, odd, masks = defaultdict(list), [], defaultdict(list), []
-    loader, where = object_loader(dataset), f'{key}.ann_file'
-    for i in range(len(dataset)):
-        info = dataset.get_data_info(i)
-        for name in ('img_path', 'seg_map_path'):
-            if isinstance(info.get(name), str) and '://' not in info[name]:
-                paths[name].append(info[name])
-        labels += labels_in(info)
-        image, size = info.get('img_path'), size_in(info) or (None, None)
-        for thing in trained_objects(info) if loader else ():
-            if problem := box_problem(thing.get('bbox'), *size):
-                odd[problem].append(f'{image}, x1, y1, x2, y2 {list(thing["bbox"])}')
-        for thing in objects_in(info) if loader and loader.with_mask else ():
-            if problem := mask_problem(thing.get('mask'), *size):
-                masks.append(f'{image}, box {thing.get("bbox")!s:.60}: {problem}')
-            elif loses_polygons(thing['mask']) and not thing.get('ignore_flag'):
-                odd[POINTLESS].append(str(image))
-    for problem, things in odd.items():
-        report.note(f'{key}: {len(things)} objects {problem} (first: {things[0]})')
-    if masks:
-        text = f'{len(masks)} objects cannot be used (first: {"; ".join(masks[:3])})'
-        report.problem(text, where)
-    if loader and not labels and not getattr(dataset, 'test_mode', False):
-        _tell_nothing_left(key, dataset, contents, report)
-    note_absent(key, dataset, set(labels), 'object' if loader else 'sample', report)
-    classes = len(classes_of(dataset))
-    wrong = [label for label in labels if not 0 <= label < classes]
-    if wrong and classes:
-        report.problem(
-            f'{len(wrong)} of {len(labels)} labels are outside of the {classes} '
-            f'classes (first: {wrong[0]})',
-            where if dataset.ann_file else key,
-        )
-    return paths
-
-
-def _tell_nothing_left(
-    key: str, dataset: Any, contents: list[dict], report: Report
-) -> None:
-    """Report that mmdet leaves out all objects; a file of background has none."""
-    ids = getattr(dataset, 'cat_ids', ())
-    annotations = [a for content in contents for a in content.get('annotations', ())]
-    count = sum(a.get('category_id') in ids for a in annotations)
-    if not count:
-        report.note(f'{key} has no object of metainfo.classes to train with')
-        return
-    report.problem(
-        f'{dataset.ann_file}: mmdet trains with none of the {count} objects of '
-        'metainfo.classes: it leaves out those with iscrowd or ignore, without an '
-        'image, outside of their image, with an area of 0 or with a side below 1 pixel '
-        '(bbox and area are in pixels)',
-        f'{key}.ann_file',
-    )
-
-
-def _check_files(key: str, dataset: Any, paths: dict, report: Report) -> set[str]:
-    """Check that the files that a dataset lists are there; return the others."""
-    all_lost, read = set(), read_by_toolboxes(_transforms(dataset))
-    for name, found in paths.items():
-        if _remote(dataset) or (name in MASKS and not _reads_masks(dataset)):
-            continue
-        for reason, lost in unreadable_files(found).items():
-            text = f'{len(lost)} of {len(found)} files {reason} (first: '
-            text, where = f'{text}{", ".join(lost[:3])})', f'{key} as {name}'
-            if name in read:
-                report.problem(text, where)
-            else:
-                report.note(f'{where}: {text}')
-            all_lost.update(lost)
-    _note_left_out(key, dataset, set(paths.get('seg_map_path', ())), report)
-    return all_lost
-
-
 def unreadable_files(paths: list[str]) -> dict[str, list[str]]:
     """Return the paths that are no regular files; each folder is listed once."""
     there, unread = {}, defaultdict(list)
@@ -313,33 +352,3 @@ def unreadable_files(paths: list[str]) -> dict[str, list[str]]:
             reason = 'are not regular files' if kind_problem(path) else 'do not exist'
             unread[reason].append(path)
     return unread
-
-
-def _note_left_out(key: str, dataset: Any, masks: set[str], report: Report) -> None:
-    """Note masks without an image: mmseg lists the images only."""
-    suffix = getattr(dataset, 'seg_map_suffix', None)
-    part = getattr(dataset, 'ann_file', '') or getattr(dataset, '_indices', None)
-    folders = {os.path.dirname(mask) for mask in masks if suffix and not part}
-    extra = [
-        name
-        for folder in filter(os.path.isdir, folders)
-        for name in sorted(os.listdir(folder))
-        if name.endswith(suffix) and os.path.join(folder, name) not in masks
-    ]
-    if extra:
-        report.note(
-            f'{key}: {len(extra)} masks have no image and are left out: '
-            f'{", ".join(extra[:3])}'
-        )
-
-
-def _check_folders(key: str, dataset: Any, report: Report) -> None:
-    """Check folders that are classes: mmpretrain numbers them by name."""
-    folders, classes = list(getattr(dataset, 'folder_to_idx', ())), classes_of(dataset)
-    if folders != classes and sorted(folders) == sorted(classes):
-        report.problem(
-            'The class folders are numbered in alphabetical order '
-            f'({", ".join(folders[:5])}), and metainfo.classes has another order '
-            f'({", ".join(classes[:5])})',
-            f'{key}.data_prefix',
-        )

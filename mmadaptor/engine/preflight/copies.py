@@ -120,11 +120,7 @@ def copy_of_model(model: torch.nn.Module) -> BaseModel | None:
 
 
 def copy_of_data(dataset: Any, of: str) -> Any:
-    """Return a copy of a dataset that shares its samples, but not its pipelines.
-
-    Args:
-        dataset: The dataset of a loader.
-        of: Name of the loader.
+    """Return a copy of the dataset of a loader that shares samples, but no pipelines.
 
     Raises:
         NotCopiedError: A transform, or what a sample is taken from, cannot be copied.

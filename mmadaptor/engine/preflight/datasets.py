@@ -73,14 +73,17 @@ def build(cfg: dict) -> Any:
 
 
 def build_lazily(cfg: dict) -> Any:
-    """Build a dataset; its annotations are read later, if its class can do that.
+    """Build a dataset that reads files; it reads them later, if its class can do that.
 
     Raises:
         InputError: The class of the dataset has no such argument.
     """
+    lazy = cfg.copy()
+    if not _inside(cfg) and _takes_lazy_init(_class_of(cfg)):
+        lazy.setdefault('lazy_init', True)
     with _unknown_argument_named(cfg):
         try:
-            return DATASETS.build(_lazy(cfg))
+            return DATASETS.build(lazy)
         except TypeError as error:
             # A class may hand all arguments to another one.
             if "unexpected keyword argument 'lazy_init'" not in str(error):
@@ -92,11 +95,6 @@ def build_leaves(
     cfg: dict, key: str, report: Report
 ) -> tuple[dict | None, list[tuple[str, Any]]]:
     """Build the datasets that read files, lazily.
-
-    Args:
-        cfg: The config of a dataset.
-        key: Its key.
-        report: Takes the problems.
 
     Returns:
         The config, in which these datasets are built and their wrappers are not, or
@@ -159,8 +157,7 @@ def _inside(cfg: dict) -> dict[str, Any]:
 
 def _class_of(cfg: dict) -> Any:
     """Return the class of a dataset's config; None if there is no such dataset."""
-    kind = cfg.get('type')
-    return in_scope(DATASETS, kind) if isinstance(kind, str) else kind
+    return in_scope(DATASETS, cfg.get('type'))
 
 
 def _is_wrapper(cfg: dict) -> bool:
@@ -169,21 +166,6 @@ def _is_wrapper(cfg: dict) -> bool:
     One of the user's own may do anything else with its config.
     """
     return bool(_inside(cfg)) and of_toolbox(getattr(_class_of(cfg), '__init__', None))
-
-
-def _lazy(cfg: Any) -> Any:
-    """Return the config with `lazy_init` where it can be set."""
-    if isinstance(cfg, list | tuple):
-        return [_lazy(part) for part in cfg]
-    inside = _inside(cfg)
-    if inside and not _is_wrapper(cfg):
-        return cfg
-    lazy = type(cfg)(cfg)
-    if _takes_lazy_init(_class_of(cfg)):
-        lazy.setdefault('lazy_init', True)
-    for name, inner in inside.items():
-        lazy[name] = _lazy(inner)
-    return lazy
 
 
 def _takes_lazy_init(kind: Any) -> bool:

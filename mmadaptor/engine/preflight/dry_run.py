@@ -11,7 +11,6 @@ import time
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -93,7 +92,7 @@ def _try(runner: 'Runner', report: Report) -> None:
     """Report what fails, and what hooks will not find."""
     model = None
     with _told(report, runner.model, 'The model', ()):
-        model = in_all(partial(copy_of_model, runner.model))
+        model = in_all(copy_of_model, runner.model)
     if model is None:
         return
     _train(runner, model, report)
@@ -110,13 +109,9 @@ def _try(runner: 'Runner', report: Report) -> None:
 def _told(
     report: Report, model: BaseModel, what: str, changers: Sequence[Hook]
 ) -> Iterator[None]:
-    """Report the error of a step, if it is of this process.
+    """Report the error of a step with a model, if it is of this process.
 
-    Args:
-        report: The report.
-        model: The model that the step uses.
-        what: What is tried, as the subject of a sentence.
-        changers: Hooks that might prevent the error.
+    `what` is the subject of the sentence; `changers` might prevent the error.
 
     Raises:
         InputError: The other processes wait for this one in a collective.
@@ -172,9 +167,9 @@ def _train(runner: 'Runner', model: BaseModel, report: Report) -> None:
     which = 'The last batch' if last < size else 'A batch'
     what = f'{which} of train_dataloader, of {_count(last)},'
     with _told(report, model, what, _changers(runner.hooks, TRAIN_POINTS)):
-        batch = in_all(partial(_training_batch, loop.dataloader, last))
+        batch = in_all(_training_batch, loop.dataloader, last)
         try:
-            in_all(partial(_compute_loss, runner, model, batch), collective=True)
+            in_all(_compute_loss, runner, model, batch, collective=True)
         except StepError as failed:
             if last < size and not (failed.of_memory or failed.alone):
                 failed.advice = _advice(runner, model, size)
@@ -207,8 +202,8 @@ def _compute_loss(runner: 'Runner', model: BaseModel, batch: Any) -> None:
 def _advice(runner: 'Runner', model: BaseModel, size: int) -> str:
     """Return that a batch of another size works; empty if it does not."""
     try:
-        batch = in_all(partial(_training_batch, runner.train_loop.dataloader, size))
-        in_all(partial(_compute_loss, runner, model, batch), collective=True)
+        batch = in_all(_training_batch, runner.train_loop.dataloader, size)
+        in_all(_compute_loss, runner, model, batch, collective=True)
     except StepError as failed:
         if failed.alone:
             raise
@@ -217,11 +212,7 @@ def _advice(runner: 'Runner', model: BaseModel, size: int) -> str:
 
 
 def _validate(runner: 'Runner', model: BaseModel, report: Report) -> Names:
-    """Predict the first batch of a validation, and compute its metrics.
-
-    Returns:
-        The names of the metrics.
-    """
+    """Predict the first batch of a validation; return the names of its metrics."""
     loop = runner.val_loop
     if not (
         type(loop) is ValLoop
@@ -234,9 +225,9 @@ def _validate(runner: 'Runner', model: BaseModel, report: Report) -> Names:
     size = min(loader.batch_sampler.batch_size, len(loader.dataset))
     what = f'The first batch of val_dataloader, of {_count(size)},'
     with _told(report, model, what, _changers(runner.hooks, VAL_POINTS)):
-        batch = in_all(partial(_validation_batch, loader, size))
+        batch = in_all(_validation_batch, loader, size)
         runner.message_hub.update_info('loop_stage', 'val')  # as RuntimeInfoHook does
-        return in_all(partial(_predict, loop, model, batch, size), collective=True)
+        return in_all(_predict, loop, model, batch, size, collective=True)
     return NO_NAMES
 
 

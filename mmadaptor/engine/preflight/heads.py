@@ -4,6 +4,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from mmengine.evaluator import Evaluator
 from torch import nn
 
 from mmadaptor.datasets.checked_pipeline import IGNORED
@@ -47,13 +48,8 @@ def check_heads(
 ) -> None:
     """Compare the number of classes of heads and of one-hot labels with a dataset.
 
-    Args:
-        model: The model.
-        dataset: The dataset.
-        key: Its key in the config.
-        report: Takes the problems.
-        first: The first of the datasets that are one in a wrapper, as with
-            `ignore_keys` of `ConcatDataset`: others may have only its first classes.
+    `first` is the first of the datasets that are one in a wrapper, as with
+    `ignore_keys` of `ConcatDataset`: others may have only its first classes.
     """
     expected = len(classes_of(dataset))
     if not expected or _names_of(dataset) & set(OTHER_DATASETS):
@@ -117,42 +113,30 @@ def _fitting(head: nn.Module, dataset: Any, expected: int) -> set[int]:
 
 
 def check_metrics(
-    evaluator: Any,
-    dataset: Any,
-    key: str,
-    evaluator_key: str,
-    report: Report,
-    model: nn.Module | None = None,
+    evaluator: Evaluator, dataset: Any, key: str, report: Report, model: nn.Module
 ) -> None:
     """Check that metrics count the classes of a dataset, and not what is ignored.
 
-    Args:
-        evaluator: The evaluator.
-        dataset: The dataset.
-        key: Its key in the config.
-        evaluator_key: The key of the evaluator.
-        report: Takes the problems and notes.
-        model: The model, which may predict more classes.
+    The model may predict more classes than the dataset has.
     """
-    counts = [getattr(h, 'num_classes', None) for _, h in _heads(model or nn.Module())]
+    counts = [getattr(head, 'num_classes', None) for _, head in _heads(model)]
     classes = len(classes_of(dataset))
     outputs = max([classes, *(count for count in counts if isinstance(count, int))])
     labels = getattr(getattr(dataset, 'pipeline', None), 'ignored', ())
-    for metric in getattr(evaluator, 'metrics', ()):
-        topk = (
-            getattr(metric, 'topk', ()) if type(metric).__name__ == 'Accuracy' else ()
-        )
+    for metric in evaluator.metrics:
+        kind = type(metric).__name__
+        where = f'{key.partition("_")[0]}_evaluator'
+        topk = getattr(metric, 'topk', ()) if kind == 'Accuracy' else ()
         topk = (topk,) if isinstance(topk, int) else tuple(topk)
         if classes and max(topk, default=0) > outputs:
             report.problem(
-                f'{evaluator_key}: topk of {type(metric).__name__} is '
-                f'{topk}, but {key} has {classes} classes'
+                f'{where}: topk of {kind} is {topk}, but {key} has {classes} classes'
             )
         ignored = getattr(metric, 'ignore_index', None)
         if labels and isinstance(ignored, int) and ignored not in labels:
             report.note(
-                f'{evaluator_key}: {type(metric).__name__} ignores label {ignored}, '
-                f'but the heads ignore {labels[0]}, which it counts as a mistake'
+                f'{where}: {kind} ignores label {ignored}, but the heads ignore '
+                f'{labels[0]}, which it counts as a mistake'
             )
 
 

@@ -48,14 +48,8 @@ class Names:
 def measure(evaluator: Evaluator, outputs: Sequence, batch: Any) -> Names:
     """Compute metrics of a batch alone; its files are written to a temporary folder.
 
-    Args:
-        evaluator: The evaluator of a loop. One of another class than mmengine's may
-            give a metric only some of the samples, and is left out.
-        outputs: The predictions for the batch.
-        batch: The batch.
-
-    Returns:
-        The names of the metrics.
+    An evaluator of another class than mmengine's may give a metric only some of the
+    samples, and is left out.
 
     Raises:
         ValueError: Two metrics have the same name.
@@ -108,11 +102,7 @@ def unmet_names(
 ) -> Iterator[tuple[str, bool]]:
     """Yield what hooks will not find among the metrics of a validation.
 
-    Args:
-        hooks: The hooks of a runner; those that look metrics up as mmengine's do are
-            compared.
-        schedulers: Its parameter schedulers.
-        names: The names of a batch.
+    Those that look metrics up as mmengine's do are compared.
 
     Yields:
         A sentence, and whether it ends the first validation.

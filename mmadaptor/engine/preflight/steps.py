@@ -25,8 +25,7 @@ class StepError(Exception):
     Args:
         cause: The exception of this process; None if it is another one that failed.
         of_memory: Whether memory ran out in a process.
-        alone: Whether the other processes did not end the step in time. They wait for
-            this one in a collective, so the job has to end.
+        alone: Whether the others wait for this process in a collective: the job ends.
     """
 
     def __init__(self, cause: Exception | None, of_memory: bool, alone: bool) -> None:
@@ -35,11 +34,12 @@ class StepError(Exception):
         self.advice = ''  # the end of the sentence that tells it
 
 
-def in_all(step: Callable[[], Any], collective: bool = False) -> Any:
+def in_all(step: Callable, *args: Any, collective: bool = False) -> Any:
     """Take a step in each process of the job; return the result of this one.
 
     Args:
         step: What to do.
+        args: Its arguments.
         collective: Whether the step may hold collectives, in which the others wait for
             a process that failed.
 
@@ -47,7 +47,7 @@ def in_all(step: Callable[[], Any], collective: bool = False) -> Any:
         StepError: The step failed in this process or in another, in all of them alike.
     """
     try:
-        result = step()
+        result = step(*args)
     except Exception as error:
         of_memory = isinstance(error, torch.OutOfMemoryError)
         try:
@@ -66,19 +66,15 @@ def in_all(step: Callable[[], Any], collective: bool = False) -> Any:
 def gather(value: Any, seconds: float | None = None) -> list:
     """Return the values of all processes of the job, in the order of their ranks.
 
-    They go through the store of the job: a collective would meet those of a process
-    that is still in the step.
-
-    Args:
-        value: What JSON can hold.
-        seconds: How long to wait for the others; by default the job's own timeout.
+    They go as JSON through the store of the job: a collective would meet those of a
+    process that is still in the step. `seconds` defaults to the job's own timeout.
 
     Raises:
         RuntimeError: A process did not come in time, or has ended.
     """
     if get_world_size() == 1:
         return [value]
-    store = torch.distributed.distributed_c10d._get_default_store()
+    store = torch.distributed.group.WORLD.get_group_store()
     prefix = f'mmadaptor/dry_run/{next(ROUNDS)}'
     store.set(f'{prefix}/{get_rank()}', json.dumps(value))
     keys = [f'{prefix}/{rank}' for rank in range(get_world_size())]

@@ -12,9 +12,9 @@ from helpers.refusals import build, edit
 from mmengine.evaluator import Evaluator
 from mmengine.registry import init_default_scope
 
-from mmadaptor.engine import preflight
-from mmadaptor.engine.preflight.content import check_content, initialize
-from mmadaptor.engine.preflight.datasets import build_lazily, leaves
+from mmadaptor.engine.preflight.content import Part
+from mmadaptor.engine.preflight.data import JobData
+from mmadaptor.engine.preflight.datasets import build_leaves
 from mmadaptor.engine.preflight.report import Report
 from mmadaptor.errors import InputError
 
@@ -38,17 +38,20 @@ def prepare(cfg):
         The text of all problems, the notes, the datasets, and the metric.
     """
     init_default_scope('mmdet')
-    report, found = Report(), []
+    report, parts = Report(), []
     for key in ('train_dataloader', 'val_dataloader'):
-        dataset = build_lazily(cfg[key].dataset)
-        for name, leaf in leaves(dataset, f'{key}.dataset'):
-            found.append((name, leaf, initialize(name, leaf, report)))
+        _, found = build_leaves(cfg[key].dataset, f'{key}.dataset', report)
+        parts += [Part(name, leaf, report) for name, leaf in found]
+    for part in parts:
+        part.initialize()
     evaluator = Evaluator(copy.deepcopy(cfg.val_evaluator))
-    runner = SimpleNamespace(cfg=cfg, _val_evaluator=evaluator)
-    for key, dataset, contents in found:
-        check_content(key, dataset, contents, report)
-    preflight._check_coco_metrics(runner, ['val'], found, report)
-    datasets = {key.partition('_')[0]: dataset for key, dataset, _ in found}
+    runner = SimpleNamespace(cfg=cfg, model=None, _val_evaluator=evaluator)
+    for part in parts:
+        part.check_content()
+    data = JobData(runner, ['val'], report)
+    data.parts = parts
+    data._check_coco_metrics('val')
+    datasets = {part.split: part.dataset for part in parts}
     return report.text('Training'), report.notes, datasets, evaluator.metrics[0]
 
 

@@ -9,7 +9,7 @@ import pytest
 from helpers.refusals import build, edit
 from mmengine.registry import init_default_scope
 
-from mmadaptor.engine.preflight.content import check_content, initialize
+from mmadaptor.engine.preflight.content import Part
 from mmadaptor.engine.preflight.datasets import build_lazily
 from mmadaptor.engine.preflight.objects import (
     box_problem,
@@ -48,7 +48,9 @@ def check(det, root):
         (root / 'train.json').write_text(json.dumps(content))
         cfg.test_mode = test_mode
         report, dataset = Report(), build_lazily(cfg)
-        check_content('train', dataset, initialize('train', dataset, report), report)
+        part = Part('train', dataset, report)
+        part.initialize()
+        part.check_content()
         return report.text('Training'), report.notes, dataset
 
     return check
@@ -226,7 +228,8 @@ def test_panoptic_files_have_objects_without_boxes(det, root):
     cfg.metainfo = dict(classes=('disc', 'box'), thing_classes=('disc', 'box'))
     cfg.pipeline.pop(1)
     report, dataset = Report(), build_lazily(cfg)
-    contents = initialize('train', dataset, report)
-    assert len(contents) == 1 and len(dataset) == 4
-    check_content('train', dataset, contents, report)
+    part = Part('train', dataset, report)
+    part.initialize()
+    assert len(part.contents) == 1 and len(dataset) == 4
+    part.check_content()
     assert report.text('Training') == ''

@@ -17,7 +17,7 @@ from mmadaptor.checkpoints.pretrained import (
     how_to_make,
 )
 from mmadaptor.datasets.checked_pipeline import CheckedPipeline
-from mmadaptor.engine import preflight
+from mmadaptor.engine import distributed, preflight
 from mmadaptor.errors import InputError, how_to_install
 
 
@@ -67,6 +67,15 @@ def test_what_does_not_fit_is_listed_at_once(det, root):
     assert '4 problems found' in text  # a line for each data set, one for val.json
     for said in ('val.json cannot be read', '2.png', 'num_classes is 7'):
         assert said in text
+
+
+def test_a_missing_file_does_not_hide_a_head_that_does_not_fit(det, root):
+    (root / 'train.json').unlink()
+    det.model.bbox_head.num_classes = 7
+    text = problems(det)
+    assert '3 problems found' in text  # the file, and the head for each data set
+    assert f'missing: {root}/train.json' in text
+    assert 'model.bbox_head.num_classes is 7, but train_dataloader.dataset' in text
 
 
 def test_a_test_needs_neither_training_data_nor_pretraining(det, root):
@@ -127,7 +136,7 @@ def test_other_processes_of_a_job_end_with_the_first(det, root, monkeypatch):
     """Only the first one checks the content; what it says ends all."""
     (root / 'train' / '2.png').unlink()
     said = []
-    monkeypatch.setattr(preflight, 'broadcast_object_list', said.append)
+    monkeypatch.setattr(distributed, 'broadcast_object_list', said.append)
     monkeypatch.setattr(preflight, 'is_main_process', lambda: False)
     build(det)
     assert said[-1] == ['']
@@ -135,7 +144,7 @@ def test_other_processes_of_a_job_end_with_the_first(det, root, monkeypatch):
     def told(text):
         text[0] = 'Training not started: it says'
 
-    monkeypatch.setattr(preflight, 'broadcast_object_list', told)
+    monkeypatch.setattr(distributed, 'broadcast_object_list', told)
     assert problems(det) == 'Training not started: it says'
 
 

@@ -10,7 +10,7 @@ from helpers.refusals import build, edit, problems
 from mmengine.registry import TRANSFORMS
 from PIL import Image
 
-from mmadaptor.engine.preflight.content import check_paths, unreadable_files
+from mmadaptor.engine.preflight.content import Part, unreadable_files
 from mmadaptor.engine.preflight.report import Report
 
 tifffile = pytest.importorskip('tifffile')
@@ -150,7 +150,7 @@ def test_addresses_are_left_to_the_loader():
         ann_file='https://example.org/train.json',
         data_prefix=dict(img='s3://bucket/train/'),
     )
-    check_paths('train', dataset, report)
+    Part('train', dataset, report).check_paths()
     assert not report
 
 
@@ -177,7 +177,7 @@ def test_files_are_looked_for_by_name_too(tmp_path, monkeypatch):
     assert unreadable_files(paths) == {'do not exist': paths[1:]}
     report = Report()
     dataset = SimpleNamespace(ann_file='', data_prefix=dict(img=str(tmp_path)))
-    check_paths('train', dataset, report)
+    Part('train', dataset, report).check_paths()
     assert not report
 
 

@@ -8,7 +8,7 @@ from helpers.refusals import edit
 from mmengine.registry import init_default_scope
 from PIL import Image
 
-from mmadaptor.engine.preflight.content import check_content, initialize
+from mmadaptor.engine.preflight.content import Part
 from mmadaptor.engine.preflight.datasets import build_lazily
 from mmadaptor.engine.preflight.report import Report
 from mmadaptor.engine.preflight.sizes import odd_sizes
@@ -44,7 +44,9 @@ def check(det, root):
         cfg.pipeline[0].update(loader)
         init_default_scope('mmdet')
         report, dataset = Report(), build_lazily(cfg)
-        check_content('train', dataset, initialize('train', dataset, report), report)
+        part = Part('train', dataset, report)
+        part.initialize()
+        part.check_content()
         check.notes = report.notes
         return report.text('Training'), dataset
 
