@@ -191,7 +191,7 @@ print('as loaded')
 """
     code = 'from helpers.toolboxes import load as torch_load\n' + code
     process = t.start([sys.executable, '-c', code], folder)
-    output, _ = process.communicate(timeout=100)
+    output, _ = process.communicate(timeout=300)
     if file == 'planted':
         assert process.returncode != 0
         assert f'{checkpoint} holds a pickled object (posix.mkdir)' in output
@@ -280,7 +280,7 @@ print([type(hook).__name__ for hook in runner.hooks])
 runner.train()
 """
     process = t.start([sys.executable, '-c', code], tmp_path)
-    output, _ = process.communicate(timeout=100)
+    output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
     assert 'ExactResumeHook' in output and 'StrictLoadHook' in output
     assert (tmp_path / 'run' / 'epoch_1.pth').exists()

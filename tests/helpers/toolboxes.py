@@ -95,7 +95,7 @@ def run(toolbox, tool, folder, *arguments, fails=False, **settings):
         folder,
         **settings,
     )
-    output, _ = process.communicate(timeout=100)
+    output, _ = process.communicate(timeout=300)
     expected = (
         process.returncode == int(fails)
         if type(fails) is int
