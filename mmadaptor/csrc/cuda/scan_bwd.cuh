@@ -123,7 +123,11 @@ struct BackwardWalk : Walk<T> {
       if (!v.reads_out) grad_y[i] = 0;
       grad_drive[i] = grad_step[i] = 0;
     }
-    clear_beyond(grad_y, count);
+    if (count < kCount) {
+#pragma unroll
+      for (int i = 0; i < kCount; ++i)
+        if (i >= count) grad_y[i] = 0;
+    }
     if constexpr (gated) {
       this->times_D(y, u);
       open_gate();
@@ -175,10 +179,8 @@ struct BackwardWalk : Walk<T> {
       h = multiply_add(decay[i], h, drive[i] * B[i]);
       sums[i] = grad_y[i] * h;
     }
-    clear_beyond(sums, count);  // 0 times an infinite state is NaN, here and below
     if (v.reads_out) add_coefficient(kGradC, grads.C, v.C_varies, n, sums);
     if constexpr (gated) add_readout(n, before, h);
-    clear_beyond(before, count);
     W incoming[kCount], grad_A = 0;
     read_incoming(incoming, n);  // again: there are too few registers to keep it
     const W A = this->A(n);
@@ -207,7 +209,9 @@ struct BackwardWalk : Walk<T> {
     if (v.gives_states) {
       Map<const W>(place.template of<const W>(grads.h, group) + n * grads.h.state, grads.h.column)
           .read(incoming, this->pixels(0));
-      clear_beyond(incoming, count);
+#pragma unroll
+      for (int i = 0; i < kCount; ++i)
+        if (i >= count) incoming[i] = 0;
     }
     if (v.reads_out) {
       W C[kCount];

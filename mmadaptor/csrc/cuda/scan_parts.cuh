@@ -123,16 +123,6 @@ __device__ __forceinline__ void read_row(W (&to)[count], const W* from) {
   }
 }
 
-// Sets to 0 what a piece has beyond the path, from the step `count` on.
-template <typename W, int steps>
-__device__ __forceinline__ void clear_beyond(W (&values)[steps], int count) {
-  if (count < steps) {
-#pragma unroll
-    for (int i = 0; i < steps; ++i)
-      if (i >= count) values[i] = 0;
-  }
-}
-
 // Visits the steps of a piece: whole pieces without a test at each step.
 template <int steps, typename Visit>
 __device__ __forceinline__ void each_step(int count, const Visit& visit) {

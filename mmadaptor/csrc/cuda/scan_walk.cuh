@@ -192,8 +192,11 @@ struct Walk {
 #pragma unroll
       for (int i = 0; i < kCount; ++i) step[i] = softplus(step[i]);
     }
-    clear_beyond(step, count);
-    clear_beyond(u, count);
+    if (count < kCount) {
+#pragma unroll
+      for (int i = 0; i < kCount; ++i)
+        if (i >= count) step[i] = u[i] = 0;
+    }
     least = most = total = 0;
 #pragma unroll
     for (int i = 0; i < kCount; ++i) {
