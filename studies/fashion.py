@@ -84,11 +84,18 @@ class Method:
         rate: Learning rate.
         backbone: Arguments of the backbone.
         lora: Regular expression for the layers with low-rank updates.
+        rates: Other learning rates, by the number of training images per class (None:
+            all), e.g. `{200: 1e-3}`.
     """
 
     rate: float
     backbone: dict = field(default_factory=dict)
     lora: str = ''
+    rates: dict[int | None, float] = field(default_factory=dict)
+
+    def rate_with(self, per_class: int | None) -> float:
+        """Return the learning rate for a number of training images per class."""
+        return self.rates.get(per_class, self.rate)
 
     def options(self) -> dict:
         """Return the overrides of the config."""
@@ -125,8 +132,9 @@ def of_others(method: str, **settings: object) -> dict:
     return dict(type='mmadaptor.TunedVMamba', method=method, **settings)
 
 
-# Each has the best of `RATES` with 50 images per class, on the validation images:
-# `python -m studies tuning_fashion_50_rates --seeds 1`.
+# Each has the best of `RATES` with 50 images per class, on the validation images
+# (`python -m studies tuning_fashion_50_rates --seeds 1`, then `python -m studies.rates
+# tuning_fashion_50_rates`). Those of other numbers of images go into `rates`.
 METHODS = {
     'full': Method(4e-3),
     'linear': Method(0.256, dict(trainable=[])),
@@ -177,7 +185,7 @@ def tuned(
             'train_dataloader.batch_size': 32 if per_class else 128,
             'default_hooks.checkpoint.interval': EPOCHS[per_class],
             'param_scheduler.0.end': 50,
-            'optim_wrapper.optimizer.lr': rate or method.rate,
+            'optim_wrapper.optimizer.lr': rate or method.rate_with(per_class),
         },
         **method.options(),
     )
