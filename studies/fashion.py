@@ -3,9 +3,9 @@
 
 from dataclasses import dataclass, field
 
-from .networks import for_epochs
+from .networks import BEGUN, at_rate, for_epochs, low_rank
 from .parts import S, T, parts
-from .run import CHECKPOINT, SEED, Run
+from .run import SEED, Run
 from .study import Study, average
 
 CONFIG, ADAPTED = 'vmamba_fashion', 'mamba_adaptor_fashion'
@@ -13,7 +13,6 @@ BASE_CLASSES = ('sandal', 'shirt', 'sneaker', 'bag', 'ankle_boot')
 NEW_CLASSES = ('t_shirt', 'trouser', 'pullover', 'dress', 'coat')
 # Images per class, and epochs with batches of 32; with all images of 128.
 EPOCHS = {10: 100, 50: 40, 200: 15, None: 2}
-BEGUN = dict(type='Pretrained', checkpoint=CHECKPOINT, prefix='backbone.')
 RATES = (1e-3, 4e-3, 1.6e-2, 6.4e-2, 0.256)
 
 
@@ -64,9 +63,7 @@ def classify(
             ],
             'model.head.num_classes': len(classes),
             'data_preprocessor.num_classes': len(classes),
-            'train_cfg.max_epochs': epochs,
-            'train_cfg.val_interval': epochs,
-            'param_scheduler.1.T_max': epochs,
+            **for_epochs(epochs),
             **options,
         },
         after,
@@ -84,16 +81,23 @@ class Method:
         rate: Learning rate.
         backbone: Arguments of the backbone.
         lora: Regular expression for the layers with low-rank updates.
+        rates: Other learning rates, by the number of training images per class (None:
+            all), e.g. `{200: 1e-3}`.
     """
 
     rate: float
     backbone: dict = field(default_factory=dict)
     lora: str = ''
+    rates: dict[int | None, float] = field(default_factory=dict)
+
+    def rate_with(self, per_class: int | None) -> float:
+        """Return the learning rate for a number of training images per class."""
+        return self.rates.get(per_class, self.rate)
 
     def options(self) -> dict:
         """Return the overrides of the config."""
-        backbone = {**self.backbone, 'init_cfg': BEGUN}
         if not self.lora:
+            backbone = {**self.backbone, **BEGUN}
             return {f'model.backbone.{k}': v for k, v in backbone.items()}
         arch = dict(embed_dims=64, depths=(2, 2), d_state=1, ssm_ratio=1.0)
         module = dict(
@@ -101,18 +105,9 @@ class Method:
             arch=arch,
             out_indices=(1,),
             scan_init='balanced',
-            init_cfg=BEGUN,
+            **BEGUN,
         )
-        return {
-            'model.backbone': dict(
-                _delete_=True,
-                type='mmpretrain.LoRAModel',
-                alpha=16,
-                rank=8,
-                targets=[dict(type=rf'.*mixer\.({self.lora})')],
-                module=module,
-            )
-        }
+        return low_rank(module, self.lora)
 
 
 def of_ours(adaptors: dict, *more: str) -> dict:
@@ -125,8 +120,9 @@ def of_others(method: str, **settings: object) -> dict:
     return dict(type='mmadaptor.TunedVMamba', method=method, **settings)
 
 
-# Each has the best of `RATES` with 50 images per class, on the validation images:
-# `python -m studies tuning_fashion_50_rates --seeds 1`.
+# Each has the best of `RATES` with 50 images per class, on the validation images
+# (`python -m studies tuning_fashion_50_rates --seeds 1`, then `python -m studies.rates
+# tuning_fashion_50_rates`). Those of other numbers of images go into `rates`.
 METHODS = {
     'full': Method(4e-3),
     'linear': Method(0.256, dict(trainable=[])),
@@ -177,7 +173,7 @@ def tuned(
             'train_dataloader.batch_size': 32 if per_class else 128,
             'default_hooks.checkpoint.interval': EPOCHS[per_class],
             'param_scheduler.0.end': 50,
-            'optim_wrapper.optimizer.lr': rate or method.rate,
+            **at_rate(rate or method.rate_with(per_class)),
         },
         **method.options(),
     )

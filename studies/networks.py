@@ -216,14 +216,24 @@ def segment_some(
 
 def lora(**settings: object) -> dict:
     """Return overrides that wrap the frozen `b0(**settings)` in LoRA."""
+    return low_rank(b0(**settings, **BEGUN), 'in_proj|x_proj|out_proj')
+
+
+def low_rank(module: dict, layers: str) -> dict:
+    """Return overrides that wrap a frozen backbone in LoRA.
+
+    Args:
+        module: Config of the backbone.
+        layers: Regular expression for the layers of its mixers that are updated.
+    """
     return {
         'model.backbone': dict(
             _delete_=True,
             type='mmpretrain.LoRAModel',
             alpha=16,
             rank=8,
-            targets=[dict(type=r'.*mixer\.(in_proj|x_proj|out_proj)')],
-            module=b0(**settings, **BEGUN),
+            targets=[dict(type=rf'.*mixer\.({layers})')],
+            module=module,
         )
     }
 

@@ -31,17 +31,17 @@ def related(run: Run, name: str, layer: str) -> Run:
     return Run(f'scan, {name}', run.config, options)
 
 
-def relatives(title: str, plain: Run, adapted: Run, columns: dict) -> Study:
+def relatives(title: str, plain: Run, with_t: Run, columns: dict) -> Study:
     """Return the study of a network without and with T, and with its relatives.
 
     Args:
         title: Title of the plot.
         plain: The run of the network.
-        adapted: The run of the network with T.
+        with_t: The run of the network with T.
         columns: Columns of the table.
     """
     others = (related(plain, name, layer) for name, layer in LAYERS.items())
-    return Study(title, (plain, adapted, *others), columns, cost=True, baseline=adapted)
+    return Study(title, (plain, with_t, *others), columns, cost=True, baseline=with_t)
 
 
 DISCS = {'discs, IoU': average('IoU_disc_off', 'IoU_disc_on')}

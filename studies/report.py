@@ -175,8 +175,8 @@ def draw(study: Study, results: Results, path: Path) -> None:
         _draw_against_share(study, results, path)
         return
     columns = study.columns
-    width = max(3.2 * len(columns) + 1.5, 0.1 * len(study.title))
-    size = width, 0.34 * len(results) + 1.6
+    across = max(3.2 * len(columns) + 1.5, 0.1 * len(study.title))
+    size = across, 0.34 * len(results) + 1.6
     figure = Figure(figsize=size, layout='constrained')
     plots = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
     figure.suptitle(study.title)

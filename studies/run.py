@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 import sys
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -168,23 +168,25 @@ def run_all(
         Records of each of `runs`, one per seed.
 
     Raises:
-        InputError: If a training fails.
+        InputError: If a training fails; the others are finished first.
+        KeyboardInterrupt: The user interrupted; no further run begins.
     """
     asked = os.environ.get('OMP_NUM_THREADS')
     threads = 1 if jobs > 1 else int(asked or os.cpu_count() or 1)
     started: dict[tuple[str, int], Future[dict]] = {}
-    with ThreadPoolExecutor(jobs) as pool:
+    pool = ThreadPoolExecutor(jobs)
 
-        def start(run: Run, seed: int) -> 'Future[dict]':
-            if (run.key, seed) not in started:
-                # Queue the base run first, so that runs waiting for it cannot block it.
-                before = start(run.after, seed) if run.after else None
-                folder = out.parent / 'runs' / run.key / str(seed)
-                started[run.key, seed] = pool.submit(
-                    launch, run, folder, seed, threads, before
-                )
-            return started[run.key, seed]
+    def start(run: Run, seed: int) -> 'Future[dict]':
+        if (run.key, seed) not in started:
+            # Queue the base run first, so that runs waiting for it cannot block it.
+            before = start(run.after, seed) if run.after else None
+            folder = out.parent / 'runs' / run.key / str(seed)
+            started[run.key, seed] = pool.submit(
+                launch, run, folder, seed, threads, before
+            )
+        return started[run.key, seed]
 
+    try:
         everything = (*runs, *(run.after for run in runs if run.after))
         for run in everything:
             link(out / run.link, out.parent / 'runs' / run.key)
@@ -195,6 +197,9 @@ def run_all(
                 for run in everything:
                     if (run.after is not None) == waits:
                         start(run, seed)
+        wait(started.values())
+    finally:
+        pool.shutdown(cancel_futures=True)
     return {
         run: [started[run.key, seed].result() for seed in range(seeds)] for run in runs
     }

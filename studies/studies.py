@@ -20,7 +20,7 @@ from .networks import (
     without_scan,
 )
 from .parts import S, T
-from .relatives import RELATIVES
+from .relatives import DISCS, RELATIVES
 from .run import Run
 from .study import Study, average
 from .trees import TREES
@@ -61,7 +61,6 @@ PARTS = Study(
 )
 
 BOTH = T | S
-DISCS = {'discs, IoU': SEGMENTATION['discs, IoU']}
 PLAIN_CORNER = corner('scan')
 CORNERS = Study(
     'What the adaptors give where the cue is in no row or column',

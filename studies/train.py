@@ -31,6 +31,7 @@ def main() -> None:
             local_rank=0,
         )
     )
+    code = commit()  # another may be checked out during the training
     runner = build_runner(cfg)
     trainable, total = count_trainable(runner.model)
     backbone = sum(p.numel() for p in runner.model.backbone.parameters())
@@ -47,7 +48,7 @@ def main() -> None:
         trainable=trainable,
         total=total,
         checkpoint=checkpoint,
-        commit=commit(),
+        commit=code,
         multiply_adds=count(runner.model.eval(), input_size(cfg))[0]['total'],
     )
     (folder / RECORD).write_text(json.dumps(record, indent=1) + '\n')

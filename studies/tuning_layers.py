@@ -137,8 +137,8 @@ class MonaLike(nn.Module):
 
     Source:
         Mona (CVPR 2025): scaled norm, 3x3, 5x5 and 7x7 convolutions, projection, GELU.
-        Unlike there it sits on the output of a layer before the residual sum, and
-        begins as the identity.
+        Unlike there it sits on the output of a layer before the residual sum, begins as
+        the identity, and has no dropout.
     """
 
     def __init__(self, channels: int, rank: int) -> None:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# A ResNet-18 of 24 to 192 channels, as large as b0.
+# A ResNet-18 of 24 to 192 channels, as large as b0. From scratch, add norm_eval=False to
+# the backbone: mmdet's default is for pretrained weights, and freezes the statistics.
 _base_ = '../fcos_mamba_adaptor_b0_trees.py'
 
 model = dict(

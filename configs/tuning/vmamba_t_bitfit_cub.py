@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# Biases, norms and head are trained.
+# Biases and head are trained.
 _base_ = '../_base_/recipes/tuning_cub.py'
 
-model = dict(backbone=dict(trainable=['biases', 'norms']))
+model = dict(backbone=dict(trainable=['biases']))

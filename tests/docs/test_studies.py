@@ -11,7 +11,7 @@ pytest.importorskip('mmdet')
 pytest.importorskip('mmpretrain')
 pytest.importorskip('mmseg')
 
-from studies import report
+from studies import rates, report
 from studies.studies import STUDIES
 
 FOLDER = ROOT / 'docs' / 'studies'
@@ -31,6 +31,14 @@ def test_a_table_is_that_of_its_values(name):
         rows = report.table(study, results).partition('\n\n')[0]
         assert sum(rows in text for text in PAGES.values()) == 1
         assert report.seeds_of(study, results) >= report.ENOUGH
+
+
+@pytest.mark.parametrize('name', [name for name in SAVED if name.endswith('_rates')])
+def test_each_method_has_its_best_rate(name):
+    methods = {run.name: run for run in STUDIES[name.removesuffix('_rates')].runs}
+    for method, tried in rates.scores(SAVED[name]).items():
+        rate = methods[method].options['optim_wrapper.optimizer.lr']
+        assert rate == rates.best(tried), method
 
 
 @pytest.mark.parametrize('name', STUDIES)

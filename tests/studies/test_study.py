@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Test that the runs of the studies build, and how records are reported."""
 
+import _thread
 import itertools
 import json
 import subprocess
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -172,6 +174,22 @@ def test_a_base_is_trained_once_a_seed_and_first_then_each_seed_of_all(
         (one.name, seed) for seed in (0, 1) for one in raised
     ]
     assert records[BOOSTER.runs[1]][1]['checkpoint'] == ('scan.1 base, trained on.1 ')
+
+
+def test_an_interrupted_study_begins_no_further_run(monkeypatch, tmp_path):
+    begun = []
+
+    def launch(one, *_):
+        begun.append(one.name)
+        _thread.interrupt_main()
+        time.sleep(0.1)
+        return {}
+
+    monkeypatch.setattr(run, 'launch', launch)
+    with pytest.raises(KeyboardInterrupt):
+        run.run_all(PARTS.runs, tmp_path / 'parts', seeds=2, jobs=1)
+    time.sleep(0.5)  # a pool that goes on would begin others
+    assert len(begun) == 1
 
 
 def test_a_failed_run_names_its_log(tmp_path):
