@@ -153,8 +153,8 @@ def test_images_are_drawn_by_the_tuned_model_on_its_base(root, tuned, tmp_path):
     shown = models[0].state_dict()
     for name, value in tuned.model.state_dict().items():
         assert torch.equal(shown[name], value), name
-    draw(str(root / 'val' / '0.png'), str(tmp_path))
-    assert (tmp_path / 'vis' / '0.png').is_file()
+    draw(str(root / 'val' / '0.png'), str(tmp_path / 'drawn.png'))
+    assert (tmp_path / 'drawn.png').is_file()
 
 
 def reloaded(root, work_dir, checkpoint, kind=Runner, **changes):

@@ -97,10 +97,10 @@ class JobData:
         if not (are_configs and self._is_one_evaluation(split)):
             return
         files = [str(each.get('ann_file') or each.get('type')) for each in metrics]
-        pipes = [file for file in files if kind_problem(file)]
-        for file in pipes:
-            self.report.require(key, file)
-        if not pipes:
+        # A pipe would be waited for.
+        if all(
+            [self.report.require(key, file) for file in files if kind_problem(file)]
+        ):
             with self.report.collect(key, ', '.join(files)):
                 built = self.runner.build_evaluator(evaluator)
                 setattr(self.runner, f'_{key}', built)
