@@ -16,7 +16,13 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from mmadaptor.ops import _extension
-from mmadaptor.ops._dispatch import LIBRARY, find_problem, raise_out_of_memory
+from mmadaptor.ops._dispatch import (
+    LIBRARY,
+    as_autocast,
+    find_problem,
+    full_precision,
+    raise_out_of_memory,
+)
 
 NO_ONNX = (
     'torch.onnx.export has no operators for the compiled ops of mmadaptor; '
@@ -46,7 +52,9 @@ def differentiable(definition: Callable) -> Callable:
                 # The definition does not check its arguments.
                 if problem := find_problem(function, args, kwargs):
                     raise ValueError(problem)
-                return _in_full_precision(definition, *args, **kwargs)
+                return _in_full_precision(
+                    definition, as_autocast(function, args, kwargs)
+                )
             try:
                 return function(*args, **kwargs)
             except RuntimeError as error:
@@ -63,11 +71,10 @@ def differentiable(definition: Callable) -> Callable:
     return decorate
 
 
-def _in_full_precision(definition: Callable, *args: Any, **kwargs: Any) -> Any:
+def _in_full_precision(definition: Callable, args: Sequence) -> Any:
     """Compute a definition without autocast, which would change its operations."""
-    tensors = [x for x in (*args, *kwargs.values()) if isinstance(x, Tensor)]
-    with torch.autocast(tensors[0].device.type, enabled=False):
-        return definition(*args, **kwargs)
+    with full_precision(args[0].device):
+        return definition(*args)
 
 
 def present(gradient: Tensor, argument: Tensor | None) -> Tensor | None:
@@ -175,7 +182,7 @@ def register_second_derivative(
         with torch.enable_grad():
             inputs = [_differentiable_view(x) for x in _saved(ctx)]
             arguments = inputs[outputs:]
-            results = _in_full_precision(definition, *arguments)
+            results = _in_full_precision(definition, arguments)
             results = results if isinstance(results, tuple) else (results,)
             slots = [x for x in arguments if x is None or isinstance(x, Tensor)]
             gradients = _gradients(
