@@ -137,15 +137,21 @@ def full_precision(device: torch.device) -> AbstractContextManager:
     return torch.autocast(device.type, enabled=False)
 
 
-def as_autocast(function: Callable, args: tuple, kwargs: dict) -> tuple:
-    """Return all arguments of a public function in the dtypes that autocast wants."""
-    bound = inspect.signature(function).bind(*args, **kwargs)
-    bound.apply_defaults()
-    device = bound.args[0].device.type
+def as_autocast(function: Callable, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+    """Return the arguments of a public function in the dtypes that autocast wants."""
+    device = device_of(args, kwargs).type
     rule = _AUTOCAST.get(function.__name__)
     if rule is None or device == 'meta' or not torch.is_autocast_enabled(device):
-        return bound.args
-    return rule(torch.get_autocast_dtype(device), *bound.args)
+        return args, kwargs
+    bound = inspect.signature(function).bind(*args, **kwargs)
+    bound.apply_defaults()
+    return rule(torch.get_autocast_dtype(device), *bound.args), {}
+
+
+def device_of(args: tuple, kwargs: dict) -> torch.device:
+    """Return the device of the first tensor."""
+    tensors = [x for x in (*args, *kwargs.values()) if isinstance(x, Tensor)]
+    return tensors[0].device
 
 
 def lower(dtype: torch.dtype, *tensors: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -193,9 +199,11 @@ def find_problem(function: Callable, args: tuple, kwargs: dict) -> str | None:
     mode = FakeTensorMode()
 
     def fake(x: Any) -> Any:
-        # From its metadata: torch.func's tensors cannot be converted.
-        if not isinstance(x, Tensor) or x.layout != torch.strided:
+        if not isinstance(x, Tensor):
             return x
+        if x.layout != torch.strided:
+            return mode.from_tensor(x)
+        # From its metadata: torch.func's tensors cannot be converted.
         return torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device=x.device)
 
     try:

@@ -19,6 +19,7 @@ from mmadaptor.ops import _extension
 from mmadaptor.ops._dispatch import (
     LIBRARY,
     as_autocast,
+    device_of,
     find_problem,
     full_precision,
     raise_out_of_memory,
@@ -52,9 +53,8 @@ def differentiable(definition: Callable) -> Callable:
                 # The definition does not check its arguments.
                 if problem := find_problem(function, args, kwargs):
                     raise ValueError(problem)
-                return _in_full_precision(
-                    definition, as_autocast(function, args, kwargs)
-                )
+                args, kwargs = as_autocast(function, args, kwargs)
+                return _in_full_precision(definition, *args, **kwargs)
             try:
                 return function(*args, **kwargs)
             except RuntimeError as error:
@@ -71,10 +71,10 @@ def differentiable(definition: Callable) -> Callable:
     return decorate
 
 
-def _in_full_precision(definition: Callable, args: Sequence) -> Any:
+def _in_full_precision(definition: Callable, *args: Any, **kwargs: Any) -> Any:
     """Compute a definition without autocast, which would change its operations."""
-    with full_precision(args[0].device):
-        return definition(*args)
+    with full_precision(device_of(args, kwargs)):
+        return definition(*args, **kwargs)
 
 
 def present(gradient: Tensor, argument: Tensor | None) -> Tensor | None:
@@ -182,7 +182,7 @@ def register_second_derivative(
         with torch.enable_grad():
             inputs = [_differentiable_view(x) for x in _saved(ctx)]
             arguments = inputs[outputs:]
-            results = _in_full_precision(definition, arguments)
+            results = _in_full_precision(definition, *arguments)
             results = results if isinstance(results, tuple) else (results,)
             slots = [x for x in arguments if x is None or isinstance(x, Tensor)]
             gradients = _gradients(

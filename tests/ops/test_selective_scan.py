@@ -401,6 +401,10 @@ WRONG = {
         dict(delta_bias=torch.ones(6, 1)),
         r'`delta_bias` must have shape \[6\].*got \[6, 1\]',
     ),
+    'layout': (
+        dict(delta=torch.ones(2, 6, 7).to_sparse()),
+        r'`delta` must be a dense tensor, got torch.sparse_coo',
+    ),
     'device': (
         dict(delta=torch.ones(2, 6, 7, device='meta')),
         r'`delta` must be on cpu like the first argument, got meta',
