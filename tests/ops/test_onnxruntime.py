@@ -183,10 +183,9 @@ run('DilatedDepthwise', inputs, dilations=[2048])
 """
 
 
-@pytest.mark.parametrize('megabytes', [300, 500])
-def test_running_out_of_memory_in_a_thread_is_an_error(megabytes):
+def test_running_out_of_memory_in_a_thread_is_an_error():
     """It neither ends the process nor returns while other threads run."""
-    code = EXCEEDING.replace('MEMORY', str(megabytes << 20))
+    code = EXCEEDING.replace('MEMORY', '300 * 2**20')  # a thread needs more
     path = pathlib.Path(__file__).parent
     done = subprocess.run(
         [sys.executable, '-c', code],
