@@ -10,6 +10,7 @@
 #include <torch/headeronly/core/ScalarType.h>
 
 #include <algorithm>
+#include <numeric>
 #include <optional>
 #include <stdexcept>
 #include <utility>
@@ -114,8 +115,22 @@ inline Tensor as_dtype(const Tensor& t, ScalarType dtype) {
   }
 }
 
+// The sum of the numbers of a tensor on the CPU, one after another.
+template <typename T>
+double sum_in_order(const Tensor& t) {
+  const T* const numbers = static_cast<const T*>(t.const_data_ptr());
+  return std::accumulate(numbers, numbers + t.numel(), 0.0);
+}
+
 // The sum over the first dimension, in the dtype of the parts.
 inline void add_parts(const Tensor& parts, Tensor total) {
+  if (total.numel() == 1 && !total.is_cuda()) {
+    // torch would divide the parts among its threads, so the sum would depend on their number.
+    const bool is_double = dtype_of(parts) == ScalarType::Double;
+    torch::stable::fill_(total,
+                         is_double ? sum_in_order<double>(parts) : sum_in_order<float>(parts));
+    return;
+  }
   const int64_t first[] = {0};
   const torch::headeronly::IntHeaderOnlyArrayRef over(first, 1);
   if (dtype_of(parts) == dtype_of(total)) {

@@ -6,7 +6,9 @@ errors are the same for all devices and are registered from here.
 """
 
 import functools
+import inspect
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -101,6 +103,9 @@ def _refuse_cuda(name: str, *args: Any) -> None:
     raise RuntimeError(_NO_CUDA.format(name))
 
 
+_AUTOCAST: dict[str, Callable] = {}
+
+
 def register_autocast(name: str, lower: Callable) -> None:
     """Register the autocast rule of an op.
 
@@ -109,6 +114,7 @@ def register_autocast(name: str, lower: Callable) -> None:
         lower: Returns the arguments in the dtypes in which the op is to be called,
             given autocast's dtype and the arguments.
     """
+    _AUTOCAST[name] = lower
     op = getattr(torch.ops.mmadaptor, name, None)
     for key in ('AutocastCPU', 'AutocastCUDA'):
         device = key.removeprefix('Autocast').lower()
@@ -122,6 +128,30 @@ def register_autocast(name: str, lower: Callable) -> None:
                 return op(*lowered)
 
         register(name, call, key)
+
+
+def full_precision(device: torch.device) -> AbstractContextManager:
+    """Return a context without autocast; the meta device has no autocast."""
+    if device.type == 'meta':
+        return nullcontext()
+    return torch.autocast(device.type, enabled=False)
+
+
+def as_autocast(function: Callable, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+    """Return the arguments of a public function in the dtypes that autocast wants."""
+    device = device_of(args, kwargs).type
+    rule = _AUTOCAST.get(function.__name__)
+    if rule is None or device == 'meta' or not torch.is_autocast_enabled(device):
+        return args, kwargs
+    bound = inspect.signature(function).bind(*args, **kwargs)
+    bound.apply_defaults()
+    return rule(torch.get_autocast_dtype(device), *bound.args), {}
+
+
+def device_of(args: tuple, kwargs: dict) -> torch.device:
+    """Return the device of the first tensor."""
+    tensors = [x for x in (*args, *kwargs.values()) if isinstance(x, Tensor)]
+    return tensors[0].device
 
 
 def lower(dtype: torch.dtype, *tensors: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -169,9 +199,11 @@ def find_problem(function: Callable, args: tuple, kwargs: dict) -> str | None:
     mode = FakeTensorMode()
 
     def fake(x: Any) -> Any:
-        # From its metadata: torch.func's tensors cannot be converted.
-        if not isinstance(x, Tensor) or x.layout != torch.strided:
+        if not isinstance(x, Tensor):
             return x
+        if x.layout != torch.strided:
+            return mode.from_tensor(x)
+        # From its metadata: torch.func's tensors cannot be converted.
         return torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device=x.device)
 
     try:

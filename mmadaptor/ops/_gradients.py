@@ -16,7 +16,14 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from mmadaptor.ops import _extension
-from mmadaptor.ops._dispatch import LIBRARY, find_problem, raise_out_of_memory
+from mmadaptor.ops._dispatch import (
+    LIBRARY,
+    as_autocast,
+    device_of,
+    find_problem,
+    full_precision,
+    raise_out_of_memory,
+)
 
 NO_ONNX = (
     'torch.onnx.export has no operators for the compiled ops of mmadaptor; '
@@ -46,6 +53,7 @@ def differentiable(definition: Callable) -> Callable:
                 # The definition does not check its arguments.
                 if problem := find_problem(function, args, kwargs):
                     raise ValueError(problem)
+                args, kwargs = as_autocast(function, args, kwargs)
                 return _in_full_precision(definition, *args, **kwargs)
             try:
                 return function(*args, **kwargs)
@@ -65,8 +73,7 @@ def differentiable(definition: Callable) -> Callable:
 
 def _in_full_precision(definition: Callable, *args: Any, **kwargs: Any) -> Any:
     """Compute a definition without autocast, which would change its operations."""
-    tensors = [x for x in (*args, *kwargs.values()) if isinstance(x, Tensor)]
-    with torch.autocast(tensors[0].device.type, enabled=False):
+    with full_precision(device_of(args, kwargs)):
         return definition(*args, **kwargs)
 
 

@@ -249,6 +249,20 @@ def test_wrong_input_is_named_in_forward_mode_too():
         )
 
 
+@pytest.mark.parametrize('case', CASES)
+def test_derivatives_without_data(case):
+    """The meta device has no autocast to switch off."""
+    function, inputs = positional(case)
+    inputs = [t.detach().to('meta').requires_grad_() for t in inputs]
+    grads = torch.autograd.grad(scalar(function(*inputs)), inputs, create_graph=True)
+    seconds = torch.autograd.grad(sum(g.square().sum() for g in grads), inputs)
+    assert [g.shape for g in seconds] == [t.shape for t in inputs]
+    with forward_ad.dual_level():
+        duals = [forward_ad.make_dual(t.detach(), t.detach()) for t in inputs]
+        energy = forward_ad.unpack_dual(scalar(function(*duals)))
+    assert energy.tangent.device.type == 'meta'
+
+
 def test_autocast_does_not_change_derivatives_of_definitions():
     """Autocast would lower the convolutions and products of the definitions."""
     function, inputs = positional('dilated_depthwise')
@@ -257,6 +271,21 @@ def test_autocast_does_not_change_derivatives_of_definitions():
     with torch.autocast('cpu', torch.bfloat16):
         _, tangent = torch.func.jvp(function, tuple(inputs), tuple(inputs))
     assert torch.equal(tangent, expected)
+
+
+@pytest.mark.parametrize('case', CASES)
+def test_autocast_lowers_the_same_arguments_in_forward_mode(case):
+    """The definition, which forward mode computes, gives what the op gives."""
+    function, inputs = CASES[case]
+    inputs = {k: v.float() for k, v in inputs.items()}
+    if case.startswith('memory'):  # as a linear layer under autocast predicts it
+        name = 'predicted' if 'predicted' in inputs else 'locations'
+        inputs[name] = inputs[name].bfloat16()
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        expected = function(**inputs)
+        with forward_ad.dual_level():
+            actual = function(**inputs)
+    torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_half_precision():

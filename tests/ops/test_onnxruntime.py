@@ -2,6 +2,8 @@
 """The custom ops of onnxruntime, compared with torch's ops, bit for bit."""
 
 import itertools
+import os
+import pathlib
 import subprocess
 import sys
 
@@ -166,6 +168,33 @@ def test_no_images():
     assert (
         run('DilatedDepthwise', [y, rand(1, 9, 8)], dilations=[1])[0].shape == y.shape
     )
+
+
+EXCEEDING = """
+import resource
+from pathlib import Path
+
+from test_onnxruntime import rand, run
+
+pages = int(Path('/proc/self/statm').read_text().split()[0])
+inputs = [rand(1, 2048, 2048, 1), rand(1, 9, 1)]
+resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MEMORY,) * 2)
+run('DilatedDepthwise', inputs, dilations=[2048])
+"""
+
+
+def test_running_out_of_memory_in_a_thread_is_an_error():
+    """It neither ends the process nor returns while other threads run."""
+    code = EXCEEDING.replace('MEMORY', '300 * 2**20')  # a thread needs more
+    path = pathlib.Path(__file__).parent
+    done = subprocess.run(
+        [sys.executable, '-c', code],
+        env={**os.environ, 'PYTHONPATH': f'{path}:{os.environ.get("PYTHONPATH", "")}'},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1, done.stderr
+    assert 'DilatedDepthwise' in done.stderr and 'bad_alloc' in done.stderr
 
 
 def wrong(inputs, index, value):

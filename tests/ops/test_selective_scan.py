@@ -140,8 +140,17 @@ def test_repeats_are_equal_bit_for_bit():
     assert all(torch.equal(a, b) for a, b in zip(first, second))
 
 
-def test_threads_do_not_change_a_bit():
-    inputs = Case(batch=3, channels=150, states=2, length=70).inputs(torch.float32)
+@pytest.mark.parametrize(
+    'case',
+    [
+        Case(batch=3, channels=150, states=2, length=70),
+        # torch divides a sum that is a single number among its threads.
+        Case(batch=40000, channels=1, length=1),
+    ],
+    ids=str,
+)
+def test_threads_do_not_change_a_bit(case):
+    inputs = case.inputs(torch.float32)
     threads = torch.get_num_threads()
     try:
         results = []
@@ -300,6 +309,26 @@ def test_float64_coefficients_beside_half_maps_are_named():
         selective_scan(**inputs)
 
 
+@pytest.mark.parametrize('name', ['delta', 'C', 'z'])
+@pytest.mark.parametrize('wrong', [torch.float64, torch.int64, torch.complex64, None])
+def test_others_beside_float32_coefficients_are_named(name, wrong):
+    """Only maps in the dtype of u are copied to float32."""
+    case = Case(B=2, C=3, gate=True)
+    inputs = {k: v.detach() for k, v in case.inputs(torch.float32).items()}
+    for low in ('u', 'delta', 'C', 'z'):
+        inputs[low] = inputs[low].bfloat16()
+    if wrong is None:
+        inputs[name], message = [], f"for argument '{name}'"
+    else:
+        inputs[name] = inputs[name].to(wrong)
+        message = f'`{name}` must be .*got {str(wrong).removeprefix("torch.")}'
+    with pytest.raises((ValueError, RuntimeError), match=message):
+        selective_scan(**inputs)
+    if name == 'delta':
+        with pytest.raises((ValueError, RuntimeError), match=message):
+            selective_scan_states(*(inputs[k] for k in ('u', 'delta', 'A', 'B')))
+
+
 def test_last_state_alone_has_a_gradient():
     inputs = CASES['mamba'].inputs(torch.float64)
     _, last = scan(selective_scan, CASES['mamba'], inputs)
@@ -371,6 +400,10 @@ WRONG = {
     'delta_bias': (
         dict(delta_bias=torch.ones(6, 1)),
         r'`delta_bias` must have shape \[6\].*got \[6, 1\]',
+    ),
+    'layout': (
+        dict(delta=torch.ones(2, 6, 7).to_sparse()),
+        r'`delta` must be a dense tensor, got torch.sparse_coo',
     ),
     'device': (
         dict(delta=torch.ones(2, 6, 7, device='meta')),

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <exception>
 #include <new>
 #include <stdexcept>
@@ -101,19 +102,28 @@ class Call {
     return static_cast<float*>(data);
   }
 
-  // Calls `work(begin, end)` with parts of 0 .. tasks-1 on the threads of the session.
+  // Calls `work(begin, end)` with parts of 0 .. tasks-1 on the threads of the session, which
+  // exceptions must not leave: the first is thrown after all parts have ended.
   template <typename Work>
   void parallel(int64_t tasks, const Work& work) const {
     struct Parts {
       const Work& work;
       int64_t tasks, count;
+      std::atomic<bool> failed{false};
+      std::exception_ptr error{};
     } parts{work, tasks, std::min<int64_t>(tasks, 4 * processors())};
     const auto part = [](void* argument, size_t i) {
-      const auto& [work, tasks, count] = *static_cast<Parts*>(argument);
+      auto& parts = *static_cast<Parts*>(argument);
       const auto first = static_cast<int64_t>(i);
-      work(first * tasks / count, (first + 1) * tasks / count);
+      try {
+        parts.work(first * parts.tasks / parts.count, (first + 1) * parts.tasks / parts.count);
+      } catch (...) {
+        if (!parts.failed.exchange(true)) parts.error = std::current_exception();
+      }
     };
-    if (parts.count > 0) check(api_, api_.parallel_for(context_, part, parts.count, 0, &parts));
+    if (parts.count == 0) return;
+    check(api_, api_.parallel_for(context_, part, parts.count, 0, &parts));
+    if (parts.error) std::rethrow_exception(parts.error);
   }
 
   // An upper bound of the threads of the session, which are not known.

@@ -3,13 +3,13 @@
 
 import math
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from numbers import Real
 
 import torch
 from torch import Tensor, nn
 
 from mmadaptor.ops import cross_readout, memory_readout, memory_select
+from mmadaptor.ops._dispatch import full_precision
 from mmadaptor.ops.memory_readout import find_places
 
 from ..arguments import check_flag, check_integer, check_number
@@ -28,13 +28,6 @@ def ring(places: int, device: torch.device | None = None) -> Tensor:
     """
     angles = torch.arange(places, device=device) * (2 * math.pi / places)
     return torch.stack([angles.sin(), angles.cos()], dim=1)
-
-
-def full_precision(device: torch.device) -> AbstractContextManager:
-    """Return a context without autocast; the meta device has no autocast."""
-    if device.type == 'meta':
-        return nullcontext()
-    return torch.autocast(device.type, enabled=False)
 
 
 def read_memory(

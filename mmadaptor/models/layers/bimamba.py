@@ -8,9 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmadaptor.ops import selective_scan
+from mmadaptor.ops._dispatch import full_precision
 
 from .adaptor_s import AdaptorS
-from .adaptor_t import AdaptorT, full_precision
+from .adaptor_t import AdaptorT
 from .class_token import insert_class_token, split_class_token
 from .last_reset import LastReset
 from .linear import apply_linear, linear

@@ -132,7 +132,8 @@ class SS2D(nn.Module):
         if self.temporal is None:
             return self.scan(**arguments)
         y, states = self.scan(**arguments, return_states=True)
-        return y + self.temporal(states, arguments['C'])
+        # In the dtype of y: a sum over the directions may exceed the largest float16.
+        return y + self.temporal(states, arguments['C'].to(y.dtype))
 
     def forward(self, x: Tensor) -> Tensor:
         """Mix the pixels of a map.

@@ -143,8 +143,9 @@ def cross_readout(states: Tensor, C: Tensor) -> Tensor:
         `(B, H, W, D)` in the dtype of C.
 
     Raises:
-        ValueError: An argument has a wrong shape; the message names it, with
-            expected and got.
+        ValueError: An argument has a wrong shape, dtype or device; the message
+            names it, with expected and got.
+        RuntimeError: The compiled ops are not built.
 
     Example:
         >>> import torch

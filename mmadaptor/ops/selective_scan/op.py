@@ -28,6 +28,13 @@ def _is_float32(t: Tensor | None) -> bool:
     return isinstance(t, Tensor) and t.dtype == torch.float32
 
 
+def _widened(t: Tensor, low: torch.dtype) -> Tensor:
+    """Cast to float32 from one dtype; the op refuses others."""
+    if isinstance(t, Tensor) and t.dtype == low:
+        return t.float()
+    return t
+
+
 @differentiable(reference.selective_scan)
 def selective_scan(
     u: Tensor,
@@ -93,13 +100,13 @@ def selective_scan(
     """
     if _is_half(u) and (_is_float32(B) or _is_float32(C)):
         # The op takes one dtype. Its arithmetic is float32 in any case.
-        gate = None if z is None else z.float()
+        gate = None if z is None else _widened(z, u.dtype)
         y, last_state, _ = torch.ops.mmadaptor.selective_scan(
             u.float(),
-            delta.float(),
+            _widened(delta, u.dtype),
             A,
-            B.float(),
-            C.float(),
+            _widened(B, u.dtype),
+            _widened(C, u.dtype),
             D,
             gate,
             delta_bias,
@@ -159,7 +166,7 @@ def selective_scan_states(
         Mamba (arXiv 2312.00752), Algorithm 2. States as an output: our choice.
     """
     if _is_half(u) and _is_float32(B):
-        u, delta, B = u.float(), delta.float(), B.float()
+        u, delta = u.float(), _widened(delta, u.dtype)
     states, _ = torch.ops.mmadaptor.selective_scan_states(
         u, delta, A, B, delta_bias, delta_softplus
     )

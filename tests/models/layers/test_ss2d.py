@@ -89,3 +89,19 @@ def test_adaptors_are_where_they_belong():
     y = plain.scan_map(u.permute(0, 2, 3, 1))
     assert seen['states'].shape == (1, 4, 4, 4, 16, 1)
     torch.testing.assert_close(seen['sum'], y + seen['added'])
+
+
+@torch.no_grad()
+def test_the_memory_may_exceed_the_largest_number_of_float16():
+    """Under autocast to float16, as may the scan that it is added to."""
+    torch.manual_seed(0)
+    mixer = SS2D(16, temporal=dict(gamma_init=1.0), scan_init='balanced')
+    x, added = 100 * torch.randn(1, 4, 4, 16), []
+    mixer.temporal.register_forward_hook(lambda _, inputs, output: added.append(output))
+    expected = mixer(x)
+    with torch.autocast('cpu', dtype=torch.float16):
+        y = mixer(x)
+    largest = added[0].abs().max().item()
+    assert largest > 65504
+    torch.testing.assert_close(added[1], added[0], rtol=0, atol=0.01 * largest)
+    torch.testing.assert_close(y.float(), expected, rtol=0, atol=0.05)
