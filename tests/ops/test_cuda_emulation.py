@@ -23,8 +23,7 @@ WIDE = 'float32 or float64'
 #   one after the other, with their sum in shared memory.
 # - 16 channels: the same, in blocks of 16 channels, as 32 do not fit.
 # - sum in memory: the same, with the sum in global memory.
-# - segments: many multiprocessors; one map per direction, and paths in segments. The decay
-#   of a whole segment may be 0, which makes an infinite gradient NaN.
+# - segments: many multiprocessors; one map per direction, and paths in segments.
 DEVICES = {
     'sum on the chip': (
         dict(EMULATION_PROCESSORS='1'),
@@ -36,7 +35,6 @@ DEVICES = {
             'memory_readout',
             'dilated_depthwise',
             'infinite_rates',
-            'infinite_inputs',
         ],
     ),
     '16 channels': (
@@ -176,6 +174,11 @@ def test_errors_are_at_most_those_of_a_plain_loop(library):
         '256 or 1024 or slow_decays and 4096 or map or neighbors and slow',
         {},
     )
+
+
+def test_without_D_an_infinite_input_is_not_nan(library):
+    """An infinite state at the end of the path is: `A` gets a NaN from beyond it."""
+    run_tests(library, ['infinite_inputs'], 'hand_computed or maps or -0] or -3]', {})
 
 
 def test_torch_finds_nothing_else(library):
