@@ -4,6 +4,7 @@
 import _thread
 import itertools
 import json
+import signal
 import subprocess
 import time
 from dataclasses import replace
@@ -186,8 +187,13 @@ def test_an_interrupted_study_begins_no_further_run(monkeypatch, tmp_path):
         return {}
 
     monkeypatch.setattr(run, 'launch', launch)
-    with pytest.raises(KeyboardInterrupt):
-        run.run_all(PARTS.runs, tmp_path / 'parts', seeds=2, jobs=1)
+    # A shell's background jobs ignore it.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run.run_all(PARTS.runs, tmp_path / 'parts', seeds=2, jobs=1)
+    finally:
+        signal.signal(signal.SIGINT, before)
     time.sleep(0.5)  # a pool that goes on would begin others
     assert len(begun) == 1
 
