@@ -92,8 +92,9 @@ transfer: env
 	$(BIN)/python -m studies transfer --seeds 1
 
 test: env
-	$(BIN)/python -m pytest $(PARALLEL) --ignore tests/faults --ignore tests/packaging \
-		--ignore tests/integrations --ignore tests/page --ignore tests/site
+	$(BIN)/python -m pytest $(PARALLEL) --ignore tests/faults --ignore tests/security \
+		--ignore tests/packaging --ignore tests/integrations --ignore tests/page \
+		--ignore tests/site
 
 # Environments of their own: without OpenMMLab, or with the torch that IPEX needs. Each gets
 # `made` last, so that make repeats what was cut short.

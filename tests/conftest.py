@@ -15,17 +15,23 @@ HERE = pathlib.Path(__file__).parent
 # In several processes these start first, the longest at the head, so that none
 # is left alone with one of them at the end.
 LONGEST = (
-    'ops/test_cuda_emulation.py',
+    'faults/test_resume.py',
     'acceptance/test_refusals.py',
-    'acceptance/test_resume.py',
-    'test_end_to_end.py',
-    'configs/test_configs.py',
+    'ops/test_cuda_emulation.py',
+    'tools/test_export.py',
     'models/test_compile.py',
-    'tools/test_train.py',
+    'test_end_to_end.py',
+    'security/test_hostile_checkpoints.py',
     'ops/test_cuda_compiles.py',
+    'checkpoints/test_integrity.py',
     'tools/test_distributed.py',
-    'configs/test_booster_configs.py',
+    'tools/test_train.py',
+    'export/test_sizes.py',
+    'configs/test_configs.py',
+    'engine/preflight/test_steps.py',
+    'engine/test_resumed_settings.py',
     'tools/test_model_zoo.py',
+    'configs/test_booster_configs.py',
 )
 
 FOLDERS = ('ops', 'models', 'models/backbones', 'configs', 'engine/preflight')
