@@ -40,11 +40,6 @@ def scores(results: Results) -> dict[str, Rates]:
     }
 
 
-def best(rates: Rates) -> float:
-    """Return the rate with the highest score; of equal ones the first."""
-    return max(rates, key=rates.get)
-
-
 def finished(runs: tuple[Run, ...], folder: Path) -> dict[Run, list[dict]]:
     """Return the records of the seeds that all rates of a method have.
 

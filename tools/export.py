@@ -20,7 +20,6 @@ import torch
 from mmadaptor.arguments import new_file, parser_of, positive
 from mmadaptor.checkpoints.openmmlab import build_and_load
 from mmadaptor.checkpoints.writing import replace_when_written
-from mmadaptor.engine.cfg_options import merge_options
 from mmadaptor.engine.command_line import add_config_options, read_config, run
 from mmadaptor.errors import InputError
 from mmadaptor.export import aot, onnx
@@ -126,8 +125,7 @@ def main() -> None:
     """Export, and compare with torch."""
     args = parse_args()
     check_arguments(args)
-    cfg = read_config(args.config)
-    merge_options(cfg, args.cfg_options)
+    cfg = read_config(args.config, args.cfg_options)
     model = build_and_load(cfg, args.checkpoint).eval()
     task = 'features' if args.features else task_of(model)
     if args.classes and task != 'segmentation':

@@ -15,7 +15,6 @@ from rich.table import Table
 from mmadaptor.analysis.flops import count, input_size
 from mmadaptor.arguments import parser_of, positive
 from mmadaptor.checkpoints.pretrained import drop_pretrained
-from mmadaptor.engine.cfg_options import merge_options
 from mmadaptor.engine.command_line import add_config_options, read_config, run
 
 EXAMPLE = 'python tools/get_flops.py configs/mamba_adaptor_b0_shapes.py --shape 224 224'
@@ -40,8 +39,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Build the model of the config, count, print."""
     args = parse_args()
-    config = read_config(args.config)
-    merge_options(config, args.cfg_options)
+    config = read_config(args.config, args.cfg_options)
     init_default_scope(config.get('default_scope', 'mmadaptor'))
     shape = args.shape or input_size(config)
     drop_pretrained(config.model)  # LoRAModel loads it when it is built

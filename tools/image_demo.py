@@ -21,7 +21,6 @@ from mmadaptor.arguments import filled, fraction, parser_of
 from mmadaptor.checkpoints.openmmlab import build_and_load
 from mmadaptor.datasets.image_files import image_problem
 from mmadaptor.datasets.image_reader import ImageReader
-from mmadaptor.engine.cfg_options import merge_options
 from mmadaptor.engine.command_line import add_config_options, read_config, run
 from mmadaptor.engine.preflight.datasets import build_lazily
 from mmadaptor.engine.runner import as_input_error
@@ -131,7 +130,7 @@ def drawings_for(images: Sequence[str], out_dir: str) -> list[str]:
     paths = [os.path.abspath(image) for image in images]
     above = os.path.commonpath([os.path.dirname(path) for path in paths])
     out = os.path.realpath(out_dir) + os.sep
-    drawings = []
+    drawings: dict[str, None] = {}
     for image, path in zip(images, paths, strict=True):
         if os.path.realpath(path).startswith(out):
             raise InputError(
@@ -145,8 +144,8 @@ def drawings_for(images: Sequence[str], out_dir: str) -> list[str]:
             extension = '.png'
         while (drawing := os.path.join(folder, f'{stem}{extension}')) in drawings:
             stem += '_'
-        drawings.append(drawing)
-    return drawings
+        drawings[drawing] = None
+    return list(drawings)
 
 
 def build(cfg: Config, args: argparse.Namespace) -> Callable[[str, str], None]:
@@ -244,8 +243,7 @@ def main() -> None:
             f'--device {args.device}: expected a device of this '
             f'machine, such as {get_device()}.'
         ) from error
-    cfg = read_config(args.config)
-    merge_options(cfg, args.cfg_options)
+    cfg = read_config(args.config, args.cfg_options)
     if cfg.get('default_scope') not in VISUALIZERS_OF:
         raise InputError(
             f'{args.config}: `default_scope` must be one of '

@@ -11,7 +11,6 @@ from mmadaptor.checkpoints.adaptor_only import NOTE, base_state
 from mmadaptor.checkpoints.loading import meta_of, peek
 from mmadaptor.checkpoints.openmmlab import build_and_load
 from mmadaptor.checkpoints.writing import save
-from mmadaptor.engine.cfg_options import merge_options
 from mmadaptor.engine.command_line import add_config_options, read_config, run
 
 EXAMPLE = r"""python tools/merge_adaptors.py configs/tuning/vmamba_t_adaptors_cub.py \
@@ -40,8 +39,7 @@ def main() -> None:
     """Merge."""
     args = parse_args()
     refuse_to_overwrite(args.dst, args.checkpoint)
-    cfg = read_config(args.config)
-    merge_options(cfg, args.cfg_options)
+    cfg = read_config(args.config, args.cfg_options)
     model = build_and_load(cfg, args.checkpoint)
     meta = dict(meta_of(peek(args.checkpoint)))
     meta.pop(NOTE, None)

@@ -13,7 +13,6 @@ from mmengine.registry import init_default_scope
 from mmadaptor.arguments import filled, parser_of
 from mmadaptor.checkpoints.openmmlab import build_and_load
 from mmadaptor.datasets.image_reader import ImageReader, as_visible
-from mmadaptor.engine.cfg_options import merge_options
 from mmadaptor.engine.command_line import add_config_options, read_config, run
 from mmadaptor.errors import InputError
 from mmadaptor.visualization import (
@@ -168,8 +167,7 @@ def main() -> None:
     """Draw the figures of each token."""
     args = parse_args()
     tokens = [parse_token(text) for text in args.tokens]
-    cfg = read_config(args.config)
-    merge_options(cfg, args.cfg_options)
+    cfg = read_config(args.config, args.cfg_options)
     init_default_scope(cfg.get('default_scope', 'mmadaptor'))
     reader = ImageReader(cfg)
     sample = reader(args.image)

@@ -5,7 +5,7 @@ import argparse
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from mmengine.config import Config, DictAction
@@ -85,14 +85,15 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def read_config(path: str) -> Config:
-    """Read a config file.
+def read_config(path: str, options: Mapping[str, Any] | None = None) -> Config:
+    """Read a config file, and merge the options of a command line into it.
 
     Its `default_scope` is that of the model if it is not set: configs that name
     types as classes need none, but the tools do.
 
     Raises:
-        InputError: The file is missing or broken, or has no model.
+        InputError: The file is missing or broken, or has no model; or options match
+            nothing.
     """
     if not os.path.isfile(path):
         raise InputError(f'{path}: no such config file.')
@@ -112,6 +113,7 @@ def read_config(path: str) -> Config:
     name = kind if isinstance(kind, str) else getattr(kind, '__module__', '')
     if cfg.get('default_scope') is None and name.split('.')[0] in EXTRAS:
         cfg.default_scope = name.split('.')[0]
+    merge_options(cfg, options or {})
     return cfg
 
 
@@ -142,9 +144,8 @@ def load_config(args: argparse.Namespace) -> Config:
     """
     check_launcher(args.launcher)
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    cfg = read_config(args.config)
+    cfg = read_config(args.config, args.cfg_options)
     cfg.launcher = args.launcher
-    merge_options(cfg, args.cfg_options)
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
@@ -180,8 +181,8 @@ def build_runner(cfg: Config, split: str = '') -> Runner:
     Raises:
         InputError: The config has only a part of a training, validation or test.
     """
-    splits = ('train', 'val', 'test') * issubclass(runner_class(cfg), Runner)
-    for name in splits:
+    has_splits = issubclass(runner_class(cfg), Runner)
+    for name in ('train', 'val', 'test') if has_splits else ():
         last = 'optim_wrapper' if name == 'train' else f'{name}_evaluator'
         keys = [f'{name}_dataloader', f'{name}_cfg', last]
         if name == split or any(cfg.get(key) is not None for key in keys):

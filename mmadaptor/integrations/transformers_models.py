@@ -311,7 +311,10 @@ def _parts_and_states(
     """
     blocks = range(max(backbone.out_indices) + 1) if keep_states else ()
     found, size = backbone.sequences(images, {*blocks, *backbone.out_indices})
-    outputs = [backbone.split(i, found[i], size) for i in backbone.out_indices]
+    outputs = []
+    for i in backbone.out_indices:
+        class_token, patches = backbone.split(i, found[i])
+        outputs.append((class_token, backbone.as_map(i, patches, size)))
     return outputs, tuple(found.values()) if keep_states else None
 
 

@@ -177,7 +177,7 @@ def test_errors_are_at_most_those_of_a_plain_loop(library):
 
 
 def test_without_D_an_infinite_input_is_not_nan(library):
-    """An infinite state at the end of the path is: `A` gets a NaN from beyond it."""
+    """Left out: an infinite state at the end of a path makes the gradient of A NaN."""
     run_tests(library, ['infinite_inputs'], 'hand_computed or maps or -0] or -3]', {})
 
 

@@ -238,8 +238,11 @@ class Vim(AdaptableBackbone):
         """
         self._check_mask(mask)
         sequences, size = self.sequences(images, self.out_indices)
-        part = OUT_TYPES.index(self.out_type)
-        outputs = {i: self.split(i, x, size)[part] for i, x in sequences.items()}
+        outputs = {}
+        for i, x in sequences.items():
+            class_token, patches = self.split(i, x)
+            as_token = self.out_type == 'cls_token'
+            outputs[i] = class_token if as_token else self.as_map(i, patches, size)
         return tuple(outputs[i] for i in self.out_indices)
 
     def sequences(
@@ -270,26 +273,26 @@ class Vim(AdaptableBackbone):
                 found[i] = x
         return found, size
 
-    def split(
-        self, index: int, sequence: Tensor, size: tuple[int, int]
-    ) -> tuple[Tensor, Tensor]:
-        """Return the class token and the map of patches of a block's output.
+    def split(self, index: int, sequence: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the class token and the patches of a block's output.
 
         Args:
             index: Index of the block.
             sequence: Its output, `(B, M + 1, C)`.
-            size: Rows and columns of the patches.
 
         Returns:
-            `(B, C)` and a contiguous `(B, C, *size)`, of the last block normalized.
+            `(B, C)` and `(B, M, C)`; those of the last block are normalized.
         """
         if index == len(self.layers) - 1:
             sequence = self.norm(sequence)
         patches, class_token = split_class_token(sequence)
+        return class_token.squeeze(1), patches
+
+    def as_map(self, index: int, patches: Tensor, size: tuple[int, int]) -> Tensor:
+        """Return the patches `(B, M, C)` of a block as a contiguous `(B, C, *size)`."""
         maps = map_of(patches, size)
-        if self.out_type == 'featmap' and index == max(self.out_indices):
-            maps = self.patch_map(maps)
-        return class_token.squeeze(1), maps
+        is_last = self.out_type == 'featmap' and index == max(self.out_indices)
+        return self.patch_map(maps) if is_last else maps
 
     def _through_patch_map(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         """Return the sequence, whose patches went through `patch_map`."""
