@@ -4,6 +4,8 @@
 import errno
 import importlib.util
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from .environment import problem_of_mmcv_ops
 
@@ -71,6 +73,19 @@ def reason_of(error: Exception) -> str:
     """Return the message alone; :func:`described` if there is none."""
     text = str(error.args[0] if len(error.args) == 1 else error)
     return text.strip() or described(error)
+
+
+@contextmanager
+def as_input_error(key: str) -> Iterator[None]:
+    """Turn the exceptions of mmengine's builders into errors of the config.
+
+    Raises:
+        InputError: What is built has an argument that is wrong or unknown.
+    """
+    try:
+        yield
+    except (TypeError, KeyError, ValueError, AssertionError) as error:
+        raise InputError(f'`{key}` of the config: {reason_of(error)}') from error
 
 
 def how_to_install(toolbox: str | None) -> str:

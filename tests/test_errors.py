@@ -10,6 +10,7 @@ import pytest
 from mmadaptor.errors import (
     CheckpointWriteError,
     InputError,
+    as_input_error,
     described,
     disk_error_of,
     how_to_install,
@@ -53,3 +54,19 @@ def test_an_error_without_a_message_is_its_line():
 def test_what_to_install():
     assert how_to_install(None) == how_to_install('numpy') == ''
     assert how_to_install('mmdet') == ''
+
+
+def test_a_part_of_the_config_is_named():
+    with (
+        pytest.raises(InputError, match='`model` of the config: no such'),
+        as_input_error('model'),
+    ):
+        raise KeyError('no such')
+
+
+def test_a_bare_assertion_of_a_toolbox_is_shown():
+    FPN = pytest.importorskip('mmdet.models.necks').FPN
+
+    says = r': AssertionError: assert num_outs .*fpn\.py:\d+\)$'
+    with pytest.raises(InputError, match=says), as_input_error('model'):
+        FPN([8, 8], 8, num_outs=1)

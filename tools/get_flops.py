@@ -16,6 +16,7 @@ from mmadaptor.analysis.flops import count, input_size
 from mmadaptor.arguments import parser_of, positive
 from mmadaptor.checkpoints.pretrained import drop_pretrained
 from mmadaptor.engine.command_line import add_config_options, read_config, run
+from mmadaptor.errors import as_input_error
 
 EXAMPLE = 'python tools/get_flops.py configs/mamba_adaptor_b0_shapes.py --shape 224 224'
 
@@ -43,7 +44,8 @@ def main() -> None:
     init_default_scope(config.get('default_scope', 'mmadaptor'))
     shape = args.shape or input_size(config)
     drop_pretrained(config.model)  # LoRAModel loads it when it is built
-    model = MODELS.build(config.model).eval()
+    with as_input_error('model'):
+        model = MODELS.build(config.model).eval()
     modules, ours = count(model, shape)
 
     table = Table(title=f'{args.config} at {shape[0]} x {shape[1]}')

@@ -23,8 +23,7 @@ from mmadaptor.datasets.image_files import image_problem
 from mmadaptor.datasets.image_reader import ImageReader
 from mmadaptor.engine.command_line import add_config_options, read_config, run
 from mmadaptor.engine.preflight.datasets import build_lazily
-from mmadaptor.engine.runner import as_input_error
-from mmadaptor.errors import InputError, described, how_to_install
+from mmadaptor.errors import InputError, as_input_error, described, how_to_install
 from mmadaptor.toolbox_code import innermost
 from mmadaptor.visualization.enlarge import draw_large, enlarge
 
@@ -165,8 +164,8 @@ def build(cfg: Config, args: argparse.Namespace) -> Callable[[str, str], None]:
     scope = cfg.get('default_scope')
     if missing := how_to_install(scope):
         raise InputError(f'{args.config} needs {missing}')
-    with as_input_error('model'):
-        model = build_and_load(cfg, args.checkpoint).to(args.device).eval()
+    model = build_and_load(cfg, args.checkpoint).to(args.device).eval()
+    with as_input_error('test_dataloader` or `visualizer'):
         read = ImageReader(cfg)
         visualizer = build_visualizer(cfg, model.dataset_meta)
 

@@ -11,6 +11,8 @@ from mmengine.runner import checkpoint as mmengine_checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import nn
 
+from mmadaptor.errors import as_input_error
+
 from .loading import load_from_local, load_from_url, meta_of, read_checkpoint, read_file
 from .strict import load_model, prepare
 
@@ -58,7 +60,8 @@ def build_and_load(cfg: Config, path: str) -> nn.Module:
         The model; its `dataset_meta` is that of the checkpoint, empty if it has none.
 
     Raises:
-        InputError: The checkpoint is missing, damaged, or of another model.
+        InputError: The config of the model is wrong, or the checkpoint is missing,
+            damaged, or of another model.
     """
     init_default_scope(cfg.get('default_scope', 'mmadaptor'))
     checkpoint = read_checkpoint(path)
@@ -66,7 +69,8 @@ def build_and_load(cfg: Config, path: str) -> nn.Module:
     # mmpretrain's configs have it beside the model.
     if cfg.get('data_preprocessor'):
         settings.setdefault('data_preprocessor', cfg.data_preprocessor)
-    model = MODELS.build(settings)
+    with as_input_error('model'):
+        model = MODELS.build(settings)
     prepare(model, checkpoint, path)
     load_model(model, checkpoint, path)
     model.dataset_meta = dict(meta_of(checkpoint).get('dataset_meta') or {})

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Errors of mmengine, of the disk and of other processes, as errors of the user."""
+"""Errors of the disk and of other processes, as errors of the user."""
 
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from mmadaptor.errors import InputError, disk_error_of, reason_of
+from mmadaptor.errors import InputError, disk_error_of
 
 # What torch says when another process ended, and what the user can do.
 ENDED = {
@@ -17,15 +17,6 @@ ENDED = {
         'Another process of the job ended; its own output says why. Then resume.'
     ),
 }
-
-
-@contextmanager
-def as_input_error(key: str) -> Iterator[None]:
-    """Turn the exceptions of mmengine's builders into errors of the config."""
-    try:
-        yield
-    except (TypeError, KeyError, ValueError, AssertionError) as error:
-        raise InputError(f'`{key}` of the config: {reason_of(error)}') from error
 
 
 @contextmanager

@@ -29,14 +29,20 @@ from mmadaptor.checkpoints.pretrained import drop_pretrained
 from mmadaptor.checkpoints.resumable import find_resumable, open_resumable
 from mmadaptor.checkpoints.strict import load_model, prepare
 from mmadaptor.checkpoints.writing import remove_parts, replace_when_written
-from mmadaptor.errors import DamagedFileError, InputError, described, how_to_install
+from mmadaptor.errors import (
+    DamagedFileError,
+    InputError,
+    as_input_error,
+    described,
+    how_to_install,
+)
 from mmadaptor.registry import RUNNERS, in_scope
 
 from .amp import lower_on_cpu
 from .console import shorten
 from .default_hooks import with_ours
 from .distributed import find_unread_outputs, join_on_cpu, wrapper_for_cpu
-from .failures import as_input_error, explained
+from .failures import explained
 from .hooks import AdaptorCheckpointHook, StrictLoadHook
 from .lock import locked
 from .optim import layer_decay_of_toolbox

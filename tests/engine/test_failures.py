@@ -5,7 +5,7 @@ import errno
 
 import pytest
 
-from mmadaptor.engine.failures import as_input_error, explained
+from mmadaptor.engine.failures import explained
 from mmadaptor.errors import CheckpointWriteError, InputError
 
 
@@ -27,11 +27,3 @@ def test_errors_that_are_no_bugs_say_what_to_do(error, kind, says):
     with pytest.raises(kind, match=says) as raised, explained():
         raise error
     assert type(raised.value) is kind
-
-
-def test_a_part_of_the_config_is_named():
-    with (
-        pytest.raises(InputError, match='`model` of the config: no such'),
-        as_input_error('model'),
-    ):
-        raise KeyError('no such')

@@ -12,7 +12,6 @@ from mmengine.registry import HOOKS
 from mmengine.runner import find_latest_checkpoint
 
 from mmadaptor.engine import Runner
-from mmadaptor.engine.runner import as_input_error
 from mmadaptor.errors import (
     CheckpointMismatchError,
     CheckpointWriteError,
@@ -274,14 +273,6 @@ def test_a_single_checkpoint_becomes_two(tmp_path):
 def test_a_wrong_hook_is_named(tmp_path):
     with pytest.raises(InputError, match='`hooks` of the config: NoHook is not in'):
         Runner.from_cfg(training(tmp_path, custom_hooks=[dict(type='NoHook')]))
-
-
-def test_a_bare_assertion_of_a_toolbox_is_shown():
-    from mmdet.models.necks import FPN
-
-    says = r': AssertionError: assert num_outs .*fpn\.py:\d+\)$'
-    with pytest.raises(InputError, match=says), as_input_error('model'):
-        FPN([8, 8], 8, num_outs=1)
 
 
 def test_settings_for_workers_without_workers_are_dropped(tmp_path):

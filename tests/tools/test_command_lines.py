@@ -4,13 +4,17 @@
 import argparse
 import pathlib
 import re
+import runpy
 import shlex
 import subprocess
+import sys
 
 import pytest
 from helpers.commands import COMMANDS, parser_of, start
 from helpers.jobs import ROOT
 from mmengine.config import DictAction
+
+from mmadaptor.errors import InputError
 
 SCRIPTS = sorted(path.name for path in (ROOT / 'tools').glob('*.sh'))
 # A file that is opened, or names that are looked up, before anything else is done.
@@ -126,3 +130,24 @@ def test_a_setting_without_key_or_value_is_named(option, monkeypatch, capsys):
         )
     said = f'{ended.value.code} {capsys.readouterr().err}'
     assert 'expected KEY=VALUE' in said and repr(option) in said
+
+
+@pytest.mark.parametrize(
+    'tool, before, after',
+    [
+        ('export', [], ['model.onnx']),
+        ('get_flops', [], None),
+        ('image_demo', ['trained/disc_on.png'], []),
+        ('merge_adaptors', [], ['whole.pth']),
+        ('visualize_memory', ['trained/disc_on.png'], []),
+    ],
+)
+def test_a_wrong_argument_of_the_model_is_named(tool, before, after, monkeypatch):
+    model = [] if after is None else ['trained/mamba_adaptor_b0_shapes.safetensors']
+    config = 'configs/mamba_adaptor_b0_shapes.py'
+    arguments = [*before, config, *model, *(after or [])]
+    options = ['--cfg-options', 'model.backbone.nope=3']
+    monkeypatch.setattr(sys, 'argv', [tool, *arguments, *options])
+    main = runpy.run_path(str(ROOT / 'tools' / f'{tool}.py'))['main']
+    with pytest.raises(InputError, match="`model` of the config: .*argument 'nope'"):
+        main()
