@@ -132,7 +132,11 @@ def launch(
         if result.returncode:
             raise InputError(f'{run.name}, seed {seed}: training failed, see {log}')
         print(f'done: {folder}', flush=True)
-    return json.loads((folder / RECORD).read_text())
+    record = json.loads((folder / RECORD).read_text())
+    if record['checkpoint']:
+        # By its name: the folder may have been moved.
+        record['checkpoint'] = str(folder / Path(record['checkpoint']).name)
+    return record
 
 
 def link(path: Path, target: Path) -> None:

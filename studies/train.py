@@ -39,7 +39,7 @@ def main() -> None:
     if cfg.trained:
         runner.train()
         metrics = last_metrics(runner.message_hub)
-        checkpoint = (folder / 'last_checkpoint').read_text()
+        checkpoint = Path((folder / 'last_checkpoint').read_text()).name
     else:
         metrics = runner.test()
     record = dict(

@@ -222,7 +222,7 @@ def started(monkeypatch):
         folder = Path(command[-1])
         folders.append(folder)
         (folder / run.RECORD).write_text(
-            json.dumps(dict(metrics={}, checkpoint=str(folder / 'epoch_1.pth')))
+            json.dumps(dict(metrics={}, checkpoint='epoch_1.pth'))
         )
         return subprocess.CompletedProcess(command, 0)
 
@@ -247,6 +247,21 @@ def test_a_run_is_trained_once_for_all_studies_and_names(started, tmp_path):
     assert 'max_epochs=2' in (tmp_path / 'other/longer/0.py').read_text()
     plain, base = (tmp_path / link for link in ('one/plain', 'other/base'))
     assert plain.resolve() == base.resolve() == started[0].parent
+
+
+def test_runs_that_were_moved_are_bases_where_they_are_now(started, tmp_path):
+    base = classifier('base')
+    after = run.Run(
+        'after', base.config, {**base.options, 'load_from': run.CHECKPOINT}, base
+    )
+    run.run_all((base,), tmp_path / 'old/study', seeds=1, jobs=1)
+    (tmp_path / 'old').rename(tmp_path / 'new')
+    # As records were written once.
+    record = tmp_path / 'new/runs' / base.key / '0' / run.RECORD
+    record.write_text(record.read_text().replace('epoch_1', f'{started[0]}/epoch_1'))
+    run.run_all((after,), tmp_path / 'new/study', seeds=1, jobs=1)
+    config = Path(f'{started[1]}.py').read_text()
+    assert f"load_from='{record.parent}/epoch_1.pth'" in config.replace(' ', '')
 
 
 def test_a_run_is_repeated_if_its_base_was(started, tmp_path):
