@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Test that the set-up installs nothing whose hash is not in the lock file."""
+"""Test that the set-up checks every download, and does again what is needed, alone."""
 
 import hashlib
 import pathlib
 import re
 import subprocess
 import sys
+import threading
+import time
 import zipfile
 
 import pytest
@@ -140,3 +142,66 @@ def test_pip_refuses_a_wrong_hash(setup_env, monkeypatch, tmp_path, wrong):
     assert (done.returncode != 0) == wrong, done.stderr
     sentence = 'THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE'
     assert (sentence in done.stderr) == wrong
+
+
+def test_ops_that_were_removed_are_compiled_again(
+    setup_env, empty, monkeypatch, tmp_path
+):
+    """As by `make clean`, which leaves .venv."""
+    empty.clear()
+    monkeypatch.setattr(setup_env, 'LIBRARY', ROOT / 'setup.py')  # a file that exists
+    setup_env.set_up()
+    assert not empty
+    monkeypatch.setattr(setup_env, 'LIBRARY', tmp_path / 'removed.so')
+    setup_env.set_up()
+    assert list(empty) == ['mmadaptor']
+
+
+def test_a_python_that_is_gone_is_replaced(setup_env, empty, monkeypatch, tmp_path):
+    python = tmp_path / 'python'
+    python.symlink_to('/gone/python')
+    commands = []
+    monkeypatch.setattr(setup_env, 'PYTHON', python)
+    monkeypatch.setattr(
+        setup_env.subprocess, 'run', lambda command, **kwargs: commands.append(command)
+    )
+    setup_env.set_up()
+    assert commands == [[sys.executable, '-m', 'venv', '--clear', str(tmp_path)]]
+
+
+def test_a_second_set_up_waits_for_the_first(setup_env, monkeypatch, tmp_path, capsys):
+    lock = tmp_path / 'lock.txt'
+    lock.touch()
+    monkeypatch.setattr(setup_env, 'LOCK', lock)
+    order, printed = [], ''
+
+    def set_up():
+        with setup_env.alone():
+            order.append('second')
+
+    second = threading.Thread(target=set_up)
+    with setup_env.alone():
+        second.start()
+        while second.is_alive() and not printed:
+            time.sleep(0.01)
+            printed = capsys.readouterr().out
+        order.append('first')
+    second.join()
+    assert order == ['first', 'second']
+    assert printed == 'Waiting for another `make env` in this folder.\n'
+
+
+def test_a_log_that_ends_within_a_character(setup_env, monkeypatch, tmp_path):
+    """pip writes blocks of bytes, and draws bars of characters of three bytes."""
+    monkeypatch.setattr(setup_env, 'VENV', tmp_path)
+    write = r"import sys; sys.stdout.buffer.write(b'[6/8] \xe2'); sys.exit(1)"
+    step = setup_env.Step('The step', 'tools', [sys.executable, '-c', write])
+    with pytest.raises(setup_env.SetupError, match='The step failed'):
+        step.wait()
+    assert step.seconds_left(elapsed=60) == 20
+
+
+def test_an_empty_compiler_is_named(setup_env, monkeypatch):
+    monkeypatch.setenv('CXX', '')
+    with pytest.raises(setup_env.SetupError, match='C\\+\\+ compiler "" not found'):
+        setup_env.check_machine()
