@@ -144,6 +144,7 @@ build/memory/memory/page.json: $(CONFIG_seg) trained/$(SEGMENTOR).safetensors to
 		--images $(wildcard trained/scene_*.png)
 
 docs: env build/docs/made build/memory/memory/page.json
+	rm -rf build/site
 	build/docs/bin/python -m sphinx --fail-on-warning --keep-going --quiet \
 		-d build/doctrees docs build/site
 	@echo 'The documentation is in build/site:'
