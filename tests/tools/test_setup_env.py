@@ -11,6 +11,7 @@ import time
 import zipfile
 
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = pathlib.Path(__file__).parents[2]
 REQUIREMENTS = ROOT / 'requirements'
@@ -87,6 +88,22 @@ def test_the_lock_file_has_the_pins_of_its_input(setup_env):
         if line and not line.startswith('#')
     ]
     assert sorted(pins) == sorted(setup_env.locked())
+
+
+@pytest.mark.parametrize('python', ['3.10', '3.11', '3.12'])
+def test_the_requirements_can_be_met(setup_env, python):
+    """By the locked versions for that Python, of those that are locked."""
+    here = dict(python_version=python, python_full_version=f'{python}.0')
+    found = {}
+    for pin in map(Requirement, setup_env.pinned()):
+        if pin.marker is None or pin.marker.evaluate(here):
+            found[pin.name] = str(pin.specifier).removeprefix('==')
+    for name in ('runtime', 'build', 'openmmlab', 'det', 'seg', 'cls', 'onnx', 'tests'):
+        for line in (REQUIREMENTS / f'{name}.txt').read_text().splitlines():
+            if line and not line.startswith('#'):
+                wanted = Requirement(line)
+                if wanted.marker is None or wanted.marker.evaluate(here):
+                    assert found[wanted.name] in wanted.specifier, line
 
 
 def test_no_file_names_an_index():
