@@ -150,8 +150,7 @@ def words_of(name, program, folder, *arguments, settings=''):
 
 
 @pytest.mark.parametrize(
-    'settings, booked',
-    [('', '8'), ('GPUS=2', '2'), ('GPUS=4 GPUS_PER_NODE=1', '1')],
+    'settings, booked', [('', '8'), ('GPUS=2', '2'), ('GPUS=4 GPUS_PER_NODE=1', '1')]
 )
 def test_slurm_books_no_more_gpus_than_are_used(settings, booked, tmp_path):
     arguments = 'srun', tmp_path, 'gpu', 'job', 'config.py', 'run'
