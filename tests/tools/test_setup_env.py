@@ -2,8 +2,10 @@
 """Test that the set-up checks every download, and does again what is needed, alone."""
 
 import hashlib
+import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -222,3 +224,25 @@ def test_an_empty_compiler_is_named(setup_env, monkeypatch):
     monkeypatch.setenv('CXX', '')
     with pytest.raises(setup_env.SetupError, match='C\\+\\+ compiler "" not found'):
         setup_env.check_machine()
+
+
+@pytest.mark.skipif(shutil.which('make') is None, reason='no make')
+@pytest.mark.parametrize('newer, again', [('docs', False), ('python', True)])
+def test_another_python_makes_the_other_environments_again(newer, again, tmp_path):
+    shutil.copy(ROOT / 'Makefile', tmp_path)
+    times = dict(pin=1, docs=2, python=2) | {newer: 3}
+    for name, file in dict(
+        pin='requirements/docs.txt', docs='build/docs/made', python='.venv/python.stamp'
+    ).items():
+        path = tmp_path / file
+        path.parent.mkdir(parents=True)
+        path.touch()
+        os.utime(path, (times[name], times[name]))
+    done = subprocess.run(
+        ['make', '--dry-run', 'build/docs/made'],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ('-m venv --clear build/docs' in done.stdout) == again
