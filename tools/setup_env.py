@@ -55,6 +55,8 @@ def alone() -> Iterator[None]:
         except BlockingIOError:
             print('Waiting for another `make env` in this folder.', flush=True)
             fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError:  # a file system without locks, as Lustre may be
+            pass
         yield
 
 

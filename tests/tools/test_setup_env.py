@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Test that the set-up checks every download, and does again what is needed, alone."""
 
+import errno
 import hashlib
 import os
 import pathlib
@@ -208,6 +209,15 @@ def test_a_second_set_up_waits_for_the_first(setup_env, monkeypatch, tmp_path, c
     second.join()
     assert order == ['first', 'second']
     assert printed == 'Waiting for another `make env` in this folder.\n'
+
+
+def test_a_file_system_without_locks(setup_env, monkeypatch):
+    def flock(*_):
+        raise OSError(errno.ENOSYS, 'Function not implemented')
+
+    monkeypatch.setattr(setup_env.fcntl, 'flock', flock)
+    with setup_env.alone():
+        pass
 
 
 def test_a_log_that_ends_within_a_character(setup_env, monkeypatch, tmp_path):
