@@ -18,7 +18,7 @@ RUN pip install --no-cache-dir torch torchvision \
     && pip install --no-cache-dir -r requirements/build.txt
 
 # The command that the doctor names for this torch.
-COPY mmadaptor/__init__.py mmadaptor/environment.py mmadaptor/version.py mmadaptor/
+COPY mmadaptor/environment.py mmadaptor/
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 RUN python -c "from mmadaptor.environment import install; print(install('mmcv'))" | bash -ex
 

@@ -97,15 +97,17 @@ test: env
 		--ignore tests/site
 
 # Environments of their own: without OpenMMLab, or with the torch that IPEX needs. Each gets
-# `made` last, so that make repeats what was cut short.
+# `made` last, so that make repeats what was cut short, or was made by another Python.
 INSTALL := pip install --quiet --disable-pip-version-check
-build/integrations/made build/ipex/made build/release/made: build/%/made: requirements/%.txt
+.venv/python.stamp: | env
+build/integrations/made build/ipex/made build/release/made: \
+		build/%/made: requirements/%.txt .venv/python.stamp
 	$(BIN)/python -m venv --clear $(@D)
 	$(@D)/bin/$(INSTALL) -r $<
 	touch $@
 
 # Beside the packages of .venv.
-build/docs/made build/peers/made: build/%/made: requirements/%.txt
+build/docs/made build/peers/made: build/%/made: requirements/%.txt .venv/python.stamp
 	$(BIN)/python -m venv --clear $(@D)
 	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
 		> "$$(echo $(@D)/lib/python*/site-packages)/venv.pth"
@@ -113,7 +115,7 @@ build/docs/made build/peers/made: build/%/made: requirements/%.txt
 	touch $@
 
 # The same, without an environment.
-build/page/made: requirements/page.txt
+build/page/made: requirements/page.txt .venv/python.stamp
 	rm -rf $(@D)
 	$(BIN)/python -m $(INSTALL) --no-deps --target $(@D) -r $<
 	touch $@
@@ -144,6 +146,7 @@ build/memory/memory/page.json: $(CONFIG_seg) trained/$(SEGMENTOR).safetensors to
 		--images $(wildcard trained/scene_*.png)
 
 docs: env build/docs/made build/memory/memory/page.json
+	rm -rf build/site
 	build/docs/bin/python -m sphinx --fail-on-warning --keep-going --quiet \
 		-d build/doctrees docs build/site
 	@echo 'The documentation is in build/site:'

@@ -16,6 +16,7 @@ from statistics import median
 import torch
 from torch import Tensor, nn
 
+from mmadaptor.arguments import positive
 from mmadaptor.integrations.mamba import use_scan
 
 VOCABULARY = 1000
@@ -57,7 +58,7 @@ def compare(call: Callable, model: nn.Module, tokens: Tensor, rounds: int) -> li
 def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    counts = dict(type=int, choices=range(1, 10000), metavar='N')
+    counts = dict(type=positive, metavar='N')
     parser.add_argument('--threads', nargs='+', default=[1, 2], **counts)
     for name, default in dict(rounds=7, layers=4, hidden=256, length=512).items():
         parser.add_argument(f'--{name}', default=default, **counts)

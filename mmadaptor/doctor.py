@@ -21,10 +21,11 @@ import subprocess
 import sys
 import sysconfig
 import warnings
-from importlib import metadata
+from importlib import metadata, util
 
 from .environment import (
     DISTRIBUTIONS,
+    PIP,
     ROOT,
     has_code,
     import_problem,
@@ -96,15 +97,18 @@ def problem_of_compiler() -> str | None:
 
 
 def is_left(path: pathlib.Path, name: str) -> bool:
-    """Return whether a file is what an editable install or a removal may leave."""
+    """Return whether a file is what an install or a removal may leave."""
     if path.name == f'{name}.egg-link':  # names the folder of an older pip's install
         return not pathlib.Path(path.read_text().partition('\n')[0]).is_dir()
+    if path.name.startswith(f'{name}-') and path.suffix == '.dist-info':
+        file = path / 'METADATA'
+        return not file.exists() or not file.stat().st_size
     starts = f'__editable__.{name}-', f'__editable___{name}_', f'~{name[1:]}'
     return path.name.startswith(starts)
 
 
 def problem_of_leftovers() -> str | None:
-    """Return the problem of files that editable installs and stopped removals left."""
+    """Return the problem of files that installs and stopped removals left."""
     names = [d.replace('-', '_') for ds in DISTRIBUTIONS.values() for d in ds]
     # All of a name: in a checkout, an egg-info in the working directory comes first.
     owned = {
@@ -255,6 +259,9 @@ def examine() -> tuple[dict[str, str], list[str]]:
         problems = [text for text in [problem_of_compiler()] if text] + problems
     if not problems and (problem := import_problem('mmadaptor.models', 'mmadaptor')):
         problems.append(problem)
+    if any(PIP in text for text in problems) and not util.find_spec('pip'):
+        ensure = f'{shlex.quote(sys.executable)} -m ensurepip'
+        problems.insert(0, f'pip, which solves the others, is not installed: {ensure}')
     return facts, problems
 
 

@@ -7,6 +7,7 @@ A problem is one sentence that ends with the command.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
@@ -64,10 +65,9 @@ def installed(name: str) -> dict[str, str]:
     """Return the versions of the distributions that an import name comes from."""
     found = {}
     for distribution in DISTRIBUTIONS[name]:
-        try:
-            found[distribution] = metadata.version(distribution)
-        except metadata.PackageNotFoundError:
-            continue
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            if version := metadata.version(distribution):  # None without METADATA
+                found[distribution] = version
     return found
 
 

@@ -71,6 +71,7 @@ FILES = {
     'mmcv/ops/__init__.py': OPS,
     'mmdet/__init__.py': '',
     **dict.fromkeys(['pkg_resources.py', 'wheel.py', 'ninja.py', 'psutil.py'], ''),
+    'pip.py': '',
 }
 MMCV = 'pip install --no-cache-dir --no-build-isolation onedl-mmcv'
 MMCV_AGAIN = (
@@ -271,6 +272,12 @@ CASES = {
         {},
         "Files of removed packages are left: rm -r '{site}/~mcv'",
     ),
+    'metadata of a stopped installation': (
+        {'torch-2.9.1.dist-info/METADATA': '', 'onedl_mmcv-2.0.dist-info/RECORD': ''},
+        {},
+        'Files of removed packages are left: rm -r {site}/onedl_mmcv-2.0.dist-info '
+        '{site}/torch-2.9.1.dist-info',
+    ),
     "OpenCV's system library": (
         {'mmcv/__init__.py': 'raise ImportError("libGL.so.1: cannot open")'},
         {},
@@ -360,6 +367,17 @@ def test_no_compiler_for_what_has_to_be_compiled(site):
     assert first == (
         'No C++ compiler (no-such-compiler) is found, and ops have to be compiled: '
         'apt-get install g++'
+    )
+    assert second.endswith(MMCV_AGAIN)
+
+
+def test_no_pip_where_commands_need_it(site):
+    """As uv makes environments."""
+    assert problems_of(site, {'pip.py': None}) == []
+    (site / 'mmcv' / '_ext.py').unlink()
+    first, second = problems_of(site, {'pip.py': None, 'mmcv/_ext.py': None})
+    assert first == (
+        f'pip, which solves the others, is not installed: {sys.executable} -m ensurepip'
     )
     assert second.endswith(MMCV_AGAIN)
 

@@ -60,7 +60,7 @@ def main() -> None:
             table.add_row(name, f'{parameters / 1e6:.3f}', flops)
     for name, flops in ours.items():
         table.add_row(f'of which {name}', '', f'{flops / 1e9:.3f}')
-    Console().print(table)
+    Console(markup=False).print(table)  # a path may have brackets
 
 
 if __name__ == '__main__':

@@ -12,7 +12,6 @@ import json
 import shlex
 import shutil
 import subprocess
-import tarfile
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -214,8 +213,7 @@ def fetch_runtime(folder: Path) -> Path:
     archive = folder / f'{PACKAGE}-{VERSION}.tgz'
     if hashlib.sha512(archive.read_bytes()).hexdigest() != SHA512:
         raise InputError(f'npm fetched another {PACKAGE} {VERSION} than is known.')
-    with tarfile.open(archive) as content:
-        content.extractall(folder, filter='data')
+    shutil.unpack_archive(archive, folder)
     return folder / 'package'
 
 

@@ -9,6 +9,8 @@ only outdated steps, and take a second if there are none.
 """
 
 import argparse
+import contextlib
+import fcntl
 import hashlib
 import os
 import pathlib
@@ -18,20 +20,44 @@ import subprocess
 import sys
 import sysconfig
 import time
+from collections.abc import Iterator
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 VENV = ROOT / '.venv'
 PYTHON = VENV / 'bin' / 'python'
 LOCK = ROOT / 'requirements' / 'lock.txt'
+LIBRARY = ROOT / 'mmadaptor' / 'libmmadaptor.so'
 EXAMPLE = """example:
   python3 tools/setup_env.py"""
 
 # Rough estimates for 2 cores, used until a better one is known.
 SECONDS = dict(tools=15, torch=200, packages=60, mmcv=600, mmadaptor=110)
+TORCH = re.compile(
+    r'(torch|triton|nvidia-|cuda-|numpy|pillow|filelock|fsspec|jinja2|'
+    r'markupsafe|mpmath|networkx|sympy|typing.extensions)'
+)
 
 
 class SetupError(Exception):
     """A failed step; the message tells the user how to fix it."""
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Wait until no other setup of this folder runs, and make others wait.
+
+    Not by a file in `.venv`, which may be cleared. NFS locks only files that are open
+    for writing.
+    """
+    with LOCK.open('r+' if os.access(LOCK, os.W_OK) else 'r') as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print('Waiting for another `make env` in this folder.', flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError:  # a file system without locks, as Lustre may be
+            pass
+        yield
 
 
 def locked() -> dict[str, str]:
@@ -57,8 +83,6 @@ class Step:
         key: Key of the expected time in `SECONDS`; also names the log.
         command: Command line.
         env: Additional environment variables.
-        progress: Whether the output has "[done/total]" counts, which give a better
-            estimate of the time left.
     """
 
     def __init__(
@@ -67,10 +91,8 @@ class Step:
         key: str,
         command: list[str],
         env: dict[str, str] | None = None,
-        progress: bool = False,
     ) -> None:
         self.title, self.expected = title, SECONDS[key]
-        self.progress = progress
         self.start = time.monotonic()
         self.log = VENV / f'setup-{key}.log'
         with self.log.open('w') as log:
@@ -83,13 +105,16 @@ class Step:
                 env={**os.environ, **(env or {})},
             )
 
+    def output(self) -> str:
+        """Return the log, which may end within a character while it is written."""
+        return self.log.read_text(errors='replace')
+
     def seconds_left(self, elapsed: float) -> float:
-        """Estimate the time left, from the compiler's progress count if available."""
-        if self.progress:
-            counts = re.findall(r'\[(\d+)/(\d+)\]', self.log.read_text())
-            if counts and int(counts[-1][0]) > 5:
-                done, total = map(int, counts[-1])
-                return elapsed * (total - done) / done
+        """Estimate the time left, from the compiler's "[done/total]" if available."""
+        counts = re.findall(r'\[(\d+)/(\d+)\]', self.output())
+        if counts and int(counts[-1][0]) > 5:
+            done, total = map(int, counts[-1])
+            return elapsed * (total - done) / done
         return max(self.expected - elapsed, 5)
 
     def wait(self) -> None:
@@ -107,7 +132,7 @@ class Step:
         elapsed = time.monotonic() - self.start
         print(f'  {self.title}: {elapsed:.0f} s'.ljust(70), flush=True)
         if self.process.returncode != 0:
-            tail = '\n'.join(self.log.read_text().splitlines()[-25:])
+            tail = '\n'.join(self.output().splitlines()[-25:])
             raise SetupError(
                 f'{tail}\n\n{self.title} failed; the end of its '
                 f'output is above, the full output in {self.log}. '
@@ -125,7 +150,7 @@ def check_machine() -> None:
             'make env PYTHON=python3.11'
         )
     compiler = os.environ.get('CXX', 'c++')
-    if shutil.which(compiler.split()[0]) is None:
+    if shutil.which(compiler.partition(' ')[0]) is None:
         raise SetupError(
             f'C++ compiler "{compiler}" not found. Install one (on Debian: '
             'apt-get install g++) or set CXX to yours.'
@@ -259,25 +284,13 @@ def precompile_torch_header(compiler: str) -> dict[str, str]:
 
 def torch_packages() -> list[str]:
     """Return the lock file's requirements of torch and its dependencies."""
-    return [
-        r
-        for r in pinned()
-        if re.match(
-            r'(torch|triton|nvidia-|cuda-|numpy|pillow|filelock|fsspec|jinja2|'
-            r'markupsafe|mpmath|networkx|sympy|typing.extensions)',
-            r,
-            re.I,
-        )
-    ]
+    return list(filter(TORCH.match, pinned()))
 
 
 def install_packages() -> None:
     """Install the pinned packages; compile mmcv while the others are installed."""
-    Step(
-        'Build tools',
-        'tools',
-        install('tools', pinned('setuptools', 'wheel', 'ninja', 'psutil')),
-    ).wait()
+    tools = pinned('setuptools', 'wheel', 'ninja', 'psutil')
+    Step('Build tools', 'tools', install('tools', tools)).wait()
     torch = torch_packages()
     Step(
         'torch (0.5 GB, and its CUDA libraries, 2 GB)', 'torch', install('torch', torch)
@@ -299,7 +312,6 @@ def install_packages() -> None:
                 '--force-reinstall',
             ),
             env=precompile_torch_header(write_compiler()),
-            progress=True,
         )
     )
     rest = set(pinned()) - set(torch) - set(pinned('onedl-mmcv'))
@@ -336,7 +348,7 @@ def set_up() -> None:
     check_machine()
     version = '.'.join(map(str, sys.version_info[:3]))
     made = Stamp('python', version)
-    if not made:
+    if not made or not PYTHON.exists():  # a link to a Python that may be gone
         print(
             f'Setting up {VENV} with Python {version}; the first setup takes '
             'several minutes.',
@@ -357,21 +369,11 @@ def set_up() -> None:
         'mmadaptor',
         fingerprint(*torch_packages(), ROOT / 'setup.py', ROOT / 'setup.cfg', *sources),
     )
-    if not own:
-        Step(
-            "Compiling mmadaptor's ops",
-            'mmadaptor',
-            pip(
-                'install',
-                '--verbose',
-                '--no-index',  # nothing to download, so nothing to check
-                '--no-deps',
-                '--no-build-isolation',
-                '--editable',
-                str(ROOT),
-            ),
-            progress=True,
-        ).wait()
+    if not own or not LIBRARY.exists():  # `make clean` removes it
+        # Without an index there is nothing to download, so nothing to check.
+        options = '--verbose --no-index --no-deps --no-build-isolation --editable'
+        command = pip('install', *options.split(), str(ROOT))
+        Step("Compiling mmadaptor's ops", 'mmadaptor', command).wait()
         check_installation()
         own.set()
 
@@ -384,7 +386,8 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     ).parse_args()
     try:
-        set_up()
+        with alone():
+            set_up()
     except SetupError as error:
         sys.exit(f'{error}')
     except subprocess.CalledProcessError as error:

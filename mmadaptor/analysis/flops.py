@@ -164,6 +164,8 @@ def _head_called_directly(model: nn.Module) -> nn.Module | None:
     if hasattr(model, 'decode_head'):
         return model.decode_head
     kinds = [kind.__name__ for kind in type(model).__mro__]
+    if 'SingleStageInstanceSegmentor' in kinds:
+        return model.mask_head
     return getattr(model, 'bbox_head', None) if 'SingleStageDetector' in kinds else None
 
 
@@ -176,9 +178,7 @@ def _run(model: nn.Module, images: Tensor) -> None:
         features = model.extract_feat(images)
         regions = [InstanceData(bboxes=images.new_zeros(ROIS, 4))]
         rpn = getattr(model, 'rpn_head', None)  # not in Fast R-CNN
-        if type(rpn).__name__ == 'EmbeddingRPNHead':  # learned boxes, as Sparse R-CNN's
-            regions = rpn.predict(features, samples)
-        elif rpn is not None:
+        if rpn is not None:
             rpn(features)
         model.roi_head(features, regions, samples)
     elif head := _head_called_directly(model):

@@ -61,10 +61,22 @@ def test_a_detector_that_needs_samples():
     assert modules['decoder'] == 6 * (attention + cross + feed_forward)
 
 
-def test_a_detector_that_cannot_be_counted():
-    model = build('deformable_detr/deformable-detr_r50_16xb2-50e')
-    with pytest.raises(InputError, match='DeformableDETR cannot be counted from the'):
-        count(model, (64, 64))
+def test_a_detector_of_masks_alone():
+    modules, _ = count(build('solo/solo_r50_fpn_1x'), (64, 64))
+    assert sum(modules.values()) == 2 * modules['total']
+
+
+@pytest.mark.parametrize(
+    'name, kind',
+    [
+        ('deformable_detr/deformable-detr_r50_16xb2-50e', 'DeformableDETR'),
+        ('sparse_rcnn/sparse-rcnn_r50_fpn_1x', 'SparseRCNN'),
+        ('yolact/yolact_r50_1xb8-55e', 'YOLACT'),
+    ],
+)
+def test_a_detector_that_cannot_be_counted(name, kind):
+    with pytest.raises(InputError, match=f'{kind} cannot be counted from the size'):
+        count(build(name), (64, 64))
 
 
 @pytest.mark.parametrize('channels', [1, 4, 13])

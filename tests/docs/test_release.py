@@ -2,7 +2,11 @@
 """The files of a release agree with each other and with the package."""
 
 import configparser
+import os
 import re
+import shlex
+import subprocess
+import sys
 
 import pytest
 import yaml
@@ -45,6 +49,15 @@ def test_tests_run_on_every_supported_python_and_two_versions_of_torch():
     wheels = read('.github/workflows/wheels.yml')['jobs']['install']['strategy']
     assert wheels['matrix']['torch'] == matrix['torch']
     assert {*wheels['matrix']['python']} | {*matrix['python']} == {*supported}
+
+
+def test_tests_run_with_every_extra():
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / 'setup.cfg')
+    commands = '\n'.join(commands_of('.github/workflows/tests.yml'))
+    extras = re.search(r"-e '\.\[([\w,]+)\]'", commands)[1].split(',')
+    # That of OpenMMLab is a part of three others.
+    assert {*extras, 'openmmlab'} == {*setup['options.extras_require']}
 
 
 def commands_of(workflow):
@@ -96,3 +109,24 @@ def test_what_the_image_copies_exists():
     copies = [line.split()[1:-1] for line in lines if line.startswith('COPY')]
     for name in (name for names in copies for name in names):
         assert (ROOT / name).exists(), name
+
+
+def test_the_image_has_what_names_the_command_for_mmcv(tmp_path):
+    """Only what the name needs is copied before: mmcv is compiled once."""
+    before, command, _ = re.split(
+        r'^RUN (python -c .*) \| bash', (ROOT / 'Dockerfile').read_text(), flags=re.M
+    )
+    for names in re.findall(r'^COPY (mmadaptor/.*) mmadaptor/$', before, re.M):
+        (tmp_path / 'mmadaptor').mkdir()
+        for name in names.split():
+            (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    _, *arguments = shlex.split(command)
+    # -S: the package of this environment is not found.
+    done = subprocess.run(
+        [sys.executable, '-S', *arguments],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={k: v for k, v in os.environ.items() if k != 'PYTHONPATH'},
+    )
+    assert done.stdout.endswith(' onedl-mmcv\n'), done.stderr

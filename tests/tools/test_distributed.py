@@ -149,6 +149,16 @@ def words_of(name, program, folder, *arguments, settings=''):
     return result.stdout.splitlines()
 
 
+@pytest.mark.parametrize(
+    'settings, booked', [('', '8'), ('GPUS=2', '2'), ('GPUS=4 GPUS_PER_NODE=1', '1')]
+)
+def test_slurm_books_no_more_gpus_than_are_used(settings, booked, tmp_path):
+    arguments = 'srun', tmp_path, 'gpu', 'job', 'config.py', 'run'
+    words = words_of('slurm_train.sh', *arguments, settings=settings)
+    assert words[words.index('--gres') + 1] == f'gpu:{booked}'
+    assert words[words.index('--ntasks-per-node') + 1] == booked
+
+
 def test_slurm_gets_the_job_as_mmengine_starts_it(tmp_path):
     words = words_of(
         'slurm_train.sh',

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What tools/make_page.py writes and refuses; the page itself is in tests/page."""
 
+import hashlib
 import json
 import os
 import re
 import runpy
 import sys
+import tarfile
 
 import onnx
 import pytest
@@ -193,3 +195,27 @@ def test_npm_fails(tmp_path, monkeypatch, script, message):
     src = model(tmp_path / 'a.onnx')
     assert message in refusal(monkeypatch, 'make_page', src, tmp_path / 'page')
     assert not [*tmp_path.glob('page*')]
+
+
+def test_the_package_that_npm_fetches_is_unpacked(tmp_path, monkeypatch):
+    """By any Python 3.10 or 3.11: before 3.11.4, archives know no filter."""
+    with tarfile.open(tmp_path / 'known.tgz', 'w:gz') as archive:
+        archive.add(runtime(tmp_path / 'known'), 'package')
+    npm = tmp_path / 'npm'
+    npm.write_text(NPM.format('cp ../known.tgz onnxruntime-web-1.30.0.tgz'))
+    npm.chmod(0o755)
+    monkeypatch.setenv('PATH', f'{tmp_path}:{os.environ["PATH"]}')
+    extract = tarfile.TarFile.extractall
+
+    def extractall(self, path, filter=None):
+        assert filter is None
+        extract(self, path)
+
+    monkeypatch.setattr(tarfile.TarFile, 'extractall', extractall)
+    page = runpy.run_path(str(ROOT / 'tools' / 'make_page.py'))
+    digest = hashlib.sha512((tmp_path / 'known.tgz').read_bytes()).hexdigest()
+    monkeypatch.setitem(page['fetch_runtime'].__globals__, 'SHA512', digest)
+    fetched = tmp_path / 'fetched'
+    fetched.mkdir()
+    found = page['check_runtime'](page['fetch_runtime'](fetched))
+    assert {file.name for file in found} == FILES

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Configs with types as classes, and without a default scope, in every tool."""
 
+import pathlib
 import runpy
 import sys
 
@@ -112,8 +113,11 @@ def test_every_tool(name, before, after, makes, folder, monkeypatch):
 
 
 def test_flops(folder, monkeypatch, capsys):
-    run(monkeypatch, 'get_flops', folder / 'new.py', '--shape', 32, 32)
-    assert 'of which' in capsys.readouterr().out
+    monkeypatch.chdir(folder)
+    pathlib.Path('new[a].py').symlink_to('new.py')
+    run(monkeypatch, 'get_flops', 'new[a].py', '--shape', 32, 32)
+    shown = capsys.readouterr().out
+    assert 'new[a].py at 32 x 32' in shown and 'of which' in shown
 
 
 def test_resume_skips_a_damaged_checkpoint(folder, monkeypatch, tmp_path):

@@ -1,14 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Test that the set-up installs nothing whose hash is not in the lock file."""
+"""Test that the set-up checks every download, and does again what is needed, alone."""
 
+import errno
 import hashlib
+import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
+import threading
+import time
 import zipfile
 
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = pathlib.Path(__file__).parents[2]
 REQUIREMENTS = ROOT / 'requirements'
@@ -87,6 +93,22 @@ def test_the_lock_file_has_the_pins_of_its_input(setup_env):
     assert sorted(pins) == sorted(setup_env.locked())
 
 
+@pytest.mark.parametrize('python', ['3.10', '3.11', '3.12'])
+def test_the_requirements_can_be_met(setup_env, python):
+    """By the locked versions for that Python, of those that are locked."""
+    here = dict(python_version=python, python_full_version=f'{python}.0')
+    found = {}
+    for pin in map(Requirement, setup_env.pinned()):
+        if pin.marker is None or pin.marker.evaluate(here):
+            found[pin.name] = str(pin.specifier).removeprefix('==')
+    for name in ('runtime', 'build', 'openmmlab', 'det', 'seg', 'cls', 'onnx', 'tests'):
+        for line in (REQUIREMENTS / f'{name}.txt').read_text().splitlines():
+            if line and not line.startswith('#'):
+                wanted = Requirement(line)
+                if wanted.marker is None or wanted.marker.evaluate(here):
+                    assert found[wanted.name] in wanted.specifier, line
+
+
 def test_no_file_names_an_index():
     for path in REQUIREMENTS.iterdir():
         assert not re.search(r'://|--(extra-)?index-url|--find-links', path.read_text())
@@ -140,3 +162,97 @@ def test_pip_refuses_a_wrong_hash(setup_env, monkeypatch, tmp_path, wrong):
     assert (done.returncode != 0) == wrong, done.stderr
     sentence = 'THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE'
     assert (sentence in done.stderr) == wrong
+
+
+def test_ops_that_were_removed_are_compiled_again(
+    setup_env, empty, monkeypatch, tmp_path
+):
+    """As by `make clean`, which leaves .venv."""
+    empty.clear()
+    monkeypatch.setattr(setup_env, 'LIBRARY', ROOT / 'setup.py')  # a file that exists
+    setup_env.set_up()
+    assert not empty
+    monkeypatch.setattr(setup_env, 'LIBRARY', tmp_path / 'removed.so')
+    setup_env.set_up()
+    assert list(empty) == ['mmadaptor']
+
+
+def test_a_python_that_is_gone_is_replaced(setup_env, empty, monkeypatch, tmp_path):
+    python = tmp_path / 'python'
+    python.symlink_to('/gone/python')
+    commands = []
+    monkeypatch.setattr(setup_env, 'PYTHON', python)
+    monkeypatch.setattr(
+        setup_env.subprocess, 'run', lambda command, **kwargs: commands.append(command)
+    )
+    setup_env.set_up()
+    assert commands == [[sys.executable, '-m', 'venv', '--clear', str(tmp_path)]]
+
+
+def test_a_second_set_up_waits_for_the_first(setup_env, monkeypatch, tmp_path, capsys):
+    lock = tmp_path / 'lock.txt'
+    lock.touch()
+    monkeypatch.setattr(setup_env, 'LOCK', lock)
+    order, printed = [], ''
+
+    def set_up():
+        with setup_env.alone():
+            order.append('second')
+
+    second = threading.Thread(target=set_up)
+    with setup_env.alone():
+        second.start()
+        while second.is_alive() and not printed:
+            time.sleep(0.01)
+            printed = capsys.readouterr().out
+        order.append('first')
+    second.join()
+    assert order == ['first', 'second']
+    assert printed == 'Waiting for another `make env` in this folder.\n'
+
+
+def test_a_file_system_without_locks(setup_env, monkeypatch):
+    def flock(*_):
+        raise OSError(errno.ENOSYS, 'Function not implemented')
+
+    monkeypatch.setattr(setup_env.fcntl, 'flock', flock)
+    with setup_env.alone():
+        pass
+
+
+def test_a_log_that_ends_within_a_character(setup_env, monkeypatch, tmp_path):
+    """pip writes blocks of bytes, and draws bars of characters of three bytes."""
+    monkeypatch.setattr(setup_env, 'VENV', tmp_path)
+    write = r"import sys; sys.stdout.buffer.write(b'[6/8] \xe2'); sys.exit(1)"
+    step = setup_env.Step('The step', 'tools', [sys.executable, '-c', write])
+    with pytest.raises(setup_env.SetupError, match='The step failed'):
+        step.wait()
+    assert step.seconds_left(elapsed=60) == 20
+
+
+def test_an_empty_compiler_is_named(setup_env, monkeypatch):
+    monkeypatch.setenv('CXX', '')
+    with pytest.raises(setup_env.SetupError, match='C\\+\\+ compiler "" not found'):
+        setup_env.check_machine()
+
+
+@pytest.mark.skipif(shutil.which('make') is None, reason='no make')
+@pytest.mark.parametrize('newer, again', [('docs', False), ('python', True)])
+def test_another_python_makes_the_other_environments_again(newer, again, tmp_path):
+    shutil.copy(ROOT / 'Makefile', tmp_path)
+    times = dict(pin=1, docs=2, python=2) | {newer: 3}
+    for name, file in dict(
+        pin='requirements/docs.txt', docs='build/docs/made', python='.venv/python.stamp'
+    ).items():
+        path = tmp_path / file
+        path.parent.mkdir(parents=True)
+        path.touch()
+        os.utime(path, (times[name], times[name]))
+    done = subprocess.run(
+        ['make', '--dry-run', 'build/docs/made'],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ('-m venv --clear build/docs' in done.stdout) == again
