@@ -2,6 +2,7 @@
 """Weights as safetensors: what was written is read, by us and by others."""
 
 import errno
+import io
 import json
 
 import numpy as np
@@ -11,7 +12,12 @@ from mmengine.runner.checkpoint import load_checkpoint
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from mmadaptor.checkpoints.integrity import MARK, _verify
+from mmadaptor.checkpoints.integrity import (
+    LONGEST_HEADER,
+    MARK,
+    _verify,
+    is_safetensors,
+)
 from mmadaptor.checkpoints.loading import peek, read_checkpoint
 from mmadaptor.checkpoints.openmmlab import register_safe_loaders
 from mmadaptor.checkpoints.writing import save
@@ -176,10 +182,13 @@ def test_a_tensor_with_the_name_of_the_metadata_is_refused(path):
         save(dict(state_dict=dict(__metadata__=torch.ones(1))), path)
 
 
-@pytest.mark.parametrize('length', [0, 2**63, 2**64 - 1])
+@pytest.mark.parametrize('length', [0, LONGEST_HEADER + 1, 2**63, 2**64 - 1])
 def test_a_header_of_another_length_is_refused(path, length):
+    content = length.to_bytes(8, 'little') + b'{}'
+    # So that not as many bytes are read as the file says.
+    assert is_safetensors(io.BytesIO(content)) == (length <= LONGEST_HEADER)
     with open(path, 'wb') as file:
-        file.write(length.to_bytes(8, 'little') + b'{}')
+        file.write(content)
     with pytest.raises(DamagedFileError, match='truncated or'):
         read_checkpoint(path)
 

@@ -113,9 +113,17 @@ def test_backbone_by_prefix(saved):
 
 def test_backbone_of_a_bare_state_dict(tmp_path):
     torch.save(weights(), tmp_path / 'bare.pth')
-    target = module()
-    load_backbone(target, dict(checkpoint=str(tmp_path / 'bare.pth')))
+    target, places = module(), []
+    init_cfg = dict(checkpoint=str(tmp_path / 'bare.pth'))
+    load_backbone(target, init_cfg)
     assert (target['norm'].running_var == 2).all()
+
+    def place(storage, location):
+        places.append(location)
+        return storage
+
+    load_backbone(target, dict(init_cfg, map_location=place))
+    assert set(places) == {'cpu'}
 
 
 def test_missing_backbone_file_is_named(tmp_path):
@@ -134,6 +142,20 @@ def test_missing_backbone_file_is_named(tmp_path):
 def test_what_is_no_state_dict_is_named(content, got):
     with pytest.raises(DamagedFileError, match=f'x.pth: expected a dict .* {got}'):
         weights_of(content, 'x.pth')
+
+
+@pytest.mark.parametrize(
+    'state, got', [(dict(a=[1]), "list by 'a'"), ({3: torch.ones(1)}, 'Tensor by 3')]
+)
+def test_what_is_no_weight_is_named(state, got):
+    with pytest.raises(DamagedFileError, match=f'x.pth: expected tensors .* {got}'):
+        weights_of(dict(state_dict=state), 'x.pth')
+
+
+def test_extra_states_and_weights_with_the_names_of_keys_are_weights():
+    state = {'fc._extra_state': dict(scale=2), 'model': torch.ones(1)}
+    assert weights_of(state, 'x.pth') is state
+    assert weights_of(dict(model=state, epoch=3), 'x.pth') is state
 
 
 def test_what_is_no_tensor_is_named():
