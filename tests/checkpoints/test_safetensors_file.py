@@ -111,6 +111,9 @@ def test_files_of_others_are_read(path):
     content = read_checkpoint(path, 'meta')
     assert content['state_dict']['weight'].device.type == 'meta'
     assert content.keys() == {'state_dict'}
+    digits = torch.full((64,), ord('a'), dtype=torch.uint8)  # as a digest has them
+    save_file({'weight': digits}, path)
+    assert torch.equal(read_checkpoint(path)['state_dict']['weight'], digits)
 
 
 def test_headers_of_any_length_are_read(path):

@@ -171,6 +171,38 @@ def test_third_derivatives(case):
     torch.testing.assert_close(third.detach(), difference, rtol=1e-6, atol=1e-6)
 
 
+class NoGradient(torch.autograd.Function):
+    """The identity, which has no gradient for its input."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, grad):
+        return None
+
+
+@pytest.mark.parametrize('case', CASES)
+def test_an_output_that_gets_no_gradient_has_none(case):
+    function, inputs = positional(case)
+    results = function(*inputs)
+    results = results if isinstance(results, tuple) else (results,)
+    sum(NoGradient.apply(result).sum() for result in results).backward()
+    assert not any(x.grad is not None and x.grad.any() for x in inputs)
+
+
+@pytest.mark.parametrize(
+    'case', ['selective_scan_states', 'cross_selective_scan_states']
+)
+def test_checkpoints_of_a_scan_are_no_functions_to_differentiate(case):
+    """Nothing computes their gradient."""
+    _, inputs = CASES[case]
+    inputs = [x.clone().requires_grad_() for x in inputs.values()]
+    states, checkpoints = getattr(torch.ops.mmadaptor, case)(*inputs, True)
+    assert states.requires_grad and not checkpoints.requires_grad
+
+
 def test_a_penalty_on_some_inputs_leaves_the_others_alone():
     """Only delta requires a gradient, as in issue reports."""
     function, inputs = positional('selective_scan')

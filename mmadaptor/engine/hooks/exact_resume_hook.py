@@ -78,7 +78,7 @@ class BatchSeeds:
     def start_worker(self, worker: int) -> None:
         """Seed a worker for its first batch."""
         end_with_parent()
-        self.worker, self.loaded = worker, 0
+        self.worker = worker
         if not self.by_epoch:
             self.epoch = getattr(self.sampler, 'epoch', 0)
         self._seed_next()

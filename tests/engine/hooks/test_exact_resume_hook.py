@@ -182,7 +182,7 @@ def test_an_endless_sampler_is_resumed_without_reading_the_data(monkeypatch):
     assert len(read) == 2 * BATCH
 
 
-def test_a_start_function_of_the_user_is_left_alone():
+def test_a_start_function_and_a_generator_of_the_user_are_left_alone():
     def mine(worker):
         pass
 
@@ -194,6 +194,10 @@ def test_a_start_function_of_the_user_is_left_alone():
     )  # fmt: skip
     ExactResumeHook().before_train_epoch(runner)
     assert loader.worker_init_fn is mine and loader.collate_fn is collate
+    runner.train_dataloader = loader = DataLoader(Draws(), generator=torch.Generator())
+    generator = loader.generator
+    ExactResumeHook().before_train_epoch(runner)
+    assert loader.collate_fn is not collate and loader.generator is generator
 
 
 def test_loaders_of_other_kinds_are_left_alone():

@@ -42,6 +42,10 @@ def test_strict_load_skips_what_it_is_told_to():
         StrictLoadHook().after_load_checkpoint(
             runner_of(build()), dict(state_dict=state)
         )
+    with pytest.raises(CheckpointMismatchError, match='The checkpoint does not fit'):
+        StrictLoadHook().after_load_checkpoint(
+            runner_of(build(), source=None), dict(state_dict=state)
+        )
     checkpoint = dict(state_dict=state)
     StrictLoadHook(skip=[r'^head\.']).after_load_checkpoint(
         runner_of(model), checkpoint
