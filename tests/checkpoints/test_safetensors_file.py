@@ -4,6 +4,7 @@
 import errno
 import io
 import json
+import os
 
 import numpy as np
 import pytest
@@ -26,7 +27,11 @@ from mmadaptor.errors import CheckpointWriteError, DamagedFileError, InputError
 META = dict(
     epoch=3,
     dataset_meta=dict(
-        classes=('a', 'b'), palette=np.eye(2), label_map={0: 1, 2: None}, scale=1e-3
+        classes=('a', 'b'),
+        palette=np.eye(2),
+        label_map={0: 1, 2: None},
+        scale=1e-3,
+        count=np.int64(7),
     ),
 )
 
@@ -65,9 +70,20 @@ def test_what_is_written_is_read(path):
                 palette=[[1.0, 0.0], [0.0, 1.0]],
                 label_map={0: 1, 2: None},
                 scale=1e-3,
+                count=7,
             ),
         )
     equal(load_file(path), weights)
+
+
+def test_a_file_has_the_mode_of_any_other(path):
+    mask = os.umask(0o027)
+    try:
+        save(dict(state_dict=dict(weight=torch.ones(1))), path)
+        assert os.umask(0o027) == 0o027
+        assert os.stat(path).st_mode & 0o777 == 0o640
+    finally:
+        os.umask(mask)
 
 
 def renamed(path):
