@@ -8,6 +8,7 @@ import torch
 from torch.autograd import forward_ad
 
 from mmadaptor import ops
+from mmadaptor.ops._dispatch import find_problem
 
 
 def normal(*shape, seed=0):
@@ -212,7 +213,7 @@ def test_a_penalty_on_some_inputs_leaves_the_others_alone():
         scalar(function(*inputs)), inputs[1], create_graph=True
     )
     (second,) = torch.autograd.grad(grad.square().sum(), inputs[1])
-    assert second.abs().min() > 0
+    assert second.abs().min() > 0 and not second.requires_grad
 
 
 # What forward mode meets in the ops, but for the functions of `mmadaptor.ops`.
@@ -250,6 +251,18 @@ def test_forward_mode_of_a_graph_is_an_error(graph, grad):
         dual = forward_ad.make_dual(states.clone().requires_grad_(grad), states)
         with pytest.raises((NotImplementedError, RuntimeError), match=message):
             called(dual)
+
+
+def test_an_op_without_a_forward_mode_derivative_is_computed():
+    states, C = CASES['cross_readout'][1].values()
+    expected = torch.ops.mmadaptor.cross_readout(states, C)
+    with forward_ad.dual_level():
+        assert torch.equal(torch.ops.mmadaptor.cross_readout(states, C), expected)
+
+
+def test_a_call_that_cannot_be_made_without_data_has_no_problem():
+    """Its own error is raised."""
+    assert find_problem(lambda x: x.tolist(), (torch.ones(1),), {}) is None
 
 
 def test_a_compiled_function_in_forward_mode_is_compiled_again_or_refused():
