@@ -141,6 +141,15 @@ def test_a_checkpoint_of_another_runner_is_taken(config):
     assert said('none', build(config)) == ''
 
 
+def test_what_a_config_cannot_say_is_not_compared(config):
+    """A program gave its optimizer to the runner; or a value is too long to be saved."""
+    runner = build(config, **{'optim_wrapper.note': 'x' * 300})
+    saved = settings_of(runner)
+    assert said(saved, runner) == ''
+    runner.cfg.pop('optim_wrapper')
+    assert said(saved, runner) == ''
+
+
 def test_averaged_weights_without_their_hook_are_named(config):
     averages = dict(ema_state_dict={})
     text = said(None, build(config), **averages)
