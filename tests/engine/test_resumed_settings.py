@@ -169,6 +169,7 @@ def test_averaged_weights_without_their_hook_are_named(config):
         {'param_scheduler.0.type': LinearLR},
         {'param_scheduler.0.type': 'mmengine.optim.LinearLR'},
         {'optim_wrapper.optimizer.betas': [0.9, 0.95]},
+        {'optim_wrapper.clip_grad': None},
     ],
     ids=str,
 )
