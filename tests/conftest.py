@@ -29,7 +29,6 @@ LONGEST = (
     'export/test_sizes.py',
     'configs/test_configs.py',
     'engine/preflight/test_steps.py',
-    'engine/test_resumed_settings.py',
     'tools/test_model_zoo.py',
     'configs/test_booster_configs.py',
 )

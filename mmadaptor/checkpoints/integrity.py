@@ -73,7 +73,7 @@ def _place_in_header(file: IO[bytes]) -> int | None:
         return None
     file.seek(0)
     length = int.from_bytes(file.read(8), 'little')
-    found = re.search(MARK + b'.{64}', file.read(min(length, LONGEST_HEADER)))
+    found = re.search(MARK + b'.{64}', file.read(length))
     return None if found is None else 8 + found.end() - 64
 
 

@@ -31,7 +31,7 @@ TYPE = 'mmadaptor type'  # the key by which a dict stands for an object of KINDS
 TENSORS = (torch.Tensor, nn.Parameter)
 LEAVES = {type(None), bool, int, float, complex, str, bytes, bytearray, *TENSORS}
 LEAVES |= {torch.dtype, torch.device, torch.layout, torch.Size}
-KEYS = {type(None), bool, int, float, complex, str, bytes, torch.device, torch.Size}
+KEYS = {type(None), bool, int, float, complex, str, bytes, torch.device}
 DICTS = (dict, OrderedDict, Counter)
 # What a subclass is saved as; a bool is an int.
 BASES = (int, float, complex, str, bytes, bytearray, list, tuple, set)
@@ -194,7 +194,7 @@ class _Writer:
     def _key(self, key: Any, where: str) -> Any:
         if isinstance(key, np.generic):
             key = key.item()
-        if isinstance(key, tuple) and type(key) is not torch.Size:
+        if isinstance(key, tuple):
             return tuple(self._key(part, where) for part in key)
         if type(key) in KEYS:
             return key

@@ -119,7 +119,7 @@ def _newest_first(work_dir: str, saved_to: str, recorded: str) -> list[str]:
     places = [saved_to, work_dir, before] if inside else [before, saved_to, work_dir]
     for place in filter(None, places):
         path = os.path.join(place, name)
-        if name and (os.path.isfile(path) or (found and os.path.isdir(path))):
+        if os.path.isfile(path) or (found and os.path.isdir(path)):
             return _numbered(place, pattern, last) if found else [path]
     if found:
         warn(f'{recorded} is the last checkpoint as recorded, and it is missing.')

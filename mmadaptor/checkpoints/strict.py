@@ -102,7 +102,7 @@ def load_strict(
             f'of this config.{_shape_hints(module, mismatch)}'
         )
     _check_shared(module, state_dict, source)
-    return [name for name in absent if name not in mismatch.missing]
+    return absent
 
 
 def load_and_compare(
@@ -342,8 +342,9 @@ def _prefix_hint(module: nn.Module, state_dict: Mapping[str, Any], given: str) -
     """Name the prefix that would have fitted, if there is one."""
     first = next(iter(module.state_dict()), None)
     for name in state_dict:
-        if first and name != first and name.endswith('.' + first):
-            prefix = given + name[: -len(first)]
+        if first and name.endswith('.' + first):
+            start = f'{given.rstrip(".")}.' if given else ''
+            prefix = start + name[: -len(first)]
             return f"\nIts names suggest init_cfg=dict(prefix='{prefix}', ...)."
     return ''
 

@@ -114,7 +114,10 @@ class Runner(MMEngineRunner):
             return super().build_model(model)
 
     def _choose_checkpoint(self) -> dict | None:
-        """Return the opened checkpoint that a training resumes from."""
+        """Return the opened checkpoint that a training resumes from.
+
+        None if there is none, or if it cannot be opened yet: an address, or shards.
+        """
         self._named = self._load_from
         if not self._resume or self._train_loop is None:
             return None
@@ -133,7 +136,7 @@ class Runner(MMEngineRunner):
                 return None
         path = os.path.expanduser(self._load_from)
         if '://' in path or os.path.isdir(path):
-            return {}
+            return None
         checkpoint = open_resumable(self._load_from)
         seed = meta_of(checkpoint).get('seed')
         # mmengine does this when the data loaders have been built.

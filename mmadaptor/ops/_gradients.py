@@ -218,7 +218,7 @@ def _gradients(
     weighted = [
         (output, weight)
         for output, weight in weighted
-        if output is not None and weight is not None and output.requires_grad
+        if output is not None and weight is not None
     ]
     present = [x for x in inputs if x is not None]
     if not weighted or not present:

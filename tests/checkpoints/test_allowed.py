@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a checkpoint may hold becomes what was saved; nothing else is called."""
 
+import argparse
 import os
+import pickle
+import re
 import subprocess
 import sys
 from fractions import Fraction
@@ -9,6 +12,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from helpers import hostile
 from helpers.jobs import ROOT
 from mmengine.config import ConfigDict
 
@@ -39,9 +43,12 @@ def test_what_it_reads_is_saved_as_mmengine_does(tmp_path):
     from mmengine.logging.history_buffer import HistoryBuffer
 
     content = dict(
-        hub=HistoryBuffer([1.0, 2.0], [1, 1]),
+        hub=HistoryBuffer([1.0, 2.0], [1, 1], max_length=7),
+        args=argparse.Namespace(lr=0.1),
+        part=slice(1, None),
         array=np.arange(6, dtype='i4').reshape(2, 3).T,
         text=np.array(['a', 'bc']),
+        big=np.arange(3, dtype='>i2'),
         number=np.float32(0.5),
         empty=np.zeros((0, 3)),
         nested=dict(kind=[np.dtype('<f4')], pair=(np.arange(2), 'a')),
@@ -53,17 +60,31 @@ def test_what_it_reads_is_saved_as_mmengine_does(tmp_path):
         np.testing.assert_array_equal(read[key], content[key])
         assert type(read[key]) is np.ndarray
         assert read[key].dtype == content[key].dtype
+    np.testing.assert_array_equal(read['big'], [0, 1, 2])  # in the order of the CPU
     assert type(read['number']) is np.float32 and read['number'] == 0.5
     assert read['nested']['kind'] == [np.dtype('<f4')]
     assert type(read['nested']['pair'][0]) is np.ndarray
     assert read['names'] == dict(classes=('a',), skeleton=dict(joint=1))
     assert type(read['hub']) is HistoryBuffer and read['hub'].mean() == 1.5
+    assert read['hub'].max_length == 7
+    assert read['part'] == slice(1, None)
+    assert type(read['args']) is argparse.Namespace and read['args'].lr == 0.1
     torch.save(read, tmp_path / 'b.pth')
     assert b'mmadaptor' not in (tmp_path / 'b.pth').read_bytes()
     torch.save({k: read[k] for k in ('array', 'text')}, tmp_path / 'c.pth')
     np.testing.assert_array_equal(
         torch.load(tmp_path / 'c.pth', weights_only=False)['array'], content['array']
     )
+
+
+@pytest.mark.parametrize('module', [b'numpy.core', b'numpy._core'])
+def test_arrays_of_both_versions_of_numpy_are_read(module, tmp_path):
+    content = dict(array=np.arange(3), number=np.float32(0.5), empty=np.zeros(0))
+    code = re.sub(rb'numpy\._?core', module, pickle.dumps(content, 2))
+    (tmp_path / 'a.pth').write_bytes(hostile.archive(code))
+    read = read_checkpoint(str(tmp_path / 'a.pth'))
+    np.testing.assert_array_equal(read['array'], content['array'])
+    assert read['number'] == 0.5 and read['empty'].shape == (0,)
 
 
 def test_what_the_program_has_allowed_is_read(tmp_path):
@@ -75,6 +96,7 @@ def test_what_the_program_has_allowed_is_read(tmp_path):
         before = set(torch.serialization.get_safe_globals())
         assert read_checkpoint(str(path))['half'].of == 3
         assert set(torch.serialization.get_safe_globals()) == before
+    assert before.isdisjoint(ALLOWED)
 
 
 class Half:
@@ -86,6 +108,7 @@ class Half:
 
 def test_the_list_is_torchs_again_after_an_error():
     before = set(torch.serialization.get_safe_globals())
+    assert before.isdisjoint(ALLOWED)
     with pytest.raises(ZeroDivisionError), allowed_objects():
         assert set(ALLOWED) <= set(torch.serialization.get_safe_globals())
         Fraction(1, 0)

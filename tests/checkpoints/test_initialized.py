@@ -103,6 +103,49 @@ def test_a_part_by_prefix(tmp_path):
     assert (model.head.fc.weight == 2).all()
     with pytest.raises(InputError, match=r"prefix 'body\.'; its names start with neck"):
         initialize(Whole(dict(init_cfg, prefix='body.')))
+    init_cfg = saved(tmp_path / 'a.pth', twos(Part(), 'module.'))  # of a wrapper
+    assert (initialize(Whole(init_cfg)).head.fc.weight == 2).all()
+
+
+def test_the_log_says_where_weights_come_from_and_they_go_where_they_shall(tmp_path):
+    init_cfg, places = saved(tmp_path / 'a.pth', twos(Part())), []
+
+    def place(storage, location):
+        places.append(location)
+        return storage
+
+    part = Part()
+    start = dict(init_info='at random', tmp_mean_value=0.0)
+    part._params_init_info = {p: dict(start) for p in part.parameters()}
+    with checked_initializers():
+        PretrainedInit(init_cfg['checkpoint'], map_location=place)(part)
+    said = [info['init_info'] for info in part._params_init_info.values()]
+    assert said == [f'Pretrained: loaded from {tmp_path / "a.pth"}'] * 4
+    assert places == ['cpu'] * 4
+
+
+@pytest.mark.parametrize(
+    'lacking, skip, fits, lines',
+    [
+        (['first.weight', 'first.bias'], [], True, '2 missing'),
+        (['first.weight', 'first.bias', 'fc.bias'], [], False, '3 missing'),
+        (['fc.weight', 'fc.bias'], [r'fc\.'], True, ''),
+        (['first.bias'], [r'fc\.'], True, '1 missing'),
+        (['first.weight', 'first.bias'], [r'fc\.'], False, '2 missing'),
+    ],
+)
+def test_a_part_gets_half_of_its_weights(lacking, skip, fits, lines, tmp_path, log):
+    """Of those that are not skipped."""
+    state = {key: v for key, v in twos(Part()).items() if key not in lacking}
+    model = Whole(saved(tmp_path / 'a.pth', state))
+    if not fits:
+        with pytest.raises(
+            CheckpointMismatchError, match=f'(?s)not fit head Part.*{lines}'
+        ):
+            initialize(model, skip=skip)
+        return
+    initialize(model, skip=skip)
+    assert lines in ''.join(log) and len(log) == bool(lines)
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Damage is found; the digest opens no door, and other readers pass over it."""
 
+import hashlib
+import os
 import pickle
 import zipfile
 
@@ -8,7 +10,8 @@ import pytest
 import torch
 from helpers import hostile
 
-from mmadaptor.checkpoints.integrity import _verify, seal
+from mmadaptor.checkpoints import integrity
+from mmadaptor.checkpoints.integrity import _verify, seal, verify
 from mmadaptor.checkpoints.loading import peek, read_checkpoint
 from mmadaptor.errors import DamagedFileError, InputError
 
@@ -42,6 +45,33 @@ def test_every_flipped_bit_of_a_sealed_file_is_detected(small):
         with pytest.raises(DamagedFileError, match=r'small\.pth is truncated or'):
             peek(str(small))
             pytest.fail(f'bit {bit} was not detected')
+
+
+def test_a_file_of_many_chunks_is_hashed_as_a_whole(small, monkeypatch):
+    """Checkpoints are larger than a chunk, and these files are smaller."""
+    monkeypatch.setattr(integrity, 'CHUNK', 100)
+    seal(small)
+    whole = small.read_bytes()
+    assert whole[-64:] == hashlib.sha256(whole[:-64]).hexdigest().encode()
+    verify(small)
+    for place in range(50, len(whole), 100):
+        small.write_bytes(
+            whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :]
+        )
+        _verify.cache_clear()
+        with pytest.raises(DamagedFileError, match='its SHA-256 is another'):
+            verify(small)
+
+
+def test_a_file_that_has_changed_is_checked_again(small):
+    """In its place and of the same size: only its time is another."""
+    seal(small)
+    verify(small)
+    whole = small.read_bytes()
+    small.write_bytes(whole[:200] + bytes([whole[200] ^ 1]) + whole[201:])
+    os.utime(small, (1, 1))
+    with pytest.raises(DamagedFileError, match='its SHA-256 is another'):
+        verify(small)
 
 
 def test_a_seal_is_no_pass(tmp_path):

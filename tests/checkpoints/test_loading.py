@@ -18,7 +18,7 @@ from mmengine.runner import load_checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader
 
 import mmadaptor.engine  # noqa: F401, mmengine's loaders become ours
-from mmadaptor.checkpoints.loading import peek
+from mmadaptor.checkpoints.loading import load_from_url, peek, read_checkpoint
 from mmadaptor.checkpoints.openmmlab import register_safe_loaders
 from mmadaptor.errors import DamagedFileError, InputError, UnsafeCheckpointError
 
@@ -189,3 +189,43 @@ def test_format_before_torch_1_6_is_read(tmp_path):
     path = tmp_path / 'old.pth'
     torch.save(dict(weight=torch.ones(2)), path, _use_new_zipfile_serialization=False)
     torch.testing.assert_close(peek(str(path))['weight'], torch.ones(2))
+
+
+def test_the_home_folder_is_expanded(tmp_path, monkeypatch):
+    monkeypatch.setenv('HOME', str(tmp_path))
+    torch.save(dict(weight=torch.ones(2)), tmp_path / 'a.pth')
+    for read in (read_checkpoint, peek):
+        assert torch.equal(read('~/a.pth')['weight'], torch.ones(2))
+
+
+def test_a_download_makes_its_folder(tmp_path):
+    torch.save(dict(weight=torch.ones(2)), tmp_path / 'a.pth')
+    folder = tmp_path / 'hub' / 'checkpoints'
+    for _ in range(2):
+        content = load_from_url((tmp_path / 'a.pth').as_uri(), str(folder))
+        assert torch.equal(content['weight'], torch.ones(2))
+        (tmp_path / 'a.pth').unlink(missing_ok=True)  # the second time it is there
+    with pytest.raises(InputError, match=r'file:.*b\.pth cannot be read'):
+        load_from_url((tmp_path / 'b.pth').as_uri(), str(folder))
+    assert list(folder.iterdir()) == [folder / 'a.pth']
+
+
+def test_a_device_without_memory_is_no_damage(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError('CUDA out of memory.')
+
+    torch.save(dict(weight=torch.ones(2)), tmp_path / 'a.pth')
+    monkeypatch.setattr(torch, 'load', full)
+    with pytest.raises(torch.OutOfMemoryError):
+        read_checkpoint(str(tmp_path / 'a.pth'))
+
+
+@pytest.mark.skipif(not os.path.exists('/proc/self/maps'), reason='Linux only')
+@pytest.mark.parametrize('read, maps', [(peek, True), (read_checkpoint, False)])
+def test_only_peek_leaves_tensors_on_the_disk(read, maps, tmp_path):
+    """What is read to be used does not change with the file."""
+    path = tmp_path / 'a.pth'
+    torch.save(dict(weight=torch.ones(9999)), path)
+    content = read(str(path))
+    assert (str(path) in pathlib.Path('/proc/self/maps').read_text()) == maps
+    assert content['weight'].sum() == 9999

@@ -3,6 +3,7 @@
 
 import io
 import pickle
+import pickletools
 import zipfile
 from collections import Counter, OrderedDict
 
@@ -57,6 +58,12 @@ def test_what_it_never_saves_is_named(parts, said):
         check(h.archive(h.code(*parts)))
 
 
+def test_one_object_deeper_is_too_deep():
+    check(h.saved(dict(nested=nested(DEPTH - 1))))
+    with pytest.raises(pickle.UnpicklingError, match='in each other'):
+        check(h.saved(dict(nested=nested(DEPTH))))
+
+
 @pytest.mark.parametrize('name', ['archive/data.pkl', 'archive/DATA.pkl'])
 @pytest.mark.parametrize('first', [True, False])
 def test_every_record_that_torch_may_take_is_checked(name, first):
@@ -69,6 +76,17 @@ def test_every_record_that_torch_may_take_is_checked(name, first):
             file.writestr(*record)
     with pytest.raises(pickle.UnpicklingError, match='more than 10000000 objects'):
         check(buffer.getvalue())
+
+
+@pytest.mark.parametrize('place', range(5))
+def test_each_pickle_of_the_format_before_torch_1_6_is_checked(place):
+    good = io.BytesIO(h.saved(torch.ones(2), _use_new_zipfile_serialization=False))
+    for _ in range(place):
+        list(pickletools.genops(good))
+    start = good.getvalue()[: good.tell()]
+    planted = h.code(h.call(h.name('os', 'mkdir'), h.text('a')))
+    with pytest.raises(pickle.UnpicklingError, match=r'GLOBAL os\.mkdir'):
+        check(start + planted)
 
 
 def test_a_zip_file_behind_another_format_hides_nothing(tmp_path):

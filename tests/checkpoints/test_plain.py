@@ -76,6 +76,7 @@ def test_numbers_keep_their_values_and_buffers_their_lengths():
         dict(values=torch.ones(2), counts=torch.ones(3), max_length=9),
         dict(values=torch.ones(2, 2), counts=torch.ones(2), max_length=9),
         dict(values=torch.ones(2), counts=torch.ones(2), max_length='9'),
+        dict(values=torch.ones(2), counts=torch.ones(2), max_length=0),
     ],
     ids=str,
 )
@@ -150,6 +151,15 @@ class Text(str):
     pass
 
 
+class Own(torch.Tensor):
+    pass
+
+
+class Long:
+    def __repr__(self):
+        return 'x' * 99
+
+
 class Unprintable:
     def __repr__(self):
         raise RuntimeError
@@ -168,12 +178,19 @@ CYCLE += [CYCLE, CYCLE]
         (Point(1, Colour.RED), (1, 1)),
         ({Colour.RED: 2}, {'<Colour.RED: 1>': 2}),
         ({np.int64(2): 3}, {2: 3}),
+        ({pathlib.Path('a'): 2, (Text('a'), 1): 3}, {'a': 2, ("'a'", 1): 3}),
+        (torch.ones(1).as_subclass(Own), torch.ones(1)),
+        (np.ones(1).view(np.recarray), np.ones(1)),
+        (np.dtype([('a', '<i4')]), "[('a', '<i4')]"),
+        (np.clongdouble(2j), 2j),
+        (Long(), 'x' * 80),
         (MappingProxyType({'a': 1}), {'a': 1}),
         (np.array(['a', None], dtype=object), ['a', None]),
         (np.datetime64('2026-01-02'), datetime.date(2026, 1, 2)),
         (np.longdouble(2), 2.0),
         (len, '<built-in function len>'),
         (..., 'Ellipsis'),
+        (argparse.Namespace(_a=1), 'Namespace(_a=1)'),  # is refused by the reader
         (CYCLE, [1, *['[1, [...], [...]]'] * 2]),
     ],
     ids=lambda value: type(value).__name__,
@@ -182,6 +199,16 @@ def test_other_objects_are_saved_as_values(value, expected):
     hub = dict(runtime_info=dict(mine=value), log_scalars={})
     got = read_back(dict(message_hub=hub))['message_hub']['runtime_info']['mine']
     assert got == expected and type(got) is type(expected)
+
+
+def test_what_is_deeper_than_the_reader_allows_is_cut():
+    node = []
+    for _ in range(200):
+        node = [node]
+    got = read_back(dict(mine=node))['mine']
+    for _ in range(40):
+        (got,) = got
+    assert isinstance(got, list)
 
 
 def test_what_loses_its_type_is_named_once(monkeypatch):
@@ -198,10 +225,14 @@ def test_what_loses_its_type_is_named_once(monkeypatch):
 def test_states_of_optimizers_are_kept_or_named(monkeypatch):
     said = []
     monkeypatch.setattr('mmadaptor.checkpoints.plain.warn', said.append)
-    checkpoint = dict(optimizer=dict(state={0: dict(kind=Colour.RED)}), state_dict={})
+    weights = {'a': torch.ones(1).as_subclass(Own), 'b': Colour.RED}
+    checkpoint = dict(
+        optimizer=dict(state={0: dict(kind=Colour.RED)}), state_dict=weights
+    )
     before = checkpoint['optimizer']
     make_plain(checkpoint)
     assert checkpoint['optimizer'] is before
+    assert checkpoint['state_dict'] is weights and len(said) == 1
     assert 'an error: optimizer.state.0.kind is the Colour' in said[0]
 
 
@@ -220,6 +251,24 @@ def test_states_of_optimizers_are_kept_or_named(monkeypatch):
 def test_a_wrong_state_is_named(name, state):
     with pytest.raises(DamagedFileError, match=f'mine in the .*no state of a {name}'):
         restore(dict(mine={TYPE: name, 'state': state}))
+
+
+def test_what_is_plain_stays_itself():
+    node = [1, (2, 'a'), {torch.Size([2]): 3, ('a', 1): None}]
+    checkpoint = dict(mine=node)
+    make_plain(checkpoint)
+    assert checkpoint['mine'] is node
+    assert [type(key) for key in read_back(checkpoint)['mine'][2]] == [
+        torch.Size,
+        tuple,
+    ]
+
+
+def test_a_type_of_a_later_version_stays_as_it_is():
+    later = {TYPE: 'Later', 'state': 3}
+    checkpoint = dict(mine=[dict(later)])
+    restore(checkpoint)
+    assert checkpoint == dict(mine=[later])
 
 
 def test_a_training_resumes_whatever_its_data_and_hooks_say(tmp_path):

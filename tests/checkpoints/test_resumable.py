@@ -25,7 +25,7 @@ def cut(path):
     path.write_bytes(path.read_bytes()[:-40])
 
 
-@pytest.mark.parametrize('stem', ['epoch_', 'iter_', 'mine_'])
+@pytest.mark.parametrize('stem', ['epoch_', 'iter_', 'mine+'])
 def test_truncated_newest_is_named_and_skipped(stem, tmp_path, monkeypatch):
     save_run(tmp_path, [8, 9, 10], stem)
     said = []
@@ -47,10 +47,15 @@ def test_checkpoints_of_an_older_run_are_not_taken(tmp_path):
     assert find_resumable(str(tmp_path)) == str(tmp_path / 'epoch_1.pth')
 
 
-def test_an_empty_record_is_no_obstacle(tmp_path):
-    save_run(tmp_path, [1, 2])
-    (tmp_path / 'last_checkpoint').write_text('')
-    assert find_resumable(str(tmp_path)) == str(tmp_path / 'epoch_2.pth')
+@pytest.mark.parametrize('stem', ['epoch_', 'iter_'])
+@pytest.mark.parametrize('record', ['', '{}\n'])
+def test_a_record_that_is_empty_or_written_by_hand_is_no_obstacle(
+    stem, record, tmp_path
+):
+    save_run(tmp_path, [1, 2], stem)
+    newest = str(tmp_path / f'{stem}2.pth')
+    (tmp_path / 'last_checkpoint').write_text(record.format(newest))
+    assert find_resumable(str(tmp_path)) == newest
 
 
 def test_a_copied_folder_is_resumed_from_its_own_files(tmp_path):
@@ -90,6 +95,37 @@ def test_weights_alone_are_not_resumed_from(tmp_path):
         find_resumable(str(tmp_path))
 
 
+NUMBERS = dict(epoch=1, iter=2, seed=3)
+
+
+@pytest.mark.parametrize(
+    'changes, says',
+    [
+        (dict(meta=None), 'its meta is not a dict'),
+        (dict(message_hub='none'), 'its message_hub is not a dict'),
+        (dict(meta={}), r"meta\['epoch'\] is no number from 0 to 2147483647"),
+        (dict(meta=dict(NUMBERS, epoch='1')), r"meta\['epoch'\] is no number"),
+        (dict(meta=dict(NUMBERS, epoch=True)), r"meta\['epoch'\] is no number"),
+        (dict(meta=dict(NUMBERS, epoch=2**31)), r"meta\['epoch'\] is no number"),
+        (dict(meta=dict(NUMBERS, iter=-1)), r"meta\['iter'\] is no number from 0"),
+        (dict(meta=dict(NUMBERS, iter=2**53)), r"meta\['iter'\] is no number"),
+        (dict(meta=dict(NUMBERS, seed=-1)), r"meta\['seed'\] is no number from 0"),
+        (dict(meta=dict(NUMBERS, seed=2**32)), r"meta\['seed'\] is no number"),
+    ],
+)
+def test_a_state_that_no_training_has_is_named(changes, says, tmp_path):
+    content = dict(meta=NUMBERS, message_hub={}, state_dict={})
+    path = tmp_path / 'epoch_1.pth'
+    torch.save(content, path)
+    assert open_resumable(str(path))['meta'] == NUMBERS
+    torch.save({**content, **changes}, path)
+    with pytest.raises(DamagedFileError, match=f'epoch_1.pth cannot be .*: {says}'):
+        open_resumable(str(path))
+    torch.save(dict(message_hub={}), path)
+    with pytest.raises(DamagedFileError, match='it has no meta[.]'):
+        open_resumable(str(path))
+
+
 @pytest.mark.parametrize('record', [b'', b'\xff\xfe\x00', b'none/of/these', b'/etc'])
 def test_a_wrong_record_is_no_obstacle(record, tmp_path):
     save_run(tmp_path, [1, 2])
@@ -111,7 +147,8 @@ def test_checkpoints_in_another_folder_are_found(tmp_path):
 def test_the_best_checkpoint_is_not_the_newest(tmp_path):
     save_run(tmp_path, [9, 10])
     shutil.copy(tmp_path / 'epoch_9.pth', tmp_path / 'best_mAP_epoch_99.pth')
-    (tmp_path / 'epoch_11.pth.part').write_bytes(b'half')
+    for part in ('epoch_10.pth.part', 'epoch_11.pth.part'):
+        (tmp_path / part).write_bytes(b'half')
     assert find_resumable(str(tmp_path)) == str(tmp_path / 'epoch_10.pth')
 
 
@@ -128,7 +165,23 @@ def test_an_address_is_taken_as_recorded(tmp_path):
     assert find_resumable(str(tmp_path)) == address
 
 
-def test_without_the_recorded_file_the_one_before_it_is_taken(tmp_path):
+@pytest.mark.parametrize(
+    'place, saved_to', [('run', 'out/run'), ('out/run', 'out/run'), ('run', 'run/ckpt')]
+)
+def test_after_a_move_all_folders_of_the_training_are_searched(
+    place, saved_to, tmp_path
+):
+    (tmp_path / 'run').mkdir()
+    (tmp_path / place).mkdir(parents=True, exist_ok=True)
+    save_run(tmp_path / place, [1, 2])
+    (tmp_path / 'run' / 'last_checkpoint').write_text('/gone/run/epoch_2.pth')
+    found = find_resumable(str(tmp_path / 'run'), str(tmp_path / saved_to))
+    assert found == str(tmp_path / place / 'epoch_2.pth')
+
+
+def test_without_the_recorded_file_the_one_before_it_is_taken(tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr('mmadaptor.checkpoints.resumable.warn', said.append)
     run, out = tmp_path / 'run', tmp_path / 'out' / 'run'
     run.mkdir()
     out.mkdir(parents=True)
@@ -136,6 +189,8 @@ def test_without_the_recorded_file_the_one_before_it_is_taken(tmp_path):
     (out / 'last_checkpoint').rename(run / 'last_checkpoint')
     (out / 'epoch_2.pth').unlink()
     assert find_resumable(str(run)) == str(out / 'epoch_1.pth')
+    last = out / 'epoch_2.pth'
+    assert said == [f'{last} is the last checkpoint as recorded, and it is missing.']
 
 
 @pytest.mark.parametrize('elsewhere', [True, False])

@@ -2,7 +2,9 @@
 """Weights as safetensors: what was written is read, by us and by others."""
 
 import errno
+import io
 import json
+import os
 
 import numpy as np
 import pytest
@@ -11,7 +13,12 @@ from mmengine.runner.checkpoint import load_checkpoint
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from mmadaptor.checkpoints.integrity import MARK, _verify
+from mmadaptor.checkpoints.integrity import (
+    LONGEST_HEADER,
+    MARK,
+    _verify,
+    is_safetensors,
+)
 from mmadaptor.checkpoints.loading import peek, read_checkpoint
 from mmadaptor.checkpoints.openmmlab import register_safe_loaders
 from mmadaptor.checkpoints.writing import save
@@ -20,7 +27,11 @@ from mmadaptor.errors import CheckpointWriteError, DamagedFileError, InputError
 META = dict(
     epoch=3,
     dataset_meta=dict(
-        classes=('a', 'b'), palette=np.eye(2), label_map={0: 1, 2: None}, scale=1e-3
+        classes=('a', 'b'),
+        palette=np.eye(2),
+        label_map={0: 1, 2: None},
+        scale=1e-3,
+        count=np.int64(7),
     ),
 )
 
@@ -59,9 +70,20 @@ def test_what_is_written_is_read(path):
                 palette=[[1.0, 0.0], [0.0, 1.0]],
                 label_map={0: 1, 2: None},
                 scale=1e-3,
+                count=7,
             ),
         )
     equal(load_file(path), weights)
+
+
+def test_a_file_has_the_mode_of_any_other(path):
+    mask = os.umask(0o027)
+    try:
+        save(dict(state_dict=dict(weight=torch.ones(1))), path)
+        assert os.umask(0o027) == 0o027
+        assert os.stat(path).st_mode & 0o777 == 0o640
+    finally:
+        os.umask(mask)
 
 
 def renamed(path):
@@ -105,6 +127,9 @@ def test_files_of_others_are_read(path):
     content = read_checkpoint(path, 'meta')
     assert content['state_dict']['weight'].device.type == 'meta'
     assert content.keys() == {'state_dict'}
+    digits = torch.full((64,), ord('a'), dtype=torch.uint8)  # as a digest has them
+    save_file({'weight': digits}, path)
+    assert torch.equal(read_checkpoint(path)['state_dict']['weight'], digits)
 
 
 def test_headers_of_any_length_are_read(path):
@@ -176,10 +201,13 @@ def test_a_tensor_with_the_name_of_the_metadata_is_refused(path):
         save(dict(state_dict=dict(__metadata__=torch.ones(1))), path)
 
 
-@pytest.mark.parametrize('length', [0, 2**63, 2**64 - 1])
+@pytest.mark.parametrize('length', [0, LONGEST_HEADER + 1, 2**63, 2**64 - 1])
 def test_a_header_of_another_length_is_refused(path, length):
+    content = length.to_bytes(8, 'little') + b'{}'
+    # So that not as many bytes are read as the file says.
+    assert is_safetensors(io.BytesIO(content)) == (length <= LONGEST_HEADER)
     with open(path, 'wb') as file:
-        file.write(length.to_bytes(8, 'little') + b'{}')
+        file.write(content)
     with pytest.raises(DamagedFileError, match='truncated or'):
         read_checkpoint(path)
 

@@ -5,13 +5,13 @@ import pathlib
 
 import pytest
 import torch
-from helpers.jobs import TOY, log_of_training, write_config
+from helpers.jobs import RUNS, TOY, log_of_training, write_config
 from mmengine.config import Config
 from mmengine.optim import LinearLR
 from torch.utils.data import BatchSampler
 
 from mmadaptor.engine import Runner
-from mmadaptor.engine.resumed_settings import _same
+from mmadaptor.engine.resumed_settings import WHICH, _same, report, settings_of
 from mmadaptor.errors import DamagedFileError, InputError
 
 SCHEDULE = """
@@ -24,146 +24,139 @@ train_dataloader.update(num_workers=0)
 
 @pytest.fixture
 def config(tmp_path):
-    path = write_config(tmp_path, TOY + SCHEDULE, work_dir=str(tmp_path / 'run'))
-    cfg = Config.fromfile(path)
-    cfg.experiment_name = str(tmp_path)  # of two in a second, the folder is the first's
-    Runner.from_cfg(cfg).train()
-    return path
+    return write_config(tmp_path, TOY + SCHEDULE, work_dir=str(tmp_path / 'run'))
 
 
-def resume(config, **changes):
-    """Resumes from the first epoch; returns the log."""
+def build(config, **changes):
+    """Builds a runner; it does not train."""
     cfg = Config.fromfile(config)
-    cfg.merge_from_dict(
-        {'resume': True, 'experiment_name': f'resumed{changes}', **changes}
-    )
-    cfg.load_from = cfg.get('load_from') or f'{cfg.work_dir}/epoch_2.pth'
-    return log_of_training(cfg)
+    if 'param_scheduler' in changes:
+        cfg.param_scheduler = changes.pop('param_scheduler')
+    cfg.merge_from_dict({'experiment_name': f'built_{next(RUNS)}', **changes})
+    return Runner.from_cfg(cfg)
 
 
-def test_as_it_was_trained_nothing_is_said(config):
-    assert 'is resumed otherwise' not in resume(config)
+def said(saved, runner, without=None, **parts):
+    """What is said if a runner resumes a training that had some settings."""
+    checkpoint = {'optimizer': {}, 'param_schedulers': [], **parts}
+    checkpoint.pop(without, None)
+    meta = {} if saved is None else dict(training=saved)
+    texts = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runner.logger, 'warning', texts.append)
+        report(meta, checkpoint, runner, 'epoch_2.pth')
+    return '\n'.join(texts)
 
 
-@pytest.mark.parametrize(
-    'key, value, line',
-    [
-        (
-            'train_cfg.max_epochs',
-            4,
-            'train_cfg.max_epochs: 3 in the checkpoint, 4 in the config',
-        ),
-        (
-            'train_dataloader.batch_size',
-            4,
-            'batch_size: 2 in the checkpoint, 4 in the config',
-        ),
-        (
-            'param_scheduler.1.T_max',
-            9,
-            'param_scheduler.1.T_max: 3 in the checkpoint, 9 in the config',
-        ),
-        (
-            'optim_wrapper.optimizer.lr',
-            0.5,
-            'optim_wrapper.optimizer.lr: 0.01 in the checkpoint, 0.5 in the config',
-        ),
-        (
-            'optim_wrapper.clip_grad',
-            dict(max_norm=1.0),
-            'optim_wrapper.clip_grad.max_norm: not set in the checkpoint, 1.0 in the '
-            'config',
-        ),
-    ],
-    ids=lambda value: value if isinstance(value, str) and len(value) < 30 else '',
-)
+CHANGES = [
+    ('train_cfg.max_epochs', 4, 'train_cfg.max_epochs: 3 {}, 4 {}'),
+    ('train_dataloader.batch_size', 4, 'batch_size: 2 {}, 4 {}'),
+    ('param_scheduler.1.T_max', 9, 'param_scheduler.1.T_max: 3 {}, 9 {}'),
+    ('optim_wrapper.optimizer.lr', 0.5, 'optim_wrapper.optimizer.lr: 0.01 {}, 0.5 {}'),
+    (
+        'optim_wrapper.clip_grad',
+        dict(max_norm=1.0),
+        'optim_wrapper.clip_grad.max_norm: not set {}, 1.0 {}',
+    ),
+    # As in mmdet's COCO configs: a loader with one knows no batch size.
+    (
+        'train_dataloader',
+        dict(batch_size=4, batch_sampler=dict(type=BatchSampler, drop_last=False)),
+        'batch_size: 2 {}, 4 {}',
+    ),
+]
+
+
+@pytest.mark.parametrize('key, value, line', CHANGES, ids=[key for key, *_ in CHANGES])
 def test_what_differs_is_named(key, value, line, config):
-    log = resume(config, **{key: value})
-    assert 'epoch_2.pth is resumed otherwise than it was trained:' in log
-    assert line in log
-    assert 'start from the weights: --cfg-options load_from=' in log
+    saved = settings_of(build(config))
+    assert said(saved, build(config)) == ''
+    text = said(saved, build(config, **{key: value}))
+    title, *lines, which, how = text.split('\n  ')
+    assert title == 'epoch_2.pth is resumed otherwise than it was trained:'
+    assert lines == [line.format('in the checkpoint', 'in the config')]
+    assert which == WHICH
+    assert 'start from the weights: --cfg-options load_from=' in how
 
 
-def test_the_sentence_on_the_optimizer_is_true(config):
+def test_a_training_and_its_checkpoint_are_compared(config, tmp_path):
+    """And the sentence on the optimizer is true: its numbers are the checkpoint's."""
+    build(config).train()
     cfg = Config.fromfile(config)
-    cfg.merge_from_dict(
-        {
-            'resume': True,
-            'load_from': f'{cfg.work_dir}/epoch_2.pth',
-            'optim_wrapper.optimizer.weight_decay': 0.5,
-        }
-    )
-    runner = Runner.from_cfg(cfg)
-    runner.train()
+    path = f'{cfg.work_dir}/epoch_2.pth'
+    cfg.update(resume=True, load_from=path)
+    assert 'is resumed otherwise' not in log_of_training(cfg)
+    changes = {'optim_wrapper.optimizer.weight_decay': 0.5, 'resume': True}
+    runner = build(config, load_from=path, **changes)
+    lines = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runner.logger, 'warning', lines.append)
+        runner.train()
+    (text,) = lines
+    decay = 'weight_decay: not set in the checkpoint, 0.5 in the config'
+    assert f'{path} is resumed otherwise than it was trained:' in text and decay in text
     assert runner.optim_wrapper.param_groups[0]['weight_decay'] == 0.01
+    groups = {'optim_wrapper.paramwise_cfg.custom_keys.ballast.lr_mult': 0.1}
+    with pytest.raises(DamagedFileError, match='cannot be resumed from: ValueError: '):
+        build(config, load_from=path, resume=True, **groups).train()
 
 
 @pytest.mark.parametrize('part', ['optimizer', 'param_schedulers'])
-def test_a_checkpoint_without_a_part_is_told(part, config, tmp_path):
-    content = torch.load(tmp_path / 'run' / 'epoch_2.pth', weights_only=False)
-    del content[part]
-    torch.save(content, tmp_path / 'less.pth')
-    log = resume(config, load_from=str(tmp_path / 'less.pth'))
-    assert f'{part}: not in the checkpoint; it starts as in the config' in log
+def test_a_checkpoint_without_a_part_is_told(part, config):
+    runner = build(config)
+    text = said(settings_of(runner), runner, without=part)
+    assert f'{part}: not in the checkpoint; it starts as in the config' in text
+    runner.param_schedulers = None
+    assert bool(said(None, runner, without=part)) == (part == 'optimizer')
 
 
-def test_another_optimizer_is_refused(config):
-    with pytest.raises(InputError, match="'AdamW', the config says 'SGD'. To train"):
-        resume(config, **{'optim_wrapper.optimizer.type': 'SGD'})
-
-
-@pytest.mark.parametrize(
-    'schedules, says',
-    [
-        ([dict(type='CosineAnnealingLR', T_max=9)], "'LinearLR', the config says 'Cos"),
-        (
-            [
+REFUSED = [
+    ({'optim_wrapper.optimizer.type': 'SGD'}, "'AdamW', the config says 'SGD'"),
+    (
+        dict(param_scheduler=[dict(type='CosineAnnealingLR', T_max=9)]),
+        "'LinearLR', the config says 'CosineAnnealingLR'",
+    ),
+    (
+        dict(
+            param_scheduler=[
                 dict(type='ExponentialLR', gamma=0.9),
                 dict(type='CosineAnnealingLR', T_max=3, by_epoch=True),
-            ],
-            "'LinearLR', the config says 'ExponentialLR'",
+            ]
         ),
-    ],
-    ids=['fewer schedules', 'another schedule'],
-)
-def test_other_schedules_are_refused(schedules, says, config):
+        "'LinearLR', the config says 'ExponentialLR'",
+    ),
+]
+
+
+@pytest.mark.parametrize('changes, says', REFUSED, ids=[says for _, says in REFUSED])
+def test_states_of_another_optimizer_or_schedule_are_refused(changes, says, config):
     """mmengine would put the state of one schedule into another."""
-    with pytest.raises(InputError, match=f'{says}.*load_from=CHECKPOINT'):
-        resume(config, param_scheduler=schedules)
+    saved = settings_of(build(config))
+    with pytest.raises(InputError, match=f'{says}. To train .*load_from=CHECKPOINT'):
+        said(saved, build(config, **changes))
 
 
-def test_other_groups_of_parameters_are_refused(config):
-    changes = {'optim_wrapper.paramwise_cfg.custom_keys.ballast.lr_mult': 0.1}
-    with pytest.raises(DamagedFileError, match='cannot be resumed from: ValueError: '):
-        resume(config, **changes)
+def test_a_checkpoint_of_another_runner_is_taken(config):
+    assert said(None, build(config)) == ''
+    assert said('none', build(config)) == ''
 
 
-def test_a_checkpoint_of_another_runner_is_taken(config, tmp_path):
-    content = torch.load(tmp_path / 'run' / 'epoch_2.pth', weights_only=False)
-    del content['meta']['training']
-    torch.save(content, tmp_path / 'stock.pth')
-    log = resume(config, load_from=str(tmp_path / 'stock.pth'))
-    assert 'is resumed otherwise' not in log
+def test_what_a_config_cannot_say_is_not_compared(config):
+    """A program gave its optimizer to the runner; or a value is too long to be saved."""
+    runner = build(config, **{'optim_wrapper.note': 'x' * 300})
+    saved = settings_of(runner)
+    assert said(saved, runner) == ''
+    runner.cfg.pop('optim_wrapper')
+    assert said(saved, runner) == ''
 
 
-def test_averaged_weights_without_their_hook_are_named(config, tmp_path):
-    hooks = [dict(type='EMAHook')]
-    resume(config, custom_hooks=hooks)
-    path = str(tmp_path / 'run' / 'epoch_3.pth')
-    assert 'ema_state_dict' in torch.load(path)
-    log = resume(config, load_from=path)
-    assert 'the training continues from the averaged weights' in log
-    assert 'ema_state_dict' not in resume(config, load_from=path, custom_hooks=hooks)
-
-
-def test_the_batch_size_of_a_batch_sampler_is_known(config):
-    """mmdet's COCO configs have one."""
-    changes = {
-        'train_dataloader.batch_sampler': dict(type=BatchSampler, drop_last=False),
-        'train_dataloader.batch_size': 4,
-    }
-    log = resume(config, **changes)
-    assert 'batch_size: 2 in the checkpoint, 4 in the config' in log
+def test_averaged_weights_without_their_hook_are_named(config):
+    averages = dict(ema_state_dict={})
+    text = said(None, build(config), **averages)
+    assert 'the training continues from the averaged weights' in text
+    assert (
+        said(None, build(config, custom_hooks=[dict(type='EMAHook')]), **averages) == ''
+    )
 
 
 @pytest.mark.parametrize(
@@ -176,6 +169,7 @@ def test_the_batch_size_of_a_batch_sampler_is_known(config):
         {'param_scheduler.0.type': LinearLR},
         {'param_scheduler.0.type': 'mmengine.optim.LinearLR'},
         {'optim_wrapper.optimizer.betas': [0.9, 0.95]},
+        {'optim_wrapper.clip_grad': None},
     ],
     ids=str,
 )
@@ -183,38 +177,25 @@ def test_another_name_of_the_same_is_no_change(changes, config):
     """As in the config that a run leaves, where a class is its full name."""
     text = pathlib.Path(config).read_text()
     pathlib.Path(config).write_text(text.replace('lr=0.01', 'lr=0.01, betas=(.9, .95)'))
-    cfg = Config.fromfile(config)
-    cfg.merge_from_dict(
-        {'experiment_name': f'again{changes}', 'work_dir': config + '_'}
-    )
-    Runner.from_cfg(cfg).train()
-    changes = {**changes, 'load_from': f'{cfg.work_dir}/epoch_2.pth'}
-    assert 'is resumed otherwise' not in resume(config, **changes)
-    for name, value in changes.items():
-        cfg.merge_from_dict({name: value})
-    cfg.merge_from_dict({'experiment_name': f'third{changes}', 'resume': True})
-    cfg.work_dir = config + '_2'
-    Runner.from_cfg(cfg).train()  # and what it saves fits the first config
-    path = f'{cfg.work_dir}/epoch_3.pth'
-    assert 'is resumed otherwise' not in resume(config, load_from=path)
+    one, other = build(config), build(config, **changes)
+    for saved, now in ((one, other), (other, one)):
+        assert said(settings_of(saved), now) == ''
 
 
-def test_a_schedule_alone_is_a_list_of_one(config, tmp_path):
+def test_a_schedule_alone_is_a_list_of_one(config):
     schedule = dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=4)
-    cfg = Config.fromfile(config)
-    cfg.param_scheduler = schedule
-    cfg.merge_from_dict({'experiment_name': 'alone', 'work_dir': config + '_'})
-    Runner.from_cfg(cfg).train()
-    path = f'{cfg.work_dir}/epoch_2.pth'
-    content = torch.load(path)  # as saved by the versions before
-    saved = content['meta']['training']
+    alone, *others = (
+        build(config, param_scheduler=same)
+        for same in (schedule, [schedule], (schedule,))
+    )
+    saved = settings_of(alone)
+    assert 'param_scheduler.0.type' in saved
+    # As saved by the versions before.
     old = {key.replace('scheduler.0', 'scheduler'): saved[key] for key in saved}
-    content['meta']['training'] = old
-    torch.save(content, tmp_path / 'old.pth')
-    for before in (path, str(tmp_path / 'old.pth')):
-        for same in (schedule, [schedule], (schedule,)):
-            cfg.update(param_scheduler=same, resume=True, load_from=before)
-            assert 'is resumed otherwise' not in log_of_training(cfg)
+    assert 'param_scheduler.type' in old
+    for before in (saved, old):
+        for now in (alone, *others):
+            assert said(before, now) == ''
 
 
 def test_the_text_of_a_checkpoint_imports_nothing(tmp_path, monkeypatch):

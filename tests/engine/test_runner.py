@@ -2,6 +2,7 @@
 """What `mmadaptor.Runner` does with checkpoints, hooks and loaders."""
 
 import errno
+import re
 
 import pytest
 import torch
@@ -9,8 +10,10 @@ from helpers.jobs import TOY, write_config
 from mmengine.config import Config
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.registry import HOOKS
+from mmengine.runner import Runner as MMEngineRunner
 from mmengine.runner import find_latest_checkpoint
 
+from mmadaptor.checkpoints.integrity import MARK
 from mmadaptor.engine import Runner
 from mmadaptor.errors import (
     CheckpointMismatchError,
@@ -120,6 +123,50 @@ def test_a_test_loads_what_is_named_and_resumes_nothing(tmp_path, job, monkeypat
     assert resumed == [newest]
 
 
+def test_a_resumed_training_does_without_its_base(tmp_path):
+    """Its checkpoint has all weights; the file of `init_cfg` may be gone."""
+    base = tmp_path / 'base.pth'
+    state = Runner.from_cfg(training(tmp_path)).model.state_dict()
+    torch.save(dict(state_dict=state), base)
+    init_cfg = dict(type='Pretrained', checkpoint=str(base))
+    model = dict(type='ToyModel', width=50000, init_cfg=init_cfg)
+    train(tmp_path / 'run', 1, model=model)
+    base.unlink()
+    with pytest.raises(InputError, match=f'{base}'):
+        train(tmp_path / 'again', 1, model=model)
+    assert train(tmp_path / 'run', 2, model=model, resume=True).epoch == 2
+
+
+def test_what_is_resumed_from_elsewhere_is_opened_later(tmp_path):
+    """An address, or the folder of a sharded checkpoint."""
+    for path in ('s3://bucket/epoch_1.pth', str(tmp_path)):
+        cfg = training(tmp_path, resume=True, load_from=path)
+        assert Runner.from_cfg(cfg)._needs_base  # it may hold adaptors only
+    for key in ('train_cfg', 'train_dataloader', 'optim_wrapper'):
+        cfg.pop(key)
+    cfg.load_from = 'none.pth'  # a test opens it when it loads it
+    Runner.from_cfg(cfg)
+
+
+@pytest.mark.parametrize(
+    'error, expected',
+    [
+        (ValueError('odd'), 'DamagedFileError: a.pth cannot be .* from: .*: odd'),
+        (InputError('other'), 'InputError: other'),
+        (torch.OutOfMemoryError('full'), 'OutOfMemoryError: full'),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_why_a_training_cannot_be_resumed_is_said(error, expected, monkeypatch):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(MMEngineRunner, 'resume', fail)
+    with pytest.raises(Exception) as raised:
+        Runner.resume(object.__new__(Runner), 'a.pth')
+    assert re.fullmatch(expected, f'{type(raised.value).__name__}: {raised.value}')
+
+
 def test_what_cannot_be_resumed_from_is_named_first(tmp_path):
     with pytest.raises(InputError, match=r'none/epoch_7\.pth: no such checkpoint'):
         Runner.from_cfg(training(tmp_path, resume=True, load_from='none/epoch_7.pth'))
@@ -190,6 +237,21 @@ def test_names_with_the_prefix_of_a_wrapper(tmp_path):
     torch.save(state, tmp_path / 'bare.pth')
     runner.load_checkpoint(str(tmp_path / 'bare.pth'))
     assert all((p == 2).all() for p in runner.model.parameters())
+    state = {f'old.{k}': torch.full_like(v, 3) for k, v in state.items()}
+    torch.save(state, tmp_path / 'old.pth')
+    names = [(r'^old\.module\.', '')]
+    runner.load_checkpoint(str(tmp_path / 'old.pth'), revise_keys=names)
+    assert all((p == 3).all() for p in runner.model.parameters())
+
+
+def test_a_checkpoint_is_saved_without_meta(tmp_path):
+    """As by hooks of others."""
+    runner = Runner.from_cfg(training(tmp_path))
+    parts = dict(save_optimizer=False, save_param_scheduler=False)
+    runner.save_checkpoint(str(tmp_path), 'own.pth', **parts)
+    assert MARK in (tmp_path / 'own.pth').read_bytes()[-200:]
+    expected = dict(state_dict=runner.model.state_dict())
+    assert_same(load(tmp_path / 'own.pth'), expected, 'state_dict')
 
 
 def test_a_full_disk_says_how_to_continue_and_keeps_one_checkpoint(
@@ -321,17 +383,13 @@ def test_optimizers_of_a_toolbox_are_found_in_its_scope(kind, tmp_path):
 
 
 def test_one_training_at_a_time_uses_a_folder(tmp_path, monkeypatch):
-    train(tmp_path)
-
     def held(*_):
         raise BlockingIOError
 
     monkeypatch.setattr('fcntl.lockf', held)
     with pytest.raises(InputError, match=f'{tmp_path} is used by another training'):
-        train(tmp_path, 2)
-    assert not (tmp_path / 'epoch_2.pth').exists()
-    monkeypatch.undo()
-    train(tmp_path, 2)
+        train(tmp_path)
+    assert not list(tmp_path.glob('*.pth'))
 
 
 def test_custom_hooks_of_a_base_stay_next_to_ours(tmp_path):

@@ -68,6 +68,8 @@ def test_the_folder_of_an_address_and_of_a_number():
     assert folder(out_dir='s3://bucket') == 's3://bucket/run'
     assert folder(filename_tmpl='{}/model.pth') == '/a/run'
     assert folder(out_dir='/a/run') == '/a/run'
+    out = Config(dict(default_hooks=dict(checkpoint=dict(out_dir='/b'))))
+    assert saving_folder(out, '/a/run/') == '/b/run'
     assert saving_folder(Config(dict(default_hooks=None)), '/a/run') == '/a/run'
     hook = CheckpointHook(out_dir='/b')
     hooks = SimpleNamespace(get=lambda _: dict(checkpoint=hook))
@@ -125,6 +127,7 @@ def test_a_hook_in_time_is_not_told_of(tmp_path):
         (IterBasedTrainLoop, 100, dict(interval=100, by_epoch=False), True),
         (IterBasedTrainLoop, 100, dict(interval=-1, by_epoch=False), True),
         (IterBasedTrainLoop, 1, dict(interval=1, by_epoch=True), False),
+        (IterBasedTrainLoop, 100, dict(interval=1, by_epoch=True), True),
         (
             IterBasedTrainLoop,
             100,

@@ -10,6 +10,7 @@ from mmadaptor.ops import (
     cross_readout,
     cross_selective_scan,
     cross_selective_scan_states,
+    memory_select,
     selective_scan,
     selective_scan_states,
 )
@@ -38,6 +39,26 @@ def test_float16_does_not_overflow():
         y = cross_selective_scan(**lowered, delta_softplus=True)
     assert y.dtype == torch.float32
     torch.testing.assert_close(y, expected, rtol=2e-3, atol=2e-3 * 2e4)
+
+
+def test_float64_stays():
+    maps, sequences = make(1, 2, 2, 3, 1, torch.float64), Case().inputs(torch.float64)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        assert cross_selective_scan(**maps).dtype == torch.float64
+        assert selective_scan(**sequences).dtype == torch.float64
+
+
+def test_integers_are_refused_with_autocast_too():
+    sequences = Case().inputs(torch.float32)
+    sequences['u'] = sequences['u'].detach().long()
+    states = torch.ones(1, 2, 3, 1, 2, 2)
+    places = torch.ones(1, 2, 3, 1, 2, 2, 2, dtype=torch.long)
+    for enabled in (False, True):
+        with torch.autocast('cpu', dtype=torch.bfloat16, enabled=enabled):
+            with pytest.raises(ValueError, match='`u` .*int64'):
+                selective_scan(**sequences)
+            with pytest.raises(ValueError, match='`locations` .*int64'):
+                memory_select(states, places, torch.ones(1, 2, 3, 1, 2, 2))
 
 
 @pytest.mark.parametrize(

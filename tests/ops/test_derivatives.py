@@ -8,6 +8,7 @@ import torch
 from torch.autograd import forward_ad
 
 from mmadaptor import ops
+from mmadaptor.ops._dispatch import find_problem
 
 
 def normal(*shape, seed=0):
@@ -171,6 +172,38 @@ def test_third_derivatives(case):
     torch.testing.assert_close(third.detach(), difference, rtol=1e-6, atol=1e-6)
 
 
+class NoGradient(torch.autograd.Function):
+    """The identity, which has no gradient for its input."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, grad):
+        return None
+
+
+@pytest.mark.parametrize('case', CASES)
+def test_an_output_that_gets_no_gradient_has_none(case):
+    function, inputs = positional(case)
+    results = function(*inputs)
+    results = results if isinstance(results, tuple) else (results,)
+    sum(NoGradient.apply(result).sum() for result in results).backward()
+    assert not any(x.grad is not None and x.grad.any() for x in inputs)
+
+
+@pytest.mark.parametrize(
+    'case', ['selective_scan_states', 'cross_selective_scan_states']
+)
+def test_checkpoints_of_a_scan_are_no_functions_to_differentiate(case):
+    """Nothing computes their gradient."""
+    _, inputs = CASES[case]
+    inputs = [x.clone().requires_grad_() for x in inputs.values()]
+    states, checkpoints = getattr(torch.ops.mmadaptor, case)(*inputs, True)
+    assert states.requires_grad and not checkpoints.requires_grad
+
+
 def test_a_penalty_on_some_inputs_leaves_the_others_alone():
     """Only delta requires a gradient, as in issue reports."""
     function, inputs = positional('selective_scan')
@@ -180,7 +213,7 @@ def test_a_penalty_on_some_inputs_leaves_the_others_alone():
         scalar(function(*inputs)), inputs[1], create_graph=True
     )
     (second,) = torch.autograd.grad(grad.square().sum(), inputs[1])
-    assert second.abs().min() > 0
+    assert second.abs().min() > 0 and not second.requires_grad
 
 
 # What forward mode meets in the ops, but for the functions of `mmadaptor.ops`.
@@ -218,6 +251,18 @@ def test_forward_mode_of_a_graph_is_an_error(graph, grad):
         dual = forward_ad.make_dual(states.clone().requires_grad_(grad), states)
         with pytest.raises((NotImplementedError, RuntimeError), match=message):
             called(dual)
+
+
+def test_an_op_without_a_forward_mode_derivative_is_computed():
+    states, C = CASES['cross_readout'][1].values()
+    expected = torch.ops.mmadaptor.cross_readout(states, C)
+    with forward_ad.dual_level():
+        assert torch.equal(torch.ops.mmadaptor.cross_readout(states, C), expected)
+
+
+def test_a_call_that_cannot_be_made_without_data_has_no_problem():
+    """Its own error is raised."""
+    assert find_problem(lambda x: x.tolist(), (torch.ones(1),), {}) is None
 
 
 def test_a_compiled_function_in_forward_mode_is_compiled_again_or_refused():

@@ -17,6 +17,7 @@ from torch.utils import cpp_extension
 
 from mmadaptor.environment import numbers
 from mmadaptor.ops import _dispatch
+from mmadaptor.ops._gradients import differentiable
 
 OPS = torch.ops.mmadaptor
 SIDE = 2**23
@@ -72,6 +73,18 @@ def test_only_out_of_memory_becomes_the_error_of_torch():
         _dispatch.raise_out_of_memory(RuntimeError(OUT_OF_MEMORY), tensor)
     other = RuntimeError(OUT_OF_MEMORY.replace('out of memory: ', ''))
     assert _dispatch.raise_out_of_memory(other, tensor) is None
+
+
+def test_a_function_that_runs_out_of_memory_raises_the_error_of_torch():
+    """Also in inference mode, which passes over the kernel of autograd."""
+
+    def fail(x):
+        raise RuntimeError(OUT_OF_MEMORY)
+
+    with FakeTensorMode():
+        tensor = torch.empty(1, device='cuda')
+    with pytest.raises(torch.OutOfMemoryError, match=OUT_OF_MEMORY):
+        differentiable(fail)(fail)(tensor)
 
 
 @pytest.fixture(scope='module')

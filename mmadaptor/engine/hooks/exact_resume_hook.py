@@ -78,7 +78,7 @@ class BatchSeeds:
     def start_worker(self, worker: int) -> None:
         """Seed a worker for its first batch."""
         end_with_parent()
-        self.worker, self.loaded = worker, 0
+        self.worker = worker
         if not self.by_epoch:
             self.epoch = getattr(self.sampler, 'epoch', 0)
         self._seed_next()
@@ -113,9 +113,7 @@ class BatchSeeds:
 def _can_skip(loader: DataLoader) -> bool:
     """Return whether mmengine resumes the sampler without loading data."""
     batches = loader.batch_sampler
-    return hasattr(loader.sampler, 'skip') or (
-        type(batches) is BatchSampler and hasattr(batches.sampler, 'skip')
-    )
+    return type(batches) is BatchSampler and hasattr(batches.sampler, 'skip')
 
 
 @HOOKS.register_module()
@@ -152,7 +150,7 @@ class ExactResumeHook(Hook):
     def before_train_epoch(self, runner: Runner) -> None:
         """Seed the first batch of an epoch, or of a loop over iterations."""
         loader = getattr(runner, 'train_dataloader', None)
-        if self.batches is None and _has_mmengines_start(loader):
+        if _has_mmengines_start(loader):
             by_epoch = isinstance(runner.train_loop, EpochBasedTrainLoop)
             self.batches = BatchSeeds(loader, runner.seed, by_epoch)
         if self.batches is None:

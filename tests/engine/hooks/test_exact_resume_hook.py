@@ -10,10 +10,12 @@ import pytest
 import torch
 from mmengine.dataset import BaseDataset, DefaultSampler, InfiniteSampler
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
-from torch.utils.data import DataLoader
+from mmengine.runner.loops import _InfiniteDataloaderIterator
+from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
 from mmadaptor.engine import ExactResumeHook, Runner
 from mmadaptor.engine.hooks import exact_resume_hook
+from mmadaptor.engine.hooks.exact_resume_hook import BatchSeeds
 
 EPOCHS, IMAGES, BATCH = 3, 10, 2
 BATCHES = IMAGES // BATCH
@@ -182,7 +184,7 @@ def test_an_endless_sampler_is_resumed_without_reading_the_data(monkeypatch):
     assert len(read) == 2 * BATCH
 
 
-def test_a_start_function_of_the_user_is_left_alone():
+def test_a_start_function_and_a_generator_of_the_user_are_left_alone():
     def mine(worker):
         pass
 
@@ -194,12 +196,53 @@ def test_a_start_function_of_the_user_is_left_alone():
     )  # fmt: skip
     ExactResumeHook().before_train_epoch(runner)
     assert loader.worker_init_fn is mine and loader.collate_fn is collate
+    runner.train_dataloader = loader = DataLoader(Draws(), generator=torch.Generator())
+    generator = loader.generator
+    ExactResumeHook().before_train_epoch(runner)
+    assert loader.collate_fn is not collate and loader.generator is generator
+
+
+class OwnBatchSampler(BatchSampler):
+    """A batch sampler that mmengine does not know."""
+
+
+@pytest.mark.parametrize('kind', [BatchSampler, OwnBatchSampler, None])
+@pytest.mark.parametrize('sampler', [InfiniteSampler, DefaultSampler])
+def test_batches_are_numbered_as_mmengine_resumes_the_sampler(sampler, kind):
+    sampler = sampler(Draws())
+    batches = kind and kind(sampler, BATCH, drop_last=False)
+    samplers = dict(batch_sampler=batches) if kind else dict(sampler=sampler)
+    loader = DataLoader(Draws(), **samplers)
+    skips = _InfiniteDataloaderIterator(loader)._resolve_sampler() is not None
+    assert BatchSeeds(loader, 3, by_epoch=False).endless == skips
+    assert skips == (type(sampler) is InfiniteSampler and kind is not OwnBatchSampler)
+    assert not BatchSeeds(loader, 3, by_epoch=True).endless
+
+
+def test_a_validation_draws_the_same_after_a_resume():
+    hook, numbers = ExactResumeHook(), []
+    runner = SimpleNamespace(seed=3, iter=5, train_loop=None)
+    runner._train_loop = object.__new__(EpochBasedTrainLoop)
+    for runner.iter in (5, 5, 6):
+        hook.before_val(runner)
+        numbers.append(draw())
+    assert numbers[0] == numbers[1] != numbers[2]
+    runner._train_loop = None  # a validation by itself
+    hook.before_val(runner)
+    assert draw() != numbers[2]
+
+
+class Stream(IterableDataset):
+    """A dataset without a length."""
+
+    def __iter__(self):
+        return iter([1, 2])
 
 
 def test_loaders_of_other_kinds_are_left_alone():
     """The schedule tools of the toolboxes use such loaders."""
     hook = ExactResumeHook()
-    for loader in ([1, 2], None):
+    for loader in ([1, 2], None, DataLoader(Stream())):
         runner = SimpleNamespace(seed=1, epoch=0, iter=0, train_dataloader=loader)
         hook.before_train_epoch(runner)
         hook.before_train_iter(runner)

@@ -2,6 +2,7 @@
 """One bad batch costs a step, not the run."""
 
 import re
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -190,6 +191,35 @@ def test_sparse_gradients_are_looked_at():
     for value in (1.0, float('nan')):
         sparse = torch.sparse_coo_tensor([[0, 1]], [value, 1.0], (4,))
         assert _finite([sparse, torch.ones(2)]) == (value == 1.0)
+
+
+@pytest.mark.parametrize('part', ['state_dict', 'ema_state_dict', 'optimizer'])
+def test_every_part_of_a_checkpoint_is_looked_at(part, tmp_path):
+    value = torch.ones(2)
+    tensors = {'a': value, 'steps': torch.tensor(3)}
+    checkpoint = {part: dict(state={0: tensors}, groups=[dict(lr=0.1)], none=None)}
+    hook, runner = NonFiniteHook(), SimpleNamespace(work_dir=str(tmp_path))
+    hook.before_save_checkpoint(runner, checkpoint)
+    value[1] = float('inf')
+    with pytest.raises(
+        InputError, match=r'was not saved\. .* not finite: state\.0\.a\.'
+    ):
+        hook.before_save_checkpoint(runner, checkpoint)
+
+
+@pytest.mark.parametrize(
+    'dtype', ['float16', 'bfloat16', 'float64', 'complex64', 'float8_e4m3fn']
+)
+def test_numbers_of_every_type_are_looked_at(dtype, tmp_path):
+    hook, runner = NonFiniteHook(), SimpleNamespace(work_dir=str(tmp_path))
+    good, bad = (
+        torch.tensor([1.0, value]).to(getattr(torch, dtype))
+        for value in (2.0, float('nan'))
+    )
+    assert _finite([good, torch.ones(1)]) and not _finite([torch.ones(1), bad])
+    hook.before_save_checkpoint(runner, dict(state_dict=dict(a=good)))
+    with pytest.raises(InputError, match='not finite: a'):
+        hook.before_save_checkpoint(runner, dict(state_dict=dict(a=bad)))
 
 
 def test_weights_that_are_bad_from_the_start_are_refused(tmp_path):

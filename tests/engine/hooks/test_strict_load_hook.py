@@ -23,7 +23,10 @@ def runner_of(model, source='a.pth', trains=True, resumes=False):
     )
 
 
-def test_strict_load_skips_what_it_is_told_to():
+def test_strict_load_skips_what_it_is_told_to(monkeypatch):
+    said = []
+    monkeypatch.setattr('mmadaptor.checkpoints.strict.warn', said.append)
+
     def build():
         return torch.nn.ModuleDict(
             dict(backbone=torch.nn.Linear(2, 2), head=torch.nn.Linear(2, 3))
@@ -42,6 +45,10 @@ def test_strict_load_skips_what_it_is_told_to():
         StrictLoadHook().after_load_checkpoint(
             runner_of(build()), dict(state_dict=state)
         )
+    with pytest.raises(CheckpointMismatchError, match='The checkpoint does not fit'):
+        StrictLoadHook().after_load_checkpoint(
+            runner_of(build(), source=None), dict(state_dict=state)
+        )
     checkpoint = dict(state_dict=state)
     StrictLoadHook(skip=[r'^head\.']).after_load_checkpoint(
         runner_of(model), checkpoint
@@ -49,6 +56,7 @@ def test_strict_load_skips_what_it_is_told_to():
     assert (model['backbone'].weight == 2).all()
     assert not (model['head'].bias == 2).any()
     assert set(checkpoint['state_dict']) == {'backbone.weight', 'backbone.bias'}
+    assert said == []
 
 
 @pytest.mark.parametrize('name', ['skip', 'optional'])
@@ -115,10 +123,11 @@ def test_a_test_and_a_resumed_training_need_every_weight(job):
     assert (model['head'].bias == 3).all()
     for part in model:
         lacking = {k: v for k, v in full.items() if part not in k}
-        with pytest.raises(CheckpointMismatchError, match=f'missing:\n    {part}'):
+        with pytest.raises(CheckpointMismatchError, match=f'missing:\n    {part}') as e:
             hook.after_load_checkpoint(
                 runner_of(model, **job), dict(state_dict=lacking)
             )
+        assert 'skip=' not in str(e.value)
 
 
 def test_the_log_says_what_another_runner_lacks(monkeypatch):
