@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from mmengine.config import ConfigDict
+from mmengine.dataset import InfiniteSampler
 from mmengine.device import get_device
 from mmengine.dist import broadcast_object_list, master_only
 from mmengine.hooks import CheckpointHook, Hook
@@ -37,6 +38,7 @@ from mmadaptor.errors import (
     how_to_install,
 )
 from mmadaptor.registry import RUNNERS, in_scope
+from mmadaptor.toolbox_code import of_toolbox
 
 from .amp import lower_on_cpu
 from .console import shorten
@@ -223,10 +225,12 @@ class Runner(MMEngineRunner):
             loop = super().build_train_loop(loop)
         if isinstance(loop, EpochBasedTrainLoop) and not len(loop.dataloader):
             size = len(loop.dataloader.dataset)
+            reason = ' are fewer than batch_size, and drop_last=True' if size else ''
             raise InputError(
-                f'`train_dataloader` has no batch: its {size} samples are fewer than '
-                'batch_size, and drop_last=True.'
+                f'`train_dataloader` has no batch: its {size} samples{reason}.'
             )
+        if isinstance(loop, EpochBasedTrainLoop):
+            _check_end(loop, 'train_dataloader')
         check_saving(self, loop)
         return loop
 
@@ -234,13 +238,17 @@ class Runner(MMEngineRunner):
         """Build the validation loop, after the preflight checks."""
         if isinstance(loop, dict) and not isinstance(self._train_loop, BaseLoop):
             preflight(self, ['val'], self.tunes_adaptors())
-        return super().build_val_loop(loop)
+        loop = super().build_val_loop(loop)
+        _check_end(loop, 'val_dataloader')
+        return loop
 
     def build_test_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         """Build the test loop, after the preflight checks."""
         if isinstance(loop, dict):
             preflight(self, ['test'], self.tunes_adaptors())
-        return super().build_test_loop(loop)
+        loop = super().build_test_loop(loop)
+        _check_end(loop, 'test_dataloader')
+        return loop
 
     def tunes_adaptors(self) -> bool:
         """Return whether checkpoints of the job hold adaptors only."""
@@ -361,3 +369,19 @@ class Runner(MMEngineRunner):
         super().call_hook(fn_name, **kwargs)
         if fn_name == 'before_save_checkpoint':
             make_plain(kwargs['checkpoint'])
+
+
+def _check_end(loop: BaseLoop, key: str) -> None:
+    """Check that an epoch over a data loader ends; a loop of the user's may end it.
+
+    Raises:
+        InputError: Its sampler is that of training by iterations.
+    """
+    batches = getattr(getattr(loop, 'dataloader', None), 'batch_sampler', None)
+    sampler = getattr(batches, 'sampler', None)
+    if isinstance(sampler, InfiniteSampler) and of_toolbox(type(loop)):
+        raise InputError(
+            f'`{key}` never ends: its sampler, {type(sampler).__name__}, is for '
+            f'IterBasedTrainLoop, and the loop is {type(loop).__name__}. Set '
+            f"{key}.sampler.type='DefaultSampler'."
+        )

@@ -291,6 +291,16 @@ def test_a_training_without_a_batch_is_refused(tmp_path):
         Runner.from_cfg(cfg).train()
 
 
+@pytest.mark.parametrize('split', ['train', 'val', 'test'])
+def test_an_epoch_that_never_ends_is_refused(split, tmp_path):
+    """The base configs of mmseg have this sampler, and train by iterations."""
+    cfg = training(tmp_path)
+    cfg[f'{split}_dataloader'].sampler = dict(type='InfiniteSampler')
+    runner = Runner.from_cfg(cfg)
+    with pytest.raises(InputError, match=f'`{split}_dataloader` never ends: its sam'):
+        runner.test() if split == 'test' else runner.train()
+
+
 @pytest.mark.parametrize(
     'key, value, says',
     [
