@@ -217,7 +217,8 @@ class Part:
             some = '; '.join(masks[:3])
             text = f'{len(masks)} objects cannot be used (first: {some})'
             report.problem(text, where)
-        if loader and not labels and not getattr(dataset, 'test_mode', False):
+        tests = getattr(dataset, 'test_mode', False)
+        if loader and loader.with_bbox and not labels and not tests:
             self._tell_nothing_left()
         note_absent(key, dataset, set(labels), 'object' if loader else 'sample', report)
         classes = len(classes_of(dataset))
