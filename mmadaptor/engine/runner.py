@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from mmengine.config import ConfigDict
-from mmengine.dataset import InfiniteSampler
 from mmengine.device import get_device
 from mmengine.dist import broadcast_object_list, master_only
 from mmengine.hooks import CheckpointHook, Hook
@@ -38,7 +37,6 @@ from mmadaptor.errors import (
     how_to_install,
 )
 from mmadaptor.registry import RUNNERS, in_scope
-from mmadaptor.toolbox_code import of_toolbox
 
 from .amp import lower_on_cpu
 from .console import shorten
@@ -47,6 +45,7 @@ from .distributed import find_unread_outputs, join_on_cpu, wrapper_for_cpu
 from .failures import explained
 from .hooks import AdaptorCheckpointHook, StrictLoadHook
 from .lock import locked
+from .loops import check_batches, check_end, check_interval
 from .optim import layer_decay_of_toolbox
 from .preflight import dry_run, preflight
 from .resumed_settings import SAVED, report, settings_of
@@ -223,14 +222,11 @@ class Runner(MMEngineRunner):
             preflight(self, splits, self._needs_base)
         with as_input_error('train_cfg` or `train_dataloader'):
             loop = super().build_train_loop(loop)
-        if isinstance(loop, EpochBasedTrainLoop) and not len(loop.dataloader):
-            size = len(loop.dataloader.dataset)
-            reason = ' are fewer than batch_size, and drop_last=True' if size else ''
-            raise InputError(
-                f'`train_dataloader` has no batch: its {size} samples{reason}.'
-            )
         if isinstance(loop, EpochBasedTrainLoop):
-            _check_end(loop, 'train_dataloader')
+            check_batches(loop)
+            check_end(loop, 'train_dataloader')
+        if self._val_loop is not None:
+            check_interval(loop)
         check_saving(self, loop)
         return loop
 
@@ -239,7 +235,7 @@ class Runner(MMEngineRunner):
         if isinstance(loop, dict) and not isinstance(self._train_loop, BaseLoop):
             preflight(self, ['val'], self.tunes_adaptors())
         loop = super().build_val_loop(loop)
-        _check_end(loop, 'val_dataloader')
+        check_end(loop, 'val_dataloader')
         return loop
 
     def build_test_loop(self, loop: BaseLoop | dict) -> BaseLoop:
@@ -247,7 +243,7 @@ class Runner(MMEngineRunner):
         if isinstance(loop, dict):
             preflight(self, ['test'], self.tunes_adaptors())
         loop = super().build_test_loop(loop)
-        _check_end(loop, 'test_dataloader')
+        check_end(loop, 'test_dataloader')
         return loop
 
     def tunes_adaptors(self) -> bool:
@@ -369,19 +365,3 @@ class Runner(MMEngineRunner):
         super().call_hook(fn_name, **kwargs)
         if fn_name == 'before_save_checkpoint':
             make_plain(kwargs['checkpoint'])
-
-
-def _check_end(loop: BaseLoop, key: str) -> None:
-    """Check that an epoch over a data loader ends; a loop of the user's may end it.
-
-    Raises:
-        InputError: Its sampler is that of training by iterations.
-    """
-    batches = getattr(getattr(loop, 'dataloader', None), 'batch_sampler', None)
-    sampler = getattr(batches, 'sampler', None)
-    if isinstance(sampler, InfiniteSampler) and of_toolbox(type(loop)):
-        raise InputError(
-            f'`{key}` never ends: its sampler, {type(sampler).__name__}, is for '
-            f'IterBasedTrainLoop, and the loop is {type(loop).__name__}. Set '
-            f"{key}.sampler.type='DefaultSampler'."
-        )

@@ -301,6 +301,17 @@ def test_an_epoch_that_never_ends_is_refused(split, tmp_path):
         runner.test() if split == 'test' else runner.train()
 
 
+@pytest.mark.parametrize('interval', [0, None, '1'])
+def test_an_interval_of_validations_is_a_number(interval, tmp_path):
+    """mmengine divides by it after the first epoch."""
+    cfg = training(tmp_path)
+    cfg.train_cfg.val_interval = interval
+    with pytest.raises(InputError, match=f'`train_cfg.val_int.* got {interval!r}'):
+        Runner.from_cfg(cfg).train()
+    cfg.val_dataloader = cfg.val_cfg = cfg.val_evaluator = None
+    Runner.from_cfg(cfg).train()
+
+
 @pytest.mark.parametrize(
     'key, value, says',
     [
