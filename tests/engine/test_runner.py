@@ -2,6 +2,7 @@
 """What `mmadaptor.Runner` does with checkpoints, hooks and loaders."""
 
 import errno
+import sys
 
 import pytest
 import torch
@@ -320,13 +321,28 @@ def test_an_interval_of_validations_is_a_number(interval, tmp_path):
             dict(optimizer=dict(type='AdamV', lr=1)),
             'AdamV is not in the',
         ),
+        (
+            'optim_wrapper',
+            dict(clip_grad=dict(max_norm=1, norm_typ=2)),
+            "argument 'norm_typ'",
+        ),
         ('param_scheduler', [dict(type='LinearLR', lr=1)], "argument 'lr'"),
+        ('val_dataloader', dict(batch_size='1'), 'batch_size=1'),
+        ('log_level', 'verbose', 'verbose'),
+        (
+            'visualizer',
+            dict(type='Visualizer', vis_backends=[dict(type='WandbVisBackend')]),
+            'pip install wandb',
+        ),
         ('train_cfg', dict(by_epoch=True, epochs=1), "argument 'epochs'"),
     ],
 )
-def test_other_wrong_parts_are_named(key, value, says, tmp_path):
+def test_other_wrong_parts_are_named(key, value, says, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'wandb', None)  # not installed
+    cfg = training(tmp_path)
+    cfg.merge_from_dict({key: value})
     with pytest.raises(InputError, match=f'`{key}`.* of the config: .*{says}'):
-        Runner.from_cfg(training(tmp_path, **{key: value})).train()
+        Runner.from_cfg(cfg).train()
 
 
 @pytest.mark.parametrize('kind', ['LARS', 'mmpretrain.LARS'])
