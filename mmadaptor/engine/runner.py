@@ -161,7 +161,8 @@ class Runner(MMEngineRunner):
     def _init_model_weights(self) -> None:
         """Initialize the model, strictly; then all is there for a dry run."""
         skip, optional, _ = self._loading_exceptions()
-        with checked_initializers(unwrapped(self.model), skip, optional):
+        checked = checked_initializers(unwrapped(self.model), skip, optional)
+        with as_input_error('model'), checked:
             super()._init_model_weights()
         dry_run(self)
 

@@ -329,6 +329,7 @@ def test_an_interval_of_validations_is_a_number(interval, tmp_path):
         ('param_scheduler', [dict(type='LinearLR', lr=1)], "argument 'lr'"),
         ('val_dataloader', dict(batch_size='1'), 'batch_size=1'),
         ('log_level', 'verbose', 'verbose'),
+        ('model', dict(init_cfg=dict(type='Pretraind')), 'Pretraind'),
         (
             'visualizer',
             dict(type='Visualizer', vis_backends=[dict(type='WandbVisBackend')]),
