@@ -80,11 +80,12 @@ def as_input_error(key: str) -> Iterator[None]:
     """Turn the exceptions of mmengine's builders into errors of the config.
 
     Raises:
-        InputError: What is built has an argument that is wrong or unknown.
+        InputError: What is built has an argument that is wrong or unknown, or needs a
+            package that is not installed.
     """
     try:
         yield
-    except (TypeError, KeyError, ValueError, AssertionError) as error:
+    except (TypeError, KeyError, ValueError, AssertionError, ImportError) as error:
         raise InputError(f'`{key}` of the config: {reason_of(error)}') from error
 
 

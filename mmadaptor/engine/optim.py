@@ -5,6 +5,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from inspect import signature
 from typing import Any
 
 from mmengine.logging import MMLogger, print_log
@@ -32,6 +33,16 @@ def wrappers_of(runner: Runner) -> list[OptimWrapper]:
     wrapper = runner.optim_wrapper
     several = isinstance(wrapper, OptimWrapperDict)
     return list(wrapper.values()) if several else [wrapper]
+
+
+def check_clipping(wrapper: OptimWrapper | OptimWrapperDict) -> None:
+    """Check the arguments of torch's function that clips gradients.
+
+    Raises:
+        TypeError: One of them is unknown or missing.
+    """
+    if isinstance(wrapper, OptimWrapper) and wrapper.clip_grad_kwargs:
+        signature(wrapper.clip_func).bind([], **wrapper.clip_grad_kwargs)
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()

@@ -9,13 +9,14 @@ from typing import Any
 import torch
 from mmengine.config import ConfigDict
 from mmengine.device import get_device
-from mmengine.dist import broadcast_object_list, master_only
+from mmengine.dist import broadcast_object_list, is_main_process, master_only
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.logging import MMLogger
 from mmengine.optim import OptimWrapper
 from mmengine.registry import OPTIMIZERS
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop
 from mmengine.runner import Runner as MMEngineRunner
+from mmengine.visualization import Visualizer
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -45,7 +46,8 @@ from .distributed import find_unread_outputs, join_on_cpu, wrapper_for_cpu
 from .failures import explained
 from .hooks import AdaptorCheckpointHook, StrictLoadHook
 from .lock import locked
-from .optim import layer_decay_of_toolbox
+from .loops import check_batches, check_end, check_interval
+from .optim import check_clipping, layer_decay_of_toolbox
 from .preflight import dry_run, preflight
 from .resumed_settings import SAVED, report, settings_of
 from .saving import check_saving, is_local, saving_folder
@@ -97,7 +99,20 @@ class Runner(MMEngineRunner):
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """Build the logger; its file has more than the console."""
-        return shorten(super().build_logger(*args, **kwargs))
+        with as_input_error('log_level'):
+            return shorten(super().build_logger(*args, **kwargs))
+
+    def build_visualizer(self, *args: Any, **kwargs: Any) -> Visualizer:
+        """Build the visualizer; its backends import their packages here.
+
+        Else they would where the config is written to them, next in `__init__`.
+        """
+        with as_input_error('visualizer'):
+            visualizer = super().build_visualizer(*args, **kwargs)
+            if is_main_process():
+                for backend in visualizer._vis_backends.values():
+                    _ = backend.experiment
+            return visualizer
 
     def build_model(self, model: nn.Module | dict) -> nn.Module:
         """Build the model; a resumed one does not load its base first.
@@ -149,7 +164,8 @@ class Runner(MMEngineRunner):
     def _init_model_weights(self) -> None:
         """Initialize the model, strictly; then all is there for a dry run."""
         skip, optional, _ = self._loading_exceptions()
-        with checked_initializers(unwrapped(self.model), skip, optional):
+        checked = checked_initializers(unwrapped(self.model), skip, optional)
+        with as_input_error('model'), checked:
             super()._init_model_weights()
         dry_run(self)
 
@@ -195,7 +211,10 @@ class Runner(MMEngineRunner):
             if isinstance(kind, str) and in_scope(OPTIMIZERS, kind) is None:
                 raise KeyError(f'{kind} is not in the registry of optimizers')
             optim_wrapper = layer_decay_of_toolbox(optim_wrapper, self.model)
-            return super().build_optim_wrapper(lower_on_cpu(optim_wrapper, self.model))
+            cfg = lower_on_cpu(optim_wrapper, self.model)
+            wrapper = super().build_optim_wrapper(cfg)
+            check_clipping(wrapper)
+            return wrapper
 
     def build_param_scheduler(self, scheduler: Any) -> Any:
         """Build the parameter schedulers."""
@@ -224,12 +243,11 @@ class Runner(MMEngineRunner):
             preflight(self, splits, self._needs_base)
         with as_input_error('train_cfg` or `train_dataloader'):
             loop = super().build_train_loop(loop)
-        if isinstance(loop, EpochBasedTrainLoop) and not len(loop.dataloader):
-            size = len(loop.dataloader.dataset)
-            raise InputError(
-                f'`train_dataloader` has no batch: its {size} samples are fewer than '
-                'batch_size, and drop_last=True.'
-            )
+        if isinstance(loop, EpochBasedTrainLoop):
+            check_batches(loop)
+            check_end(loop, 'train_dataloader')
+        if self._val_loop is not None:
+            check_interval(loop)
         check_saving(self, loop)
         return loop
 
@@ -237,13 +255,19 @@ class Runner(MMEngineRunner):
         """Build the validation loop, after the preflight checks."""
         if isinstance(loop, dict) and not isinstance(self._train_loop, BaseLoop):
             preflight(self, ['val'], self.tunes_adaptors())
-        return super().build_val_loop(loop)
+        with as_input_error('val_cfg` or `val_dataloader'):
+            loop = super().build_val_loop(loop)
+        check_end(loop, 'val_dataloader')
+        return loop
 
     def build_test_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         """Build the test loop, after the preflight checks."""
         if isinstance(loop, dict):
             preflight(self, ['test'], self.tunes_adaptors())
-        return super().build_test_loop(loop)
+        with as_input_error('test_cfg` or `test_dataloader'):
+            loop = super().build_test_loop(loop)
+        check_end(loop, 'test_dataloader')
+        return loop
 
     def tunes_adaptors(self) -> bool:
         """Return whether checkpoints of the job hold adaptors only."""

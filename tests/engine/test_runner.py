@@ -3,6 +3,7 @@
 
 import errno
 import re
+import sys
 
 import pytest
 import torch
@@ -353,6 +354,27 @@ def test_a_training_without_a_batch_is_refused(tmp_path):
         Runner.from_cfg(cfg).train()
 
 
+@pytest.mark.parametrize('split', ['train', 'val', 'test'])
+def test_an_epoch_that_never_ends_is_refused(split, tmp_path):
+    """The base configs of mmseg have this sampler, and train by iterations."""
+    cfg = training(tmp_path)
+    cfg[f'{split}_dataloader'].sampler = dict(type='InfiniteSampler')
+    runner = Runner.from_cfg(cfg)
+    with pytest.raises(InputError, match=f'`{split}_dataloader` never ends: its sam'):
+        runner.test() if split == 'test' else runner.train()
+
+
+@pytest.mark.parametrize('interval', [0, None, '1'])
+def test_an_interval_of_validations_is_a_number(interval, tmp_path):
+    """mmengine divides by it after the first epoch."""
+    cfg = training(tmp_path)
+    cfg.train_cfg.val_interval = interval
+    with pytest.raises(InputError, match=f'`train_cfg.val_int.* got {interval!r}'):
+        Runner.from_cfg(cfg).train()
+    cfg.val_dataloader = cfg.val_cfg = cfg.val_evaluator = None
+    Runner.from_cfg(cfg).train()
+
+
 @pytest.mark.parametrize(
     'key, value, says',
     [
@@ -361,13 +383,29 @@ def test_a_training_without_a_batch_is_refused(tmp_path):
             dict(optimizer=dict(type='AdamV', lr=1)),
             'AdamV is not in the',
         ),
+        (
+            'optim_wrapper',
+            dict(clip_grad=dict(max_norm=1, norm_typ=2)),
+            "argument 'norm_typ'",
+        ),
         ('param_scheduler', [dict(type='LinearLR', lr=1)], "argument 'lr'"),
+        ('val_dataloader', dict(batch_size='1'), 'batch_size=1'),
+        ('log_level', 'verbose', 'verbose'),
+        ('model', dict(init_cfg=dict(type='Pretraind')), 'Pretraind'),
+        (
+            'visualizer',
+            dict(type='Visualizer', vis_backends=[dict(type='WandbVisBackend')]),
+            'pip install wandb',
+        ),
         ('train_cfg', dict(by_epoch=True, epochs=1), "argument 'epochs'"),
     ],
 )
-def test_other_wrong_parts_are_named(key, value, says, tmp_path):
+def test_other_wrong_parts_are_named(key, value, says, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'wandb', None)  # not installed
+    cfg = training(tmp_path)
+    cfg.merge_from_dict({key: value})
     with pytest.raises(InputError, match=f'`{key}`.* of the config: .*{says}'):
-        Runner.from_cfg(training(tmp_path, **{key: value})).train()
+        Runner.from_cfg(cfg).train()
 
 
 @pytest.mark.parametrize('kind', ['LARS', 'mmpretrain.LARS'])

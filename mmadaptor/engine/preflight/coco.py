@@ -63,7 +63,7 @@ def check_categories(
     such a class is predicted.
     """
     # Of categories of one id, pycocotools takes the last.
-    names = {c['id']: str(c['name']) for c in content.get('categories', ())}
+    names = {c['id']: c['name'] for c in content.get('categories', ())}
     labels, classes = [names.get(i) for i in cat_ids], list(classes)
     lacking = [name for name in classes if name not in labels]
     extra = [name for name in names.values() if name not in classes]
@@ -254,6 +254,7 @@ def _is_read(api: Any, annotation: dict) -> bool:
 
 
 def some(names: Iterable[Any], count: int = 5) -> str:
-    """Return the first names as text."""
+    """Return the first names as text; a number is not the text of its digits."""
     names = list(names)
-    return ', '.join(map(str, names[:count])) + ', ...' * (len(names) > count)
+    shown = [f'{n!r}' if str(n).isdecimal() else str(n) for n in names[:count]]
+    return ', '.join(shown) + ', ...' * (len(names) > count)

@@ -20,7 +20,7 @@ from mmadaptor.datasets.image_files import kind_problem
 from mmadaptor.errors import InputError, described
 from mmadaptor.toolbox_code import of_toolbox
 
-from .coco import check_categories, note_lost, reads_coco, recorded
+from .coco import check_categories, note_lost, reads_coco, recorded, some
 from .objects import (
     POINTLESS,
     box_problem,
@@ -33,7 +33,14 @@ from .objects import (
     trained_objects,
 )
 from .report import Report
-from .samples import can_load, classes_in, classes_of, load_some, note_absent
+from .samples import (
+    can_load,
+    classes_in,
+    classes_of,
+    load_some,
+    note_absent,
+    renumbered,
+)
 
 HOW_TO_GET = dict(
     CocoDataset='COCO 2017 (train2017, val2017, annotations): '
@@ -55,6 +62,7 @@ class Part:
     def __init__(self, key: str, dataset: Any, report: Report) -> None:
         self.key, self.dataset, self.report = key, dataset, report
         self.contents: list[dict] = []  # of the files that pycocotools read
+        self.named = bool(classes_of(dataset))  # without its file
 
     @property
     def split(self) -> str:
@@ -165,7 +173,7 @@ class Part:
                 self._check_coco(content)
             if isinstance(dataset, BaseDataset):
                 paths = self._check_samples()
-                self._check_folders()
+                self._check_numbering()
         good = report.told == before  # pycocotools may end the process
         with report.collect(key, what):
             unread = self._check_files(paths)
@@ -209,7 +217,8 @@ class Part:
             some = '; '.join(masks[:3])
             text = f'{len(masks)} objects cannot be used (first: {some})'
             report.problem(text, where)
-        if loader and not labels and not getattr(dataset, 'test_mode', False):
+        tests = getattr(dataset, 'test_mode', False)
+        if loader and loader.with_bbox and not labels and not tests:
             self._tell_nothing_left()
         note_absent(key, dataset, set(labels), 'object' if loader else 'sample', report)
         classes = len(classes_of(dataset))
@@ -275,17 +284,32 @@ class Part:
                 f'{", ".join(extra[:3])}'
             )
 
-    def _check_folders(self) -> None:
-        """Check folders that are classes: mmpretrain numbers them by name."""
-        folders = list(getattr(self.dataset, 'folder_to_idx', ()))
-        classes = classes_of(self.dataset)
-        if folders != classes and sorted(folders) == sorted(classes):
+    def _check_numbering(self) -> None:
+        """Check that labels are numbers of `metainfo.classes`.
+
+        mmpretrain numbers folders by name. A file of mmengine's form has a list of its
+        own, which that of the config replaces.
+        """
+        dataset, classes = self.dataset, classes_of(self.dataset)
+        folders = list(getattr(dataset, 'folder_to_idx', ()))
+        if renumbered(classes, folders):
             self.report.problem(
                 'The class folders are numbered in alphabetical order '
-                f'({", ".join(folders[:5])}), and metainfo.classes has another order '
-                f'({", ".join(classes[:5])})',
+                f'({some(folders)}), and metainfo.classes has another order '
+                f'({some(classes)})',
                 f'{self.key}.data_prefix',
             )
+        kind = type(dataset)
+        is_mmengines = kind.load_data_list is BaseDataset.load_data_list
+        if self.named and is_mmengines and of_toolbox(kind.parse_data_info):
+            listed = classes_in(load(dataset.ann_file).get('metainfo'))
+            if renumbered(listed, classes):
+                self.report.problem(
+                    f'The labels of {dataset.ann_file} are numbers of the classes in '
+                    f'its metainfo ({some(listed)}), and metainfo.classes of the '
+                    f'config has another order ({some(classes)})',
+                    f'{self.key}.ann_file',
+                )
 
 
 def _is_local_path(path: Any) -> bool:

@@ -11,7 +11,7 @@ from mmadaptor.datasets.checked_pipeline import IGNORED
 from mmadaptor.toolbox_code import of_toolbox
 
 from .report import Report
-from .samples import classes_of
+from .samples import classes_of, renumbered
 
 # Heads whose num_classes is not that of the dataset, by name and by class.
 OTHER_HEADS = ('rpn_head', 'semantic_head')
@@ -150,7 +150,10 @@ def check_classes(found: list[tuple[str, Any]], report: Report) -> None:
             f'{{}}: {key} has the classes {", ".join(map(str, others[:5]))}, and '
             f'{found[0][0]} has {", ".join(map(str, first[:5]))}'
         )
-        if sorted(map(str, first)) == sorted(map(str, others)):
+        # Without metainfo.classes, those of mmpretrain are the folders that are there.
+        by_folder = any(hasattr(d, 'folder_to_idx') for d in (found[0][1], dataset))
+        same = sorted(map(str, first)) == sorted(map(str, others))
+        if same or (by_folder and renumbered(first, others)):
             report.problem(text.format('The same classes have other labels'))
         elif len(first) == len(others):
             report.note(text.format('The same labels have other names'))

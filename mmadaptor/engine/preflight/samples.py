@@ -36,6 +36,13 @@ def classes_in(metainfo: Any) -> list[str]:
     return list(classes) if isinstance(classes, Iterable) else []
 
 
+def renumbered(first: Iterable[Any], others: Iterable[Any]) -> list[str]:
+    """Return the names of classes that are in both lists, with another number."""
+    numbers = {str(name): number for number, name in enumerate(first)}
+    found = enumerate(map(str, others))
+    return [name for number, name in found if numbers.get(name, number) != number]
+
+
 def can_load(dataset: Any) -> bool:
     """Return whether a pipeline gets what `get_data_info` returns, and no more."""
     kind = type(dataset)

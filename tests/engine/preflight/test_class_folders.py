@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Classifiers' folders and lists: what is wrong with them is said at once."""
 
+import copy
 import json
+import shutil
 
 import pytest
 from helpers.refusals import build, problems
@@ -27,6 +29,29 @@ def test_classes_in_another_order_than_their_folders(cls):
     """mmpretrain numbers the folders and would call each by the other's name."""
     cls.train_dataloader.dataset.metainfo = dict(classes=('disc', 'box'))
     assert 'numbered in alphabetical order (box, disc)' in problems(cls)
+
+
+def test_a_folder_of_a_class_of_another_number(cls, root):
+    """The other folder has another name than its class, as those of ImageNet have."""
+    (root / 'classes' / 'box').rename(root / 'classes' / 'abox')
+    build(cls)
+    (root / 'classes' / 'abox').rename(root / 'classes' / 'zbox')
+    assert 'numbered in alphabetical order (disc, zbox)' in problems(cls)
+
+
+def test_a_validation_without_the_folder_of_a_class(cls, root):
+    """Without metainfo.classes, the classes after it have other numbers there."""
+    cls.train_dataloader.dataset.metainfo = None
+    cls.val_dataloader = copy.deepcopy(cls.train_dataloader)
+    cls.val_evaluator, cls.val_cfg = cls.test_evaluator, dict()
+    cls.val_dataloader.dataset.data_prefix = 'fewer'
+    shutil.copytree(root / 'classes', root / 'fewer')
+    (root / 'fewer' / 'disc').rename(root / 'disc')
+    assert 'model.head.num_classes is 2, but val_dat' in ''.join(build(cls).notes)
+    (root / 'fewer' / 'box').rename(root / 'box')
+    (root / 'disc').rename(root / 'fewer' / 'disc')
+    text = problems(cls)
+    assert '1 problem found' in text and 'The same classes have other labels' in text
 
 
 def test_head_of_another_number_than_the_folders(cls):
@@ -74,3 +99,18 @@ def test_several_labels_of_an_image(cls, root):
     (root / 'labels.json').write_text(json.dumps(content))
     text = '1 of 120 labels are outside of the 2 classes (first: 2)'
     assert text in problems(cls)
+
+
+def test_classes_in_another_order_than_in_a_file_of_mmengine(cls, root):
+    """Its labels are numbers of its own list, which the config's replaces."""
+    meta, images = dict(classes=['box', 'disc']), [dict(img_path='0.png', gt_label=1)]
+    content = json.dumps(dict(metainfo=meta, data_list=images))
+    (root / 'labels.json').write_text(content)
+    cls.train_dataloader.dataset.update(
+        type='mmpretrain.BaseDataset', ann_file='labels.json', data_prefix='val'
+    )
+    build(cls)
+    cls.train_dataloader.dataset.metainfo.classes = ('cube', 'ring')
+    build(cls)
+    cls.train_dataloader.dataset.metainfo.classes = ('disc', 'box')
+    assert 'of the classes in its metainfo (box, disc), and metainfo' in problems(cls)

@@ -140,6 +140,26 @@ def test_names_of_categories(det, root, categories, says):
         assert says in problems(det)
 
 
+def test_names_that_are_numbers(det, root):
+    """For pycocotools 1 is not '1': mmdet would find no object."""
+
+    def change(content):
+        for number, category in enumerate(content['categories']):
+            category['name'] = number
+
+    for split in ('train', 'val'):
+        edit(root / f'{split}.json', change)
+    datasets = det.train_dataloader.dataset.dataset, det.val_dataloader.dataset
+    for dataset in datasets:
+        dataset.metainfo = dict(classes=(0, 1))
+    build(det)
+    for dataset in datasets:
+        dataset.metainfo = dict(classes=('0', '1'))
+    text = problems(det)
+    assert "train.json has no category '0', '1' (2 of the 2 in metainfo.classes" in text
+    assert 'its categories are 0, 1. Every class' in text
+
+
 @pytest.mark.parametrize(
     'names, lacking', [(('disc', 'box'), 'disc'), (('disc', 'disc'), 'box')]
 )

@@ -208,6 +208,9 @@ def test_a_training_without_objects_is_noted(det, root, annotations):
     edit(root / 'train.json', change)
     note = 'train_dataloader.dataset.dataset has no object of metainfo.classes to train'
     assert f'{note} with' in build(det).notes
+    loader = det.train_dataloader.dataset.dataset.pipeline[1]
+    loader.update(with_bbox=False, with_label=False, with_seg=True)
+    assert f'{note} with' not in build(det).notes  # semantic masks are no objects
 
 
 def test_panoptic_files_have_objects_without_boxes(det, root):
