@@ -2,9 +2,11 @@
 """What is decayed and at which rate, from what the layers declare."""
 
 import importlib
+import logging
 
 import pytest
 import torch
+from mmengine.logging import MMLogger
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 from torch import nn
@@ -95,6 +97,21 @@ def test_custom_keys_come_before_what_layers_declare(vmamba):
     assert found[f'{mixer}in_proj.weight'] == (1, 1)
 
 
+def test_of_several_custom_keys_the_longest_counts(vmamba):
+    """As by mmengine: what a shorter one sets is not of this parameter."""
+    keys = {'dt_': dict(lr_mult=3.0, decay_mult=0.5), 'mixer.dt_bias': dict()}
+    found = settings(vmamba, custom_keys=keys)
+    mixer = 'backbone.stages.0.0.mixer.'
+    assert found[f'{mixer}dt_weight'] == (3, 0.5)
+    assert found[f'{mixer}dt_bias'] == (1, 0)
+
+
+def test_rates_multiply_those_of_mmengine(vmamba):
+    found = settings(vmamba, bias_lr_mult=2.0, layer_decay_rate=0.5)
+    assert found['backbone.downsample_layers.0.0.bias'][0] == 2 * 0.5**4
+    assert found['head.bias'][0] == 2
+
+
 def test_rates_by_depth_and_by_adaptor(vmamba):
     found = settings(vmamba, layer_decay_rate=0.5, adaptor_lr_mult=10.0)
     # Stem, three blocks, and what follows them.
@@ -168,6 +185,9 @@ def test_the_constructors_of_mmdet_and_mmseg(constructor, backbone, vmamba):
 def test_other_constructors_and_backbones_are_left_alone(vmamba):
     stock = dict(constructor='mmdet.LearningRateDecayOptimizerConstructor')
     assert layer_decay_of_toolbox(stock, Model(nn.Linear(1, 1))) is stock
+    in_parallel = nn.ModuleDict(dict(module=vmamba))
+    with pytest.raises(InputError, match='must have `decay_rate`'):  # it is known
+        layer_decay_of_toolbox(stock, in_parallel)
     for other in (dict(), dict(constructor='DefaultOptimWrapperConstructor'), None):
         assert layer_decay_of_toolbox(other, vmamba) is other
 
@@ -197,6 +217,13 @@ def test_the_log_has_a_line_for_each_kind(vmamba, monkeypatch):
     assert total == sum(
         int(line.split('(')[1].split(' ')[0].replace(',', '')) for line in lines
     )
+
+
+def test_the_log_goes_on(vmamba):
+    """mmengine's line for each parameter is muted, and nothing after it."""
+    level = MMLogger.get_current_instance().level
+    settings(vmamba)
+    assert MMLogger.get_current_instance().level == level < logging.ERROR
 
 
 def test_it_is_mmengines_otherwise():
