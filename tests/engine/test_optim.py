@@ -125,6 +125,18 @@ def test_rates_by_depth_and_by_adaptor(vmamba):
         settings(Model(nn.Linear(1, 1)), layer_decay_rate=0.5)
 
 
+def test_rates_by_depth_of_vim():
+    found = settings(
+        Model(Vim(dict(embed_dims=8, depth=2), img_size=32)), layer_decay_rate=0.5
+    )
+    # Embeddings, two blocks, and what follows them.
+    for name in ('cls_token', 'pos_embed', 'patch_embed.projection.weight'):
+        assert found[f'backbone.{name}'][0] == 0.5**3
+    assert found['backbone.layers.0.mixer.A_log'][0] == 0.5**2
+    assert found['backbone.layers.1.norm.weight'][0] == 0.5
+    assert found['backbone.norm.weight'][0] == found['head.weight'][0] == 1
+
+
 def test_the_same_depths_for_mmpretrains_own_constructor():
     pytest.importorskip('mmpretrain')
     from mmpretrain.engine.optimizers import LearningRateDecayOptimWrapperConstructor

@@ -42,6 +42,14 @@ def test_nan_in_any_batch_is_the_worst(bad):
     assert math.isnan(found['map']) and found['class'] == 0
 
 
+def test_classes_count_by_their_share():
+    images = [torch.tensor([[[[2.0, 1.0]]], [[[2.0, 1.0]]]])]
+    found = differences(
+        lambda x: (x, torch.tensor([0, 1])), ['map', 'class'], Model(), images
+    )
+    assert found == dict(map=0, **{'class': 0.5})
+
+
 def test_a_map_of_zeros_and_a_single_output():
     images = [torch.zeros(1, 1, 2, 2)]
     assert differences(lambda x: [x], ['map'], nn.Identity(), images) == dict(map=0)

@@ -122,6 +122,16 @@ def test_drop_path_of_frozen_stages_is_off(frozen_stages):
     ]
 
 
+def test_shared_with_a_block_that_is_not_run_adaptors_stay_frozen():
+    model = Vim(
+        dict(embed_dims=16, depth=3),
+        out_indices=(0,),
+        frozen_stages=1,
+        adaptors={**BOTH, 'share': True},
+    )
+    assert trainable(model) == set()
+
+
 def test_only_adaptors_get_gradients_and_learn():
     torch.manual_seed(0)
     model = VMamba(SMALL, adaptors=BOTH, trainable=['adaptors'])
