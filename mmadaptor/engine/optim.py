@@ -115,7 +115,7 @@ class OptimWrapperConstructor(DefaultOptimWrapperConstructor):
             for name in getattr(module, 'undecayed', ()):
                 found[f'{path}.{name}'.lstrip('.')] = 0.0
             if isinstance(module, nn.RMSNorm) and norm is not None:
-                found[f'{path}.weight'.lstrip('.')] = (self.base_wd or 0.0) * norm
+                found[f'{path}.weight'.lstrip('.')] = self.base_wd * norm
         return found
 
     def _rates(self, model: nn.Module) -> dict[str, float]:

@@ -31,9 +31,9 @@ def differences(
             expected = model.eval()(batch)
         expected = (expected,) if isinstance(expected, Tensor) else expected
         for name, ours, theirs in zip(names, expected, run(batch), strict=True):
-            found = _difference(ours, theirs)
-            # Not `max`, which may pass over NaN.
-            worst[name] = found if not found <= worst[name] else worst[name]
+            found = [worst[name], _difference(ours, theirs)]
+            # Not Python's `max`, which may pass over NaN.
+            worst[name] = torch.tensor(found, dtype=torch.float64).max().item()
     return worst
 
 

@@ -12,6 +12,7 @@ from helpers.jobs import ROOT, write_coco, write_labels
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner as MMEngineRunner
+from torch import nn
 
 from mmadaptor.checkpoints.adaptor_only import base_state, digest
 from mmadaptor.checkpoints.loading import read_checkpoint
@@ -98,6 +99,39 @@ def train(cfg):
     runner = Runner.from_cfg(cfg)
     runner.train()
     return runner
+
+
+def test_a_digest_is_of_names_types_shapes_and_bits():
+    state = dict(a=torch.arange(4.0), b=torch.tensor(2), c=torch.ones(2, 3)[:, ::2])
+    assert digest(state) == digest({k: state[k].clone() for k in 'cba'})
+    a = state['a']
+    changes = [
+        dict(d=a),
+        dict(a=a * torch.tensor([-1.0, 1, 1, 1])),  # -0 is another number
+        dict(a=a.view(2, 2)),
+        dict(a=a.view(torch.int32)),
+        dict(b=torch.tensor(3)),
+        dict(a=state['b'], b=a),
+    ]
+    found = {digest({**state, **change}) for change in changes} | {digest(state)}
+    assert len(found) == len(changes) + 1
+
+
+def test_what_belongs_to_a_base():
+    """Statistics go with the parameters beside them, in training and frozen."""
+    model = nn.ModuleDict(
+        dict(
+            frozen=nn.BatchNorm1d(2).requires_grad_(False),
+            partly=nn.BatchNorm1d(2),
+            trained=nn.BatchNorm1d(2),
+            plain=nn.BatchNorm1d(2, affine=False),
+            temporal=nn.BatchNorm1d(2).requires_grad_(False),
+        )
+    )
+    model.partly.weight.requires_grad_(False)
+    model.frozen.register_buffer('cache', torch.ones(2), persistent=False)
+    frozen = {f'frozen.{name}' for name in nn.BatchNorm1d(2).state_dict()}
+    assert base_state(model).keys() == frozen | {'partly.weight'}
 
 
 TUNED = dict(adaptors=BOTH, trainable=['adaptors'])

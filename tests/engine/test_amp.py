@@ -126,6 +126,16 @@ def test_the_scan_adds_up_in_float32():
     )
 
 
+def test_what_is_no_bfloat16_keeps_its_type():
+    class Two(torch.nn.Module):
+        def forward(self, x):
+            return x.bfloat16(), torch.tensor([3])
+
+    module = Two()
+    with amp.lowered(module):
+        assert [y.dtype for y in module(torch.ones(1))] == [torch.float32, torch.int64]
+
+
 def test_an_error_inside_leaves_no_autocast_behind():
     model = Small()
     with pytest.raises(RuntimeError):

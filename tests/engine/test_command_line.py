@@ -166,6 +166,16 @@ def test_work_dir_by_argument_then_config_then_name(tmp_path):
     assert load_config(arguments(without)).work_dir == 'work_dirs/plain'
 
 
+def test_what_a_config_says_of_scope_and_hooks_stays(tmp_path):
+    text = """
+default_scope = 'mmseg'
+model = dict(type='mmdet.RetinaNet')
+default_hooks = dict(strict_load=dict(type='mmadaptor.StrictLoadHook', a=1))
+"""
+    cfg = load_config(arguments(write_config(tmp_path, text)))
+    assert cfg.default_scope == 'mmseg' and cfg.default_hooks.strict_load.a == 1
+
+
 def test_every_config_gets_our_runner_unless_it_names_one(tmp_path):
     plain = write_config(tmp_path, 'model = dict()')
     assert load_config(arguments(plain)).runner_type == RUNNER_TYPE

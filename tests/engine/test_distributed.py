@@ -85,6 +85,12 @@ def test_processes_that_would_each_do_the_whole_job(environment, tmp_path):
 
 
 def test_a_job_of_one_process_is_left_alone(environment):
+    check_launcher('none')
+    environment.setenv('WORLD_SIZE', '2')  # without a RANK no launcher set it
+    check_launcher('none')
+    environment.setenv('WORLD_SIZE', '1')
+    environment.setenv('RANK', '0')
+    check_launcher('none')
     join_on_cpu('none', {})
     assert not torch.distributed.is_initialized()
 

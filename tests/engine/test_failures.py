@@ -19,6 +19,16 @@ from mmadaptor.errors import CheckpointWriteError, InputError
             InputError,
             r'is killed by signal: Killed\. If memory ran out.*resume',
         ),
+        (
+            RuntimeError('DataLoader worker (pid(s) 7, 8) exited unexpectedly'),
+            InputError,
+            r'worker \(pid\(s\) 7, 8\) exited unexpectedly\. If memory ran out',
+        ),
+        (
+            RuntimeError('[gloo] Connection closed by peer [127.0.0.1]:7'),
+            InputError,
+            'Connection closed by peer. Another process of the job ended',
+        ),
         (RuntimeError('Connection reset by peer'), InputError, 'Another process'),
         (RuntimeError('a bug'), RuntimeError, 'a bug'),
     ],

@@ -2,9 +2,11 @@
 """What is decayed and at which rate, from what the layers declare."""
 
 import importlib
+import logging
 
 import pytest
 import torch
+from mmengine.logging import MMLogger
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 from torch import nn
@@ -95,6 +97,21 @@ def test_custom_keys_come_before_what_layers_declare(vmamba):
     assert found[f'{mixer}in_proj.weight'] == (1, 1)
 
 
+def test_of_several_custom_keys_the_longest_counts(vmamba):
+    """As by mmengine: what a shorter one sets is not of this parameter."""
+    keys = {'dt_': dict(lr_mult=3.0, decay_mult=0.5), 'mixer.dt_bias': dict()}
+    found = settings(vmamba, custom_keys=keys)
+    mixer = 'backbone.stages.0.0.mixer.'
+    assert found[f'{mixer}dt_weight'] == (3, 0.5)
+    assert found[f'{mixer}dt_bias'] == (1, 0)
+
+
+def test_rates_multiply_those_of_mmengine(vmamba):
+    found = settings(vmamba, bias_lr_mult=2.0, layer_decay_rate=0.5)
+    assert found['backbone.downsample_layers.0.0.bias'][0] == 2 * 0.5**4
+    assert found['head.bias'][0] == 2
+
+
 def test_rates_by_depth_and_by_adaptor(vmamba):
     found = settings(vmamba, layer_decay_rate=0.5, adaptor_lr_mult=10.0)
     # Stem, three blocks, and what follows them.
@@ -106,6 +123,18 @@ def test_rates_by_depth_and_by_adaptor(vmamba):
     assert found['backbone.norm1.weight'][0] == found['head.weight'][0] == 1
     with pytest.raises(InputError, match='`get_layer_depth`, got Linear'):
         settings(Model(nn.Linear(1, 1)), layer_decay_rate=0.5)
+
+
+def test_rates_by_depth_of_vim():
+    found = settings(
+        Model(Vim(dict(embed_dims=8, depth=2), img_size=32)), layer_decay_rate=0.5
+    )
+    # Embeddings, two blocks, and what follows them.
+    for name in ('cls_token', 'pos_embed', 'patch_embed.projection.weight'):
+        assert found[f'backbone.{name}'][0] == 0.5**3
+    assert found['backbone.layers.0.mixer.A_log'][0] == 0.5**2
+    assert found['backbone.layers.1.norm.weight'][0] == 0.5
+    assert found['backbone.norm.weight'][0] == found['head.weight'][0] == 1
 
 
 def test_the_same_depths_for_mmpretrains_own_constructor():
@@ -168,6 +197,9 @@ def test_the_constructors_of_mmdet_and_mmseg(constructor, backbone, vmamba):
 def test_other_constructors_and_backbones_are_left_alone(vmamba):
     stock = dict(constructor='mmdet.LearningRateDecayOptimizerConstructor')
     assert layer_decay_of_toolbox(stock, Model(nn.Linear(1, 1))) is stock
+    in_parallel = nn.ModuleDict(dict(module=vmamba))
+    with pytest.raises(InputError, match='must have `decay_rate`'):  # it is known
+        layer_decay_of_toolbox(stock, in_parallel)
     for other in (dict(), dict(constructor='DefaultOptimWrapperConstructor'), None):
         assert layer_decay_of_toolbox(other, vmamba) is other
 
@@ -197,6 +229,13 @@ def test_the_log_has_a_line_for_each_kind(vmamba, monkeypatch):
     assert total == sum(
         int(line.split('(')[1].split(' ')[0].replace(',', '')) for line in lines
     )
+
+
+def test_the_log_goes_on(vmamba):
+    """mmengine's line for each parameter is muted, and nothing after it."""
+    level = MMLogger.get_current_instance().level
+    settings(vmamba)
+    assert MMLogger.get_current_instance().level == level < logging.ERROR
 
 
 def test_it_is_mmengines_otherwise():

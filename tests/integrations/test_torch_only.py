@@ -17,6 +17,7 @@ from mmadaptor.checkpoints.writing import save
 from mmadaptor.errors import CheckpointMismatchError, InputError, UnsafeCheckpointError
 from mmadaptor.models import (
     ARCHITECTURES,
+    Classifier,
     MambaAdaptor,
     SimpleFeaturePyramid,
     Vim,
@@ -212,8 +213,22 @@ def test_unknown_keywords_are_named():
 def test_norms_by_name_and_class():
     for kind in ('LN', 'RMSNorm', nn.RMSNorm):
         model = VMamba(SMALL, norm_cfg=dict(type=kind, eps=1e-3, requires_grad=False))
-        assert model.norm3.eps == 1e-3 and not model.norm3.weight.requires_grad
+        kinds = (nn.LayerNorm, nn.RMSNorm)
+        norms = [m for m in model.modules() if isinstance(m, kinds)]
+        assert len(norms) == 5 + 3 * 4 + 4  # stem and downsampling, blocks, outputs
+        for norm in norms:
+            assert type(norm) is (nn.LayerNorm if kind == 'LN' else nn.RMSNorm)
+            assert norm.eps == 1e-3 and not norm.weight.requires_grad
         assert model(torch.rand(1, 3, 32, 32))[-1].isfinite().all()
+    assert VMamba(SMALL, norm_cfg=dict(type='RMSNorm')).norm3.eps == 1e-5
+
+
+def test_a_classifier_pools_and_drops():
+    backbone = VMamba(SMALL, out_indices=(3,))
+    model, images = Classifier(backbone, 4, drop_rate=0.25), torch.rand(2, 3, 40, 64)
+    assert model.head.drop.p == 0.25
+    expected = model.head.fc(backbone(images)[0].mean((2, 3)))
+    torch.testing.assert_close(model.eval()(images), expected)
 
 
 def test_a_classifier_learns():

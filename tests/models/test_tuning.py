@@ -4,9 +4,11 @@
 import pytest
 import torch
 from test_vmamba import SMALL
+from torch import nn
 
 from mmadaptor.models import Vim, VMamba
 from mmadaptor.models.layers import AdaptorS, AdaptorT
+from mmadaptor.models.tuning import train_only
 
 BOTH = dict(temporal={}, spatial={})
 DEEP = {**SMALL, 'depths': (1, 1, 2, 1)}
@@ -45,6 +47,16 @@ def test_parts(backbone, arguments):
     biases = {n for n in every if n.endswith('bias')}
     assert any('dt_bias' in n for n in biases)
     assert of('biases') == biases
+
+
+def test_norms_of_a_backbone_of_ones_own():
+    backbone = nn.Sequential(
+        nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.GroupNorm(2, 4), nn.RMSNorm(4)
+    )
+    train_only(backbone, ['norms'])
+    assert trainable(backbone) == {
+        '1.weight', '1.bias', '2.weight', '2.bias', '3.weight',
+    }  # fmt: skip
 
 
 def test_patterns():
@@ -108,6 +120,16 @@ def test_drop_path_of_frozen_stages_is_off(frozen_stages):
     assert [layer.drop_path.training for layer in model.layers] == [
         i >= frozen_stages for i in range(2)
     ]
+
+
+def test_shared_with_a_block_that_is_not_run_adaptors_stay_frozen():
+    model = Vim(
+        dict(embed_dims=16, depth=3),
+        out_indices=(0,),
+        frozen_stages=1,
+        adaptors={**BOTH, 'share': True},
+    )
+    assert trainable(model) == set()
 
 
 def test_only_adaptors_get_gradients_and_learn():

@@ -25,7 +25,8 @@ class DropPath(nn.Module):
         if self.drop_prob == 0 or not self.training:
             return x
         shape = (x.shape[0], *[1] * (x.dim() - 1))
-        kept = torch.rand(shape, dtype=x.dtype, device=x.device) >= self.drop_prob
+        # Not in the dtype of x: numbers of bfloat16 are multiples of 1/256.
+        kept = torch.rand(shape, device=x.device) >= self.drop_prob
         return x.div(1 - self.drop_prob) * kept
 
     def extra_repr(self) -> str:

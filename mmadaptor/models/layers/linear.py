@@ -107,8 +107,7 @@ def _observed(*tensors: Tensor | None) -> bool:
         or torch.jit.is_tracing()
         or torch._C._are_functorch_transforms_active()
         or torch._C._len_torch_dispatch_stack() > 0
-        or torch._C._len_torch_function_stack() > 0
-        or torch.overrides.has_torch_function(tensors)
+        or torch.overrides.has_torch_function(tensors)  # or a mode
         or forward_ad._current_level >= 0
     )
 

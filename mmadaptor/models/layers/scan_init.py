@@ -49,7 +49,7 @@ def init_scan_parameters(mixer: nn.Module) -> None:
     nn.init.uniform_(mixer.dt_weight, -bound, bound)
     low, high = math.log(1e-3), math.log(1e-1)
     step = torch.empty_like(mixer.dt_bias).uniform_(low, high).exp()
-    mixer.dt_bias.copy_(inverse_softplus(step.clamp(min=1e-4)))
+    mixer.dt_bias.copy_(inverse_softplus(step))
     rates = torch.arange(1.0, mixer.A_log.shape[-1] + 1)
     assign(mixer.A_log, rates.log().expand(mixer.A_log.shape))
     nn.init.ones_(mixer.D)

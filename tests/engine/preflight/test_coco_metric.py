@@ -335,7 +335,12 @@ def test_a_metric_for_each_dataset_is_left_alone(det, val):
 
 @pytest.mark.parametrize(
     'segmentation, area',
-    [([[16, 8, 40, 32]], None), ([[16, 8, 40, 32, 5]], 0), ([SQUARE, [1, 2]], 576)],
+    [
+        ([[16, 8, 40, 32]], None),
+        ([[16, 8, 40, 32, 5]], 0),
+        ([[16, 8, 40, 8, 40, 32]], 288),  # a triangle
+        ([SQUARE, [1, 2]], 576),
+    ],
 )
 def test_polygons_of_two_points(det, val, segmentation, area):
     """One that pycocotools cannot read ends the evaluation, after the training."""

@@ -14,6 +14,7 @@ from mmadaptor.engine.preflight.datasets import build_lazily
 from mmadaptor.engine.preflight.objects import (
     box_problem,
     labels_in,
+    mask_problem,
     objects_in,
     size_in,
 )
@@ -166,6 +167,14 @@ def test_a_box_outside_of_its_image_is_noted(check, bbox):
     assert (
         'a bbox of a COCO file is x, y, width, height' in note and '1.png, x1' in note
     )
+
+
+def test_a_long_list_of_points_that_are_near():
+    """Their coordinates have a sum of more than 1e7, and the outline is short."""
+    points = [number for i in range(1200) for number in (9000.0 + i % 2, 0.0)]
+    assert mask_problem([points], 48, 64) == ''
+    assert mask_problem([[*points, 1.0]], 48, 64) == ''  # mmdet leaves it out
+    assert 'outline' in mask_problem([[9e6 * (i % 4 == 0) for i in range(8)]], 48, 64)
 
 
 def test_boxes_by_hand():

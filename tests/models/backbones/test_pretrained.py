@@ -41,6 +41,18 @@ def test_adaptors_and_output_norms_may_be_missing(checkpoint):
     assert (loaded['norm0.weight'] == 1).all()
 
 
+def test_it_is_loaded_once_and_from_the_file_that_was_named(checkpoint):
+    path, state = checkpoint
+    init_cfg = dict(type='Pretrained', checkpoint=str(path), prefix='backbone.')
+    model = VMamba(SMALL, out_indices=(3,), init_cfg=init_cfg)
+    init_cfg['checkpoint'] = 'another.pth'
+    model.init_weights()
+    assert torch.equal(model.norm3.bias, state['backbone.norm3.bias'])
+    torch.nn.init.ones_(model.norm3.bias)
+    model.init_weights()  # as mmengine's runner calls it after ours
+    assert (model.norm3.bias == 1).all()
+
+
 def test_what_is_missing_is_said(checkpoint, monkeypatch):
     said = []
     monkeypatch.setattr('mmadaptor.checkpoints.strict.warn', said.append)
@@ -129,6 +141,11 @@ def test_vim_of_another_image_size_says_which_to_set(whole, tmp_path):
     model = Vim(**small, img_size=32, init_cfg=init_cfg)
     model.init_weights()
     assert model(torch.zeros(1, 3, 64, 64))[0].isfinite().all()
+
+
+@pytest.mark.parametrize('shape', [(), (10,), (1, 17), (1, 17, 16)], ids=str)
+def test_positions_of_another_form_have_no_hint(shape):
+    assert Vim(dict(embed_dims=8, depth=1)).shape_hint('pos_embed', shape) == ''
 
 
 def test_a_parameter_of_another_width_has_no_such_hint(tmp_path):

@@ -63,6 +63,24 @@ def test_positions_are_resized_around_the_class_token():
     assert (patches[1:, 0] > patches[:-1, 0]).all()
 
 
+def test_positions_are_resized_by_bicubic_interpolation():
+    positions = torch.randn(1, 25, 2)
+    resized = resize_positions(positions, (4, 6), (3, 5))
+    patches = torch.cat([positions[:, :12], positions[:, 13:]], dim=1)
+    maps = patches.transpose(1, 2).reshape(1, 2, 4, 6)
+    expected = F.interpolate(maps, (3, 5), mode='bicubic').flatten(2).transpose(1, 2)
+    torch.testing.assert_close(resized[:, :7], expected[:, :7])
+    torch.testing.assert_close(resized[:, 7], positions[:, 12])
+    torch.testing.assert_close(resized[:, 8:], expected[:, 7:])
+
+
+def test_images_are_padded_at_the_bottom_and_on_the_right():
+    model, images = perturbed(Vim(**SMALL)), torch.randn(2, 3, 45, 70)
+    padded = torch.zeros(2, 3, 48, 80)
+    padded[:, :, :45, :70] = images
+    assert torch.equal(model(images)[0], model(padded)[0])
+
+
 def test_out_indices_and_the_final_norm():
     model = perturbed(Vim(**SMALL, out_type='featmap', out_indices=(0, 2, -1)))
     first, last, again = model(torch.randn(1, 3, 64, 64))

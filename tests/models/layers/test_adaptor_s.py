@@ -94,6 +94,24 @@ def test_gradients_in_bfloat16(autocast):
             assert error < 0.02 * expected.grad.norm()
 
 
+@pytest.mark.parametrize('hooked', [False, True])
+def test_the_type_of_the_map_stays(hooked):
+    """Also if the convolutions are called, whose scale is a float32."""
+    adaptor, y = trained(), torch.randn(1, 5, 4, 6)
+    if hooked:
+        adaptor.convs[0].register_forward_hook(lambda *_: None)
+    for dtype in (torch.bfloat16, torch.float32):
+        with torch.autocast('cpu', dtype=torch.bfloat16):
+            assert adaptor(y.to(dtype)).dtype == dtype
+
+
+def test_reset_gives_the_initial_scale():
+    adaptor = AdaptorS(4, alpha_init=0.5)
+    torch.nn.init.normal_(adaptor.alpha)
+    adaptor.reset_parameters()
+    assert (adaptor.alpha == 0.5).all()
+
+
 @pytest.mark.parametrize('dilations', [(), (0, 1), (1,) * 17], ids=str)
 def test_wrong_dilations_are_named(dilations):
     with pytest.raises(ValueError, match='`dilations` must be 1 to 16 positive'):

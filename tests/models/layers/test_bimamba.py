@@ -20,6 +20,20 @@ def perturbed(**arguments):
     return mixer
 
 
+def test_initialization():
+    """The numbers of the published Vim."""
+    torch.manual_seed(0)
+    mixer = BiMamba(64)
+    assert mixer.dt_rank == 4 and BiMamba(24).dt_rank == 2
+    for weight in (mixer.in_proj.weight, mixer.out_proj.weight, mixer.x_weight):
+        assert weight.std().item() == pytest.approx(0.02, rel=0.05)
+    torch.testing.assert_close(
+        mixer.A_log.exp(), torch.arange(1.0, 17).expand(2, 128, 16)
+    )
+    step = torch.nn.functional.softplus(mixer.dt_bias)
+    assert 0.9e-3 < step.min() < 3e-3 and 0.03 < step.max() < 0.11
+
+
 def test_reversing_the_sequence_and_the_directions_reverses_the_output():
     mixer, x = perturbed(), torch.randn(2, H * W + 1, 16).double()
     expected = mixer(x, H, W).flip(1)

@@ -2,11 +2,14 @@
 """The linear layer equals that of torch for every implementation."""
 
 from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.autograd import forward_ad
+from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmadaptor.models.layers import linear as module
@@ -183,6 +186,49 @@ def test_counters_and_transforms_see_a_linear_layer(products):
     with torch.backends.mkldnn.flags(enabled=False):
         linear(x, layer.weight, layer.bias)
     assert not products
+
+
+@pytest.mark.parametrize(
+    'shape, weight', [((6,), (5, 6)), ((2, 6), (0, 6)), ((2, 6), (6,))], ids=str
+)
+def test_shapes_that_only_torch_takes(shape, weight):
+    x = torch.randn(shape, requires_grad=True)
+    weight = torch.randn(weight, requires_grad=True)
+    for actual, expected in zip(
+        gradients(linear, x, SimpleNamespace(weight=weight, bias=None)),
+        gradients(F.linear, x, SimpleNamespace(weight=weight, bias=None)),
+        strict=True,
+    ):
+        torch.testing.assert_close(actual, expected)
+
+
+def test_functions_of_torch_are_seen_too(products):
+    """By modes, classes of tensors and dual numbers."""
+    layer, x, seen = nn.Linear(6, 5), torch.randn(4, 3, 6), []
+
+    class Seen(TorchFunctionMode):
+        def __torch_function__(self, function, types, args=(), kwargs=None):
+            seen.append(function)
+            return function(*args, **(kwargs or {}))
+
+    class Kind(torch.Tensor):
+        pass
+
+    with Seen():
+        linear(x, layer.weight, layer.bias)
+    assert F.linear in seen
+    assert type(linear(x.as_subclass(Kind), layer.weight, layer.bias)) is Kind
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(x, torch.ones_like(x))
+        tangent = forward_ad.unpack_dual(linear(dual, layer.weight, layer.bias))[1]
+    torch.testing.assert_close(tangent, layer.weight.sum(1).expand(4, 3, 5))
+    assert not products
+
+
+def test_autocast_leaves_float64_as_it_is():
+    x, weight = torch.randn(4, 6).double(), torch.randn(5, 6).double()
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        torch.testing.assert_close(linear(x, weight), F.linear(x, weight))
 
 
 @pytest.mark.parametrize(

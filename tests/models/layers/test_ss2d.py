@@ -59,6 +59,21 @@ def test_the_scans_part_of_the_output(scan_init, low, high, channels):
     assert low < scanned.std() / skipped.std() < high
 
 
+def test_a_balanced_start_keeps_the_variance():
+    """Of the input; B and C are three times theirs, and the steps are as before."""
+    torch.manual_seed(0)
+    mixer = SS2D(128, d_state=2, scan_init='balanced')
+    x = torch.randn(1, 32, 32, 128)
+    y = mixer.in_proj(x)
+    assert y.std().item() == pytest.approx(1, rel=0.1)
+    assert mixer.out_proj(x).std().item() == pytest.approx(1, rel=0.1)
+    maps = mixer.conv(torch.randn(1, 128, 32, 32))
+    assert maps.std().item() == pytest.approx(1, rel=0.1)
+    step, coefficients = mixer.x_proj(x).unflatten(-1, (4, -1)).split([8, 4], dim=-1)
+    assert coefficients.std().item() == pytest.approx(3, rel=0.1)
+    assert step.std().item() == pytest.approx(3**-0.5, rel=0.1)  # as torch's layers
+
+
 def test_inverse_softplus():
     value = torch.tensor([1e-4, 1e-2, 1.0, 30.0])
     torch.testing.assert_close(F.softplus(inverse_softplus(value)), value)

@@ -24,6 +24,12 @@ def block(**arguments):
     )
 
 
+def test_the_perceptron_starts_small():
+    for layer in (block(channels=64).mlp[0], block(channels=64).mlp[2]):
+        assert layer.weight.std().item() == pytest.approx(0.02, rel=0.05)
+        assert (layer.bias == 0).all()
+
+
 def test_it_is_two_residuals():
     module, x = block(), torch.randn(1, 4, 5, 16)
     middle = x + module.mixer(module.norm1(x))
