@@ -187,6 +187,7 @@ def draw(study: Study, results: Results, path: Path) -> None:
             if points:
                 plot.plot([mean(points)] * 2, [place - 0.3, place + 0.3], color='C1')
         plot.set_xlabel(column)
+        plot.locator_params(axis='x', nbins=5)
         plot.grid(axis='x', alpha=0.3)
     plots[0].set_yticks(range(len(results)), list(results))
     plots[0].invert_yaxis()
