@@ -14,7 +14,6 @@ from mmengine.optim import (
     OptimWrapper,
     OptimWrapperDict,
 )
-from mmengine.runner import Runner
 from torch import nn
 
 from mmadaptor.errors import InputError
@@ -28,21 +27,21 @@ OF_TOOLBOXES = (
 )
 
 
-def wrappers_of(runner: Runner) -> list[OptimWrapper]:
-    """Return the optimizer wrappers of a runner, such as two of a GAN."""
-    wrapper = runner.optim_wrapper
+def each_wrapper(wrapper: OptimWrapper) -> list[OptimWrapper]:
+    """Return the optimizer wrappers of a dict of them, such as two of a GAN, or one."""
     several = isinstance(wrapper, OptimWrapperDict)
     return list(wrapper.values()) if several else [wrapper]
 
 
-def check_clipping(wrapper: OptimWrapper | OptimWrapperDict) -> None:
+def check_clipping(wrapper: OptimWrapper) -> None:
     """Check the arguments of torch's function that clips gradients.
 
     Raises:
         TypeError: One of them is unknown or missing.
     """
-    if isinstance(wrapper, OptimWrapper) and wrapper.clip_grad_kwargs:
-        signature(wrapper.clip_func).bind([], **wrapper.clip_grad_kwargs)
+    for one in each_wrapper(wrapper):
+        if arguments := getattr(one, 'clip_grad_kwargs', None):  # not in all of others
+            signature(one.clip_func).bind([], **arguments)
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()

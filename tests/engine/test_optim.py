@@ -7,12 +7,12 @@ import logging
 import pytest
 import torch
 from mmengine.logging import MMLogger
-from mmengine.optim import build_optim_wrapper
+from mmengine.optim import OptimWrapper, OptimWrapperDict, build_optim_wrapper
 from mmengine.registry import init_default_scope
 from torch import nn
 
 from mmadaptor.engine import OptimWrapperConstructor
-from mmadaptor.engine.optim import layer_decay_of_toolbox
+from mmadaptor.engine.optim import check_clipping, layer_decay_of_toolbox
 from mmadaptor.errors import InputError
 from mmadaptor.models import MambaAdaptor, Vim
 
@@ -245,3 +245,18 @@ def test_it_is_mmengines_otherwise():
     )(model)
     assert [g['lr'] for g in wrapper.optimizer.param_groups] == [0.1, 0.2] * 2
     assert isinstance(wrapper.optimizer, torch.optim.SGD)
+
+
+def test_clipping_is_checked_for_each_of_several_optimizers():
+    parts = nn.Linear(2, 2), nn.Linear(2, 2)
+    good, bad = (
+        OptimWrapper(
+            torch.optim.SGD(part.parameters(), lr=1), clip_grad=dict(arguments)
+        )
+        for part, arguments in zip(parts, (dict(max_norm=1), dict(norm=1)), strict=True)
+    )
+    check_clipping(OptimWrapperDict(a=good, b=good))
+    with pytest.raises(TypeError, match='max_norm'):
+        check_clipping(OptimWrapperDict(a=good, b=bad))
+    del good.clip_grad_kwargs  # as of a wrapper that is not made by mmengine
+    check_clipping(good)

@@ -12,7 +12,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner, find_latest_checkpoint
 
 from mmadaptor.checkpoints.openmmlab import unwrapped
-from mmadaptor.engine.optim import wrappers_of
+from mmadaptor.engine.optim import each_wrapper
 from mmadaptor.errors import InputError
 from mmadaptor.registry import HOOKS
 
@@ -57,7 +57,7 @@ class NonFiniteHook(Hook):
         Raises:
             InputError: A weight is not finite before the first step.
         """
-        for wrapper in wrappers_of(runner):
+        for wrapper in each_wrapper(runner.optim_wrapper):
             look = partial(self._before_step, look=not _skips(wrapper))
             wrapper.optimizer.register_step_pre_hook(look)
         model = unwrapped(runner.model)

@@ -57,10 +57,9 @@ def test_one_dataset_of_folders_with_other_classes(cls, folders, root):
     other = {**folders, 'data_prefix': 'other'}
     use(cls, dict(type='ConcatDataset', datasets=[folders, other]))
     text = problems(cls)
-    assert 'ConcatDataset cannot be read: ValueError: The meta information of the ' in (
-        text
-    )
-    assert '1 problem found' in text and 'named by train_dataloader.dataset' in text
+    assert '2 problems found' in text and 'named by train_dataloader.dataset' in text
+    assert 'ConcatDataset cannot be read: ValueError: The meta information of ' in text
+    assert 'The same classes have other labels: train_dataloader.dataset.data' in text
 
 
 def test_folds_of_one_dataset_have_no_common_image(cls, folders):
