@@ -36,18 +36,17 @@ if numbers(onnxruntime.__version__) < [1, 32]:
 OURS = """
 model['backbone'] = dict(
     type='mmadaptor.MambaAdaptor', out_indices={indices},
-    arch=dict(embed_dims=16, depths=(1, 1, 1), d_state=1, ssm_ratio=1.0),
+    arch=dict(embed_dims={dims}, depths={depths}, d_state=1, ssm_ratio=1.0),
     adaptors=dict(spatial=dict()))
 """
-WITH_MEMORY = OURS.format(indices=(2,)).replace('spatial=', 'temporal=')
-INDICES = dict(mmdet=(0, 1, 2), mmseg=(2,), mmpretrain=(2,))
+PYRAMID = OURS.format(indices=(0, 1, 2), dims=16, depths=(1, 1, 1))
+ONE_MAP = OURS.format(indices=(1,), dims=32, depths=(1, 1))
 
 
 def job(scope, tmp_path):
     """Config and checkpoint of a model with our backbone."""
-    _, config, checkpoint = make_job(
-        scope, tmp_path, OURS.format(indices=INDICES[scope])
-    )
+    settings = PYRAMID if scope == 'mmdet' else ONE_MAP
+    _, config, checkpoint = make_job(scope, tmp_path, settings)
     return config, checkpoint
 
 
@@ -150,15 +149,16 @@ def test_the_page_runs_a_segmentor_without_torch(tmp_path, monkeypatch, capsys):
 
 
 def test_the_memory_of_a_segmentor(tmp_path, monkeypatch, capsys):
-    _, config, checkpoint = make_job('mmseg', tmp_path, WITH_MEMORY)
+    settings = ONE_MAP.replace('spatial=', 'temporal=')
+    _, config, checkpoint = make_job('mmseg', tmp_path, settings)
     path = tmp_path / 'model.onnx'
     export(monkeypatch, capsys, config, checkpoint, path, '--classes', '--with-memory')
     layers = json.loads(
         {p.key: p.value for p in onnx.load(path).metadata_props}['memory']
     )
-    names = [f'stages.{i}.0' for i in range(3)]
+    names = [f'stages.{i}.0' for i in range(2)]
     assert [layer['layer'] for layer in layers] == names
-    assert [layer['stride'] for layer in layers] == [4, 8, 16]
+    assert [layer['stride'] for layer in layers] == [4, 8]
     assert layers[0]['first'] == 0
     assert layers[0]['directions'] == [
         'rows', 'columns', 'rows reversed', 'columns reversed',
@@ -195,7 +195,7 @@ def test_the_raw_maps_of_a_detector(tmp_path, monkeypatch, capsys):
     assert json.loads(props['size']) == [64, 96]
 
 
-PYRAMID = """
+FIVE_MAPS = """
 model['neck']['num_outs'] = 5
 model['bbox_head']['anchor_generator']['strides'] = [8, 16, 32, 64, 128]
 """
@@ -204,8 +204,7 @@ model['bbox_head']['anchor_generator']['strides'] = [8, 16, 32, 64, 128]
 def test_a_pyramid_whose_last_map_is_small_needs_larger_images(
     tmp_path, monkeypatch, capsys
 ):
-    settings = OURS.format(indices=INDICES['mmdet']) + PYRAMID
-    _, config, checkpoint = make_job('mmdet', tmp_path, settings)
+    _, config, checkpoint = make_job('mmdet', tmp_path, PYRAMID + FIVE_MAPS)
     path = tmp_path / 'model.onnx'
     arguments = config, checkpoint, path
     said = refusal(monkeypatch, 'export', *arguments, '--size', '64', '96')
