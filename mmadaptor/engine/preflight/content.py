@@ -214,9 +214,10 @@ class Part:
         for problem, things in odd.items():
             report.note(f'{key}: {len(things)} objects {problem} (first: {things[0]})')
         if masks:
-            some = '; '.join(masks[:3])
-            text = f'{len(masks)} objects cannot be used (first: {some})'
-            report.problem(text, where)
+            shown = '; '.join(masks[:3])
+            report.problem(
+                f'{len(masks)} objects cannot be used (first: {shown})', where
+            )
         tests = getattr(dataset, 'test_mode', False)
         if loader and loader.with_bbox and not labels and not tests:
             self._tell_nothing_left()
