@@ -40,8 +40,17 @@ def check_clipping(wrapper: OptimWrapper) -> None:
         TypeError: One of them is unknown or missing.
     """
     for one in each_wrapper(wrapper):
-        if arguments := getattr(one, 'clip_grad_kwargs', None):  # not in all of others
-            signature(one.clip_func).bind([], **arguments)
+        arguments = getattr(one, 'clip_grad_kwargs', None)  # not in all of others
+        if not arguments:
+            continue
+        taken = signature(one.clip_func)
+        try:
+            taken.bind([], **arguments)
+        except TypeError as error:
+            names = ', '.join([*taken.parameters][1:])
+            raise TypeError(
+                f'clip_grad: {error}; {one.clip_func.__name__} takes {names}'
+            ) from error
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()

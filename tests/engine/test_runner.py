@@ -386,7 +386,7 @@ def test_an_interval_of_validations_is_a_number(interval, tmp_path):
         (
             'optim_wrapper',
             dict(clip_grad=dict(max_norm=1, norm_typ=2)),
-            "argument 'norm_typ'",
+            r"clip_grad: .*argument 'norm_typ'; clip_grad_norm_ takes max_norm, norm_t",
         ),
         ('param_scheduler', [dict(type='LinearLR', lr=1)], "argument 'lr'"),
         ('val_dataloader', dict(batch_size='1'), 'batch_size=1'),
