@@ -293,7 +293,7 @@ class Part:
         """
         dataset, classes = self.dataset, classes_of(self.dataset)
         folders = list(getattr(dataset, 'folder_to_idx', ()))
-        if renumbered(classes, folders):
+        if self.is_known and renumbered(classes, folders):
             self.report.problem(
                 'The class folders are numbered in alphabetical order '
                 f'({some(folders)}), and metainfo.classes has another order '

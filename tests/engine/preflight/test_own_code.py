@@ -131,6 +131,21 @@ def test_entries_of_a_form_that_is_not_known(cls, entry):
     build(cls)
 
 
+def test_class_folders_that_are_numbered_anew(cls):
+    from mmpretrain.datasets import CustomDataset
+    from mmpretrain.registry import DATASETS
+
+    class Renumbered(CustomDataset):
+        def load_data_list(self):
+            entries = super().load_data_list()
+            self._metainfo['classes'] = ('disc', 'box')
+            return [dict(e, gt_label=1 - e['gt_label']) for e in entries]
+
+    for dataset in (cls.train_dataloader.dataset, cls.test_dataloader.dataset):
+        dataset.type, dataset.metainfo = register(DATASETS, Renumbered), None
+    build(cls)
+
+
 def test_a_class_without_an_init(cls):
     class NoInit:
         def __len__(self):
