@@ -10,7 +10,10 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
+from helpers.refusals import build
 from matplotlib.axes import Axes
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
@@ -25,7 +28,7 @@ from mmadaptor.datasets import trees
 from mmadaptor.errors import InputError
 from studies import report, run
 from studies.boosters import BOOSTERS
-from studies.fashion import TUNING_FASHION
+from studies.fashion import BASE_CLASSES, NEW_CLASSES, TUNING_FASHION
 from studies.studies import ABLATION, BOOSTER, CORNERS, PARTS, STUDIES, TUNING, VARIANTS
 from studies.study import Study, average
 from studies.trees import LEFT, RIGHT
@@ -62,6 +65,22 @@ def test_every_run_builds_from_what_it_writes(name, tmp_path):
         for study in STUDIES.values()
         if study.share
     )
+
+
+@pytest.mark.parametrize('name', ['fashion, scan', 'tuning_fashion_50, linear'])
+def test_class_folders_are_read(name, tmp_path):
+    """What numbers its classes in an order of its own is not refused."""
+    one = RUNS[name]
+    cfg = config_of(one, tmp_path)
+    drop_pretrained(cfg.model)
+    for split in ('train', 'val', 'test'):
+        cfg[f'{split}_dataloader'].dataset.data_root = str(tmp_path)
+        for number, folder in enumerate((*BASE_CLASSES, *NEW_CLASSES)):
+            (tmp_path / split / folder).mkdir(parents=True)
+            for i in range(50):
+                image = np.full((28, 28), number, np.uint8)
+                cv2.imwrite(str(tmp_path / split / folder / f'{i}.png'), image)
+    build(cfg)
 
 
 def test_runs_of_a_study_have_folders_and_links_of_their_own():
