@@ -343,12 +343,28 @@ def check_installation() -> None:
             )
 
 
+def check_own(made: Stamp) -> None:
+    """Raise if another tool made `.venv` and something is installed there."""
+    packages = (
+        path.stem for path in VENV.glob('lib/python*/site-packages/*.dist-info')
+    )
+    others = [p for p in packages if not p.startswith(('pip-', 'setuptools-'))]
+    if others and not made.path.exists():
+        raise SetupError(
+            f'{VENV} should be the environment of this command, but has another one, '
+            f'with {len(others)} packages, such as {min(others)}. Move it to another '
+            'folder, or install into it instead: see docs/install.md'
+        )
+
+
 def set_up() -> None:
     """Update `.venv` to the lock file and the sources."""
     check_machine()
     version = '.'.join(map(str, sys.version_info[:3]))
-    made = Stamp('python', version)
+    # Its scripts name their folder, which may have been moved.
+    made = Stamp('python', f'{version} in {VENV.resolve()}')
     if not made or not PYTHON.exists():  # a link to a Python that may be gone
+        check_own(made)
         print(
             f'Setting up {VENV} with Python {version}; the first setup takes '
             'several minutes.',

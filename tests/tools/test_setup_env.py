@@ -189,6 +189,50 @@ def test_a_python_that_is_gone_is_replaced(setup_env, empty, monkeypatch, tmp_pa
     assert commands == [[sys.executable, '-m', 'venv', '--clear', str(tmp_path)]]
 
 
+def test_a_folder_that_was_moved_gets_a_new_environment(
+    setup_env, empty, monkeypatch, tmp_path
+):
+    """Scripts such as `activate` name the folder that they were made in."""
+    moved = tmp_path / 'moved'
+    moved.mkdir()
+    for stamp in tmp_path.glob('*.stamp'):
+        stamp.rename(moved / stamp.name)
+    empty.clear()
+    monkeypatch.setattr(setup_env, 'PYTHON', ROOT / 'setup.py')  # a file that exists
+    monkeypatch.setattr(setup_env, 'LIBRARY', ROOT / 'setup.py')
+    monkeypatch.setattr(setup_env, 'VENV', moved)
+    commands = []
+    monkeypatch.setattr(
+        setup_env.subprocess, 'run', lambda command, **kwargs: commands.append(command)
+    )
+    setup_env.set_up()
+    setup_env.set_up()
+    assert commands == [[sys.executable, '-m', 'venv', '--clear', str(moved)]]
+
+
+@pytest.mark.parametrize('package, kept', [('torch', True), ('pip', False)])
+def test_the_environment_of_another_tool(
+    setup_env, monkeypatch, tmp_path, package, kept
+):
+    """Nothing is lost; one with pip alone is what an interrupted set-up leaves."""
+    venv = tmp_path / '.venv'
+    found = venv / 'lib' / 'python3.11' / 'site-packages' / f'{package}-2.9.0.dist-info'
+    found.mkdir(parents=True)
+    monkeypatch.setattr(setup_env, 'VENV', venv)
+    monkeypatch.setattr(setup_env, 'PYTHON', venv / 'bin' / 'python')
+
+    def no_packages():
+        raise setup_env.SetupError('made')
+
+    monkeypatch.setattr(setup_env, 'install_packages', no_packages)
+    sentence = (
+        'has another one, with 1 packages, such as torch-2.9.0' if kept else 'made'
+    )
+    with pytest.raises(setup_env.SetupError, match=sentence):
+        setup_env.set_up()
+    assert found.exists() == kept
+
+
 def test_a_second_set_up_waits_for_the_first(setup_env, monkeypatch, tmp_path, capsys):
     lock = tmp_path / 'lock.txt'
     lock.touch()
