@@ -67,14 +67,14 @@ def apply_linear(layer: nn.Module, x: Tensor) -> Tensor:
 
 
 def _lowered(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
-    """Cast tensors as autocast does for `F.linear`."""
-    x = tensors[0]
-    if x.device.type != 'cpu' or not torch.is_autocast_enabled('cpu'):
+    """Cast tensors as autocast does for `F.linear`, which leaves float64 as it is."""
+    if tensors[0].device.type != 'cpu' or not torch.is_autocast_enabled('cpu'):
         return tensors
     dtype = torch.get_autocast_dtype('cpu')
-    if x.dtype == torch.float64:
-        return tensors
-    return tuple(None if t is None else t.to(dtype) for t in tensors)
+    kept = None, torch.float64
+    return tuple(
+        t if getattr(t, 'dtype', None) in kept else t.to(dtype) for t in tensors
+    )
 
 
 def _by_onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:

@@ -229,6 +229,9 @@ def test_autocast_leaves_float64_as_it_is():
     x, weight = torch.randn(4, 6).double(), torch.randn(5, 6).double()
     with torch.autocast('cpu', dtype=torch.bfloat16):
         torch.testing.assert_close(linear(x, weight), F.linear(x, weight))
+        for mixed in ((x.float(), weight), (x.float(), weight.float(), weight[:, 0])):
+            with pytest.raises(RuntimeError, match='same dtype'):
+                linear(*mixed)
 
 
 @pytest.mark.parametrize(
