@@ -24,10 +24,18 @@ def main() -> None:
         default=2,
         help='parallel runs; if more than 1, each uses one thread',
     )
+    parser.add_argument(
+        '--against',
+        metavar='ROW',
+        help='row that the others are compared with; default: that of the study',
+    )
     parser.add_argument('--out', type=filled, default='work_dirs/study')
     args = parser.parse_args()
-    for name in args.names:
-        study, out = STUDIES[name], Path(args.out, name)
+    studies = {name: STUDIES[name] for name in args.names}
+    if args.against is not None:
+        studies = {name: one.against(args.against) for name, one in studies.items()}
+    for name, study in studies.items():
+        out = Path(args.out, name)
         records = run_all(study.runs, out, args.seeds, args.jobs)
         results = collect(study, records)
         text = table(study, results)

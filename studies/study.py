@@ -2,8 +2,10 @@
 """A study: its runs and metrics."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import mean
+
+from mmadaptor.errors import InputError
 
 from .run import Run
 
@@ -31,6 +33,23 @@ class Study:
     share: bool = False
     cost: bool = False
     baseline: Run | None = None
+
+    def against(self, name: str) -> 'Study':
+        """Return the study with another baseline.
+
+        Args:
+            name: Name of one of `runs`.
+
+        Raises:
+            InputError: There is no such run.
+        """
+        runs = {run.name: run for run in self.runs}
+        if name not in runs:
+            raise InputError(
+                f'`--against` must be a row of the table ({"; ".join(runs)}), '
+                f'got {name!r}'
+            )
+        return replace(self, baseline=runs[name])
 
 
 def average(*names: str, points: float = 1.0) -> Column:

@@ -349,6 +349,14 @@ def test_table_with_intervals():
         'Mean ± half of the 95 % confidence interval (Student t; of differences, that '
         'of the pairs of a seed), seeds: 5.',
     ]
+    lines = report.table(study.against('scan, T and S'), results).splitlines()
+    assert lines[2:4] == [
+        '| scan | 1.000 M | 3.0 ± 2.0 | -12.0 ± 2.0 |',
+        '| scan, T and S | 1.000 M | 15.0 ± 3.9 |  |',
+    ]
+    message = r"a row of the table \(scan; scan, T and S\), got 'T and S'"
+    with pytest.raises(InputError, match=message):
+        study.against('T and S')
 
 
 def test_table_with_multiply_adds(tmp_path):
