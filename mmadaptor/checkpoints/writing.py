@@ -82,8 +82,13 @@ def save(content: dict, path: str | Path) -> None:
             if str(path).endswith(SUFFIX):
                 write_safetensors(content, part)
             else:
-                torch.save(content, part)
+                with open(part, 'wb') as file:
+                    torch.save(content, file)
             seal(part)
-        # The writers of torch and safetensors, on a full disk.
+        # The writers of torch and safetensors, on a full disk. That of torch ends with
+        # an error of its own while it handles that of the file.
         except (RuntimeError, SafetensorError) as error:
-            raise OSError(str(error)) from error
+            full = error.__context__
+            if not isinstance(full, OSError):
+                full = OSError(str(error))
+            raise full from error
