@@ -71,6 +71,8 @@ def starts_itself(node: Mapping) -> bool:
 
     What its `init_cfg` names may be no path.
     """
+    if not node.get('init_cfg'):
+        return False  # its type may be anything, such as a pattern of names
     method = getattr(_class_of(node.get('type')), 'init_weights', None)
     return method is not None and not of_toolbox(method)
 
