@@ -4,7 +4,7 @@
 import importlib.util
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -66,12 +66,26 @@ def _class_of(kind: Any) -> Any:
     return None
 
 
-def find_pretrained(node: Any, key: str = 'model') -> Iterator[tuple[str, str]]:
+def starts_itself(node: Mapping) -> bool:
+    """Return whether a module has initial weights by a method of the user's own.
+
+    What its `init_cfg` names may be no path.
+    """
+    if not node.get('init_cfg'):
+        return False  # its type may be anything, such as a pattern of names
+    method = getattr(_class_of(node.get('type')), 'init_weights', None)
+    return method is not None and not of_toolbox(method)
+
+
+def find_pretrained(
+    node: Any, key: str = 'model', own: bool = True
+) -> Iterator[tuple[str, str]]:
     """Walk the config of a model.
 
     Args:
         node: The config, or a part of it.
         key: Its dotted key.
+        own: Whether to look into an `init_cfg` that code of the user's own reads.
 
     Yields:
         The dotted key and the value of each checkpoint that the model loads.
@@ -82,7 +96,8 @@ def find_pretrained(node: Any, key: str = 'model') -> Iterator[tuple[str, str]]:
         if _has_path(node):
             yield f'{key}.pretrained', node['pretrained']
     for name, value in _children(node):
-        yield from find_pretrained(value, f'{key}.{name}')
+        if own or name != 'init_cfg' or not starts_itself(node):
+            yield from find_pretrained(value, f'{key}.{name}', own)
 
 
 def drop_pretrained(node: Any) -> None:
@@ -92,7 +107,7 @@ def drop_pretrained(node: Any) -> None:
         node: The config, or a part of it.
     """
     if isinstance(node, dict):
-        init_cfg = node.get('init_cfg')
+        init_cfg = None if starts_itself(node) else node.get('init_cfg')
         if isinstance(init_cfg, list):
             node['init_cfg'] = [c for c in init_cfg if not is_pretrained(c)]
         elif is_pretrained(init_cfg):

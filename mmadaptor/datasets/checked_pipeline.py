@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checks of labels that toolboxes ignore silently, and errors that name a file."""
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ class CheckedPipeline(Compose):
         num_classes: Number of classes of the masks. None: masks are not
             checked.
         ignored: The labels that stand for no class.
+        may_relabel: Whether a model of the user's own may read labels otherwise.
     """
 
     def __init__(
@@ -30,13 +31,15 @@ class CheckedPipeline(Compose):
         pipeline: Compose,
         num_classes: int | None = None,
         ignored: Collection[int] = (IGNORED,),
+        may_relabel: bool = False,
     ) -> None:
         self.transforms = pipeline.transforms
         self.num_classes, self.ignored = num_classes, sorted(ignored)
         remote = any(map(is_remote, self.transforms))
         self.read = () if remote else read_by_toolboxes(self.transforms)
         later = self.transforms[self._after_loading() :]
-        self.may_relabel = not all(of_toolbox(type(step)) for step in later)
+        own = not all(of_toolbox(type(step)) for step in later)
+        self.may_relabel = may_relabel or own
 
     def __call__(self, data: dict) -> dict | None:
         """Transform a sample.
@@ -60,8 +63,9 @@ class CheckedPipeline(Compose):
         return max(loading, default=0)
 
     def _run(self, transforms: Iterable, data: dict) -> dict | None:
-        image, mask = data.get('img_path'), data.get('seg_map_path')
-        for path in map(data.get, self.read):
+        known = data if isinstance(data, Mapping) else {}
+        image, mask = known.get('img_path'), known.get('seg_map_path')
+        for path in map(known.get, self.read):
             if isinstance(path, str) and (problem := image_problem(path)):
                 raise DamagedFileError(f'{path} {problem}')
         for transform in transforms:
@@ -80,6 +84,7 @@ class CheckedPipeline(Compose):
             if data is None:
                 return None
             checks = not had_mask and not self.may_relabel
+            checks &= of_toolbox(type(transform))
             if checks and (problem := self.problem_of_mask(data)):
                 raise InputError(problem)
         return data
@@ -117,8 +122,8 @@ def is_remote(reader: Any) -> bool:
 def read_by_toolboxes(transforms: Iterable) -> tuple[str, ...]:
     """Return which paths of a sample the toolboxes' own transforms read.
 
-    A loader of the user's own may read anything else by them: a folder of tiles, or an
-    entry of an archive.
+    A transform of the user's own may read anything else by them, such as a folder of
+    tiles or an entry of an archive, or make them other paths.
     """
     loaders = ' '.join(_names_of_loaders(transforms))
     kinds = dict(img_path='Image', seg_map_path='Annotation')
@@ -126,8 +131,11 @@ def read_by_toolboxes(transforms: Iterable) -> tuple[str, ...]:
 
 
 def _names_of_loaders(transforms: Iterable) -> Iterator[str]:
+    """Yield the names of loaders, up to the first transform of the user's own."""
     for transform in transforms:
-        if of_toolbox(type(transform)) and _loads(transform):
+        if not of_toolbox(type(transform)):
+            return
+        if _loads(transform) and not getattr(transform, 'ignore_empty', False):
             yield type(transform).__name__
         inside = getattr(transform, 'transforms', None)
         yield from _names_of_loaders(inside if isinstance(inside, list) else ())

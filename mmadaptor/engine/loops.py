@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checks of loops, whose faults would show after the first epoch or never."""
 
+from bisect import bisect
+
 from mmengine.dataset import InfiniteSampler
-from mmengine.runner import BaseLoop, EpochBasedTrainLoop
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop
 
 from mmadaptor.errors import InputError
-from mmadaptor.toolbox_code import of_toolbox
+from mmadaptor.toolbox_code import TOOLBOXES, of_toolbox
 
 
 def check_batches(loop: EpochBasedTrainLoop) -> None:
@@ -23,7 +25,9 @@ def check_batches(loop: EpochBasedTrainLoop) -> None:
 
 
 def check_end(loop: BaseLoop, key: str) -> None:
-    """Check that an epoch over a data loader ends; a loop of the user's may end it.
+    """Check that an epoch over a data loader ends.
+
+    A loop, a sampler or batches of the user's own may end it.
 
     Args:
         loop: A loop that goes through the data loader as a whole.
@@ -34,7 +38,12 @@ def check_end(loop: BaseLoop, key: str) -> None:
     """
     batches = getattr(getattr(loop, 'dataloader', None), 'batch_sampler', None)
     sampler = getattr(batches, 'sampler', None)
-    if isinstance(sampler, InfiniteSampler) and of_toolbox(type(loop)):
+    if (
+        isinstance(sampler, InfiniteSampler)
+        and of_toolbox(type(loop))
+        and of_toolbox(type(sampler).__iter__)
+        and of_toolbox(type(batches).__iter__, 'torch', *TOOLBOXES)
+    ):
         raise InputError(
             f'`{key}` never ends: its sampler, {type(sampler).__name__}, is for '
             f'IterBasedTrainLoop, and the loop is {type(loop).__name__}. Set '
@@ -45,10 +54,16 @@ def check_end(loop: BaseLoop, key: str) -> None:
 def check_interval(loop: BaseLoop) -> None:
     """Check that mmengine can divide by the interval of the validations.
 
+    It does so from `val_begin` on, by the interval that counts then. A loop of the
+    user's own may validate whenever it likes.
+
     Raises:
-        InputError: It would end the training after the first epoch.
+        InputError: It would end the training at the first validation.
     """
-    interval = getattr(loop, 'val_interval', 1)
+    if not validates_as_mmengine(loop) or not is_reached(loop):
+        return
+    step = bisect(loop.dynamic_milestones, loop.val_begin + 1)
+    interval = loop.dynamic_intervals[step - 1]
     try:
         1 % interval
     except (TypeError, ZeroDivisionError) as error:
@@ -57,3 +72,15 @@ def check_interval(loop: BaseLoop) -> None:
             f'{interval!r}. To train without a validation, set val_cfg, val_dataloader '
             'and val_evaluator to None.'
         ) from error
+
+
+def validates_as_mmengine(loop: BaseLoop) -> bool:
+    """Return whether a training loop decides as mmengine's when it validates."""
+    known = isinstance(loop, EpochBasedTrainLoop | IterBasedTrainLoop)
+    return known and of_toolbox(type(loop).run)
+
+
+def is_reached(loop: EpochBasedTrainLoop | IterBasedTrainLoop) -> bool:
+    """Return whether a training loop of mmengine gets to a validation."""
+    by_epoch = isinstance(loop, EpochBasedTrainLoop)
+    return loop.val_begin <= (loop.max_epochs if by_epoch else loop.max_iters)

@@ -3,7 +3,7 @@
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from inspect import signature
 from typing import Any
@@ -14,17 +14,21 @@ from mmengine.optim import (
     OptimWrapper,
     OptimWrapperDict,
 )
+from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as CONSTRUCTORS
+from mmengine.registry import OPTIMIZERS
 from torch import nn
 
 from mmadaptor.errors import InputError
 from mmadaptor.models.backbones.base import AdaptableBackbone
 from mmadaptor.models.tuning import ADAPTORS
-from mmadaptor.registry import OPTIM_WRAPPER_CONSTRUCTORS
+from mmadaptor.registry import OPTIM_WRAPPER_CONSTRUCTORS, in_scope
+from mmadaptor.toolbox_code import of_toolbox
 
 OF_TOOLBOXES = (
     'LearningRateDecayOptimizerConstructor',
     'LayerDecayOptimizerConstructor',
 )
+CLIPPING = ('update_params', 'step', '_clip_grad')  # the methods that call each other
 
 
 def each_wrapper(wrapper: OptimWrapper) -> list[OptimWrapper]:
@@ -36,12 +40,15 @@ def each_wrapper(wrapper: OptimWrapper) -> list[OptimWrapper]:
 def check_clipping(wrapper: OptimWrapper) -> None:
     """Check the arguments of torch's function that clips gradients.
 
+    A wrapper of the user's own may clip by another one.
+
     Raises:
         TypeError: One of them is unknown or missing.
     """
     for one in each_wrapper(wrapper):
         arguments = getattr(one, 'clip_grad_kwargs', None)  # not in all of others
-        if not arguments:
+        methods = (getattr(type(one), name, None) for name in CLIPPING)
+        if not arguments or not all(map(of_toolbox, methods)):
             continue
         taken = signature(one.clip_func)
         try:
@@ -160,6 +167,27 @@ class OptimWrapperConstructor(DefaultOptimWrapperConstructor):
             print_log(f'Optimizer: {count} with {rates}', 'current')
 
 
+def constructor_of(optim_wrapper: Mapping) -> Any:
+    """Return the constructor that the settings of an optimizer wrapper name."""
+    name = optim_wrapper.get('constructor', 'DefaultOptimWrapperConstructor')
+    return in_scope(CONSTRUCTORS, name)
+
+
+def check_optimizer(optim_wrapper: Mapping) -> None:
+    """Check that there is an optimizer of the name in the settings of a wrapper.
+
+    A constructor of the user's own may take it from elsewhere.
+
+    Raises:
+        KeyError: There is none.
+    """
+    cfg = optim_wrapper.get('optimizer')
+    kind = cfg.get('type') if isinstance(cfg, Mapping) else None
+    known = of_toolbox(constructor_of(optim_wrapper))
+    if known and isinstance(kind, str) and in_scope(OPTIMIZERS, kind) is None:
+        raise KeyError(f'{kind} is not in the registry of optimizers')
+
+
 def layer_decay_of_toolbox(optim_wrapper: Any, model: nn.Module) -> Any:
     """Return settings for `OptimWrapperConstructor` for those of mmdet and mmseg.
 
@@ -175,9 +203,9 @@ def layer_decay_of_toolbox(optim_wrapper: Any, model: nn.Module) -> Any:
         backbone, AdaptableBackbone
     ):
         return optim_wrapper
-    constructor = optim_wrapper.get('constructor')
-    name = getattr(constructor, '__name__', str(constructor)).rpartition('.')[2]
-    if name not in OF_TOOLBOXES:
+    constructor = constructor_of(optim_wrapper)
+    name = getattr(constructor, '__name__', '')
+    if name not in OF_TOOLBOXES or not of_toolbox(constructor):
         return optim_wrapper
     settings = optim_wrapper.get('paramwise_cfg') or {}
     kind, rate = settings.get('decay_type', 'layer_wise'), settings.get('decay_rate')

@@ -20,6 +20,7 @@ from mmengine.runner import Runner
 
 from mmadaptor.errors import InputError
 from mmadaptor.registry import in_scope
+from mmadaptor.toolbox_code import TOOLBOXES, of_toolbox
 
 REGISTRIES = {
     re.compile(r'optim_wrapper(\.\w+)*\.optimizer\.type'): OPTIMIZERS,
@@ -115,12 +116,27 @@ def _differences(saved: Mapping, now: Mapping) -> Iterator[str]:
         before, wanted = str(saved.get(key, UNSET))[:LONGEST], now.get(key, UNSET)
         if _same(key, before, wanted[:LONGEST]):
             continue
-        if KINDS.fullmatch(key):
+        if KINDS.fullmatch(key) and not _is_own(key, wanted):
             raise InputError(
                 f'`{key}`: the checkpoint has the states of {before}, the config says '
                 f'{wanted}. {HOW_TO_LEAVE}'
             )
         yield f'{key}: {before} in the checkpoint, {wanted} in the config'
+
+
+def _is_own(key: str, wanted: str) -> bool:
+    """Return whether the config names a class of the user's own.
+
+    It may continue from the states of another one, as of the class that it extends.
+    """
+    named = NAME.fullmatch(wanted)
+    kind = in_scope(_registry(key), named[1]) if named else None
+    return kind is not None and not of_toolbox(kind, 'torch', *TOOLBOXES)
+
+
+def _registry(key: str) -> Registry | None:
+    """Return the registry of the classes that a setting names."""
+    return next((r for k, r in REGISTRIES.items() if k.fullmatch(key)), None)
 
 
 def _same(key: str, before: str, wanted: str) -> bool:
@@ -129,7 +145,7 @@ def _same(key: str, before: str, wanted: str) -> bool:
     before, wanted = (text.translate(BRACKETS) for text in (before, wanted))
     if before == wanted:
         return True
-    registry = next((r for k, r in REGISTRIES.items() if k.fullmatch(key)), None)
+    registry = _registry(key)
     names = [NAME.fullmatch(text) for text in (before, wanted)]
     if registry is None or not all(names):
         return False

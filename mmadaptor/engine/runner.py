@@ -13,7 +13,6 @@ from mmengine.dist import broadcast_object_list, is_main_process, master_only
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.logging import MMLogger
 from mmengine.optim import OptimWrapper
-from mmengine.registry import OPTIMIZERS
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop
 from mmengine.runner import Runner as MMEngineRunner
 from mmengine.visualization import Visualizer
@@ -37,7 +36,8 @@ from mmadaptor.errors import (
     described,
     how_to_install,
 )
-from mmadaptor.registry import RUNNERS, in_scope
+from mmadaptor.registry import RUNNERS
+from mmadaptor.toolbox_code import of_toolbox
 
 from .amp import lower_on_cpu
 from .console import shorten
@@ -47,7 +47,7 @@ from .failures import explained
 from .hooks import AdaptorCheckpointHook, StrictLoadHook
 from .lock import locked
 from .loops import check_batches, check_end, check_interval
-from .optim import check_clipping, layer_decay_of_toolbox
+from .optim import check_clipping, check_optimizer, layer_decay_of_toolbox
 from .preflight import dry_run, preflight
 from .resumed_settings import SAVED, report, settings_of
 from .saving import check_saving, is_local, saving_folder
@@ -110,8 +110,9 @@ class Runner(MMEngineRunner):
         with as_input_error('visualizer'):
             visualizer = super().build_visualizer(*args, **kwargs)
             if is_main_process():
-                for backend in visualizer._vis_backends.values():
-                    _ = backend.experiment
+                for backend in getattr(visualizer, '_vis_backends', {}).values():
+                    if of_toolbox(type(backend)):
+                        _ = backend.experiment
             return visualizer
 
     def build_model(self, model: nn.Module | dict) -> nn.Module:
@@ -196,7 +197,8 @@ class Runner(MMEngineRunner):
         with as_input_error('hooks'):
             super().register_hook(hook, priority)
         for hook in self.hooks:
-            if isinstance(hook, CheckpointHook) and hook.max_keep_ckpts == 1:
+            is_one = getattr(hook, 'max_keep_ckpts', None) == 1
+            if isinstance(hook, CheckpointHook) and is_one:
                 self.logger.info(
                     'max_keep_ckpts=1 keeps 2 checkpoints: the older '
                     'one is safe while a new one is written.'
@@ -206,10 +208,8 @@ class Runner(MMEngineRunner):
     def build_optim_wrapper(self, optim_wrapper: Any) -> OptimWrapper:
         """Build the optimizer wrapper; on a CPU also that of `--amp`."""
         with as_input_error('optim_wrapper'):
-            kind = isinstance(optim_wrapper, dict) and optim_wrapper.get('optimizer')
-            kind = kind.get('type') if isinstance(kind, dict) else None
-            if isinstance(kind, str) and in_scope(OPTIMIZERS, kind) is None:
-                raise KeyError(f'{kind} is not in the registry of optimizers')
+            if isinstance(optim_wrapper, dict):
+                check_optimizer(optim_wrapper)
             optim_wrapper = layer_decay_of_toolbox(optim_wrapper, self.model)
             cfg = lower_on_cpu(optim_wrapper, self.model)
             wrapper = super().build_optim_wrapper(cfg)

@@ -45,7 +45,11 @@ def check_saving(runner: Runner, loop: BaseLoop) -> None:
     Raises:
         InputError: A folder of checkpoints cannot be written.
     """
-    hooks = [hook for hook in runner.hooks if isinstance(hook, CheckpointHook)]
+    hooks = [
+        hook
+        for hook in runner.hooks
+        if isinstance(hook, CheckpointHook) and hasattr(hook, 'interval')
+    ]
     problem = ''
     for hook in hooks:
         if text := _saves_late(hook, loop):

@@ -8,6 +8,7 @@ import torch
 from helpers.jobs import RUNS, TOY, log_of_training, write_config
 from mmengine.config import Config
 from mmengine.optim import LinearLR
+from mmengine.registry import OPTIMIZERS
 from torch.utils.data import BatchSampler
 
 from mmadaptor.engine import Runner
@@ -134,6 +135,14 @@ def test_states_of_another_optimizer_or_schedule_are_refused(changes, says, conf
     saved = settings_of(build(config))
     with pytest.raises(InputError, match=f'{says}. To train .*load_from=CHECKPOINT'):
         said(saved, build(config, **changes))
+
+
+def test_an_optimizer_of_ones_own_may_take_the_states_of_another(config):
+    kind = type('OwnAdamW', (torch.optim.AdamW,), {'__module__': 'own'})
+    OPTIMIZERS.register_module('OwnAdamW', module=kind, force=True)
+    saved = settings_of(build(config))
+    text = said(saved, build(config, **{'optim_wrapper.optimizer.type': 'OwnAdamW'}))
+    assert "type: 'AdamW' in the checkpoint, 'OwnAdamW' in the config" in text
 
 
 def test_a_checkpoint_of_another_runner_is_taken(config):

@@ -2,8 +2,9 @@
 """Validation that a stopped run had not finished."""
 
 from mmengine.hooks import CheckpointHook, Hook
-from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop, Runner
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 
+from mmadaptor.engine.loops import validates_as_mmengine
 from mmadaptor.registry import HOOKS
 
 VALIDATED = 'last_validation'  # the key in the message hub
@@ -24,7 +25,7 @@ class MissingValidationHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Validate if that is due and not recorded in the checkpoint."""
         loop = runner.train_loop
-        if not isinstance(loop, EpochBasedTrainLoop | IterBasedTrainLoop):
+        if not validates_as_mmengine(loop):
             return
         done = _done(runner)
         recorded = runner.message_hub.runtime_info.get(VALIDATED) == done

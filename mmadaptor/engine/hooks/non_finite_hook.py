@@ -28,7 +28,7 @@ class NonFiniteHook(Hook):
     iteration and the files of its batch. After several such iterations in a row
     the training stops with an error. A checkpoint with weights, buffers or
     optimizer states that are not finite is never written, except buffers that were
-    so when the training started, such as a mask of `-inf`.
+    so when the training started, such as a mask of `-inf`, and such frozen parameters.
 
     Costs one pass over the gradients and one synchronization per step, where
     mmengine synchronizes for each logged loss.
@@ -61,12 +61,14 @@ class NonFiniteHook(Hook):
             look = partial(self._before_step, look=not _skips(wrapper))
             wrapper.optimizer.register_step_pre_hook(look)
         model = unwrapped(runner.model)
-        if bad := _not_finite(dict(model.named_parameters())):
+        parameters = dict(model.named_parameters())
+        masks = {name for name, value in parameters.items() if _is_mask(value)}
+        if bad := [name for name in _not_finite(parameters) if name not in masks]:
             raise InputError(
                 f'The training starts from weights that are not finite: {_some(bad)}. '
                 'Use another checkpoint.'
             )
-        self.known = set(_not_finite(dict(model.named_buffers())))
+        self.known = {*_not_finite(dict(model.named_buffers())), *masks}
 
     def _before_step(
         self, optimizer: torch.optim.Optimizer, *_: Any, look: bool
@@ -101,14 +103,20 @@ class NonFiniteHook(Hook):
         bad = bool(losses) or (skipped and not self.named)
         self.named = not (skipped or stepped) and (self.named or bool(losses))
         if bad:
-            self._count(runner, losses, skipped, _files_of(data_batch))
+            self._count(runner, losses, skipped, stepped, _files_of(data_batch))
         elif stepped:
             self.in_a_row = 0
 
     def _count(
-        self, runner: Runner, losses: list[str], skipped: bool, files: str
+        self,
+        runner: Runner,
+        losses: list[str],
+        skipped: bool,
+        stepped: bool,
+        files: str,
     ) -> None:
-        self.in_a_row += 1
+        # A step was taken: its gradients were finite, whatever the losses say.
+        self.in_a_row = 0 if stepped and not skipped else self.in_a_row + 1
         cause = f'{", ".join(losses)} is' if losses else 'the gradients are'
         message = (
             f'Iteration {runner.iter + 1}: {cause} not finite. '
@@ -217,6 +225,11 @@ def _tensors(node: Any, name: str = '') -> Iterator[tuple[str, torch.Tensor]]:
     elif isinstance(node, Mapping):
         for key, value in node.items():
             yield from _tensors(value, f'{name}.{key}'.lstrip('.'))
+
+
+def _is_mask(parameter: torch.nn.Parameter) -> bool:
+    """Return whether a frozen parameter is infinite by intention: it has no NaN."""
+    return not (parameter.requires_grad or bool(parameter.isnan().any()))
 
 
 def _samples(node: Any) -> Iterator[Any]:

@@ -97,11 +97,12 @@ def _check_trained_classes(
         if isinstance(meta, Mapping):
             trained = SimpleNamespace(metainfo=meta)
             for part in parts:
-                check_classes([(path, trained), (part.key, part.dataset)], report)
+                found = [(path, trained), (part.key, part.dataset)]
+                check_classes(found, report.unless(part.may_relabel))
 
 
 def _check_pretrained(cfg: Any, report: Report, optional: bool) -> None:
-    for key, path in find_pretrained(cfg.get('model')):
+    for key, path in find_pretrained(cfg.get('model'), own=False):
         if not _check_checkpoint(key, path, report, cfg.filename):
             without = ', or without one by --from-scratch' * optional
             report.hint(

@@ -7,13 +7,16 @@ the n-th category that has a name of `metainfo.classes` is label n.
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmadaptor.toolbox_code import of_toolbox
 
 from .objects import POINTLESS, mask_problem
-from .report import Report
+from .report import Doubts, Report
 from .samples import classes_of
+
+if TYPE_CHECKING:
+    from .content import Part
 
 
 def reads_coco(dataset: Any) -> bool:
@@ -21,10 +24,8 @@ def reads_coco(dataset: Any) -> bool:
 
     A class of the user's own may read another format, or give labels of its own.
     """
-    methods = ('load_data_list', 'parse_data_info')
-    return hasattr(dataset, 'COCOAPI') and all(
-        of_toolbox(getattr(type(dataset), name, None)) for name in methods
-    )
+    methods = ('COCOAPI', 'load_data_list', 'parse_data_info')
+    return all(of_toolbox(getattr(type(dataset), name, None)) for name in methods)
 
 
 @contextmanager
@@ -55,7 +56,7 @@ def check_categories(
     cat_ids: Sequence,
     content: dict,
     may_lack: bool,
-    report: Report,
+    report: Report | Doubts,
 ) -> None:
     """Check that label n is class n, where `cat_ids` has an id for each label.
 
@@ -126,19 +127,22 @@ def is_coco_metric(metric: Any) -> bool:
 
 
 def check_metric(
-    key: str, path: str, metric: Any, datasets: Sequence[Any], report: Report
+    key: str, path: str, metric: Any, parts: Sequence['Part'], report: Report
 ) -> None:
     """Check the annotation file of a `CocoMetric` against the datasets it evaluates.
 
     Its annotations are completed.
     """
     api, where = metric._coco_api, f'{key}.ann_file'
-    classes = classes_of(datasets[0])
+    classes = classes_of(parts[0].dataset)
     cat_ids = api.get_cat_ids(cat_names=classes)
-    check_categories(where, path, classes, cat_ids, api.dataset, False, report)
+    if parts[0].numbered:
+        check_categories(where, path, classes, cat_ids, api.dataset, False, report)
     if metric.format_only:  # compares with nothing
         return
-    _check_images(where, path, api, datasets, report)
+    infos = [info for part in parts for info in part.entries()]
+    own = any(part.is_changed or not part.lists_as_toolbox for part in parts)
+    _check_images(where, path, api, infos, report.unless(own))
     wanted = set(cat_ids)
     compared = [
         a
@@ -170,10 +174,9 @@ def _complete(api: Any) -> None:
 
 
 def _check_images(
-    where: str, path: str, api: Any, datasets: Sequence[Any], report: Report
+    where: str, path: str, api: Any, infos: Sequence[dict], report: Report | Doubts
 ) -> None:
     """Check that the images of the datasets are those of the file."""
-    infos = [data.get_data_info(i) for data in datasets for i in range(len(data))]
     if not all({'img_id', 'img_path', 'height', 'width'} <= set(i) for i in infos):
         return  # a dataset of another form
     ids = {info['img_id'] for info in infos}

@@ -2,13 +2,16 @@
 """Reads the annotations of datasets, and checks them and their files."""
 
 import os
+import re
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sized
 from contextlib import contextmanager, suppress
+from mmap import ACCESS_READ, mmap
 from typing import Any
 
 from mmengine.dataset import BaseDataset, Compose
 from mmengine.fileio import load
+from torch import nn
 
 from mmadaptor.datasets.checked_pipeline import (
     IGNORED,
@@ -21,6 +24,8 @@ from mmadaptor.errors import InputError, described
 from mmadaptor.toolbox_code import of_toolbox
 
 from .coco import check_categories, note_lost, reads_coco, recorded, some
+from .datasets import gives_samples
+from .heads import gives_classes, reads_labels_itself
 from .objects import (
     POINTLESS,
     box_problem,
@@ -53,14 +58,44 @@ MADE = {
     f'data/{name}/': f'Make it: python tools/make_data.py {name}'
     for name in ('fashion', 'trees')
 }
+# The first line of a list, or an image of a JSON file.
+ABSOLUTE = re.compile(rb'\A/|"(?:file_name|img_path)"\s*:\s*"/')
+# The methods that list samples.
+LISTING = (
+    'load_data_list',
+    'parse_data_info',
+    'filter_data',
+    'full_init',
+    'get_data_info',
+)
 MASKS = ('seg', 'seg_map_path')  # names of their folder in data_prefix
 
 
 class Part:
-    """A dataset of a job that reads files, without its wrappers, and its checks."""
+    """A dataset of a job that reads files, without its wrappers, and its checks.
 
-    def __init__(self, key: str, dataset: Any, report: Report) -> None:
+    Args:
+        key: Its key in the config.
+        dataset: The dataset.
+        report: Takes the problems and notes.
+        wrapped: Whether a wrapper of the user's own gives its samples.
+        model: The model that gets them.
+    """
+
+    def __init__(
+        self,
+        key: str,
+        dataset: Any,
+        report: Report,
+        wrapped: bool = False,
+        model: nn.Module | None = None,
+    ) -> None:
+        model = nn.Module() if model is None else model
+        self.numbered = gives_classes(model)
+        self.model_is_own = reads_labels_itself(model)
         self.key, self.dataset, self.report = key, dataset, report
+        self.is_changed = wrapped or gives_samples(type(dataset))
+        self.labels: set[int] = set()
         self.contents: list[dict] = []  # of the files that pycocotools read
         self.named = bool(classes_of(dataset))  # without its file
 
@@ -82,6 +117,37 @@ class Part:
         than paths, and its classes may be those of its files.
         """
         return of_toolbox(getattr(type(self.dataset), 'load_data_list', None))
+
+    @property
+    def may_relabel(self) -> bool:
+        """Whether code of the user's own may change labels or masks that are listed."""
+        return self.is_changed or not all(map(of_toolbox, map(type, self._transforms)))
+
+    @property
+    def may_renumber(self) -> bool:
+        """Whether code of the user's own may number classes otherwise than files do."""
+        return self.may_relabel or not self.lists_as_toolbox
+
+    @property
+    def lists_as_toolbox(self) -> bool:
+        """Whether all that lists its samples is of a toolbox."""
+        return self._has_toolbox(*LISTING)
+
+    @property
+    def _is_one_of_several(self) -> bool:
+        """Whether a wrapper has other datasets too, which may have what this lacks."""
+        return '.datasets.' in self.key
+
+    def _has_toolbox(self, *methods: str) -> bool:
+        """Return whether methods of the dataset are those of a toolbox."""
+        kind = type(self.dataset)
+        return all(of_toolbox(getattr(kind, method, None)) for method in methods)
+
+    def _reads(self, name: str) -> bool:
+        """Return whether a toolbox reads the files of a name where they are listed."""
+        own = self.is_changed or not self._has_toolbox('parse_data_info')
+        known = all(map(of_toolbox, map(type, self._transforms)))
+        return not own and (known or name in read_by_toolboxes(self._transforms))
 
     @property
     def _transforms(self) -> list:
@@ -114,10 +180,13 @@ class Part:
         prefixes = getattr(dataset, 'data_prefix', None)
         for name, folder in prefixes.items() if isinstance(prefixes, dict) else ():
             is_read = name not in MASKS or self._reads_masks
-            if _is_local_path(folder) and is_read:
-                there = report.require(f'{self.key}.data_prefix', folder)
-                if there and not _may_have_files(folder):
-                    report.problem(f'{folder} is not a folder with files', self.key)
+            is_read &= self._reads('seg_map_path' if name in MASKS else 'img_path')
+            if not _is_local_path(folder) or not is_read or _may_have_files(folder):
+                continue
+            if _has_absolute_paths(ann_file):  # they need no folder
+                continue
+            if report.require(f'{self.key}.data_prefix', folder):
+                report.problem(f'{folder} is not a folder with files', self.key)
         complete = len(report.missing) == before
         public = classes_of(dataset) == classes_in(getattr(kind, 'METAINFO', None))
         if not complete and public and kind.__name__ in HOW_TO_GET:
@@ -139,7 +208,7 @@ class Part:
             try:
                 if hasattr(dataset, 'full_init'):
                     dataset.full_init()
-                size = len(dataset)
+                size = len(dataset) if isinstance(dataset, Sized) else None
                 if not self.contents and reads_coco(dataset):  # as it was built
                     args = dataset.backend_args
                     self.contents.append(load(dataset.ann_file, backend_args=args))
@@ -148,15 +217,21 @@ class Part:
                     raise
                 size = 0
             if size == 0:
-                self.report.problem(
+                text = (
                     f'{what}: no sample is left. Check filter_cfg, indices, suffixes '
-                    'and the folders of the dataset',
-                    self.key,
+                    'and the folders of the dataset'
                 )
-            if type(getattr(dataset, 'pipeline', None)) is Compose:
+                if self.is_read and self._is_one_of_several:
+                    self.report.note(f'{self.key}: {text}')
+                else:
+                    self.report.problem(text, self.key)
+            is_compose = type(getattr(dataset, 'pipeline', None)) is Compose
+            if is_compose and not self.is_changed:  # which may expect its errors
                 semantic = hasattr(dataset, 'reduce_zero_label')
                 classes = len(classes_of(dataset)) if semantic else None
-                dataset.pipeline = CheckedPipeline(dataset.pipeline, classes, ignored)
+                dataset.pipeline = CheckedPipeline(
+                    dataset.pipeline, classes, ignored, self.model_is_own
+                )
 
     def check_content(self) -> set[str]:
         """Check what the dataset lists, once it is read, and load some of its samples.
@@ -173,11 +248,12 @@ class Part:
                 self._check_coco(content)
             if isinstance(dataset, BaseDataset):
                 paths = self._check_samples()
-                self._check_numbering()
+                if self.numbered:
+                    self._check_numbering()
         good = report.told == before  # pycocotools may end the process
         with report.collect(key, what):
             unread = self._check_files(paths)
-        if good and can_load(dataset):
+        if good and can_load(dataset) and next(self.entries(), None) is not None:
             with report.collect(key, type(dataset).__name__):
                 load_some(key, dataset, unread, report)
         return set(paths.get('img_path', ()))
@@ -185,18 +261,33 @@ class Part:
     def _check_coco(self, content: dict) -> None:
         """Check the categories of a COCO file, and what refers to them."""
         dataset, where = self.dataset, f'{self.key}.ann_file'
+        note_lost(dataset.ann_file, content, self.report)
+        if not self.numbered:
+            return
         classes, ids = classes_of(dataset), getattr(dataset, 'cat_ids', ())
         path, trains = dataset.ann_file, not dataset.test_mode
-        check_categories(where, path, classes, ids, content, trains, self.report)
-        note_lost(path, content, self.report)
+        report = self.report.unless(self.may_renumber)
+        check_categories(where, path, classes, ids, content, trains, report)
+
+    def entries(self) -> Iterator[dict]:
+        """Yield what is listed, as far as it has the form of the toolboxes'."""
+        own = self.is_changed or not self._has_toolbox('get_data_info', '__len__')
+        for i in range(len(self.dataset)):
+            try:
+                info = self.dataset.get_data_info(i)
+            except Exception:
+                if own:
+                    return
+                raise
+            if isinstance(info, dict):
+                yield info
 
     def _check_samples(self) -> dict[str, list[str]]:
         """Check the objects and labels that are listed; return the paths of files."""
         key, dataset, report = self.key, self.dataset, self.report
         paths, labels, odd, masks = defaultdict(list), [], defaultdict(list), []
         loader, where = object_loader(dataset), f'{key}.ann_file'
-        for i in range(len(dataset)):
-            info = dataset.get_data_info(i)
+        for info in self.entries():
             for name in ('img_path', 'seg_map_path'):
                 if isinstance(info.get(name), str) and '://' not in info[name]:
                     paths[name].append(info[name])
@@ -215,7 +306,7 @@ class Part:
             report.note(f'{key}: {len(things)} objects {problem} (first: {things[0]})')
         if masks:
             shown = '; '.join(masks[:3])
-            report.problem(
+            report.unless(self.may_relabel).problem(
                 f'{len(masks)} objects cannot be used (first: {shown})', where
             )
         tests = getattr(dataset, 'test_mode', False)
@@ -224,8 +315,9 @@ class Part:
         note_absent(key, dataset, set(labels), 'object' if loader else 'sample', report)
         classes = len(classes_of(dataset))
         wrong = [label for label in labels if not 0 <= label < classes]
+        self.labels = set(labels)
         if wrong and classes:
-            report.problem(
+            report.unless(self.may_relabel or self.model_is_own).problem(
                 f'{len(wrong)} of {len(labels)} labels are outside of the {classes} '
                 f'classes (first: {wrong[0]})',
                 where if dataset.ann_file else key,
@@ -242,7 +334,8 @@ class Part:
         if not count:
             self.report.note(f'{key} has no object of metainfo.classes to train with')
             return
-        self.report.problem(
+        doubts = self.may_relabel or self._is_one_of_several
+        self.report.unless(doubts).problem(
             f'{self.dataset.ann_file}: mmdet trains with none of the {count} objects '
             'of metainfo.classes: it leaves out those with iscrowd or ignore, without '
             'an image, outside of their image, with an area of 0 or with a side below '
@@ -259,7 +352,7 @@ class Part:
             for reason, lost in unreadable_files(found).items():
                 text = f'{len(lost)} of {len(found)} files {reason} (first: '
                 text, where = f'{text}{", ".join(lost[:3])})', f'{self.key} as {name}'
-                if name in read:
+                if name in read and not self.is_changed:
                     self.report.problem(text, where)
                 else:
                     self.report.note(f'{where}: {text}')
@@ -293,8 +386,10 @@ class Part:
         """
         dataset, classes = self.dataset, classes_of(self.dataset)
         folders = list(getattr(dataset, 'folder_to_idx', ()))
-        if self.is_known and renumbered(classes, folders):
-            self.report.problem(
+        report = self.report.unless(self.may_relabel)
+        known = self.lists_as_toolbox
+        if known and renumbered(classes, folders):
+            report.problem(
                 'The class folders are numbered in alphabetical order '
                 f'({some(folders)}), and metainfo.classes has another order '
                 f'({some(classes)})',
@@ -302,10 +397,10 @@ class Part:
             )
         kind = type(dataset)
         is_mmengines = kind.load_data_list is BaseDataset.load_data_list
-        if self.named and is_mmengines and of_toolbox(kind.parse_data_info):
+        if self.named and is_mmengines and known:
             listed = classes_in(load(dataset.ann_file).get('metainfo'))
             if renumbered(listed, classes):
-                self.report.problem(
+                report.problem(
                     f'The labels of {dataset.ann_file} are numbers of the classes in '
                     f'its metainfo ({some(listed)}), and metainfo.classes of the '
                     f'config has another order ({some(classes)})',
@@ -315,6 +410,19 @@ class Part:
 
 def _is_local_path(path: Any) -> bool:
     return isinstance(path, str) and path != '' and '://' not in path
+
+
+def _has_absolute_paths(ann_file: Any) -> bool:
+    """Return whether an annotation file names its images by absolute paths."""
+    if not _is_local_path(ann_file) or not os.path.isfile(ann_file):
+        return False
+    if not os.path.getsize(ann_file):
+        return False
+    with (
+        open(ann_file, 'rb') as file,
+        mmap(file.fileno(), 0, access=ACCESS_READ) as text,
+    ):
+        return ABSOLUTE.search(text) is not None
 
 
 def _may_have_files(path: str) -> bool:

@@ -33,6 +33,8 @@ CONSUMED = (
     np.random.RandomState,
     torch.Generator,
 )
+# What a hook may keep an output in.
+KEPT = (torch.nn.Module, torch.Tensor, dict, list, set)
 
 
 class NotCopiedError(Exception):
@@ -109,14 +111,40 @@ def copy_of_model(model: torch.nn.Module) -> BaseModel | None:
     """
     inner = unwrapped(model)
     wrapped = model is not inner and not isinstance(model, MMDistributedDataParallel)
-    # A function in the place of a method leads back from the copy to the model.
-    replaced = any(
-        isinstance(vars(module).get('forward'), FunctionType)
-        for module in inner.modules()
-    )
-    if wrapped or replaced or not isinstance(inner, BaseModel):
+    if wrapped or _leads_back(inner) or not isinstance(inner, BaseModel):
         return None
     return _deep(inner, {}, '')
+
+
+def _leads_back(model: torch.nn.Module) -> bool:
+    """Return whether a function in a copy of a model would change the model itself.
+
+    Such as one in the place of a method, or a hook that was defined in a method and
+    keeps outputs.
+    """
+    modules = list(model.modules())
+    own = {
+        id(value)
+        for module in modules
+        for value in (module, *vars(module).values())
+        if isinstance(value, KEPT)
+    }
+    hooks = [
+        hook
+        for module in modules
+        for hooks in (module._forward_hooks, module._forward_pre_hooks)
+        for hook in hooks.values()
+        if isinstance(hook, FunctionType)
+    ]
+    return any(
+        isinstance(vars(module).get('forward'), FunctionType) for module in modules
+    ) or any(not own.isdisjoint(map(id, _held(hook))) for hook in hooks)
+
+
+def _held(function: FunctionType) -> list:
+    """Return what a function has of where it was defined."""
+    cells = function.__closure__ or ()
+    return [*(cell.cell_contents for cell in cells), *(function.__defaults__ or ())]
 
 
 def copy_of_data(dataset: Any, of: str) -> Any:

@@ -16,8 +16,14 @@ from mmadaptor.toolbox_code import of_toolbox
 from .coco import check_metric, is_coco_metric
 from .content import Part
 from .copies import kept_random_state
-from .datasets import Built, build, build_leaves, leaves, name_of
-from .heads import check_classes, check_heads, check_metrics, ignored_labels
+from .datasets import Built, build, build_leaves, changes_samples, leaves, name_of
+from .heads import (
+    check_classes,
+    check_heads,
+    check_metrics,
+    gives_classes,
+    ignored_labels,
+)
 from .report import Report
 
 if TYPE_CHECKING:
@@ -45,9 +51,12 @@ class JobData:
         """
         cfgs, complete = {}, True
         for split in self.splits:
-            cfg, found = self._build_dataset(split)
+            cfg, found, own = self._build_dataset(split)
             cfgs |= {split: cfg} if cfg else {}
-            parts = [Part(key, dataset, self.report) for key, dataset in found]
+            parts = [
+                Part(key, dataset, self.report, own, self.model)
+                for key, dataset in found
+            ]
             for part in parts:
                 complete &= part.check_paths()
             self._build_metrics(split)
@@ -67,13 +76,19 @@ class JobData:
     def _of_runner(self, split: str, name: str) -> Any:
         return getattr(self.runner, f'_{split}_{name}', None)
 
-    def _build_dataset(self, split: str) -> tuple[dict | None, list[tuple[str, Any]]]:
-        """Build what reads files, as :func:`build_leaves` does."""
+    def _build_dataset(
+        self, split: str
+    ) -> tuple[dict | None, list[tuple[str, Any]], bool]:
+        """Build what reads files, as :func:`build_leaves` does.
+
+        Returns also whether code of the user's own gives the samples.
+        """
         loader = self._of_runner(split, 'dataloader')
         cfg = loader.get('dataset') if isinstance(loader, dict) else None
         if not isinstance(cfg, dict) or isinstance(cfg.get('type'), Built):
-            return None, []
-        return build_leaves(cfg, f'{split}_dataloader.dataset', self.report)
+            return None, [], False
+        built, found = build_leaves(cfg, f'{split}_dataloader.dataset', self.report)
+        return built, found, changes_samples(cfg)
 
     def _wrap(self, split: str, cfg: dict) -> None:
         """Build the wrappers of a dataset that was read, and give it to the runner."""
@@ -123,7 +138,9 @@ class JobData:
             with kept_random_state():
                 images[part.split] |= part.check_content()
             first = self._parts_of(part.split)[0].dataset
-            check_heads(self.model, dataset, key, self.report, first)
+            report = self.report.unless(part.may_relabel)
+            labels = None if part.is_known else part.labels
+            check_heads(self.model, dataset, key, report, first, labels)
             evaluator = self._of_runner(part.split, 'evaluator')
             if isinstance(evaluator, Evaluator):  # and not the config of a loop's own
                 check_metrics(evaluator, dataset, key, self.report, self.model)
@@ -132,7 +149,10 @@ class JobData:
                 f'val_dataloader: {both} of its {len(images["val"])} images are in '
                 'train_dataloader too'
             )
-        check_classes([(part.key, part.dataset) for part in self.parts], self.report)
+        for part in self.parts[1:] if gives_classes(self.model) else ():
+            pair = self.parts[0], part
+            report = self.report.unless(any(each.may_relabel for each in pair))
+            check_classes([(each.key, each.dataset) for each in pair], report)
         for split in self.splits:
             self._check_coco_metrics(split)
 
@@ -148,6 +168,5 @@ class JobData:
         for metric, cfg in zip(evaluator.metrics, cfgs, strict=False):
             if is_coco_metric(metric) and all(part.is_read for part in parts):
                 path = (cfg or {}).get('ann_file') or key
-                datasets = [part.dataset for part in parts]
                 with self.report.collect(key, path):
-                    check_metric(key, path, metric, datasets, self.report)
+                    check_metric(key, path, metric, parts, self.report)

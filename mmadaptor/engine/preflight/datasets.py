@@ -139,6 +139,28 @@ def leaves(dataset: Any, key: str) -> Iterator[tuple[str, Any]]:
         yield key, dataset
 
 
+def changes_samples(cfg: dict) -> bool:
+    """Return whether code of the user's own gives the samples of a dataset.
+
+    It may change them, or leave out those that cannot be read.
+
+    Args:
+        cfg: The config of the dataset, with its wrappers.
+    """
+    inside = [
+        child
+        for inner in _inside(cfg).values()
+        for child in (inner if isinstance(inner, list | tuple) else [inner])
+    ]
+    return gives_samples(_class_of(cfg)) or any(map(changes_samples, inside))
+
+
+def gives_samples(kind: Any) -> bool:
+    """Return whether a class of datasets has a method of the user's own for samples."""
+    methods = (getattr(kind, name, None) for name in ('__getitem__', 'prepare_data'))
+    return any(method and not of_toolbox(method) for method in methods)
+
+
 def _is_dataset(inner: Any) -> bool:
     """Return whether what a dataset holds is one of mmengine, and not its data."""
     return hasattr(inner, 'full_init')
@@ -175,4 +197,6 @@ def _takes_lazy_init(kind: Any) -> bool:
         return False
     rest = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     is_mmengines = inspect.isclass(kind) and issubclass(kind, BaseDataset)
-    return 'lazy_init' in parameters or (rest and is_mmengines)
+    takes = 'lazy_init' in parameters or (rest and is_mmengines)
+    # One of the user's own may need what it has read.
+    return takes and of_toolbox(getattr(kind, '__init__', None))

@@ -10,7 +10,7 @@ import re
 import time
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -25,8 +25,9 @@ from torch.utils.data import DataLoader
 
 from mmadaptor.errors import InputError, described, message_of
 from mmadaptor.models.backbones.base import AdaptableBackbone
-from mmadaptor.toolbox_code import of_toolbox
+from mmadaptor.toolbox_code import TOOLBOXES, of_toolbox
 
+from ..loops import is_reached
 from .copies import (
     NotCopiedError,
     as_in_training,
@@ -53,10 +54,17 @@ SAMPLERS = {
     'SequentialSampler',
 }
 BATCH_SAMPLERS = {'AspectRatioBatchSampler', 'BatchSampler'}
-TRAIN_POINTS = ('before_train', 'before_train_epoch', 'before_train_iter')
+TRAIN_POINTS = (
+    'after_load_checkpoint',
+    'before_train',
+    'before_train_epoch',
+    'before_train_iter',
+)
 VAL_POINTS = ('before_val', 'before_val_epoch', 'before_val_iter')
+TRAINED_POINTS = (*TRAIN_POINTS, 'after_train_iter', 'after_train_epoch')
 MOST_BOXES = 300  # in an image
 NO_NAMES = Names([], known=False)
+TRAIN_LOOPS = (EpochBasedTrainLoop, IterBasedTrainLoop)
 TrainLoop = EpochBasedTrainLoop | IterBasedTrainLoop
 
 
@@ -107,7 +115,7 @@ def _try(runner: 'Runner', report: Report) -> None:
 
 @contextmanager
 def _told(
-    report: Report, model: BaseModel, what: str, changers: Sequence[Hook]
+    report: Report, model: BaseModel, what: str, changers: Sequence
 ) -> Iterator[None]:
     """Report the error of a step with a model, if it is of this process.
 
@@ -132,12 +140,16 @@ def _told(
             (report.note if changers else report.problem)(text)
 
 
-def _changers(hooks: Sequence[Hook], points: Sequence[str]) -> list[Hook]:
+def _changers(
+    hooks: Sequence[Hook],
+    points: Sequence[str],
+    toolboxes: Sequence[str] = ('mmengine', 'mmadaptor'),
+) -> list[Hook]:
     """Return the hooks of others that do something at one of the points."""
     return [
         hook
         for hook in hooks
-        if not of_toolbox(type(hook), 'mmengine', 'mmadaptor')
+        if not of_toolbox(type(hook), *toolboxes)
         and any(getattr(type(hook), p) is not getattr(Hook, p) for p in points)
     ]
 
@@ -147,16 +159,22 @@ def _is_plain(loader: Any) -> bool:
     batches = getattr(loader, 'batch_sampler', None)
     return (
         isinstance(loader, DataLoader)
-        and type(batches).__name__ in BATCH_SAMPLERS
-        and type(batches.sampler).__name__ in SAMPLERS
+        and _is_any(batches, BATCH_SAMPLERS)
+        and _is_any(batches.sampler, SAMPLERS)
     )
+
+
+def _is_any(sampler: Any, names: set[str]) -> bool:
+    """Return whether a sampler is one of torch or the toolboxes with such a name."""
+    kind = type(sampler)
+    return kind.__name__ in names and of_toolbox(kind, 'torch', *TOOLBOXES)
 
 
 def _train(runner: 'Runner', model: BaseModel, report: Report) -> None:
     """Compute the loss of a batch that is as small as the last one."""
     loop = runner.train_loop
     if not (
-        type(loop) in (EpochBasedTrainLoop, IterBasedTrainLoop)
+        type(loop) in TRAIN_LOOPS
         and type(model).train_step is BaseModel.train_step
         and isinstance(runner.optim_wrapper, OptimWrapper)
         and _is_plain(loop.dataloader)
@@ -189,7 +207,29 @@ def _last_batch(loop: TrainLoop) -> int:
 def _training_batch(loader: DataLoader, size: int) -> Any:
     dataset = copy_of_data(loader.dataset, 'train_dataloader')
     length = len(loader.dataset)
-    return loader.collate_fn([dataset[i * length // size] for i in range(size)])
+    return _batch(loader, dataset, [i * length // size for i in range(size)])
+
+
+def _batch(loader: DataLoader, dataset: Any, samples: list[int]) -> Any:
+    """Return a batch of a data loader, of a copy of its dataset."""
+    try:
+        return loader.collate_fn([dataset[i] for i in samples])
+    except Exception:
+        if loader.num_workers:  # what it needs may be there in a worker only
+            with suppress(Exception):
+                return next(iter(_in_worker(loader, dataset, samples)))
+        raise
+
+
+def _in_worker(loader: DataLoader, dataset: Any, samples: list[int]) -> DataLoader:
+    return DataLoader(
+        dataset,
+        batch_sampler=[samples],
+        num_workers=1,
+        collate_fn=loader.collate_fn,
+        worker_init_fn=loader.worker_init_fn,
+        multiprocessing_context=loader.multiprocessing_context,
+    )
 
 
 def _compute_loss(runner: 'Runner', model: BaseModel, batch: Any) -> None:
@@ -218,29 +258,27 @@ def _validate(runner: 'Runner', model: BaseModel, report: Report) -> Names:
         type(loop) is ValLoop
         and type(model).val_step is BaseModel.val_step
         and _is_plain(loop.dataloader)
-        and _is_reached(runner.train_loop)
+        and type(runner.train_loop) in TRAIN_LOOPS
+        and is_reached(runner.train_loop)
     ):
         return NO_NAMES
     loader = loop.dataloader
     size = min(loader.batch_sampler.batch_size, len(loader.dataset))
     what = f'The first batch of val_dataloader, of {_count(size)},'
-    with _told(report, model, what, _changers(runner.hooks, VAL_POINTS)):
+    changers = _changers(runner.hooks, VAL_POINTS)
+    # What a validation needs may be made by a training of the user's own.
+    changers += _changers(runner.hooks, TRAINED_POINTS, TOOLBOXES)
+    changers += [model] * (type(model).train_step is not BaseModel.train_step)
+    with _told(report, model, what, changers):
         batch = in_all(_validation_batch, loader, size)
         runner.message_hub.update_info('loop_stage', 'val')  # as RuntimeInfoHook does
         return in_all(_predict, loop, model, batch, size, collective=True)
     return NO_NAMES
 
 
-def _is_reached(loop: Any) -> bool:
-    """Return whether a training loop is known to get to a validation."""
-    if type(loop) is EpochBasedTrainLoop:
-        return loop.val_begin <= loop.max_epochs
-    return type(loop) is IterBasedTrainLoop and loop.val_begin <= loop.max_iters
-
-
 def _validation_batch(loader: DataLoader, size: int) -> Any:
     dataset = copy_of_data(loader.dataset, 'val_dataloader')
-    return loader.collate_fn([dataset[i] for i in range(size)])
+    return _batch(loader, dataset, list(range(size)))
 
 
 def _predict(loop: ValLoop, model: BaseModel, batch: Any, size: int) -> Names:

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compares the numbers of classes of a model and its metrics with a dataset."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from mmengine.evaluator import Evaluator
 from torch import nn
 
 from mmadaptor.datasets.checked_pipeline import IGNORED
-from mmadaptor.toolbox_code import of_toolbox
+from mmadaptor.toolbox_code import TOOLBOXES, of_toolbox
 
-from .report import Report
+from .report import Doubts, Report
 from .samples import classes_of, renumbered
 
 # Heads whose num_classes is not that of the dataset, by name and by class.
@@ -25,6 +25,26 @@ OTHER_KINDS = (
 )
 # mmdet names 13 kinds of what is annotated, and gives a label to pedestrians.
 OTHER_DATASETS = ('MOTChallengeDataset',)
+
+
+# Models that give no classes of the dataset: objects, similar images or features.
+WITHOUT_CLASSES = ('RPN', 'BaseRetriever', 'BaseSelfSupervisor')
+
+
+def gives_classes(model: nn.Module) -> bool:
+    """Return whether the numbers of classes mean something to a model."""
+    return not _names_of(model) & set(WITHOUT_CLASSES)
+
+
+def reads_labels_itself(model: nn.Module) -> bool:
+    """Return whether code of the user's own reads the labels that a model gets.
+
+    That is a model, preprocessor, head or loss, which may ignore labels or make them
+    others.
+    """
+    heads = (part for _, head in _heads(model) for part in head.modules())
+    parts = (model, getattr(model, 'data_preprocessor', nn.Module()), *heads)
+    return not all(of_toolbox(type(part), 'torch', *TOOLBOXES) for part in parts)
 
 
 def _heads(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -44,12 +64,18 @@ def ignored_labels(model: nn.Module) -> set[int]:
 
 
 def check_heads(
-    model: nn.Module, dataset: Any, key: str, report: Report, first: Any = None
+    model: nn.Module,
+    dataset: Any,
+    key: str,
+    report: Report | Doubts,
+    first: Any = None,
+    labels: Collection[int] | None = None,
 ) -> None:
     """Compare the number of classes of heads and of one-hot labels with a dataset.
 
     `first` is the first of the datasets that are one in a wrapper, as with
-    `ignore_keys` of `ConcatDataset`: others may have only its first classes.
+    `ignore_keys` of `ConcatDataset`: others may have only its first classes. `labels`
+    are those of a dataset of the user's own, which may not use all of its classes.
     """
     expected = len(classes_of(dataset))
     if not expected or _names_of(dataset) & set(OTHER_DATASETS):
@@ -64,7 +90,10 @@ def check_heads(
         and not _names_of(head) & set(OTHER_KINDS)
     }
     for name, head in heads.items():
-        tell = report.problem if _is_certain(head, expected) else report.note
+        certain = _is_certain(head, expected) and (
+            labels is None or max(labels, default=0) >= head.num_classes
+        )
+        tell = report.problem if certain else report.note
         if head.num_classes not in _fitting(head, dataset, expected):
             tell(_difference(name, head.num_classes, key, expected))
     preprocessor = getattr(model, 'data_preprocessor', None)
@@ -119,14 +148,18 @@ def check_metrics(
 
     The model may predict more classes than the dataset has.
     """
-    counts = [getattr(head, 'num_classes', None) for _, head in _heads(model)]
+    heads = [head for _, head in _heads(model)]
+    counts = [getattr(head, 'num_classes', None) for head in heads]
     classes = len(classes_of(dataset))
     outputs = max([classes, *(count for count in counts if isinstance(count, int))])
+    # One of the user's own may predict any number.
+    are_known = all(of_toolbox(type(m), 'torch', *TOOLBOXES) for m in (model, *heads))
     labels = getattr(getattr(dataset, 'pipeline', None), 'ignored', ())
     for metric in evaluator.metrics:
         kind = type(metric).__name__
         where = f'{key.partition("_")[0]}_evaluator'
-        topk = getattr(metric, 'topk', ()) if kind == 'Accuracy' else ()
+        counts_guesses = kind == 'Accuracy' and of_toolbox(type(metric)) and are_known
+        topk = getattr(metric, 'topk', ()) if counts_guesses else ()
         topk = (topk,) if isinstance(topk, int) else tuple(topk)
         if classes and max(topk, default=0) > outputs:
             report.problem(
@@ -140,7 +173,7 @@ def check_metrics(
             )
 
 
-def check_classes(found: list[tuple[str, Any]], report: Report) -> None:
+def check_classes(found: list[tuple[str, Any]], report: Report | Doubts) -> None:
     """Compare the order of the classes of all datasets of a job: labels are numbers."""
     for key, dataset in found[1:]:
         first, others = classes_of(found[0][1]), classes_of(dataset)

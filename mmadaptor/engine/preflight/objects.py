@@ -103,8 +103,11 @@ def _can_be_drawn(polygon: list[float]) -> bool:
     return np.abs(points).max() <= FARTHEST and sides.sum() <= LONGEST
 
 
-def mask_problem(mask: Any, height: int, width: int) -> str:
-    """Return why a segmentation cannot be made a bitmap."""
+def mask_problem(mask: Any, height: int | None, width: int | None) -> str:
+    """Return why a segmentation cannot be made a bitmap.
+
+    Without a height and width of the image, any size will do.
+    """
     if not mask:
         return 'it has no segmentation'
     if isinstance(mask, list):
@@ -120,6 +123,11 @@ def mask_problem(mask: Any, height: int, width: int) -> str:
         )
     if not isinstance(mask, dict):
         return 'its segmentation is neither polygons nor run lengths'
-    size = list(mask.get('size') or ())
-    same = size == [height, width]
-    return '' if same else f'its run lengths have size {size}, not {[height, width]}'
+    size = mask.get('size')
+    size = [] if size is None else list(size)
+    unknown = height is None and len(size) == 2  # mmdet takes that of the image
+    return (
+        ''
+        if unknown or size == [height, width]
+        else f'its run lengths have size {size}, not {[height, width]}'
+    )

@@ -36,6 +36,14 @@ class Report:
         keys = self.problems.setdefault(text, [])
         keys += [key] * (key not in ('', *keys))
 
+    def unless(self, own: bool) -> 'Report | Doubts':
+        """Return what takes problems that code of the user's own may mend.
+
+        Args:
+            own: Whether there is such code; else a problem is one.
+        """
+        return Doubts(self) if own else self
+
     @contextmanager
     def collect(self, key: str, what: str) -> Iterator[None]:
         """Report an exception instead of raising it."""
@@ -86,3 +94,16 @@ class Report:
         if hints:
             lines += ['How to continue:', *(f'  - {hint}' for hint in hints)]
         return '\n'.join(lines)
+
+
+class Doubts:
+    """Takes problems that may be none, as notes of a report."""
+
+    def __init__(self, report: Report) -> None:
+        self.report, self.note = report, report.note
+
+    def problem(self, text: str, key: str = '') -> None:
+        """Note what would be a problem without code of the user's own."""
+        self.report.told += 1
+        where = f'{key}: ' if key else ''
+        self.note(f'{where}{text}, unless code of your own changes that')

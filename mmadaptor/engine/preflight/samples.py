@@ -86,7 +86,7 @@ def load_some(key: str, dataset: Any, unread: set[str], report: Report) -> None:
     if narrowed:
         report.note(f'{key}: {narrowed}')
     if relabelled:
-        text = 'unless a transform of your own changes its labels'
+        text = 'unless code of your own changes its labels'
         report.note(f'{key}: {relabelled}, {text}')
     if semantic:
         _note_labels(key, dataset, seen, report)
@@ -122,6 +122,8 @@ def _check_size(
     size, got = size_in(info), result.get('ori_shape')
     if not got or size is None or tuple(got[:2]) == size:
         return
+    if not all(of_toolbox(type(step)) for step in dataset.pipeline.transforms):
+        return  # one of the user's own may make both of one size
     text = (
         f'{info["img_path"]} has {got[0]} x {got[1]} pixels as it is loaded, but '
         f'{info.get("xml_path", dataset.ann_file)} says {size[0]} x {size[1]} (height '

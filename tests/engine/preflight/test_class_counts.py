@@ -104,11 +104,23 @@ def test_labels_that_heads_ignore():
     ],
 )
 def test_guesses_of_an_accuracy(topk, classes, known, fits):
-    metric, report = type('Accuracy', (), dict(topk=topk))(), Report()
+    place = dict(topk=topk, __module__='mmpretrain.evaluation')
+    metric, report = type('Accuracy', (), place)(), Report()
     model = model_of(head=head(known)) if known else nn.Module()
     evaluator = SimpleNamespace(metrics=[metric])
     check_metrics(evaluator, data(*classes), 'val_dataloader', report, model)
     assert bool(report) != fits and report.notes == []
+
+
+@pytest.mark.parametrize(
+    'metric, toolbox', [('mmpretrain', 'own'), ('own', 'mmpretrain')]
+)
+def test_guesses_of_ones_own_are_not_known(metric, toolbox):
+    model, report = model_of(head=head(None, toolbox)), Report()
+    place = dict(topk=5, __module__=f'{metric}.evaluation')
+    evaluator = SimpleNamespace(metrics=[type('Accuracy', (), place)()])
+    check_metrics(evaluator, data(*'ab'), 'val_dataloader', report, model)
+    assert not report
 
 
 @pytest.mark.parametrize(

@@ -133,5 +133,6 @@ def test_metrics_that_compare_by_pycocotools():
 
 def test_images_of_a_dataset_of_another_form_are_not_compared():
     report, data = Report(), Images(2)
-    coco._check_images('val', 'a.json', SimpleNamespace(imgs={}), [data], report)
+    infos = [data.get_data_info(i) for i in range(2)]
+    coco._check_images('val', 'a.json', SimpleNamespace(imgs={}), infos, report)
     assert not report and report.notes == []  # it has no img_id
