@@ -48,6 +48,7 @@ def test_a_study_is_on_a_page(name):
 
 ROWS = {
     'everything': 'full',
+    'Adaptors T and S, norms': 'T and S, norms',
     'Adaptors T and S': 'T and S',
     'LoRA of the scan': 'LoRA, all of the scan',
     'Adaptors T and S, shared': 'T and S, shared',
