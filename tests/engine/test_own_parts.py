@@ -244,7 +244,7 @@ def test_a_frozen_mask_may_be_infinite(cfg):
     kind = register(MODELS, Masked)
     cfg.model = dict(type=kind, number='-inf', train=False)
     train(cfg)
-    for number, trained in (('nan', False), ('-inf', True)):
+    for number, trained in (('nan', False), ('inf', False), ('-inf', True)):
         cfg.model = dict(type=kind, number=number, train=trained)
         with pytest.raises(Exception, match='weights that are not finite: mask'):
             train(cfg)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Guard against losses, gradients and weights that are not finite."""
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -62,8 +63,9 @@ class NonFiniteHook(Hook):
             wrapper.optimizer.register_step_pre_hook(look)
         model = unwrapped(runner.model)
         parameters = dict(model.named_parameters())
-        masks = {name for name, value in parameters.items() if _is_mask(value)}
-        if bad := [name for name in _not_finite(parameters) if name not in masks]:
+        bad = _not_finite(parameters)
+        masks = {name for name in bad if _is_mask(parameters[name])}
+        if bad := [name for name in bad if name not in masks]:
             raise InputError(
                 f'The training starts from weights that are not finite: {_some(bad)}. '
                 'Use another checkpoint.'
@@ -228,8 +230,9 @@ def _tensors(node: Any, name: str = '') -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def _is_mask(parameter: torch.nn.Parameter) -> bool:
-    """Return whether a frozen parameter is infinite by intention: it has no NaN."""
-    return not (parameter.requires_grad or bool(parameter.isnan().any()))
+    """Return whether a parameter that is not finite is frozen and a mask of `-inf`."""
+    is_real = not parameter.requires_grad and not parameter.is_complex()
+    return is_real and bool((parameter < math.inf).all())
 
 
 def _samples(node: Any) -> Iterator[Any]:
