@@ -26,6 +26,7 @@ def main() -> None:
     )
     parser.add_argument(
         '--against',
+        type=filled,
         metavar='ROW',
         help='row that the others are compared with; default: that of the study',
     )
