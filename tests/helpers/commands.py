@@ -3,6 +3,7 @@
 
 import argparse
 import functools
+import importlib
 import pathlib
 import runpy
 import subprocess
@@ -37,6 +38,7 @@ def start(command, monkeypatch, *arguments):
         runpy.run_path(str(ROOT / command), run_name='__main__')
         return
     name = '.'.join(command.with_suffix('').parts).removesuffix('.__main__')
+    importlib.import_module(name)  # registers, once, what later tests import
     runpy.run_module(name, run_name='__main__', alter_sys=True)
 
 
