@@ -22,6 +22,16 @@ def of_toolbox(code: Any, *toolboxes: str) -> bool:
     return name in (toolboxes or TOOLBOXES)
 
 
+def of_library(code: Any) -> bool:
+    """Return whether a class, function or method is that of torch or a toolbox."""
+    return of_toolbox(code, 'torch', *TOOLBOXES)
+
+
+def has_methods_of_toolbox(kind: Any, *names: str) -> bool:
+    """Return whether a class has all of these methods from toolboxes."""
+    return all(of_toolbox(getattr(kind, name, None)) for name in names)
+
+
 def innermost(node: Any) -> list[Mapping]:
     """Return the configs of the datasets in wrappers and lists.
 

@@ -84,7 +84,7 @@ class CheckedPipeline(Compose):
             if data is None:
                 return None
             checks = not had_mask and not self.may_relabel
-            checks &= of_toolbox(type(transform))
+            checks = checks and of_toolbox(type(transform))
             if checks and (problem := self.problem_of_mask(data)):
                 raise InputError(problem)
         return data

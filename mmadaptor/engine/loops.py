@@ -7,7 +7,7 @@ from mmengine.dataset import InfiniteSampler
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop
 
 from mmadaptor.errors import InputError
-from mmadaptor.toolbox_code import TOOLBOXES, of_toolbox
+from mmadaptor.toolbox_code import of_library, of_toolbox
 
 
 def check_batches(loop: EpochBasedTrainLoop) -> None:
@@ -42,7 +42,7 @@ def check_end(loop: BaseLoop, key: str) -> None:
         isinstance(sampler, InfiniteSampler)
         and of_toolbox(type(loop))
         and of_toolbox(type(sampler).__iter__)
-        and of_toolbox(type(batches).__iter__, 'torch', *TOOLBOXES)
+        and of_library(type(batches).__iter__)
     ):
         raise InputError(
             f'`{key}` never ends: its sampler, {type(sampler).__name__}, is for '

@@ -22,7 +22,7 @@ from mmadaptor.errors import InputError
 from mmadaptor.models.backbones.base import AdaptableBackbone
 from mmadaptor.models.tuning import ADAPTORS
 from mmadaptor.registry import OPTIM_WRAPPER_CONSTRUCTORS, in_scope
-from mmadaptor.toolbox_code import of_toolbox
+from mmadaptor.toolbox_code import has_methods_of_toolbox, of_toolbox
 
 OF_TOOLBOXES = (
     'LearningRateDecayOptimizerConstructor',
@@ -47,8 +47,7 @@ def check_clipping(wrapper: OptimWrapper) -> None:
     """
     for one in each_wrapper(wrapper):
         arguments = getattr(one, 'clip_grad_kwargs', None)  # not in all of others
-        methods = (getattr(type(one), name, None) for name in CLIPPING)
-        if not arguments or not all(map(of_toolbox, methods)):
+        if not arguments or not has_methods_of_toolbox(type(one), *CLIPPING):
             continue
         taken = signature(one.clip_func)
         try:

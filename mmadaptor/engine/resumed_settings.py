@@ -20,7 +20,7 @@ from mmengine.runner import Runner
 
 from mmadaptor.errors import InputError
 from mmadaptor.registry import in_scope
-from mmadaptor.toolbox_code import TOOLBOXES, of_toolbox
+from mmadaptor.toolbox_code import of_library
 
 REGISTRIES = {
     re.compile(r'optim_wrapper(\.\w+)*\.optimizer\.type'): OPTIMIZERS,
@@ -131,7 +131,7 @@ def _is_own(key: str, wanted: str) -> bool:
     """
     named = NAME.fullmatch(wanted)
     kind = in_scope(_registry(key), named[1]) if named else None
-    return kind is not None and not of_toolbox(kind, 'torch', *TOOLBOXES)
+    return kind is not None and not of_library(kind)
 
 
 def _registry(key: str) -> Registry | None:

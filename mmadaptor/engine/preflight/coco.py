@@ -7,16 +7,14 @@ the n-th category that has a name of `metainfo.classes` is label n.
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from mmadaptor.toolbox_code import of_toolbox
+from mmadaptor.toolbox_code import has_methods_of_toolbox
 
 from .objects import POINTLESS, mask_problem
 from .report import Doubts, Report
 from .samples import classes_of
-
-if TYPE_CHECKING:
-    from .content import Part
+from .source import Source
 
 
 def reads_coco(dataset: Any) -> bool:
@@ -25,7 +23,7 @@ def reads_coco(dataset: Any) -> bool:
     A class of the user's own may read another format, or give labels of its own.
     """
     methods = ('COCOAPI', 'load_data_list', 'parse_data_info')
-    return all(of_toolbox(getattr(type(dataset), name, None)) for name in methods)
+    return has_methods_of_toolbox(type(dataset), *methods)
 
 
 @contextmanager
@@ -122,12 +120,12 @@ def is_coco_metric(metric: Any) -> bool:
         'CocoMetric' in kinds
         and has_file
         and not hasattr(metric, '_lvis_api')
-        and all(of_toolbox(getattr(type(metric), name, None)) for name in methods)
+        and has_methods_of_toolbox(type(metric), *methods)
     )
 
 
 def check_metric(
-    key: str, path: str, metric: Any, parts: Sequence['Part'], report: Report
+    key: str, path: str, metric: Any, parts: Sequence[Source], report: Report
 ) -> None:
     """Check the annotation file of a `CocoMetric` against the datasets it evaluates.
 

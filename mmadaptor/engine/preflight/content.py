@@ -16,16 +16,12 @@ from torch import nn
 from mmadaptor.datasets.checked_pipeline import (
     IGNORED,
     CheckedPipeline,
-    is_remote,
     read_by_toolboxes,
 )
 from mmadaptor.datasets.image_files import kind_problem
 from mmadaptor.errors import InputError, described
-from mmadaptor.toolbox_code import of_toolbox
 
 from .coco import check_categories, note_lost, reads_coco, recorded, some
-from .datasets import gives_samples
-from .heads import gives_classes, reads_labels_itself
 from .objects import (
     POINTLESS,
     box_problem,
@@ -46,6 +42,7 @@ from .samples import (
     note_absent,
     renumbered,
 )
+from .source import Source
 
 HOW_TO_GET = dict(
     CocoDataset='COCO 2017 (train2017, val2017, annotations): '
@@ -60,26 +57,18 @@ MADE = {
 }
 # The first line of a list, or an image of a JSON file.
 ABSOLUTE = re.compile(rb'\A/|"(?:file_name|img_path)"\s*:\s*"/')
-# The methods that list samples.
-LISTING = (
-    'load_data_list',
-    'parse_data_info',
-    'filter_data',
-    'full_init',
-    'get_data_info',
-)
 MASKS = ('seg', 'seg_map_path')  # names of their folder in data_prefix
 
 
-class Part:
+class Part(Source):
     """A dataset of a job that reads files, without its wrappers, and its checks.
 
     Args:
         key: Its key in the config.
         dataset: The dataset.
         report: Takes the problems and notes.
+        model: The model that gets its samples.
         wrapped: Whether a wrapper of the user's own gives its samples.
-        model: The model that gets them.
     """
 
     def __init__(
@@ -87,82 +76,14 @@ class Part:
         key: str,
         dataset: Any,
         report: Report,
+        model: nn.Module,
         wrapped: bool = False,
-        model: nn.Module | None = None,
     ) -> None:
-        model = nn.Module() if model is None else model
-        self.numbered = gives_classes(model)
-        self.model_is_own = reads_labels_itself(model)
-        self.key, self.dataset, self.report = key, dataset, report
-        self.is_changed = wrapped or gives_samples(type(dataset))
+        super().__init__(key, dataset, model, wrapped)
+        self.report = report
         self.labels: set[int] = set()
         self.contents: list[dict] = []  # of the files that pycocotools read
         self.named = bool(classes_of(dataset))  # without its file
-
-    @property
-    def split(self) -> str:
-        """The data that it belongs to, such as `'train'`."""
-        return self.key.partition('_')[0]
-
-    @property
-    def is_read(self) -> bool:
-        """Whether its annotations were read."""
-        return getattr(self.dataset, '_fully_initialized', True)
-
-    @property
-    def is_known(self) -> bool:
-        """Whether it reads its annotations as a toolbox does.
-
-        In one of the user's own, `ann_file` and `data_prefix` may be something else
-        than paths, and its classes may be those of its files.
-        """
-        return of_toolbox(getattr(type(self.dataset), 'load_data_list', None))
-
-    @property
-    def may_relabel(self) -> bool:
-        """Whether code of the user's own may change labels or masks that are listed."""
-        return self.is_changed or not all(map(of_toolbox, map(type, self._transforms)))
-
-    @property
-    def may_renumber(self) -> bool:
-        """Whether code of the user's own may number classes otherwise than files do."""
-        return self.may_relabel or not self.lists_as_toolbox
-
-    @property
-    def lists_as_toolbox(self) -> bool:
-        """Whether all that lists its samples is of a toolbox."""
-        return self._has_toolbox(*LISTING)
-
-    @property
-    def _is_one_of_several(self) -> bool:
-        """Whether a wrapper has other datasets too, which may have what this lacks."""
-        return '.datasets.' in self.key
-
-    def _has_toolbox(self, *methods: str) -> bool:
-        """Return whether methods of the dataset are those of a toolbox."""
-        kind = type(self.dataset)
-        return all(of_toolbox(getattr(kind, method, None)) for method in methods)
-
-    def _reads(self, name: str) -> bool:
-        """Return whether a toolbox reads the files of a name where they are listed."""
-        own = self.is_changed or not self._has_toolbox('parse_data_info')
-        known = all(map(of_toolbox, map(type, self._transforms)))
-        return not own and (known or name in read_by_toolboxes(self._transforms))
-
-    @property
-    def _transforms(self) -> list:
-        return getattr(getattr(self.dataset, 'pipeline', None), 'transforms', [])
-
-    @property
-    def _reads_masks(self) -> bool:
-        """Whether the pipeline reads semantic masks; a test may do without."""
-        has_none = not hasattr(getattr(self.dataset, 'pipeline', None), 'transforms')
-        return has_none or any(getattr(t, 'with_seg', False) for t in self._transforms)
-
-    @property
-    def _is_remote(self) -> bool:
-        """Whether the dataset or its pipeline reads from another backend."""
-        return any(map(is_remote, (self.dataset, *self._transforms)))
 
     def check_paths(self) -> bool:
         """Report files and folders that do not exist.
@@ -171,7 +92,7 @@ class Part:
         """
         dataset, report, kind = self.dataset, self.report, type(self.dataset)
         downloads = getattr(dataset, 'download', False)
-        if not self.is_known or downloads or self._is_remote:
+        if not self.is_known or downloads or self.is_remote:
             return True
         before = len(report.missing)
         ann_file = getattr(dataset, 'ann_file', None)
@@ -179,8 +100,8 @@ class Part:
             report.require(f'{self.key}.ann_file', ann_file)
         prefixes = getattr(dataset, 'data_prefix', None)
         for name, folder in prefixes.items() if isinstance(prefixes, dict) else ():
-            is_read = name not in MASKS or self._reads_masks
-            is_read &= self._reads('seg_map_path' if name in MASKS else 'img_path')
+            is_read = name not in MASKS or self.reads_masks
+            is_read &= self.reads('seg_map_path' if name in MASKS else 'img_path')
             if not _is_local_path(folder) or not is_read or _may_have_files(folder):
                 continue
             if _has_absolute_paths(ann_file):  # they need no folder
@@ -221,7 +142,7 @@ class Part:
                     f'{what}: no sample is left. Check filter_cfg, indices, suffixes '
                     'and the folders of the dataset'
                 )
-                if self.is_read and self._is_one_of_several:
+                if self.is_read and self.is_one_of_several:
                     self.report.note(f'{self.key}: {text}')
                 else:
                     self.report.problem(text, self.key)
@@ -268,19 +189,6 @@ class Part:
         path, trains = dataset.ann_file, not dataset.test_mode
         report = self.report.unless(self.may_renumber)
         check_categories(where, path, classes, ids, content, trains, report)
-
-    def entries(self) -> Iterator[dict]:
-        """Yield what is listed, as far as it has the form of the toolboxes'."""
-        own = self.is_changed or not self._has_toolbox('get_data_info', '__len__')
-        for i in range(len(self.dataset)):
-            try:
-                info = self.dataset.get_data_info(i)
-            except Exception:
-                if own:
-                    return
-                raise
-            if isinstance(info, dict):
-                yield info
 
     def _check_samples(self) -> dict[str, list[str]]:
         """Check the objects and labels that are listed; return the paths of files."""
@@ -334,7 +242,7 @@ class Part:
         if not count:
             self.report.note(f'{key} has no object of metainfo.classes to train with')
             return
-        doubts = self.may_relabel or self._is_one_of_several
+        doubts = self.may_relabel or self.is_one_of_several
         self.report.unless(doubts).problem(
             f'{self.dataset.ann_file}: mmdet trains with none of the {count} objects '
             'of metainfo.classes: it leaves out those with iscrowd or ignore, without '
@@ -345,9 +253,9 @@ class Part:
 
     def _check_files(self, paths: dict) -> set[str]:
         """Check that the files that are listed are there; return the others."""
-        all_lost, read = set(), read_by_toolboxes(self._transforms)
+        all_lost, read = set(), read_by_toolboxes(self.transforms)
         for name, found in paths.items():
-            if self._is_remote or (name in MASKS and not self._reads_masks):
+            if self.is_remote or (name in MASKS and not self.reads_masks):
                 continue
             for reason, lost in unreadable_files(found).items():
                 text = f'{len(lost)} of {len(found)} files {reason} (first: '

@@ -17,13 +17,7 @@ from .coco import check_metric, is_coco_metric
 from .content import Part
 from .copies import kept_random_state
 from .datasets import Built, build, build_leaves, changes_samples, leaves, name_of
-from .heads import (
-    check_classes,
-    check_heads,
-    check_metrics,
-    gives_classes,
-    ignored_labels,
-)
+from .heads import check_classes, check_heads, check_metrics, ignored_labels
 from .report import Report
 
 if TYPE_CHECKING:
@@ -54,7 +48,7 @@ class JobData:
             cfg, found, own = self._build_dataset(split)
             cfgs |= {split: cfg} if cfg else {}
             parts = [
-                Part(key, dataset, self.report, own, self.model)
+                Part(key, dataset, self.report, self.model, own)
                 for key, dataset in found
             ]
             for part in parts:
@@ -149,10 +143,11 @@ class JobData:
                 f'val_dataloader: {both} of its {len(images["val"])} images are in '
                 'train_dataloader too'
             )
-        for part in self.parts[1:] if gives_classes(self.model) else ():
+        for part in self.parts[1:]:
             pair = self.parts[0], part
-            report = self.report.unless(any(each.may_relabel for each in pair))
-            check_classes([(each.key, each.dataset) for each in pair], report)
+            if part.numbered:
+                report = self.report.unless(any(each.may_relabel for each in pair))
+                check_classes([(each.key, each.dataset) for each in pair], report)
         for split in self.splits:
             self._check_coco_metrics(split)
 

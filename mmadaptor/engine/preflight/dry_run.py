@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader
 
 from mmadaptor.errors import InputError, described, message_of
 from mmadaptor.models.backbones.base import AdaptableBackbone
-from mmadaptor.toolbox_code import TOOLBOXES, of_toolbox
+from mmadaptor.toolbox_code import TOOLBOXES, of_library, of_toolbox
 
 from ..loops import is_reached
 from .copies import (
@@ -167,7 +167,7 @@ def _is_plain(loader: Any) -> bool:
 def _is_any(sampler: Any, names: set[str]) -> bool:
     """Return whether a sampler is one of torch or the toolboxes with such a name."""
     kind = type(sampler)
-    return kind.__name__ in names and of_toolbox(kind, 'torch', *TOOLBOXES)
+    return kind.__name__ in names and of_library(kind)
 
 
 def _train(runner: 'Runner', model: BaseModel, report: Report) -> None:

@@ -8,7 +8,7 @@ from mmengine.evaluator import Evaluator
 from torch import nn
 
 from mmadaptor.datasets.checked_pipeline import IGNORED
-from mmadaptor.toolbox_code import TOOLBOXES, of_toolbox
+from mmadaptor.toolbox_code import of_library, of_toolbox
 
 from .report import Doubts, Report
 from .samples import classes_of, renumbered
@@ -44,7 +44,7 @@ def reads_labels_itself(model: nn.Module) -> bool:
     """
     heads = (part for _, head in _heads(model) for part in head.modules())
     parts = (model, getattr(model, 'data_preprocessor', nn.Module()), *heads)
-    return not all(of_toolbox(type(part), 'torch', *TOOLBOXES) for part in parts)
+    return not all(of_library(type(part)) for part in parts)
 
 
 def _heads(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -153,7 +153,7 @@ def check_metrics(
     classes = len(classes_of(dataset))
     outputs = max([classes, *(count for count in counts if isinstance(count, int))])
     # One of the user's own may predict any number.
-    are_known = all(of_toolbox(type(m), 'torch', *TOOLBOXES) for m in (model, *heads))
+    are_known = all(of_library(type(part)) for part in (model, *heads))
     labels = getattr(getattr(dataset, 'pipeline', None), 'ignored', ())
     for metric in evaluator.metrics:
         kind = type(metric).__name__

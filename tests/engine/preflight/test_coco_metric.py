@@ -11,6 +11,7 @@ import torch
 from helpers.refusals import build, edit
 from mmengine.evaluator import Evaluator
 from mmengine.registry import init_default_scope
+from torch import nn
 
 from mmadaptor.engine.preflight.content import Part
 from mmadaptor.engine.preflight.data import JobData
@@ -41,7 +42,7 @@ def prepare(cfg):
     report, parts = Report(), []
     for key in ('train_dataloader', 'val_dataloader'):
         _, found = build_leaves(cfg[key].dataset, f'{key}.dataset', report)
-        parts += [Part(name, leaf, report) for name, leaf in found]
+        parts += [Part(name, leaf, report, nn.Module()) for name, leaf in found]
     for part in parts:
         part.initialize()
     evaluator = Evaluator(copy.deepcopy(cfg.val_evaluator))

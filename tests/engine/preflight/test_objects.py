@@ -8,6 +8,7 @@ import math
 import pytest
 from helpers.refusals import build, edit
 from mmengine.registry import init_default_scope
+from torch import nn
 
 from mmadaptor.engine.preflight.content import Part
 from mmadaptor.engine.preflight.datasets import build_lazily
@@ -49,7 +50,7 @@ def check(det, root):
         (root / 'train.json').write_text(json.dumps(content))
         cfg.test_mode = test_mode
         report, dataset = Report(), build_lazily(cfg)
-        part = Part('train', dataset, report)
+        part = Part('train', dataset, report, nn.Module())
         part.initialize()
         part.check_content()
         return report.text('Training'), report.notes, dataset
@@ -240,7 +241,7 @@ def test_panoptic_files_have_objects_without_boxes(det, root):
     cfg.metainfo = dict(classes=('disc', 'box'), thing_classes=('disc', 'box'))
     cfg.pipeline.pop(1)
     report, dataset = Report(), build_lazily(cfg)
-    part = Part('train', dataset, report)
+    part = Part('train', dataset, report, nn.Module())
     part.initialize()
     assert len(part.contents) == 1 and len(dataset) == 4
     part.check_content()

@@ -322,6 +322,14 @@ def own(base, name, change):
     return register(DATASETS, type(f'Own{base.__name__}', (base,), place))
 
 
+def change_by(name, dataset, base, change, transform, place):
+    """Let a method of the dataset, or a transform at a place, change the entries."""
+    if name == 'transform':
+        dataset.pipeline.insert(place, dict(type=register(TRANSFORMS, transform)))
+    elif name:
+        dataset.type = own(base, name, change)
+
+
 METHODS = ['filter_data', 'get_data_info', 'prepare_data']
 
 
@@ -345,11 +353,7 @@ def test_categories_that_are_numbered_anew(det, root, name):
     from mmdet.datasets import CocoDataset
 
     edit(root / 'train.json', lambda content: content['categories'].reverse())
-    dataset = inner(det)
-    if name == 'transform':
-        dataset.pipeline.insert(2, dict(type=register(TRANSFORMS, OtherLabels)))
-    elif name:
-        dataset.type = own(CocoDataset, name, with_other_labels)
+    change_by(name, inner(det), CocoDataset, with_other_labels, OtherLabels, 2)
     if name:
         assert first_label(build(det)) == 0  # a disc
     else:
@@ -398,10 +402,7 @@ def test_labels_that_are_changed(cls, root, name):
     (root / 'list.txt').write_text('0.png 0\n1.png 10\n2.png 5\n3.png 15\n')
     dataset = cls.train_dataloader.dataset
     dataset.update(ann_file='list.txt', data_prefix='val')
-    if name == 'prepare_data':
-        dataset.type = own(CustomDataset, name, with_tenths)
-    elif name:
-        dataset.pipeline.insert(1, dict(type=register(TRANSFORMS, Tenths)))
+    change_by(name, dataset, CustomDataset, with_tenths, Tenths, 1)
     if name:
         data = build(cls).train_dataloader.dataset
         assert [int(data[i]['data_samples'].gt_label) for i in range(4)] == [0, 1, 0, 1]
@@ -461,10 +462,7 @@ def test_classes_that_are_numbered_anew(cls, root, name, form):
         dataset.update(ann_file='labels.json', data_prefix='val')
         kind, dataset.type = BaseDataset, 'mmpretrain.BaseDataset'
     assert 'has another order (disc, box)' in problems(cls)
-    if name == 'transform':
-        dataset.pipeline.insert(1, dict(type=register(TRANSFORMS, OtherLabel)))
-    else:
-        dataset.type = own(kind, name, with_other_label)
+    change_by(name, dataset, kind, with_other_label, OtherLabel, 1)
     build(cls)
 
 
@@ -520,11 +518,7 @@ def test_images_that_are_elsewhere(det, root, name, there):
     if there:
         (root / 'train').mkdir()
         (root / 'train' / 'readme').touch()
-    dataset = inner(det)
-    if name == 'transform':
-        dataset.pipeline.insert(0, dict(type=register(TRANSFORMS, InOtherFolder)))
-    elif name:
-        dataset.type = own(CocoDataset, name, in_other_folder)
+    change_by(name, inner(det), CocoDataset, in_other_folder, InOtherFolder, 0)
     if name:
         assert build(det).train_dataloader.dataset[0]['inputs'].shape == (3, 48, 64)
     else:

@@ -9,6 +9,7 @@ import pytest
 from helpers.refusals import build, edit, problems
 from mmengine.registry import TRANSFORMS
 from PIL import Image
+from torch import nn
 
 from mmadaptor.engine.preflight.content import Part, unreadable_files
 from mmadaptor.engine.preflight.report import Report
@@ -150,7 +151,7 @@ def test_addresses_are_left_to_the_loader():
         ann_file='https://example.org/train.json',
         data_prefix=dict(img='s3://bucket/train/'),
     )
-    Part('train', dataset, report).check_paths()
+    Part('train', dataset, report, nn.Module()).check_paths()
     assert not report
 
 
@@ -177,7 +178,7 @@ def test_files_are_looked_for_by_name_too(tmp_path, monkeypatch):
     assert unreadable_files(paths) == {'do not exist': paths[1:]}
     report = Report()
     dataset = SimpleNamespace(ann_file='', data_prefix=dict(img=str(tmp_path)))
-    Part('train', dataset, report).check_paths()
+    Part('train', dataset, report, nn.Module()).check_paths()
     assert not report
 
 

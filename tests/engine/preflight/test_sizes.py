@@ -7,6 +7,7 @@ import pytest
 from helpers.refusals import edit
 from mmengine.registry import init_default_scope
 from PIL import Image
+from torch import nn
 
 from mmadaptor.engine.preflight.content import Part
 from mmadaptor.engine.preflight.datasets import build_lazily
@@ -44,7 +45,7 @@ def check(det, root):
         cfg.pipeline[0].update(loader)
         init_default_scope('mmdet')
         report, dataset = Report(), build_lazily(cfg)
-        part = Part('train', dataset, report)
+        part = Part('train', dataset, report, nn.Module())
         part.initialize()
         part.check_content()
         check.notes = report.notes
