@@ -351,9 +351,9 @@ def check_own(made: Stamp) -> None:
     others = [p for p in packages if not p.startswith(('pip-', 'setuptools-'))]
     if others and not made.path.exists():
         raise SetupError(
-            f'{VENV} should be the environment of this command, but has another one, '
-            f'with {len(others)} packages, such as {min(others)}. Move it to another '
-            'folder, or install into it instead: see docs/install.md'
+            f'{VENV} should be the environment of this command, but is another one, '
+            f'with packages such as {min(others)}. Move it to another folder, or '
+            'install into it instead: see docs/install.md'
         )
 
 
