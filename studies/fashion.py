@@ -122,7 +122,8 @@ def of_others(method: str, **settings: object) -> dict:
 
 # Each has the best of `RATES` with 50 images per class, on the validation images
 # (`python -m studies tuning_fashion_50_rates --seeds 1`, then `python -m studies.rates
-# tuning_fashion_50_rates`). Those of other numbers of images go into `rates`.
+# tuning_fashion_50_rates`). Those of other numbers of images, the best of that and its
+# neighbors, go into `rates`.
 METHODS = {
     'full': Method(4e-3),
     'linear': Method(0.256, dict(trainable=[])),
@@ -140,6 +141,10 @@ METHODS = {
     'T and S': Method(0.256, of_ours(T | S)),
     'T and S, shared': Method(0.256, of_ours(dict(T | S, share=True))),
     'T and S, norms': Method(6.4e-2, of_ours(T | S, 'norms')),
+    'T and S, norms, conv': Method(6.4e-2, of_ours(T | S, 'norms', r'mixer\.conv\.')),
+    'T and S, norms, conv, A and D': Method(
+        6.4e-2, of_ours(T | S, 'norms', r'mixer\.conv\.', r'mixer\.(A_log|D)$')
+    ),
 }
 
 
@@ -196,16 +201,25 @@ def tuning(
     )
 
 
+def around(rate: float) -> tuple[float, ...]:
+    """Return a learning rate and its neighbors, at the distance of `RATES`."""
+    return rate / 4, rate, rate * 4
+
+
 def rates(
     per_class: int | None, methods: dict[str, Method] = METHODS, base: Run = BASE
 ) -> Study:
-    """Return the study of the rates of all methods, on the validation images."""
+    """Return the study of the rates of all methods, on the validation images.
+
+    With 50 images per class it tries `RATES`, else the rate of 50 images and its
+    neighbors.
+    """
     return Study(
         f'{base.config}: learning rates, {per_class or 5500} images each',
         tuple(
             tuned(f'{name}, {rate:g}', method, per_class, rate, 'val', base)
             for name, method in methods.items()
-            for rate in RATES
+            for rate in (RATES if per_class == 50 else around(method.rate))
         ),
         ACCURACY,
         share=True,

@@ -7,7 +7,7 @@ from .run import Run
 from .study import Study, average
 from .trees import CONFIG, DETECTION, SCAN
 
-LAYERS = {'static fusion of states': 'fusion', 'neighbourhood attention': 'attention'}
+LAYERS = {'static fusion of states': 'fusion', 'neighborhood attention': 'attention'}
 
 
 def related(run: Run, name: str, layer: str) -> Run:

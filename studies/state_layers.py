@@ -21,7 +21,7 @@ DILATIONS = (1, 3, 5, 7)
 
 
 class StateFusion(nn.Module):
-    """Fuses the states of fixed neighbours with learned weights.
+    """Fuses the states of fixed neighbors with learned weights.
 
     .. code-block:: text
 
@@ -63,8 +63,8 @@ class StateFusion(nn.Module):
         return self.gamma * cross_readout(fused.view(states.shape), C)
 
 
-class NeighbourAttention(nn.Module):
-    """Mixes the states of a neighbourhood with weights of queries and keys.
+class NeighborAttention(nn.Module):
+    """Mixes the states of a neighborhood with weights of queries and keys.
 
     .. code-block:: text
 
@@ -142,7 +142,7 @@ def windows(maps: Tensor) -> Tensor:
     return torch.stack(heads, dim=3)
 
 
-LAYERS = dict(fusion=StateFusion, attention=NeighbourAttention)
+LAYERS = dict(fusion=StateFusion, attention=NeighborAttention)
 
 
 @MODELS.register_module()
@@ -151,7 +151,7 @@ class RelatedVMamba(VMamba):
 
     Args:
         layer: `'fusion'` (:class:`StateFusion`) or `'attention'`
-            (:class:`NeighbourAttention`).
+            (:class:`NeighborAttention`).
         kwargs: Arguments of :class:`~mmadaptor.models.VMamba`.
 
     Raises:

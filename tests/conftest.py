@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tests import their neighbours (`cases`, `test_vmamba`, ...) by name."""
+"""Tests import their neighbors (`cases`, `test_vmamba`, ...) by name."""
 
 import functools
 import importlib

@@ -65,3 +65,10 @@ def test_a_method_may_have_a_rate_for_a_number_of_images():
         return options['optim_wrapper.optimizer.lr']
 
     assert [rate(n) for n in (10, 50, 200, None)] == [4e-3, 4e-3, 1e-3, 2e-3]
+
+
+def test_other_numbers_of_images_try_the_neighbors_of_the_rate_of_fifty():
+    methods = {'full': Method(4e-3, rates={200: 1e-3})}
+    names = {n: [one.name for one in rates_of(n, methods).runs] for n in (50, 200)}
+    assert len(names[50]) == 5
+    assert names[200] == ['full, 0.001', 'full, 0.004', 'full, 0.016']

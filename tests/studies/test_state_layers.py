@@ -12,7 +12,7 @@ from mmadaptor.models.layers import AdaptorT
 from studies.state_layers import (
     DILATIONS,
     LAYERS,
-    NeighbourAttention,
+    NeighborAttention,
     RelatedVMamba,
     StateFusion,
 )
@@ -55,7 +55,7 @@ def test_fusion_of_a_pixel(i, j):
 @pytest.mark.parametrize('i, j', [(2, 3), (0, 5)])
 def test_attention_of_a_pixel(i, j):
     states, C = inputs()
-    layer = NeighbourAttention(8, 2, head_channels=3).double()
+    layer = NeighborAttention(8, 2, head_channels=3).double()
     for parameter in (layer.gamma, layer.bias):
         torch.nn.init.normal_(parameter)
     tokens = (C[..., None, :] * states).sum((3, 5))  # (1, H, W, D)
@@ -106,7 +106,7 @@ def test_about_as_many_multiply_adds(channels):
     # Four kernels of nine taps in four directions, and the readout.
     assert multiply_adds(StateFusion(channels, 1), channels) == 4 * 36 + 4
     # Tokens, query and key of 56 channels, products, sum in four directions, readout.
-    assert multiply_adds(NeighbourAttention(channels, 1), channels) == (
+    assert multiply_adds(NeighborAttention(channels, 1), channels) == (
         4 + 2 * 56 + 9 * 56 / channels + 4 * 9 + 4
     )
     for kind in LAYERS.values():
