@@ -142,9 +142,6 @@ METHODS = {
     'T and S, shared': Method(0.256, of_ours(dict(T | S, share=True))),
     'T and S, norms': Method(6.4e-2, of_ours(T | S, 'norms')),
     'T and S, norms, conv': Method(6.4e-2, of_ours(T | S, 'norms', r'mixer\.conv\.')),
-    'T and S, norms, conv, A and D': Method(
-        6.4e-2, of_ours(T | S, 'norms', r'mixer\.conv\.', r'mixer\.(A_log|D)$')
-    ),
 }
 
 
