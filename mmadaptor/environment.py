@@ -177,7 +177,7 @@ def problem_behind(error: BaseException | None) -> str | None:
 def import_problem(name: str, who: str) -> str | None:
     """Import a module; return why that fails, or None.
 
-    None also if another package is to blame that has to be there.
+    Also None if a required package is the cause: it is reported.
 
     Args:
         name: The module.

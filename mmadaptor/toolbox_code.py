@@ -2,7 +2,7 @@
 """Tells the code of toolboxes, and finds the datasets in their configs.
 
 A check of what an argument or an attribute means holds for the code that it was
-written for. A class of the user's own may give it any other meaning.
+written for. A user-defined class may give it any other meaning.
 """
 
 from collections.abc import Mapping

@@ -165,10 +165,10 @@ def load_from_url(
 
 
 def read_checkpoint(source: str, map_location: Any = 'cpu') -> dict:
-    """Read a checkpoint from a path or address, weights only.
+    """Read a checkpoint from a path or URL, weights only.
 
     Args:
-        source: A path, an address of the web, or with mmengine any that its
+        source: A path, a URL, or with mmengine any address that its
             `CheckpointLoader` knows.
         map_location: As in `torch.load`.
 

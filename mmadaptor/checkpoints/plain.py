@@ -104,11 +104,11 @@ TOLD: set[str] = set()
 
 
 def make_plain(checkpoint: dict) -> None:
-    """Replace what is not read again by plain values, in place.
+    """Replace what weights-only reading refuses with plain values, in place.
 
     The types of :data:`KINDS` are made again by :func:`restore`, except in `meta`,
-    where a path is a text. Of any other type the value, or if there is none its text,
-    is saved, and the log names it, once. In states of optimizers and schedules, which
+    where a path becomes text. Other types are saved as a value, or if there is none
+    as text, and the log names them once. In states of optimizers and schedules, which
     would continue from another one, such an object stays.
 
     Args:
@@ -239,7 +239,7 @@ def _text(node: Any) -> str:
 
 
 def restore(checkpoint: dict) -> None:
-    """Make what :func:`make_plain` replaced again, in place.
+    """Restore what :func:`make_plain` replaced, in place.
 
     Args:
         checkpoint: The content of a file to resume from. One of mmengine itself

@@ -26,7 +26,7 @@ def is_pretrained(node: Any) -> bool:
 def _has_path(node: dict) -> bool:
     """Return whether `pretrained` of a module is the path of a checkpoint.
 
-    In a module of the user's own it may be anything: a name of open_clip or timm, or a
+    In a user-defined module it may be anything: a name of open_clip or timm, or a
     folder that the module reads its width from.
     """
     if not isinstance(node.get('pretrained'), str):
@@ -67,7 +67,7 @@ def _class_of(kind: Any) -> Any:
 
 
 def starts_itself(node: Mapping) -> bool:
-    """Return whether a module has initial weights by a method of the user's own.
+    """Return whether a module has initial weights by a user-defined method.
 
     What its `init_cfg` names may be no path.
     """
@@ -85,7 +85,7 @@ def find_pretrained(
     Args:
         node: The config, or a part of it.
         key: Its dotted key.
-        own: Whether to look into an `init_cfg` that code of the user's own reads.
+        own: Whether to look into an `init_cfg` that user-defined code reads.
 
     Yields:
         The dotted key and the value of each checkpoint that the model loads.

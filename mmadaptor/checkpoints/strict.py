@@ -249,7 +249,7 @@ def load_backbone(
 
     Args:
         module: The module that gets the weights.
-        init_cfg: `checkpoint`, a path or address; `prefix`, the part of the
+        init_cfg: `checkpoint`, a path or URL; `prefix`, the part of the
             checkpoint to load (default: all of it, or the part `'backbone.'` if
             the module has no such names); `map_location` (default: `'cpu'`).
         optional: Regular expressions of names that the checkpoint may lack,

@@ -23,7 +23,7 @@ class CheckedPipeline(Compose):
         num_classes: Number of classes of the masks. None: masks are not
             checked.
         ignored: The labels that stand for no class.
-        may_relabel: Whether a model of the user's own may read labels otherwise.
+        may_relabel: Whether a user-defined model may read labels otherwise.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class CheckedPipeline(Compose):
     def problem_of_mask(self, result: dict) -> str:
         """Return what is wrong with a semantic mask that is loaded; empty for nothing.
 
-        A transform of the user's own may mend it.
+        A user-defined transform may fix it.
         """
         mask = result.get('gt_seg_map')
         if not self.num_classes or mask is None:
@@ -122,7 +122,7 @@ def is_remote(reader: Any) -> bool:
 def read_by_toolboxes(transforms: Iterable) -> tuple[str, ...]:
     """Return which paths of a sample the toolboxes' own transforms read.
 
-    A transform of the user's own may read anything else by them, such as a folder of
+    A user-defined transform may read anything else by them, such as a folder of
     tiles or an entry of an archive, or make them other paths.
     """
     loaders = ' '.join(_names_of_loaders(transforms))
@@ -131,7 +131,7 @@ def read_by_toolboxes(transforms: Iterable) -> tuple[str, ...]:
 
 
 def _names_of_loaders(transforms: Iterable) -> Iterator[str]:
-    """Yield the names of loaders, up to the first transform of the user's own."""
+    """Yield the names of loaders, up to the first user-defined transform."""
     for transform in transforms:
         if not of_toolbox(type(transform)):
             return

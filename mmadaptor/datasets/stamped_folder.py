@@ -162,7 +162,7 @@ def fresh_folder(root: Path, name: str, wanted: dict) -> Iterator[Path]:
 def write_stamp(root: Path, name: str, wanted: dict) -> None:
     """Write the stamp, to the disk itself: without it a dataset is never replaced.
 
-    Files that a power cut damages do not fit its digest.
+    Files damaged by a power cut do not match its digest.
 
     Args:
         root: Folder of the dataset.

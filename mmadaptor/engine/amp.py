@@ -26,7 +26,7 @@ def lower_on_cpu(wrapper: Any, model: nn.Module) -> Any:
     mmcv's ops have no half types on a CPU.
 
     Raises:
-        InputError: A CPU is to use another type than bfloat16, or the model has
+        InputError: A CPU is to use a type other than bfloat16, or the model has
             no backbone.
     """
     kind = wrapper.get('type') if isinstance(wrapper, dict) else None

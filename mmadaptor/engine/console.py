@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What of a log is shown: the log file has the rest."""
+"""Which log messages are shown: the log file has all."""
 
 import logging
 import os

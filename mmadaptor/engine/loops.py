@@ -27,7 +27,7 @@ def check_batches(loop: EpochBasedTrainLoop) -> None:
 def check_end(loop: BaseLoop, key: str) -> None:
     """Check that an epoch over a data loader ends.
 
-    A loop, a sampler or batches of the user's own may end it.
+    A user-defined loop, sampler or batch may end it.
 
     Args:
         loop: A loop that goes through the data loader as a whole.

@@ -40,7 +40,7 @@ def each_wrapper(wrapper: OptimWrapper) -> list[OptimWrapper]:
 def check_clipping(wrapper: OptimWrapper) -> None:
     """Check the arguments of torch's function that clips gradients.
 
-    A wrapper of the user's own may clip by another one.
+    A user-defined wrapper may clip by another one.
 
     Raises:
         TypeError: One of them is unknown or missing.
@@ -175,7 +175,7 @@ def constructor_of(optim_wrapper: Mapping) -> Any:
 def check_optimizer(optim_wrapper: Mapping) -> None:
     """Check that there is an optimizer of the name in the settings of a wrapper.
 
-    A constructor of the user's own may take it from elsewhere.
+    A user-defined constructor may take it from elsewhere.
 
     Raises:
         KeyError: There is none.

@@ -125,7 +125,7 @@ def _differences(saved: Mapping, now: Mapping) -> Iterator[str]:
 
 
 def _is_own(key: str, wanted: str) -> bool:
-    """Return whether the config names a class of the user's own.
+    """Return whether the config names a user-defined class.
 
     It may continue from the states of another one, as of the class that it extends.
     """

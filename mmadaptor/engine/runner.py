@@ -325,7 +325,7 @@ class Runner(MMEngineRunner):
         """Load a checkpoint, weights only and strictly.
 
         Args:
-            filename: A path or address.
+            filename: A path or URL.
             map_location: As in `torch.load`.
             strict: Unused: loading is strict. `StrictLoadHook` has the
                 exceptions.

@@ -34,7 +34,7 @@ def use_scan(model: nn.Module) -> contextlib.ExitStack:
     generation with a cache, and padding masks work as before.
 
     Args:
-        model: A model with mixers of Mamba, FalconMamba or Jamba, from transformers.
+        model: A Mamba, FalconMamba, Jamba or Zamba model from transformers.
 
     Returns:
         A context. Its `close()`, or the end of a `with` block, brings the previous

@@ -105,7 +105,7 @@ def scaled_channels(name: str, ratio: Any, channels: int) -> int:
 
 
 def integers_of(value: Any, least: int) -> tuple[int, ...] | None:
-    """Return a sequence of integers as a tuple; None if it is another thing."""
+    """Return a sequence of integers as a tuple; None for anything else."""
     if not isinstance(value, Sequence) or not value:
         return None
     if not all(is_integer(i) and i >= least for i in value):

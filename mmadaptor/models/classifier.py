@@ -70,7 +70,7 @@ class Classifier(nn.Module):
         """Load a checkpoint of a classifier, strictly.
 
         Args:
-            source: A path or address; published weights are converted.
+            source: A path or URL; published weights are converted.
             skip: Regular expressions of names that keep their initial values.
 
         Raises:

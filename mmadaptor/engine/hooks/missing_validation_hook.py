@@ -12,7 +12,7 @@ VALIDATED = 'last_validation'  # the key in the message hub
 
 @HOOKS.register_module()
 class MissingValidationHook(Hook):
-    """Validates first if a run is resumed that was stopped in its validation.
+    """Validates first when resuming a run that stopped during validation.
 
     mmengine saves a checkpoint and then validates. A run that is stopped in
     between and resumed would have no result of that epoch, and `save_best`

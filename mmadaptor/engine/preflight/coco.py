@@ -20,7 +20,7 @@ from .source import Source
 def reads_coco(dataset: Any) -> bool:
     """Return whether a dataset numbers the classes of a COCO file as mmdet does.
 
-    A class of the user's own may read another format, or give labels of its own.
+    A user-defined class may read another format, or give labels of its own.
     """
     methods = ('COCOAPI', 'load_data_list', 'parse_data_info')
     return has_methods_of_toolbox(type(dataset), *methods)
@@ -111,7 +111,7 @@ def note_lost(path: str, content: dict, report: Report) -> None:
 def is_coco_metric(metric: Any) -> bool:
     """Return whether a metric compares with a COCO file by pycocotools.
 
-    A class of the user's own may compare with anything else.
+    A user-defined class may compare with anything else.
     """
     kinds = [kind.__name__ for kind in type(metric).__mro__]
     has_file = getattr(metric, '_coco_api', None) is not None

@@ -68,7 +68,7 @@ class Part(Source):
         dataset: The dataset.
         report: Takes the problems and notes.
         model: The model that gets its samples.
-        wrapped: Whether a wrapper of the user's own gives its samples.
+        wrapped: Whether a user-defined wrapper gives its samples.
     """
 
     def __init__(

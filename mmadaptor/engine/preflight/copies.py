@@ -68,7 +68,7 @@ def silent(logger: logging.Logger) -> Iterator[None]:
 
 @contextmanager
 def as_in_training(runner: 'Runner') -> Iterator[None]:
-    """Let the message hub say what it says in the first iteration; restore it then.
+    """Set the message hub as in the first iteration; restore it at the end.
 
     Models read the epoch, the iteration and their maxima there.
     """

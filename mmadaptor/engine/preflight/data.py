@@ -75,7 +75,7 @@ class JobData:
     ) -> tuple[dict | None, list[tuple[str, Any]], bool]:
         """Build what reads files, as :func:`build_leaves` does.
 
-        Returns also whether code of the user's own gives the samples.
+        Returns also whether user-defined code gives the samples.
         """
         loader = self._of_runner(split, 'dataloader')
         cfg = loader.get('dataset') if isinstance(loader, dict) else None
@@ -117,7 +117,7 @@ class JobData:
     def _is_one_evaluation(self, split: str) -> bool:
         """Return whether a loop evaluates one data loader by one evaluator.
 
-        One of the user's own may take lists of both.
+        A user-defined one may take lists of both.
         """
         loop, loader = (self._of_runner(split, n) for n in ('loop', 'dataloader'))
         kind = in_scope(LOOPS, loop.get('type')) if isinstance(loop, dict) else None

@@ -140,7 +140,7 @@ def leaves(dataset: Any, key: str) -> Iterator[tuple[str, Any]]:
 
 
 def changes_samples(cfg: dict) -> bool:
-    """Return whether code of the user's own gives the samples of a dataset.
+    """Return whether user-defined code gives the samples of a dataset.
 
     It may change them, or leave out those that cannot be read.
 
@@ -156,7 +156,7 @@ def changes_samples(cfg: dict) -> bool:
 
 
 def gives_samples(kind: Any) -> bool:
-    """Return whether a class of datasets has a method of the user's own for samples."""
+    """Return whether a class of datasets has a user-defined method for samples."""
     methods = (getattr(kind, name, None) for name in ('__getitem__', 'prepare_data'))
     return any(method and not of_toolbox(method) for method in methods)
 
@@ -185,7 +185,7 @@ def _class_of(cfg: dict) -> Any:
 def _is_wrapper(cfg: dict) -> bool:
     """Return whether a toolbox's class builds what is inside by the registry.
 
-    One of the user's own may do anything else with its config.
+    A user-defined one may do anything else with its config.
     """
     return bool(_inside(cfg)) and of_toolbox(getattr(_class_of(cfg), '__init__', None))
 
@@ -198,5 +198,5 @@ def _takes_lazy_init(kind: Any) -> bool:
     rest = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     is_mmengines = inspect.isclass(kind) and issubclass(kind, BaseDataset)
     takes = 'lazy_init' in parameters or (rest and is_mmengines)
-    # One of the user's own may need what it has read.
+    # A user-defined one may need what it has read.
     return takes and of_toolbox(getattr(kind, '__init__', None))

@@ -266,7 +266,7 @@ def _validate(runner: 'Runner', model: BaseModel, report: Report) -> Names:
     size = min(loader.batch_sampler.batch_size, len(loader.dataset))
     what = f'The first batch of val_dataloader, of {_count(size)},'
     changers = _changers(runner.hooks, VAL_POINTS)
-    # What a validation needs may be made by a training of the user's own.
+    # What a validation needs may be made by a user-defined training loop.
     changers += _changers(runner.hooks, TRAINED_POINTS, TOOLBOXES)
     changers += [model] * (type(model).train_step is not BaseModel.train_step)
     with _told(report, model, what, changers):

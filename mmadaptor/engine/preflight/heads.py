@@ -37,7 +37,7 @@ def gives_classes(model: nn.Module) -> bool:
 
 
 def reads_labels_itself(model: nn.Module) -> bool:
-    """Return whether code of the user's own reads the labels that a model gets.
+    """Return whether user-defined code reads the labels that a model gets.
 
     That is a model, preprocessor, head or loss, which may ignore labels or make them
     others.
@@ -75,7 +75,7 @@ def check_heads(
 
     `first` is the first of the datasets that are one in a wrapper, as with
     `ignore_keys` of `ConcatDataset`: others may have only its first classes. `labels`
-    are those of a dataset of the user's own, which may not use all of its classes.
+    are those of a user-defined dataset, which may not use all of its classes.
     """
     expected = len(classes_of(dataset))
     if not expected or _names_of(dataset) & set(OTHER_DATASETS):
@@ -118,7 +118,7 @@ def _is_certain(head: nn.Module, expected: int) -> bool:
 
     A classifier or segmentor with more of them learns not to predict the others. In
     mmdet the evaluation ends where one of them is predicted, and `NumClassCheckHook`
-    refuses it. In a head of the user's own, `num_classes` may count something else.
+    refuses it. In a user-defined head, `num_classes` may count something else.
     """
     kind = type(head)
     certain = of_toolbox(kind) and head.num_classes < expected
@@ -152,7 +152,7 @@ def check_metrics(
     counts = [getattr(head, 'num_classes', None) for head in heads]
     classes = len(classes_of(dataset))
     outputs = max([classes, *(count for count in counts if isinstance(count, int))])
-    # One of the user's own may predict any number.
+    # A user-defined one may predict any number.
     are_known = all(of_library(type(part)) for part in (model, *heads))
     labels = getattr(getattr(dataset, 'pipeline', None), 'ignored', ())
     for metric in evaluator.metrics:

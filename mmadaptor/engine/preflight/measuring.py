@@ -102,10 +102,10 @@ def unmet_names(
 ) -> Iterator[tuple[str, bool]]:
     """Yield what hooks will not find among the metrics of a validation.
 
-    Those that look metrics up as mmengine's do are compared.
+    Compares only hooks that look them up as mmengine's do.
 
     Yields:
-        A sentence, and whether it ends the first validation.
+        A sentence, and whether the first validation fails.
     """
     if not names.known or not names.found:
         return

@@ -63,7 +63,7 @@ def size_in(info: dict) -> tuple[float, float] | None:
 
 
 def farthest_box(info: dict, height: float, width: float) -> list[float] | None:
-    """Return a box to train with that reaches outside of an image of a size."""
+    """Return the first trained box that reaches outside an image of a size."""
     boxes = [thing.get('bbox') for thing in trained_objects(info)]
     outside = [b for b in boxes if box_problem(b, height, width) == OUTSIDE]
     return list(outside[0]) if outside else None

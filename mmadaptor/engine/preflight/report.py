@@ -37,7 +37,7 @@ class Report:
         keys += [key] * (key not in ('', *keys))
 
     def unless(self, own: bool) -> 'Report | Doubts':
-        """Return what takes problems that code of the user's own may mend.
+        """Return what takes problems that user-defined code may fix.
 
         Args:
             own: Whether there is such code; else a problem is one.
@@ -103,7 +103,7 @@ class Doubts:
         self.report, self.note = report, report.note
 
     def problem(self, text: str, key: str = '') -> None:
-        """Note what would be a problem without code of the user's own."""
+        """Note what would be a problem without user-defined code."""
         self.report.told += 1
         where = f'{key}: ' if key else ''
         self.note(f'{where}{text}, unless code of your own changes that')

@@ -123,7 +123,7 @@ def _check_size(
     if not got or size is None or tuple(got[:2]) == size:
         return
     if not all(of_toolbox(type(step)) for step in dataset.pipeline.transforms):
-        return  # one of the user's own may make both of one size
+        return  # a user-defined one may make both of one size
     text = (
         f'{info["img_path"]} has {got[0]} x {got[1]} pixels as it is loaded, but '
         f'{info.get("xml_path", dataset.ann_file)} says {size[0]} x {size[1]} (height '

@@ -29,7 +29,7 @@ class Source:
         key: Its key in the config.
         dataset: The dataset.
         model: The model that gets its samples.
-        wrapped: Whether a wrapper of the user's own gives its samples.
+        wrapped: Whether a user-defined wrapper gives its samples.
     """
 
     def __init__(self, key: str, dataset: Any, model: nn.Module, wrapped: bool) -> None:
@@ -52,19 +52,19 @@ class Source:
     def is_known(self) -> bool:
         """Whether it reads its annotations as a toolbox does.
 
-        In one of the user's own, `ann_file` and `data_prefix` may be something else
+        In a user-defined one, `ann_file` and `data_prefix` may be something else
         than paths, and its classes may be those of its files.
         """
         return self._has('load_data_list')
 
     @property
     def may_relabel(self) -> bool:
-        """Whether code of the user's own may change labels or masks that are listed."""
+        """Whether user-defined code may change labels or masks that are listed."""
         return self.is_changed or not all(map(of_toolbox, map(type, self.transforms)))
 
     @property
     def may_renumber(self) -> bool:
-        """Whether code of the user's own may number classes otherwise than files do."""
+        """Whether user-defined code may number classes otherwise than files do."""
         return self.may_relabel or not self.lists_as_toolbox
 
     @property

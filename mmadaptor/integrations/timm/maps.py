@@ -87,7 +87,7 @@ class MapModel(TimmModel):
 
         Args:
             x: Images `(B, in_chans, H, W)`.
-            indices: Stages; an integer for so many last ones. Default: all.
+            indices: Stages; an integer n for the last n. Default: all.
             norm: Whether to apply the output norms of the stages that have one.
             stop_early: Whether to leave out stages that `indices` does not need.
             output_fmt: `'NCHW'` or `'NHWC'`.
@@ -116,12 +116,12 @@ class MapModel(TimmModel):
         prune_norm: bool = False,
         prune_head: bool = True,
     ) -> list[int]:
-        """Remove the stages behind those of `indices`.
+        """Remove the stages after those of `indices`.
 
         Args:
             indices: As in `forward_intermediates`.
             prune_norm: Whether to remove output norms too.
-            prune_head: Whether to remove the classifier too. It is if its stage is.
+            prune_head: Whether to remove the classifier even if its stage stays.
 
         Returns:
             The stages of `indices`.

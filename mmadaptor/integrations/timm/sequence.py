@@ -134,7 +134,7 @@ class SequenceModel(TimmModel):
 
         Args:
             x: Images `(B, in_chans, H, W)`.
-            indices: Blocks; an integer for so many last ones. Default: all.
+            indices: Blocks; an integer n for the last n. Default: all.
             return_prefix_tokens: Whether to return pairs of the patches and the class
                 token `(B, 1, C)`.
             norm: Whether to apply the final norm to the last block's. The others have
@@ -171,11 +171,11 @@ class SequenceModel(TimmModel):
         prune_norm: bool = False,
         prune_head: bool = True,
     ) -> list[int]:
-        """Remove the blocks behind those of `indices`.
+        """Remove the blocks after those of `indices`.
 
         Args:
             indices: As in `forward_intermediates`.
-            prune_norm: Whether to remove the final norm too. It is if its block is.
+            prune_norm: Whether to remove the final norm even if its block stays.
             prune_head: Whether to remove the classifier too.
 
         Returns:

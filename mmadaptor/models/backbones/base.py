@@ -159,7 +159,7 @@ class AdaptableBackbone(InitializedModule):
         """Load the pretrained file of `init_cfg`, strictly.
 
         Args:
-            config: `checkpoint`, a path or address; `prefix` and `map_location` as in
+            config: `checkpoint`, a path or URL; `prefix` and `map_location` as in
                 mmengine. Files of published VMamba and Vim, and of whole models, are
                 recognized by their names.
 
