@@ -130,6 +130,7 @@ METHODS = {
     'BitFit': Method(0.256, dict(trainable=['biases'])),
     'norms': Method(0.256, dict(trainable=['norms'])),
     'depthwise conv': Method(6.4e-2, dict(trainable=[r'mixer\.conv\.'])),
+    'norms, conv': Method(6.4e-2, dict(trainable=['norms', r'mixer\.conv\.'])),
     'A and D': Method(0.256, dict(trainable=[r'mixer\.(A_log|D)$'])),
     'state offset': Method(0.256, of_others('state_offset')),
     'LoRA, in_proj': Method(6.4e-2, lora='in_proj'),
