@@ -44,7 +44,9 @@ def main() -> None:
     meta = dict(meta_of(peek(args.checkpoint)))
     meta.pop(NOTE, None)
     # The state dict of LoRAModel does not include its base.
-    weights = {**base_state(model), **model.state_dict()}
+    weights = model.state_dict()
+    for name, value in base_state(model).items():
+        weights.setdefault(name, value)
     save(dict(meta=meta, state_dict=weights), args.dst)
     print(f'{args.dst}: {len(weights)} tensors.')
 

@@ -121,7 +121,7 @@ def check_drawn(dataset: Any) -> None:
     """
     from mmcv import imread  # the hooks need it
 
-    for _, leaf in leaves(dataset, ''):
+    for _, leaf, _ in leaves(dataset, ''):
         if not isinstance(getattr(leaf, 'pipeline', None), CheckedPipeline):
             continue
         info = leaf.get_data_info(0)

@@ -2,6 +2,7 @@
 """Checkpoints that hold only what was tuned, without the frozen base."""
 
 import hashlib
+from collections import OrderedDict
 from collections.abc import Mapping
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from mmadaptor.errors import CheckpointMismatchError, DamagedFileError
 
-from .loading import meta_of, weights_of
+from .loading import meta_of, renamed, weights_of
 
 ADAPTOR_NAMES = {'temporal', 'spatial'}
 NOTE = 'tuning'  # the key in the meta of such a checkpoint
@@ -82,11 +83,9 @@ def take_base_out(model: nn.Module, checkpoint: dict) -> None:
             place: `meta` gets the digests of both parts.
     """
     base = base_state(model)
-    tuned = {
-        name: value
-        for name, value in checkpoint['state_dict'].items()
-        if name not in base
-    }
+    tuned = renamed(
+        checkpoint['state_dict'], lambda name: None if name in base else name
+    )
     checkpoint['state_dict'] = tuned
     checkpoint['meta'][NOTE] = dict(base=digest(base), tuned=digest(tuned))
 
@@ -138,5 +137,13 @@ def complete(model: nn.Module, checkpoint: dict, source: str) -> None:
             '...) names the file of the base; `trainable` and `frozen_stages` '
             'of the backbone decide what is frozen.'
         )
-    checkpoint['state_dict'] = {**base, **tuned}
+    whole = OrderedDict({**base, **tuned})
+    # The base has the versions of the model's modules, the rest those of the file.
+    saved = getattr(tuned, '_metadata', None) or {}
+    modules = {name.rpartition('.')[0] for name in tuned}
+    whole._metadata = {
+        **getattr(model.state_dict(), '_metadata', {}),
+        **{name: saved[name] for name in modules & saved.keys()},
+    }
+    checkpoint['state_dict'] = whole
     del checkpoint['meta'][NOTE]

@@ -10,7 +10,7 @@ from torch import nn
 from mmadaptor.errors import CheckpointMismatchError
 from mmadaptor.log import warn
 
-from .loading import read_checkpoint, weights_of
+from .loading import read_checkpoint, renamed, weights_of
 from .strict import (
     SKIP_HINT,
     below,
@@ -71,13 +71,13 @@ def _load_part(
     module: nn.Module, name: str, checkpoint: dict, source: str, skip: Sequence[str]
 ) -> None:
     """Load a part of a model, whose name is given."""
-    weights = {
-        key.removeprefix('module.'): value
-        for key, value in weights_of(checkpoint, source).items()
-    }
+    weights = renamed(
+        weights_of(checkpoint, source), lambda key: key.removeprefix('module.')
+    )
     full = {key: f'{name}.{key}' for key in [*module.state_dict(), *weights]}
     kept = set(unmatched(full.values(), skip))
-    weights = {key: value for key, value in weights.items() if full[key] in kept}
+    dropped = {key for key in weights if full[key] not in kept}
+    weights = renamed(weights, lambda key: None if key in dropped else key)
     found = load_and_compare(module, weights, source)
     found.missing = [key for key in found.missing if full[key] in kept]
     wanted = sum(full[key] in kept for key in module.state_dict())

@@ -10,7 +10,8 @@ import errno
 import os
 import pickle
 import re
-from collections.abc import Iterator, Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import urlparse
 
@@ -88,7 +89,8 @@ def read_file(
     the name of the file.
 
     Args:
-        file: A path, or an open binary file, which is not checked for damage.
+        file: A path, whose `~` is expanded, or an open binary file, which is not
+            checked for damage.
         map_location: As in `torch.load`.
         weights_only: Unused: nothing else is read.
         name: The name for error messages. Default: `file`.
@@ -106,6 +108,7 @@ def read_file(
     """
     is_path = isinstance(file, str | os.PathLike)
     name = name or (os.fspath(file) if is_path else 'The checkpoint')
+    file = os.path.expanduser(file) if is_path else file
     if is_path and not os.path.isfile(file):
         kind = (
             'not a regular file' if os.path.exists(file) else 'no such checkpoint file'
@@ -128,11 +131,6 @@ def read_file(
     if 'state_dict' in _as_dict(content, name):
         weights_of(content, name)
     return content
-
-
-def load_from_local(filename: str, map_location: Any = None) -> dict:
-    """Read a checkpoint from the file system; `~` is expanded."""
-    return read_file(os.path.expanduser(filename), map_location)
 
 
 def load_from_url(
@@ -180,7 +178,7 @@ def read_checkpoint(source: str, map_location: Any = 'cpu') -> dict:
             address is unknown.
     """
     if '://' not in source:
-        return load_from_local(source, map_location)
+        return read_file(source, map_location)
     if has_code('mmengine'):
         from .openmmlab import load_from_address
 
@@ -205,7 +203,7 @@ def peek(path: str) -> dict:
     Raises:
         InputError: As :func:`read_file`.
     """
-    return read_file(os.path.expanduser(path), 'cpu', name=path, mmap=True)
+    return read_file(path, 'cpu', mmap=True)
 
 
 def _as_dict(content: Any, source: str) -> dict:
@@ -216,6 +214,17 @@ def _as_dict(content: Any, source: str) -> dict:
     # A file can give an OrderedDict attributes that hide its methods.
     if hidden := set(getattr(content, '__dict__', ())) - {'_metadata'}:
         raise DamagedFileError(f'{source}: its dict has the attribute {min(hidden)!r}.')
+    versions = getattr(content, '_metadata', None) or {}
+    if not isinstance(versions, dict) or not all(
+        isinstance(name, str)
+        and isinstance(of_module, dict)
+        and isinstance(of_module.get('version', 0), int | None)
+        for name, of_module in versions.items()
+    ):
+        raise DamagedFileError(
+            f'{source}: expected the versions of modules by name in the `_metadata` of '
+            'its state dict.'
+        )
     return content
 
 
@@ -251,3 +260,29 @@ def weights_of(checkpoint: Any, source: str) -> Mapping[str, torch.Tensor]:
                 f'{type(value).__name__} by {name!r}.'
             )
     return checkpoint
+
+
+def renamed(
+    weights: Mapping[str, torch.Tensor], rename: Callable[[str], str | None]
+) -> OrderedDict[str, torch.Tensor]:
+    """Return weights by other names, with the versions of their modules.
+
+    By the version, a module knows how to read what an older one of its kind saved.
+
+    Args:
+        weights: A state dict.
+        rename: Returns the new name of a weight, or None to leave it out. It also gets
+            the names of modules, with a dot at the end.
+    """
+    found = OrderedDict(
+        (new, value)
+        for name, value in weights.items()
+        if (new := rename(name)) is not None
+    )
+    versions = getattr(weights, '_metadata', None) or {}
+    found._metadata = OrderedDict(
+        (new.removesuffix('.'), of_module)
+        for name, of_module in versions.items()
+        if (new := rename(f'{name}.')) is not None
+    )
+    return found

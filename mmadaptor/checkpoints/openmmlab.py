@@ -13,7 +13,7 @@ from torch import nn
 
 from mmadaptor.errors import as_input_error
 
-from .loading import load_from_local, load_from_url, meta_of, read_checkpoint, read_file
+from .loading import load_from_url, meta_of, read_checkpoint, read_file
 from .strict import load_model, prepare
 
 # The functions of mmengine that all of its loaders call to read a file.
@@ -33,7 +33,7 @@ def register_safe_loaders() -> None:
         )
     mmengine_checkpoint._safe_torch_load = read_file
     mmengine_checkpoint.load_url = load_from_url
-    CheckpointLoader.register_scheme('', load_from_local, force=True)
+    CheckpointLoader.register_scheme('', read_file, force=True)
 
 
 def load_from_address(address: str, map_location: Any = None) -> dict:

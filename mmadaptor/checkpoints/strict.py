@@ -14,7 +14,7 @@ from mmadaptor.errors import CheckpointMismatchError, InputError
 from mmadaptor.log import warn
 
 from .adaptor_only import complete, holds_adaptors_only
-from .loading import meta_of, read_checkpoint, weights_of
+from .loading import meta_of, read_checkpoint, renamed, weights_of
 
 SHOWN = 5
 BACKBONE = 'backbone.'
@@ -129,7 +129,7 @@ def load_and_compare(
             and _shape(value) != _shape(own[name])
         ]
         left_out = {name for name, *_ in shapes}
-        fitting = {k: v for k, v in state_dict.items() if k not in left_out}
+        fitting = renamed(state_dict, lambda name: None if name in left_out else name)
         try:
             keys = module.load_state_dict(fitting, strict=False)
         except RuntimeError as error:
@@ -191,17 +191,18 @@ def prepare(
     wrapper and the weights to skip.
     """
     complete(model, checkpoint, source)
-    weights = {
-        re.sub(r'^module\.', '', name): value
-        for name, value in weights_of(checkpoint, source).items()
-    }
-    kept = unmatched(weights, skip)
+    weights = renamed(
+        weights_of(checkpoint, source), lambda name: re.sub(r'^module\.', '', name)
+    )
+    skipped = weights.keys() - set(unmatched(weights, skip))
     averages = checkpoint.get('ema_state_dict')
-    for name in weights.keys() - set(kept):
+    for name in skipped:
         # mmengine's EMAHook swaps the weights and their averages.
         if averages is not None:
             averages.pop(f'module.{name}', None)
-    checkpoint['state_dict'] = {name: weights[name] for name in kept}
+    checkpoint['state_dict'] = renamed(
+        weights, lambda name: None if name in skipped else name
+    )
 
 
 def load_model(
@@ -304,11 +305,10 @@ def below(
         InputError: There is none.
     """
     prefix = prefix.rstrip('.') + '.'
-    found = {
-        name[len(prefix) :]: value
-        for name, value in state_dict.items()
-        if name.startswith(prefix)
-    }
+    found = renamed(
+        state_dict,
+        lambda name: name[len(prefix) :] if name.startswith(prefix) else None,
+    )
     if not found:
         roots = sorted({name.split('.')[0] + '.' for name in state_dict})
         raise InputError(

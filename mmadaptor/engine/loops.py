@@ -3,20 +3,25 @@
 
 from bisect import bisect
 
-from mmengine.dataset import InfiniteSampler
+from mmengine.dataset import DefaultSampler, InfiniteSampler
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop
 
 from mmadaptor.errors import InputError
 from mmadaptor.toolbox_code import of_library, of_toolbox
 
 
-def check_batches(loop: EpochBasedTrainLoop) -> None:
-    """Check that an epoch has a batch.
+def check_batches(loop: BaseLoop) -> None:
+    """Check that a loop that trains by epochs, or by rounds of its data, has a batch.
 
     Raises:
         InputError: It has none.
     """
-    if not len(loop.dataloader):
+    batches = getattr(getattr(loop, 'dataloader', None), 'batch_sampler', None)
+    in_rounds = isinstance(loop, IterBasedTrainLoop) and isinstance(
+        getattr(batches, 'sampler', None), DefaultSampler
+    )
+    by_epoch = isinstance(loop, EpochBasedTrainLoop)
+    if (by_epoch or in_rounds) and not len(loop.dataloader):
         size = len(loop.dataloader.dataset)
         reason = ' are fewer than batch_size, and drop_last=True' if size else ''
         raise InputError(

@@ -4,6 +4,7 @@
 import os
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ from torch.utils.data import DataLoader
 from mmadaptor.checkpoints.adaptor_only import holds_adaptors_only
 from mmadaptor.checkpoints.initialized import checked_initializers
 from mmadaptor.checkpoints.integrity import seal
-from mmadaptor.checkpoints.loading import meta_of, read_checkpoint
+from mmadaptor.checkpoints.loading import meta_of, read_checkpoint, renamed
 from mmadaptor.checkpoints.openmmlab import unwrapped
 from mmadaptor.checkpoints.plain import make_plain, restore
 from mmadaptor.checkpoints.pretrained import drop_pretrained
@@ -134,13 +135,22 @@ class Runner(MMEngineRunner):
 
         None if there is none, or if it cannot be opened yet: an address, or shards.
         """
-        self._named = self._load_from
+        self._named, self._not_resumed = self._load_from, None
         if not self._resume or self._train_loop is None:
             return None
         if self._resume == 'auto' or self._load_from is None:
             saved_to = saving_folder(self.cfg, self.work_dir)
-            newest = [find_resumable(self.work_dir, saved_to)]
+            newest: list[str | InputError | None]
+            try:
+                newest = [find_resumable(self.work_dir, saved_to)]
+            except InputError as error:
+                newest = [error]
             broadcast_object_list(newest)
+            if isinstance(newest[0], InputError):
+                if self._named is None:
+                    raise newest[0]
+                self._not_resumed = newest[0]  # only a training would resume
+                return None
             self._resume = newest[0] is not None
             if self._resume:
                 self._load_from = newest[0]
@@ -238,13 +248,15 @@ class Runner(MMEngineRunner):
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         """Build the training loop, after the preflight checks."""
+        if self._not_resumed:
+            raise self._not_resumed
         if isinstance(loop, dict):
             splits = ['train'] + ['val'] * (self._val_loop is not None)
             preflight(self, splits, self._needs_base)
         with as_input_error('train_cfg` or `train_dataloader'):
             loop = super().build_train_loop(loop)
+        check_batches(loop)
         if isinstance(loop, EpochBasedTrainLoop):
-            check_batches(loop)
             check_end(loop, 'train_dataloader')
         if self._val_loop is not None:
             check_interval(loop)
@@ -282,7 +294,7 @@ class Runner(MMEngineRunner):
         """
         with locked(self.work_dir), explained():
             for folder in {self.work_dir, saving_folder(self.cfg, self.work_dir)}:
-                remove_parts(folder)
+                master_only(remove_parts)(folder)
             model = super().train()
             log_summary(self)
             return model
@@ -302,13 +314,17 @@ class Runner(MMEngineRunner):
                 f'{filename} cannot be resumed from: {described(error)}'
             ) from error
 
+    def source(self, trains: bool) -> str | None:
+        """Return the checkpoint that a training, or a test by itself, loads."""
+        return self._load_from if trains else self._named or self._load_from
+
     def load_or_resume(self) -> None:
         """Load or resume; a validation or test by itself only loads.
 
         The config of a resumed training has `resume='auto'`. A test with it loads the
         checkpoint that it is given, not the newest one.
         """
-        path = self._named or self._load_from
+        path = self.source(trains=False)
         if self._has_loaded or isinstance(self._train_loop, BaseLoop) or not path:
             super().load_or_resume()
         else:
@@ -346,10 +362,9 @@ class Runner(MMEngineRunner):
         skip, optional, starts = self._loading_exceptions()
         prepare(model, checkpoint, filename, skip)
         for pattern, replacement in revise_keys:
-            checkpoint['state_dict'] = {
-                re.sub(pattern, replacement, name): value
-                for name, value in checkpoint['state_dict'].items()
-            }
+            checkpoint['state_dict'] = renamed(
+                checkpoint['state_dict'], partial(re.sub, pattern, replacement)
+            )
         if self._resume and isinstance(self._train_loop, BaseLoop):
             report(meta_of(checkpoint), checkpoint, self, filename)
             restore(checkpoint)

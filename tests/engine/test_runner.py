@@ -124,6 +124,35 @@ def test_a_test_loads_what_is_named_and_resumes_nothing(tmp_path, job, monkeypat
     assert resumed == [newest]
 
 
+def test_a_test_needs_no_checkpoint_to_resume_from(tmp_path):
+    """Those of its training were moved; what it loads is checked instead."""
+    train(tmp_path / 'run', 1)
+    named = (tmp_path / 'run' / 'epoch_1.pth').rename(tmp_path / 'best.pth')
+    settings = dict(resume='auto', load_from=str(named))
+    runner = Runner.from_cfg(training(tmp_path / 'run', 2, **settings))
+    runner.test()
+    expected = load(named)
+    assert_same(dict(state_dict=runner.model.state_dict()), expected, 'state_dict')
+    with pytest.raises(InputError, match='last_checkpoint names .*epoch_1.pth: expec'):
+        runner.train()
+    settings['load_from'] = str(tmp_path / 'none.pth')
+    with pytest.raises(InputError, match='none.pth'):
+        Runner.from_cfg(training(tmp_path / 'run', 3, **settings)).test()
+    del settings['load_from']
+    with pytest.raises(InputError, match='last_checkpoint names .*epoch_1.pth: expec'):
+        Runner.from_cfg(training(tmp_path / 'run', 4, **settings))
+
+
+def test_a_checkpoint_of_a_test_is_checked_and_not_the_newest(tmp_path):
+    train(tmp_path, 1)
+    settings = dict(resume='auto', load_from=str(tmp_path / 'damaged.pth'))
+    (tmp_path / 'damaged.pth').write_bytes((tmp_path / 'epoch_1.pth').read_bytes()[:99])
+    with pytest.raises(
+        InputError, match='Test not started.*[\\s\\S]*damaged.pth is trunc'
+    ):
+        Runner.from_cfg(training(tmp_path, 2, **settings)).test()
+
+
 def test_a_resumed_training_does_without_its_base(tmp_path):
     """Its checkpoint has all weights; the file of `init_cfg` may be gone."""
     base = tmp_path / 'base.pth'
@@ -354,6 +383,18 @@ def test_a_training_without_a_batch_is_refused(tmp_path):
         Runner.from_cfg(cfg).train()
 
 
+def test_a_training_by_iterations_without_a_batch_is_refused(tmp_path):
+    cfg = training(tmp_path)
+    cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=2, val_interval=2)
+    cfg.train_dataloader.update(batch_size=9, drop_last=True)
+    with pytest.raises(InputError, match='no batch: its 8 samples are fewer than'):
+        Runner.from_cfg(cfg).train()
+    # This one goes on from round to round, and fills its batches.
+    cfg.train_dataloader.sampler = dict(type='InfiniteSampler')
+    cfg.experiment_name += ' without end'
+    Runner.from_cfg(cfg).train()
+
+
 @pytest.mark.parametrize('split', ['train', 'val', 'test'])
 def test_an_epoch_that_never_ends_is_refused(split, tmp_path):
     """The base configs of mmseg have this sampler, and train by iterations."""
@@ -428,6 +469,20 @@ def test_one_training_at_a_time_uses_a_folder(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=f'{tmp_path} is used by another training'):
         train(tmp_path)
     assert not list(tmp_path.glob('*.pth'))
+
+
+@pytest.mark.parametrize('is_main', [True, False])
+def test_the_process_that_has_the_lock_removes_parts(is_main, tmp_path, monkeypatch):
+    """Another one may be of a second training, which is refused."""
+    runner = Runner.from_cfg(training(tmp_path))
+    part = tmp_path / 'epoch_1.pth.part'
+    part.touch()
+    monkeypatch.setattr(MMEngineRunner, 'train', lambda self: None)
+    monkeypatch.setattr('mmadaptor.engine.runner.log_summary', lambda runner: None)
+    for module in ('mmengine.dist.utils', 'mmadaptor.engine.lock'):
+        monkeypatch.setattr(f'{module}.is_main_process', lambda *_: is_main)
+    runner.train()
+    assert part.exists() != is_main
 
 
 def test_custom_hooks_of_a_base_stay_next_to_ours(tmp_path):

@@ -20,8 +20,6 @@ from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 from mmadaptor.checkpoints.plain import make_plain, restore
 from mmadaptor.registry import HOOKS
 
-from .strict_load_hook import is_ours
-
 MODEL, DATA, VALIDATION = 0, 1, 2
 PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 
@@ -179,13 +177,12 @@ class ExactResumeHook(Hook):
         self._seed_data(runner, runner.iter)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Save all in a form that can be read again; our runner does it itself."""
-        if not is_ours(runner):
-            make_plain(checkpoint)
+        """Save all in a form that can be read again, under any runner."""
+        make_plain(checkpoint)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Make what was made plain again; our runner does it itself."""
-        if runner._resume and not is_ours(runner):
+        """Restore what was made plain, under any runner."""
+        if runner._resume:
             restore(checkpoint)
 
     def _seed_data(self, runner: Runner, iteration: int) -> None:

@@ -52,15 +52,17 @@ def preflight(runner: 'Runner', splits: Sequence[str], needs_base: bool) -> None
     if needs_base:
         optional = 'train' in splits and not runner.tunes_adaptors()
         _check_pretrained(runner.cfg, report, optional)
-    if runner._load_from:
-        _check_checkpoint('load_from', runner._load_from, report, runner.cfg.filename)
+    source = runner.source(trains='train' in splits)
+    content = source and _check_checkpoint(
+        'load_from', source, report, runner.cfg.filename
+    )
     _check_ops(runner.model, report)
     data = JobData(runner, splits, report)
     data.build()
     if is_main_process():
         data.check()
-        if 'train' not in splits or runner._resume:
-            _check_trained_classes(runner._load_from, data.parts, report)
+        if content and ('train' not in splits or runner._resume):
+            _check_trained_classes(source, content, data.parts, report)
         for note in report.notes:
             print_log(note, 'current', logging.WARNING)
     raise_in_all(report.text('Training' if 'train' in splits else 'Test'))
@@ -87,44 +89,46 @@ def make_embedded_dataset(cfg: Any) -> None:
 
 
 def _check_trained_classes(
-    path: str | None, parts: Sequence[Part], report: Report
+    path: str, content: dict, parts: Sequence[Part], report: Report
 ) -> None:
     """Compare the classes of the data with those that a checkpoint was trained on."""
-    if not path or not os.path.isfile(os.path.expanduser(path)):
-        return
     with report.collect('load_from', path):
-        meta = meta_of(peek(os.path.expanduser(path))).get('dataset_meta')
+        meta = meta_of(content).get('dataset_meta')
         if isinstance(meta, Mapping):
             trained = SimpleNamespace(metainfo=meta)
             for part in parts:
-                found = [(path, trained), (part.key, part.dataset)]
-                check_classes(found, report.unless(part.may_relabel))
+                found = part.key, part.dataset
+                check_classes((path, trained), found, report.unless(part.may_relabel))
 
 
 def _check_pretrained(cfg: Any, report: Report, optional: bool) -> None:
     for key, path in find_pretrained(cfg.get('model'), own=False):
-        if not _check_checkpoint(key, path, report, cfg.filename):
+        if _check_checkpoint(key, path, report, cfg.filename) is None:
             without = ', or without one by --from-scratch' * optional
             report.hint(
                 f'Start from another checkpoint by --cfg-options {key}=PATH{without}.'
             )
 
 
-def _check_checkpoint(key: str, path: str, report: Report, config: str | None) -> bool:
-    """Return whether a checkpoint exists and opens; addresses are not tried."""
+def _check_checkpoint(
+    key: str, path: str, report: Report, config: str | None
+) -> dict | None:
+    """Return the content of a checkpoint, None if it is missing or does not open.
+
+    Addresses are not tried; theirs is empty.
+    """
     if '://' in path:
-        return True
+        return {}
     path = os.path.expanduser(path)
     if not report.require(key, path):
         report.hint(how_to_make(path, config))
-        return False
+        return None
     if os.path.isdir(path):
         report.problem(f'{path} is a folder; expected the file of a checkpoint', key)
-        return False
+        return None
     with report.collect(key, path):
-        peek(path)
-        return True
-    return False
+        return peek(path)
+    return None
 
 
 def _check_ops(model: torch.nn.Module, report: Report) -> None:

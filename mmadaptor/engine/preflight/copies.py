@@ -158,7 +158,7 @@ def copy_of_data(dataset: Any, of: str) -> Any:
         dataset = dataset._dataset
     shared = {
         id(value): value
-        for _, leaf in leaves(dataset, '')
+        for _, leaf, _ in leaves(dataset, '')
         for name, value in getattr(leaf, '__dict__', {}).items()
         if not re.search('pipeline|transform', name) and not isinstance(value, CONSUMED)
     }

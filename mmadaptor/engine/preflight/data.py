@@ -16,7 +16,7 @@ from mmadaptor.toolbox_code import of_toolbox
 from .coco import check_metric, is_coco_metric
 from .content import Part
 from .copies import kept_random_state
-from .datasets import Built, build, build_leaves, changes_samples, leaves, name_of
+from .datasets import Built, build, build_leaves, leaves, name_of
 from .heads import check_classes, check_heads, check_metrics, ignored_labels
 from .report import Report
 
@@ -45,11 +45,11 @@ class JobData:
         """
         cfgs, complete = {}, True
         for split in self.splits:
-            cfg, found, own = self._build_dataset(split)
+            cfg, found = self._build_dataset(split)
             cfgs |= {split: cfg} if cfg else {}
             parts = [
                 Part(key, dataset, self.report, self.model, own)
-                for key, dataset in found
+                for key, dataset, own in found
             ]
             for part in parts:
                 complete &= part.check_paths()
@@ -72,17 +72,13 @@ class JobData:
 
     def _build_dataset(
         self, split: str
-    ) -> tuple[dict | None, list[tuple[str, Any]], bool]:
-        """Build what reads files, as :func:`build_leaves` does.
-
-        Returns also whether user-defined code gives the samples.
-        """
+    ) -> tuple[dict | None, list[tuple[str, Any, bool]]]:
+        """Build what reads files, as :func:`build_leaves` does."""
         loader = self._of_runner(split, 'dataloader')
         cfg = loader.get('dataset') if isinstance(loader, dict) else None
         if not isinstance(cfg, dict) or isinstance(cfg.get('type'), Built):
-            return None, [], False
-        built, found = build_leaves(cfg, f'{split}_dataloader.dataset', self.report)
-        return built, found, changes_samples(cfg)
+            return None, []
+        return build_leaves(cfg, f'{split}_dataloader.dataset', self.report)
 
     def _wrap(self, split: str, cfg: dict) -> None:
         """Build the wrappers of a dataset that was read, and give it to the runner."""
@@ -95,7 +91,7 @@ class JobData:
                 dataset.full_init()
             self._of_runner(split, 'dataloader')['dataset'] = dict(type=Built(dataset))
             # That of several folds takes a part of its dataset.
-            replaced = dict(leaves(dataset, key))
+            replaced = {name: leaf for name, leaf, _ in leaves(dataset, key)}
             for part in self._parts_of(split):
                 part.dataset = replaced.get(part.key, part.dataset)
 
@@ -147,7 +143,8 @@ class JobData:
             pair = self.parts[0], part
             if part.numbered:
                 report = self.report.unless(any(each.may_relabel for each in pair))
-                check_classes([(each.key, each.dataset) for each in pair], report)
+                first, other = ((each.key, each.dataset) for each in pair)
+                check_classes(first, other, report)
         for split in self.splits:
             self._check_coco_metrics(split)
 

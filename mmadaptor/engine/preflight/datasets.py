@@ -7,10 +7,10 @@ So they are built without reading, for their paths to be checked, then read, and
 then wrapped.
 """
 
-import inspect
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from inspect import isclass
 from typing import Any
 
 from mmengine.dataset import BaseDataset
@@ -79,7 +79,9 @@ def build_lazily(cfg: dict) -> Any:
         InputError: The class of the dataset has no such argument.
     """
     lazy = cfg.copy()
-    if not _inside(cfg) and _takes_lazy_init(_class_of(cfg)):
+    kind = _class_of(cfg)
+    # A user-defined `__init__` may need what it has read.
+    if isclass(kind) and issubclass(kind, BaseDataset) and of_toolbox(kind.__init__):
         lazy.setdefault('lazy_init', True)
     with _unknown_argument_named(cfg):
         try:
@@ -92,24 +94,25 @@ def build_lazily(cfg: dict) -> Any:
 
 
 def build_leaves(
-    cfg: dict, key: str, report: Report
-) -> tuple[dict | None, list[tuple[str, Any]]]:
+    cfg: dict, key: str, report: Report, own: bool = False
+) -> tuple[dict | None, list[tuple[str, Any, bool]]]:
     """Build the datasets that read files, lazily.
 
     Returns:
         The config, in which these datasets are built and their wrappers are not, or
-        None if one cannot be built; and the key and the dataset of each.
+        None if one cannot be built; and what :func:`leaves` yields.
     """
+    own = own or gives_samples(_class_of(cfg))
     if not _is_wrapper(cfg):
         with report.collect(key, str(cfg.get('type'))):
             dataset = build_lazily(cfg)
-            return {**cfg, 'type': Built(dataset, cfg)}, list(leaves(dataset, key))
+            return {**cfg, 'type': Built(dataset, cfg)}, list(leaves(dataset, key, own))
         return None, []
     built, found = dict(cfg), []
     for name, inner in _inside(cfg).items():
         several = isinstance(inner, list | tuple)
         parts = [
-            build_leaves(child, f'{key}.{name}{f".{i}" * several}', report)
+            build_leaves(child, f'{key}.{name}{f".{i}" * several}', report, own)
             for i, child in enumerate(inner if several else [inner])
         ]
         found += [leaf for _, leaves_of_part in parts for leaf in leaves_of_part]
@@ -127,32 +130,24 @@ def name_of(cfg: dict) -> str:
     return str(getattr(kind, '__name__', kind))
 
 
-def leaves(dataset: Any, key: str) -> Iterator[tuple[str, Any]]:
-    """Yield the key and the dataset of each that reads files, inside wrappers."""
+def leaves(
+    dataset: Any, key: str, own: bool = False
+) -> Iterator[tuple[str, Any, bool]]:
+    """Yield each dataset that reads files, inside wrappers.
+
+    Yields:
+        Its key; the dataset; whether user-defined code gives its samples. That may
+        change them, or leave out those that cannot be read.
+    """
+    own = own or gives_samples(type(dataset))
     several, one = (getattr(dataset, name, None) for name in ('datasets', 'dataset'))
     if isinstance(several, list | tuple) and several and all(map(_is_dataset, several)):
         for i, child in enumerate(several):
-            yield from leaves(child, f'{key}.datasets.{i}')
+            yield from leaves(child, f'{key}.datasets.{i}', own)
     elif _is_dataset(one):
-        yield from leaves(one, f'{key}.dataset')
+        yield from leaves(one, f'{key}.dataset', own)
     else:
-        yield key, dataset
-
-
-def changes_samples(cfg: dict) -> bool:
-    """Return whether user-defined code gives the samples of a dataset.
-
-    It may change them, or leave out those that cannot be read.
-
-    Args:
-        cfg: The config of the dataset, with its wrappers.
-    """
-    inside = [
-        child
-        for inner in _inside(cfg).values()
-        for child in (inner if isinstance(inner, list | tuple) else [inner])
-    ]
-    return gives_samples(_class_of(cfg)) or any(map(changes_samples, inside))
+        yield key, dataset, own
 
 
 def gives_samples(kind: Any) -> bool:
@@ -188,15 +183,3 @@ def _is_wrapper(cfg: dict) -> bool:
     A user-defined one may do anything else with its config.
     """
     return bool(_inside(cfg)) and of_toolbox(getattr(_class_of(cfg), '__init__', None))
-
-
-def _takes_lazy_init(kind: Any) -> bool:
-    try:
-        parameters = inspect.signature(kind).parameters
-    except (TypeError, ValueError):  # nothing, or a class without an `__init__`
-        return False
-    rest = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    is_mmengines = inspect.isclass(kind) and issubclass(kind, BaseDataset)
-    takes = 'lazy_init' in parameters or (rest and is_mmengines)
-    # A user-defined one may need what it has read.
-    return takes and of_toolbox(getattr(kind, '__init__', None))

@@ -49,7 +49,7 @@ def reads_labels_itself(model: nn.Module) -> bool:
 
 def _heads(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Yield the names and modules of heads that predict the classes of the dataset."""
-    if any(kind.__name__ == 'RPN' for kind in type(model).__mro__):
+    if 'RPN' in _names_of(model):
         return  # it only tells objects from background
     for name, module in model.named_modules():
         last = [part for part in name.split('.') if not part.isdigit()][-1:]
@@ -173,20 +173,27 @@ def check_metrics(
             )
 
 
-def check_classes(found: list[tuple[str, Any]], report: Report | Doubts) -> None:
-    """Compare the order of the classes of all datasets of a job: labels are numbers."""
-    for key, dataset in found[1:]:
-        first, others = classes_of(found[0][1]), classes_of(dataset)
-        if first == others:
-            continue
-        text = (
-            f'{{}}: {key} has the classes {", ".join(map(str, others[:5]))}, and '
-            f'{found[0][0]} has {", ".join(map(str, first[:5]))}'
-        )
-        # Without metainfo.classes, those of mmpretrain are the folders that are there.
-        by_folder = any(hasattr(d, 'folder_to_idx') for d in (found[0][1], dataset))
-        same = sorted(map(str, first)) == sorted(map(str, others))
-        if same or (by_folder and renumbered(first, others)):
-            report.problem(text.format('The same classes have other labels'))
-        elif len(first) == len(others):
-            report.note(text.format('The same labels have other names'))
+def check_classes(
+    first: tuple[str, Any], other: tuple[str, Any], report: Report | Doubts
+) -> None:
+    """Compare the order of the classes of two datasets of a job: labels are numbers.
+
+    Args:
+        first: Key and dataset.
+        other: Key and dataset.
+        report: Takes the problem or note.
+    """
+    classes, others = classes_of(first[1]), classes_of(other[1])
+    if classes == others:
+        return
+    text = (
+        f'{{}}: {other[0]} has the classes {", ".join(map(str, others[:5]))}, and '
+        f'{first[0]} has {", ".join(map(str, classes[:5]))}'
+    )
+    # Without metainfo.classes, those of mmpretrain are the folders that are there.
+    by_folder = any(hasattr(each[1], 'folder_to_idx') for each in (first, other))
+    same = sorted(map(str, classes)) == sorted(map(str, others))
+    if same or (by_folder and renumbered(classes, others)):
+        report.problem(text.format('The same classes have other labels'))
+    elif len(classes) == len(others):
+        report.note(text.format('The same labels have other names'))

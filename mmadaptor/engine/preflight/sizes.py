@@ -3,7 +3,7 @@
 
 from typing import Any
 
-from PIL import ExifTags
+from PIL import ExifTags, Image
 
 from mmadaptor.datasets.image_files import kind_problem, opened
 
@@ -25,8 +25,9 @@ def odd_sizes(dataset: Any) -> list[int]:
     odd: dict[tuple[bool, bool, bool], int] = {}
     for i in range(0, len(dataset), -(-len(dataset) // HEADERS)):
         info = dataset.get_data_info(i)
-        size, found = size_in(info), _header(info.get('img_path'))
-        if size is None or found is None:
+        size = size_in(info)
+        found = size and _header(info.get('img_path'))
+        if not found:
             continue
         stored, turned = found
         other = stored != size
@@ -51,7 +52,8 @@ def _header(path: Any) -> tuple[tuple[int, int], bool] | None:
         return None
     try:
         with opened(path) as image:
-            turned = image.getexif().get(ExifTags.Base.Orientation, 1) > 4
-            return image.size[::-1], turned
+            # A PNG's own `getexif` decodes it, to look for EXIF data at its end.
+            exif = Image.Image.getexif(image)
+            return image.size[::-1], exif.get(ExifTags.Base.Orientation, 1) > 4
     except Exception:  # of any plugin of PIL, whose formats are not the loader's
         return None

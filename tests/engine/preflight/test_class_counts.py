@@ -135,5 +135,5 @@ def test_guesses_of_ones_own_are_not_known(metric, toolbox):
 )
 def test_classes_of_two_datasets(others, problem, note):
     report = Report()
-    check_classes([('train', data(*'ab')), ('val', data(*others))], report)
+    check_classes(('train', data(*'ab')), ('val', data(*others)), report)
     assert (bool(report), bool(report.notes)) == (problem, note)

@@ -42,7 +42,7 @@ def prepare(cfg):
     report, parts = Report(), []
     for key in ('train_dataloader', 'val_dataloader'):
         _, found = build_leaves(cfg[key].dataset, f'{key}.dataset', report)
-        parts += [Part(name, leaf, report, nn.Module()) for name, leaf in found]
+        parts += [Part(name, leaf, report, nn.Module()) for name, leaf, _ in found]
     for part in parts:
         part.initialize()
     evaluator = Evaluator(copy.deepcopy(cfg.val_evaluator))

@@ -574,6 +574,30 @@ def test_images_that_are_left_out_where_they_are_missing(det, root, name):
     assert all(runner.train_dataloader.dataset[i] for i in range(4))
 
 
+def test_a_dataset_beside_one_of_ones_own(cls, root):
+    """The other one may do without its files, and this one may not."""
+    from mmpretrain.datasets import CustomDataset
+
+    class Drawn(CustomDataset):
+        def prepare_data(self, index):
+            return self.pipeline.transforms[-1](dict(img=np.zeros((48, 64, 3))))
+
+    stock = cls.train_dataloader.pop('dataset')
+    own = {**copy.deepcopy(stock), 'type': register(DATASETS, Drawn)}
+    cls.train_dataloader.dataset = dict(type='ConcatDataset', datasets=[own, stock])
+    lists = [root / f'{name}.txt' for name in ('own', 'stock')]
+    for child, path in zip((own, stock), lists, strict=True):
+        path.write_text('train/0.png 0\ntrain/1.png 1\n')
+        child.update(ann_file=path.name, data_prefix='')
+    cls.train_dataloader.dataset.datasets = [own, stock]
+    build(cls)
+    lists[0].write_text('train/none.png 0\ntrain/1.png 1\n')
+    assert any('1 of 2 files do not exist' in note for note in build(cls).notes)
+    lists[1].write_text('train/none.png 0\ntrain/1.png 1\n')
+    text = problems(cls)
+    assert '1 of 2 files do not exist' in text and 'dataset.datasets.1 as' in text
+
+
 def test_more_samples_than_entries(cls):
     from mmpretrain.datasets import CustomDataset
 

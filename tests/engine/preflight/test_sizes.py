@@ -144,8 +144,9 @@ def test_what_pillow_cannot_open_is_left_to_the_loader(check, root):
     assert odd_sizes(dataset) == []
 
 
-def test_sizes_are_read_of_no_file_that_has_none(check, root):
+def test_sizes_are_read_of_no_file_that_has_none(check, root, monkeypatch):
     _, dataset = check()
+    monkeypatch.setattr('mmadaptor.engine.preflight.sizes._header', pytest.fail)
     content = json.loads((root / 'train.json').read_text())
     assert len(dataset) == len(content['images']) == MANY
     dataset.get_data_info = lambda i: dict(img_path=str(root / 'train' / '0.jpg'))
