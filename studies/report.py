@@ -149,8 +149,8 @@ def meaning(seeds: int) -> str:
             f'{ENOUGH} or more are needed.'
         )
     return (
-        'Mean ± half of the 95 % confidence interval (Student t; of differences, that '
-        f'of the pairs of a seed), seeds: {seeds}.'
+        'Mean ± half of the 95 % confidence interval (Student t), seeds: '
+        f'{seeds}. Differences are taken seed by seed.'
     )
 
 

@@ -48,11 +48,11 @@ def test_a_study_is_on_a_page(name):
 
 ROWS = {
     'everything': 'full',
-    'Adaptors T and S, norms': 'T and S, norms',
+    'Adaptors T and S, norms, depthwise convolutions': 'T and S, norms, conv',
     'Adaptors T and S': 'T and S',
     'LoRA of the scan': 'LoRA, all of the scan',
     'Adaptors T and S, shared': 'T and S, shared',
-    'depthwise convolutions': 'depthwise conv',
+    'norms, depthwise convolutions': 'norms, conv',
 }
 
 

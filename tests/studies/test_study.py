@@ -346,8 +346,8 @@ def test_table_with_intervals():
         '| scan | 1.000 M | 3.0 ± 2.0 |  |',
         '| scan, T and S | 1.000 M | 15.0 ± 3.9 | +12.0 ± 2.0 |',
         '',
-        'Mean ± half of the 95 % confidence interval (Student t; of differences, that '
-        'of the pairs of a seed), seeds: 5.',
+        'Mean ± half of the 95 % confidence interval (Student t), seeds: 5. '
+        'Differences are taken seed by seed.',
     ]
     lines = report.table(study.against('scan, T and S'), results).splitlines()
     assert lines[2:4] == [
