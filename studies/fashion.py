@@ -125,23 +125,31 @@ def of_others(method: str, **settings: object) -> dict:
 # tuning_fashion_50_rates`). Those of other numbers of images, the best of that and its
 # neighbors, go into `rates`.
 METHODS = {
-    'full': Method(4e-3),
+    'full': Method(4e-3, rates={200: 1e-3}),
     'linear': Method(0.256, dict(trainable=[])),
     'BitFit': Method(0.256, dict(trainable=['biases']), rates={None: 6.4e-2}),
-    'norms': Method(0.256, dict(trainable=['norms'])),
-    'depthwise conv': Method(6.4e-2, dict(trainable=[r'mixer\.conv\.'])),
-    'norms, conv': Method(6.4e-2, dict(trainable=['norms', r'mixer\.conv\.'])),
-    'A and D': Method(0.256, dict(trainable=[r'mixer\.(A_log|D)$'])),
+    'norms': Method(0.256, dict(trainable=['norms']), rates={200: 6.4e-2}),
+    'depthwise conv': Method(
+        6.4e-2, dict(trainable=[r'mixer\.conv\.']), rates={200: 0.256}
+    ),
+    'norms, conv': Method(
+        6.4e-2, dict(trainable=['norms', r'mixer\.conv\.']), rates={200: 1.6e-2}
+    ),
+    'A and D': Method(
+        0.256, dict(trainable=[r'mixer\.(A_log|D)$']), rates={200: 1.024}
+    ),
     'state offset': Method(0.256, of_others('state_offset')),
     'LoRA, in_proj': Method(6.4e-2, lora='in_proj', rates={None: 1.6e-2}),
-    'LoRA, all of the scan': Method(1.6e-2, lora='in_proj|x_proj|out_proj'),
+    'LoRA, all of the scan': Method(
+        1.6e-2, lora='in_proj|x_proj|out_proj', rates={200: 4e-3}
+    ),
     'ParallelAdapter': Method(
         6.4e-2, of_others('parallel', rank=16), rates={None: 0.256}
     ),
     'Mona-like': Method(1.6e-2, of_others('mona', rank=8), rates={None: 6.4e-2}),
-    'T': Method(0.256, of_ours(T), rates={None: 6.4e-2}),
-    'S': Method(0.256, of_ours(S)),
-    'T and S': Method(0.256, of_ours(T | S)),
+    'T': Method(0.256, of_ours(T), rates={200: 6.4e-2, None: 6.4e-2}),
+    'S': Method(0.256, of_ours(S), rates={200: 1.024}),
+    'T and S': Method(0.256, of_ours(T | S), rates={200: 1.024}),
     'T and S, shared': Method(0.256, of_ours(dict(T | S, share=True))),
     'T and S, norms': Method(6.4e-2, of_ours(T | S, 'norms')),
     'T and S, norms, conv': Method(
