@@ -114,13 +114,15 @@ BLOCKS = {96: 2, 192: 2, 384: 8, 768: 2}  # by width
 SHARED = sum(55 * d + 24 for d in BLOCKS)
 # The stem has 48 and 96 channels; a block has three norms; the output has one.
 NORMS = 2 * (48 + sum(BLOCKS) + 3 * sum(d * n for d, n in BLOCKS.items()) + 768)
+CONVS = sum(9 * d * n for d, n in BLOCKS.items())
 # What trains in addition to the head, if it is simple.
 WAYS = dict(
     a_d=sum(2 * 4 * d * n for d, n in BLOCKS.items()),
     adaptors=SHARED,
+    adaptors_norms_conv=SHARED + NORMS + CONVS,
     adaptors_norms=SHARED + NORMS,
     bitfit=None,
-    conv=sum(9 * d * n for d, n in BLOCKS.items()),
+    conv=CONVS,
     full=None,
     linear=0,
     lora=None,
