@@ -122,8 +122,8 @@ def of_others(method: str, **settings: object) -> dict:
 
 # Each has the best of `RATES` with 50 images per class, on the validation images
 # (`python -m studies tuning_fashion_50_rates --seeds 1`, then `python -m studies.rates
-# tuning_fashion_50_rates`). Those of other numbers of images, the best of that and its
-# neighbors, go into `rates`.
+# tuning_fashion_50_rates`). `rates` has those of other numbers of images: the best of
+# this rate and its neighbors.
 METHODS = {
     'full': Method(4e-3, rates={200: 1e-3}),
     'linear': Method(0.256, dict(trainable=[])),

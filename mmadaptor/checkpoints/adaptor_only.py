@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mmadaptor.errors import CheckpointMismatchError, DamagedFileError
 
-from .loading import meta_of, renamed, weights_of
+from .loading import meta_of, weights_of, without
 
 ADAPTOR_NAMES = {'temporal', 'spatial'}
 NOTE = 'tuning'  # the key in the meta of such a checkpoint
@@ -83,9 +83,7 @@ def take_base_out(model: nn.Module, checkpoint: dict) -> None:
             place: `meta` gets the digests of both parts.
     """
     base = base_state(model)
-    tuned = renamed(
-        checkpoint['state_dict'], lambda name: None if name in base else name
-    )
+    tuned = without(checkpoint['state_dict'], base)
     checkpoint['state_dict'] = tuned
     checkpoint['meta'][NOTE] = dict(base=digest(base), tuned=digest(tuned))
 

@@ -10,7 +10,7 @@ from torch import nn
 from mmadaptor.errors import CheckpointMismatchError
 from mmadaptor.log import warn
 
-from .loading import read_checkpoint, renamed, weights_of
+from .loading import read_checkpoint, renamed, weights_of, without
 from .strict import (
     SKIP_HINT,
     below,
@@ -76,8 +76,7 @@ def _load_part(
     )
     full = {key: f'{name}.{key}' for key in [*module.state_dict(), *weights]}
     kept = set(unmatched(full.values(), skip))
-    dropped = {key for key in weights if full[key] not in kept}
-    weights = renamed(weights, lambda key: None if key in dropped else key)
+    weights = without(weights, {key for key in weights if full[key] not in kept})
     found = load_and_compare(module, weights, source)
     found.missing = [key for key in found.missing if full[key] in kept]
     wanted = sum(full[key] in kept for key in module.state_dict())

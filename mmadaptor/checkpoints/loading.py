@@ -11,7 +11,7 @@ import os
 import pickle
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from typing import Any
 from urllib.parse import urlparse
 
@@ -286,3 +286,10 @@ def renamed(
         if (new := rename(f'{name}.')) is not None
     )
     return found
+
+
+def without(
+    weights: Mapping[str, torch.Tensor], names: Container[str]
+) -> OrderedDict[str, torch.Tensor]:
+    """Return weights without some, as :func:`renamed` does."""
+    return renamed(weights, lambda name: None if name in names else name)

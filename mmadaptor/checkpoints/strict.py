@@ -14,7 +14,7 @@ from mmadaptor.errors import CheckpointMismatchError, InputError
 from mmadaptor.log import warn
 
 from .adaptor_only import complete, holds_adaptors_only
-from .loading import meta_of, read_checkpoint, renamed, weights_of
+from .loading import meta_of, read_checkpoint, renamed, weights_of, without
 
 SHOWN = 5
 BACKBONE = 'backbone.'
@@ -129,7 +129,7 @@ def load_and_compare(
             and _shape(value) != _shape(own[name])
         ]
         left_out = {name for name, *_ in shapes}
-        fitting = renamed(state_dict, lambda name: None if name in left_out else name)
+        fitting = without(state_dict, left_out)
         try:
             keys = module.load_state_dict(fitting, strict=False)
         except RuntimeError as error:
@@ -200,9 +200,7 @@ def prepare(
         # mmengine's EMAHook swaps the weights and their averages.
         if averages is not None:
             averages.pop(f'module.{name}', None)
-    checkpoint['state_dict'] = renamed(
-        weights, lambda name: None if name in skipped else name
-    )
+    checkpoint['state_dict'] = without(weights, skipped)
 
 
 def load_model(

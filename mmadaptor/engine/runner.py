@@ -140,26 +140,25 @@ class Runner(MMEngineRunner):
             return None
         if self._resume == 'auto' or self._load_from is None:
             saved_to = saving_folder(self.cfg, self.work_dir)
-            newest: list[str | InputError | None]
             try:
-                newest = [find_resumable(self.work_dir, saved_to)]
+                found = [find_resumable(self.work_dir, saved_to)]
             except InputError as error:
-                newest = [error]
-            broadcast_object_list(newest)
-            if isinstance(newest[0], InputError):
+                found = [error]
+            broadcast_object_list(found)
+            (newest,) = found
+            if isinstance(newest, InputError):
                 if self._named is None:
-                    raise newest[0]
-                self._not_resumed = newest[0]  # only a training would resume
+                    raise newest
+                self._not_resumed = newest  # only a training would resume
                 return None
-            self._resume = newest[0] is not None
-            if self._resume:
-                self._load_from = newest[0]
-            else:
+            self._resume = newest is not None
+            if not self._resume:
                 self.logger.warning(
                     f'{self.work_dir} has no checkpoint to resume '
                     'from: starting from the beginning.'
                 )
                 return None
+            self._load_from = newest
         path = os.path.expanduser(self._load_from)
         if '://' in path or os.path.isdir(path):
             return None

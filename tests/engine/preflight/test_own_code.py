@@ -584,12 +584,11 @@ def test_a_dataset_beside_one_of_ones_own(cls, root):
 
     stock = cls.train_dataloader.pop('dataset')
     own = {**copy.deepcopy(stock), 'type': register(DATASETS, Drawn)}
-    cls.train_dataloader.dataset = dict(type='ConcatDataset', datasets=[own, stock])
     lists = [root / f'{name}.txt' for name in ('own', 'stock')]
     for child, path in zip((own, stock), lists, strict=True):
         path.write_text('train/0.png 0\ntrain/1.png 1\n')
         child.update(ann_file=path.name, data_prefix='')
-    cls.train_dataloader.dataset.datasets = [own, stock]
+    cls.train_dataloader.dataset = dict(type='ConcatDataset', datasets=[own, stock])
     build(cls)
     lists[0].write_text('train/none.png 0\ntrain/1.png 1\n')
     assert any('1 of 2 files do not exist' in note for note in build(cls).notes)
