@@ -11,7 +11,7 @@ pytest.importorskip('mmpretrain')
 pytest.importorskip('mmseg')
 
 from studies import rates
-from studies.fashion import METHODS, Method, of_ours, tuning
+from studies.fashion import METHODS, Method, methods_with, tuning
 from studies.fashion import rates as rates_of
 
 RUNS = {
@@ -74,13 +74,7 @@ def test_other_numbers_of_images_try_the_neighbors_of_the_rate_of_fifty():
     assert names[200] == ['full, 0.001', 'full, 0.004', 'full, 0.016']
 
 
-def test_adaptors_may_have_a_factor_on_their_rate():
-    """A factor of 1 leaves the config, and so the folder of the runs, as it was."""
-    factor = 'optim_wrapper.paramwise_cfg.adaptor_lr_mult'
-    methods = {
-        'as all': Method(1.0, of_ours({})),
-        'x4': Method(1.0, of_ours({}), factor=4),
-    }
-    plain, faster = (run.options for run in tuning(None, methods).runs)
-    assert faster == plain | {factor: 4}
-    assert factor not in plain
+def test_the_stem_is_trained_with_all_images_only():
+    names = {n: set(methods_with(n)) - set(METHODS) for n in (10, 50, 200, None)}
+    stem = {'norms, conv, stem', 'T and S, norms, conv, stem'}
+    assert names == {10: set(), 50: set(), 200: set(), None: stem}
