@@ -157,7 +157,7 @@ METHODS = {
     ),
 }
 STEM = r'downsample_layers\.0\.'
-# Only with all images was training the stem tried. The rates are the best for that.
+# Rows with all images only, where training the stem helped on the validation images.
 MORE_METHODS = {
     'norms, conv, stem': Method(
         1.6e-2, dict(trainable=['norms', r'mixer\.conv\.', STEM])

@@ -51,7 +51,6 @@ ROWS = {
     'Adaptors T and S, norms, depthwise convolutions': 'T and S, norms, conv',
     'Adaptors T and S': 'T and S',
     'LoRA of the scan': 'LoRA, all of the scan',
-    'Adaptors T and S, shared': 'T and S, shared',
     'norms, depthwise convolutions': 'norms, conv',
 }
 
