@@ -197,8 +197,8 @@ def draw(study: Study, results: Results, path: Path) -> None:
 def _draw_against_share(study: Study, results: Results, path: Path) -> None:
     """Plot seeds, mean and spread against the share of trainable parameters."""
     columns = study.columns
-    size = 7 * len(columns), max(4.5, 0.25 * len(results))  # of the legend
-    figure = Figure(figsize=size, layout='constrained')
+    height = max(4.5, 0.25 * len(results))  # inches: room for the legend
+    figure = Figure(figsize=(7 * len(columns), height), layout='constrained')
     plots = figure.subplots(1, len(columns), squeeze=False)[0]
     figure.suptitle(study.title)
     baseline = study.baseline and results.get(study.baseline.name)

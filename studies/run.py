@@ -130,7 +130,9 @@ def launch(
                 env={**os.environ, 'OMP_NUM_THREADS': str(threads)},
             )
         if result.returncode:
-            raise InputError(f'{run.name}, seed {seed}: training failed, see {log}')
+            _, told, reason = log.read_text().rpartition('\nerror: ')
+            text = f'{run.name}, seed {seed}: training failed, see {log}'
+            raise InputError(f'{text}\n{reason.strip()}' if told else text)
         print(f'done: {folder}', flush=True)
     record = json.loads((folder / RECORD).read_text())
     if record['checkpoint']:

@@ -11,7 +11,7 @@ pytest.importorskip('mmpretrain')
 pytest.importorskip('mmseg')
 
 from studies import rates
-from studies.fashion import METHODS, Method, methods_with, tuning
+from studies.fashion import METHODS, Method, tuning
 from studies.fashion import rates as rates_of
 
 RUNS = {
@@ -72,9 +72,3 @@ def test_other_numbers_of_images_try_the_neighbors_of_the_rate_of_fifty():
     names = {n: [one.name for one in rates_of(n, methods).runs] for n in (50, 200)}
     assert len(names[50]) == 5
     assert names[200] == ['full, 0.001', 'full, 0.004', 'full, 0.016']
-
-
-def test_the_stem_is_trained_with_all_images_only():
-    names = {n: set(methods_with(n)) - set(METHODS) for n in (10, 50, 200, None)}
-    stem = {'norms, conv, stem', 'T and S, norms, conv, stem'}
-    assert names == {10: set(), 50: set(), 200: set(), None: stem}

@@ -217,7 +217,7 @@ def test_an_interrupted_study_begins_no_further_run(monkeypatch, tmp_path):
     assert len(begun) == 1
 
 
-def test_a_failed_run_names_its_log(tmp_path):
+def test_a_failed_run_names_its_log_and_its_error(tmp_path):
     missing = str(tmp_path / 'missing')
     broken = run.Run(
         'broken',
@@ -227,9 +227,17 @@ def test_a_failed_run_names_its_log(tmp_path):
             'train_dataloader.dataset.data_root': missing,
         },
     )
-    with pytest.raises(InputError, match=r'broken, seed 0.*output\.txt'):
+    with pytest.raises(InputError, match=r'broken, seed 0.*output\.txt\n') as error:
         run.run_all((broken,), tmp_path / 'study', seeds=1, jobs=1)
+    assert missing in str(error.value)
     assert missing in (tmp_path / 'study/broken/0/output.txt').read_text()
+
+
+def test_a_run_that_ends_without_a_sentence_names_its_log(tmp_path, monkeypatch):
+    monkeypatch.setattr(run.sys, 'executable', 'false')
+    killed = run.Run('killed', 'mamba_adaptor_b0_shapes')
+    with pytest.raises(InputError, match=r'killed, seed 0.*output\.txt$'):
+        run.run_all((killed,), tmp_path / 'study', seeds=1, jobs=1)
 
 
 @pytest.fixture
