@@ -27,14 +27,14 @@ def of_others(method: str) -> dict:
     return trains(type='mmadaptor.TunedVMamba', method=method)
 
 
-# Learning rate, and arguments of the backbone.
+# The best of `RATES`, by `tuning_trees_rates`, and arguments of the backbone.
 METHODS = {
-    'full': (6e-4, dict()),
+    'full': (2e-3, dict()),
     'frozen': (6e-4, trains()),
-    'norms': (6e-4, trains('norms')),
-    'LoRA': (6e-4, of_others('lora')),
+    'norms': (2e-3, trains('norms')),
+    'LoRA': (2e-3, of_others('lora')),
     'Mona-like': (6e-4, of_others('mona')),
-    'T and S': (6e-4, trains('adaptors', adaptors=T | S)),
+    'T and S': (2e-3, trains('adaptors', adaptors=T | S)),
     'T and S, norms': (6e-4, trains('adaptors', 'norms', adaptors=T | S)),
 }
 
@@ -74,7 +74,6 @@ TUNING_TREES = dict(
         share=True,
         baseline=FULL,
     ),
-    # Not run yet: the rates of `METHODS` are those of the recipe.
     tuning_trees_rates=Study(
         'Learning rates of the tuned detector',
         tuple(
