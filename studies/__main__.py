@@ -41,11 +41,11 @@ def main() -> None:
         results = collect(study, records)
         text = table(study, results)
         (out / 'table.md').write_text(text + '\n')
-        draw(study, results, out / 'plot.png')
+        draw(study, results, out / 'plot.svg')
         save(study, results, out / 'results.json')
         print(
             f'{study.title}, {args.seeds} seeds:\n\n{text}\n\n'
-            f'Plot and values of each seed: {out / "plot.png"}, {out / "results.json"}'
+            f'Plot and values of each seed: {out / "plot.svg"}, {out / "results.json"}'
         )
 
 

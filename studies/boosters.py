@@ -49,6 +49,6 @@ def booster(title: str, base: Run, columns: Mapping[str, Column]) -> Study:
 CLASSIFIER = Run('base', fashion.SCAN.config, fashion.SCAN.options)
 DETECTOR = Run('base', SCAN.config, SCAN.options)
 BOOSTERS = dict(
-    booster_fashion=booster('Clothes: a trained base raised', CLASSIFIER, ACCURACY),
-    booster_trees=booster('Trees: a trained base raised', DETECTOR, DETECTION),
+    booster_fashion=booster('Clothes: booster', CLASSIFIER, ACCURACY),
+    booster_trees=booster('Trees: booster', DETECTOR, DETECTION),
 )

@@ -217,8 +217,7 @@ def tuning(
         tuned(name, method, per_class, base=base) for name, method in methods.items()
     ]
     return Study(
-        f'{base.config}: five classes after five others, '
-        f'{per_class or 5500} images each',
+        f'{base.config}: ways to tune, {per_class or 5500} images per class',
         tuple(runs),
         ACCURACY,
         share=True,
@@ -240,7 +239,7 @@ def rates(
     neighbors.
     """
     return Study(
-        f'{base.config}: learning rates, {per_class or 5500} images each',
+        f'{base.config}: learning rates, {per_class or 5500} images per class',
         tuple(
             tuned(f'{name}, {rate:g}', method, per_class, rate, 'val', base)
             for name, method in methods.items()
@@ -279,8 +278,10 @@ TUNING_FASHION |= {
 
 SCAN = from_scratch('scan', CONFIG)
 FASHION = Study(
-    'Fashion-MNIST from scratch: what each part gives a classifier',
-    parts(from_scratch('ResNet as large', 'baselines/resnet_fashion'), SCAN, ADAPTED),
+    'Fashion-MNIST: parts of the classifier',
+    parts(
+        from_scratch('ResNet of equal size', 'baselines/resnet_fashion'), SCAN, ADAPTED
+    ),
     ACCURACY,
     baseline=SCAN,
 )

@@ -22,7 +22,7 @@ def parts(resnet: Run, scan: Run, config: str) -> tuple[Run, ...]:
     """Return the runs without scan, with it, and with adaptors.
 
     Args:
-        resnet: Run of a ResNet as large, the first row.
+        resnet: Run of a ResNet of equal size, the first row.
         scan: Run of the network without adaptors.
         config: Config of the network with both adaptors, which gets the options of
             `scan`.

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Results of a study as a Markdown table, a plot and a JSON file."""
 
+import hashlib
 import json
 import math
 from pathlib import Path
 from statistics import mean, stdev
 
 import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from scipy.stats import t
 
 from benchmarks.measuring import markdown
@@ -20,18 +22,8 @@ from .study import Column, Study
 Results = dict[str, dict]
 SIZES = ('backbone', 'trainable', 'total', 'multiply_adds')
 ENOUGH = 5  # seeds for a confidence interval
-# The palette of Okabe and Ito, which color-blind readers can tell apart.
-COLORS = (
-    '#0072b2',
-    '#e69f00',
-    '#009e73',
-    '#d55e00',
-    '#56b4e9',
-    '#cc79a7',
-    '#888888',
-    '#000000',
-)
-MARKERS = 'os^D'
+SEED, MEAN = '#e69f00', '#0072b2'  # which color-blind readers can tell apart
+STYLE = {'svg.fonttype': 'path', 'svg.hashsalt': 'mmadaptor'}  # the same everywhere
 
 
 def values(records: list[dict], column: Column) -> list[float]:
@@ -160,85 +152,60 @@ def save(study: Study, results: Results, path: Path) -> None:
     path.write_text(content + '\n')
 
 
-def draw(study: Study, results: Results, path: Path) -> None:
-    """Plot each column: one dot per seed, a line at the mean.
+def digest(results: Results) -> str:
+    """Return a hash of results."""
+    text = json.dumps(results, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    If `study.share` is set, plot against the share of trainable parameters instead;
-    with a baseline the differences from it, seed by seed.
+
+def draw(study: Study, results: Results, path: Path) -> None:
+    """Plot each column: a row a run, with its seeds, mean and spread.
+
+    With a baseline, differences from it are plotted, seed by seed. If `study.share` is
+    set, the rows are sorted by the share of trainable parameters.
 
     Args:
         study: The study.
         results: Its results.
-        path: Image file to write.
+        path: SVG file to write, with the hash of the results as description.
     """
+    base = study.baseline and results.get(study.baseline.name)
+    rows = {run: row for run, row in results.items() if row is not base}
+    labels = list(rows)
     if study.share:
-        _draw_against_share(study, results, path)
-        return
-    columns = study.columns
-    across = max(3.2 * len(columns) + 1.5, 0.1 * len(study.title))
-    size = across, 0.34 * len(results) + 1.6
+        rows = dict(sorted(rows.items(), key=lambda item: share(item[1])))
+        labels = [f'{run}  ({share(row):.1f} %)' for run, row in rows.items()]
+    across = min(len(study.columns), 2)
+    down = math.ceil(len(study.columns) / across)
+    size = 7.5, down * (0.3 * len(rows) + 0.8) + 0.4  # inches
     figure = Figure(figsize=size, layout='constrained')
-    plots = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
+    panels = figure.subplots(down, across, sharey=True, squeeze=False).flat
     figure.suptitle(study.title)
-    for plot, column in zip(plots, columns, strict=True):
-        for place, row in enumerate(results.values()):
-            points = row[column]
-            plot.plot(points, np.full(len(points), place), 'o', color='C0', alpha=0.6)
-            if points:
-                plot.plot([mean(points)] * 2, [place - 0.3, place + 0.3], color='C1')
-        plot.set_xlabel(column)
-        plot.locator_params(axis='x', nbins=5)
-        plot.grid(axis='x', alpha=0.3)
-    plots[0].set_yticks(range(len(results)), list(results))
-    plots[0].invert_yaxis()
-    figure.savefig(path, dpi=120)
-
-
-def _draw_against_share(study: Study, results: Results, path: Path) -> None:
-    """Plot seeds, mean and spread against the share of trainable parameters."""
-    columns = study.columns
-    height = max(4.5, 0.25 * len(results))  # inches: room for the legend
-    figure = Figure(figsize=(7 * len(columns), height), layout='constrained')
-    plots = figure.subplots(1, len(columns), squeeze=False)[0]
-    figure.suptitle(study.title)
-    baseline = study.baseline and results.get(study.baseline.name)
-    for plot, column in zip(plots, columns, strict=True):
-        title, base = column, baseline and baseline[column]
+    for panel, column in zip(panels, study.columns, strict=False):
+        for place, row in enumerate(rows.values()):
+            if points := row[column]:
+                others = base[column] if base else [0] * len(points)
+                pairs = zip(points, others, strict=True)
+                _draw_row(panel, place, [a - b for a, b in pairs])
         if base:
-            title = f'{title}, against {study.baseline.name}'
-            plot.axhline(0, color='black', lw=1, label=study.baseline.name)
-        for order, (run, row) in enumerate(results.items()):
-            color = COLORS[order % len(COLORS)]
-            marker = MARKERS[order // len(COLORS) % len(MARKERS)]
-            points, place = row[column], share(row)
-            if not points or (base and row is baseline):
-                continue
-            if base:
-                points = [a - b for a, b in zip(points, base, strict=True)]
-            plot.plot(
-                np.full(len(points), place),
-                points,
-                marker,
-                ms=3,
-                color=color,
-                alpha=0.4,
-            )
-            plot.errorbar(
-                place,
-                mean(points),
-                fmt=marker,
-                ms=7,
-                capsize=4,
-                yerr=width(points) if len(points) > 1 else None,
-                color=color,
-                label=run,
-            )
-        plot.set_xscale('log')
-        plot.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        plot.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f'{x:g}'))
-        plot.xaxis.set_minor_formatter(NullFormatter())
-        plot.set_xlabel('trainable, % of the model')
-        plot.set_ylabel(title)
-        plot.grid(alpha=0.3)
-    figure.legend(*plots[0].get_legend_handles_labels(), loc='outside right center')
-    figure.savefig(path, dpi=120)
+            panel.axvline(0, color='black', lw=1)
+        panel.set_xlabel(f'{column}, against {study.baseline.name}' if base else column)
+        panel.locator_params(axis='x', nbins=6)
+        panel.grid(axis='x', alpha=0.3)
+        panel.spines[['top', 'right']].set_visible(False)
+    figure.supxlabel(
+        'dots: seeds; diamond and bar: mean and '
+        + ('95 % interval' if seeds_of(study, results) >= ENOUGH else 'deviation'),
+        size='small',
+    )
+    panels[0].set_yticks(range(len(rows)), labels)
+    panels[0].set_ylim(len(rows) - 0.5, -0.5)
+    with rc_context(STYLE):
+        figure.savefig(path, metadata=dict(Date=None, Description=digest(results)))
+
+
+def _draw_row(panel: Axes, place: int, points: list[float]) -> None:
+    """Draw the values of a run, and their mean and spread."""
+    panel.plot(points, np.full(len(points), place), 'o', ms=4, color=SEED, alpha=0.5)
+    error = width(points) if len(points) > 1 else None
+    panel.errorbar(mean(points), place, xerr=error, fmt='D', capsize=4, color=MEAN)

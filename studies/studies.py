@@ -49,7 +49,7 @@ SEGMENTATION = {'mIoU': average('mIoU')} | {
 
 WITH_SCAN = Run('scan', DETECTOR, backbone())
 PARTS = Study(
-    'What each part gives a detector',
+    'Drawn shapes: parts of the detector',
     (
         Run('untrained', DETECTOR, trained=False),
         Run('no scan', DETECTOR, without_scan(backbone())),
@@ -63,7 +63,7 @@ PARTS = Study(
 BOTH = T | S
 PLAIN_CORNER = corner('scan')
 CORNERS = Study(
-    'What the adaptors give where the cue is in no row or column',
+    'A cue in no row or column',
     (
         PLAIN_CORNER,
         corner('scan, two blocks', depth=2),
@@ -107,7 +107,7 @@ ABLATION = Study(
 )
 
 BOOSTER = Study(
-    'What adaptors give a trained base, against as much more training of it',
+    'A trained base, trained on with and without adaptors',
     (
         PLAIN,
         segment('base, trained on', PLAIN),
@@ -117,7 +117,7 @@ BOOSTER = Study(
 )
 RAISED = corner('with T', PLAIN_CORNER, adaptors=T)
 BOOSTER_CORNERS = Study(
-    'What adaptors give a trained base that lacks a memory',
+    'The same with a base that lacks a memory',
     (
         PLAIN_CORNER,
         corner('base, trained on', PLAIN_CORNER),
@@ -125,7 +125,7 @@ BOOSTER_CORNERS = Study(
         RAISED,
         # Learning rates as in the booster configs.
         Run(
-            'with T, the rest at a tenth',
+            'with T, other rates divided by 10',
             SEGMENTOR,
             RAISED.options
             | {
@@ -182,7 +182,7 @@ def tuning(new: str, rate_with_norms: float) -> Study:
 
     column = f'{new}, IoU'
     return Study(
-        f'How well a base learns {new} by what of it is tuned',
+        f'Ways to tune a trained base: {new}',
         (
             *baselines(tuned, **TWO_STAGES),
             tuned('adaptors', 2e-2, trainable=['adaptors'], adaptors=BOTH),
@@ -218,7 +218,7 @@ def tuning_corners() -> Study:
         )
 
     return Study(
-        'How well a base without a memory learns another lamp',
+        'Ways to tune a base that lacks a memory',
         (
             *baselines(tuned, **one_stage()),
             tuned('T', 2e-2, trainable=['adaptors'], adaptors=T),

@@ -49,8 +49,10 @@ def detect(name: str, config: str = CONFIG, **options: object) -> Run:
 
 SCAN = detect('scan', 'fcos_vmamba_b0_trees')
 TREES = Study(
-    'Trees in aerial photographs',
-    parts(detect('ResNet-18 as large', 'baselines/fcos_resnet18_trees'), SCAN, CONFIG),
+    'Trees: parts of the detector',
+    parts(
+        detect('ResNet-18 of equal size', 'baselines/fcos_resnet18_trees'), SCAN, CONFIG
+    ),
     DETECTION,
     baseline=SCAN,
 )

@@ -68,7 +68,7 @@ def tuned(name: str, rate: float, settings: dict, **options: object) -> Run:
 FULL, *OTHERS = (tuned(name, *method) for name, method in METHODS.items())
 TUNING_TREES = dict(
     tuning_trees=Study(
-        'Trees, by a detector whose backbone classified shapes',
+        'Trees: ways to tune a classifier of drawn shapes',
         (detect('from scratch', CONFIG), FULL, *OTHERS),
         DETECTION,
         share=True,

@@ -33,6 +33,11 @@ def test_a_table_is_that_of_its_values(name):
         assert report.seeds_of(study, results) >= report.ENOUGH
 
 
+@pytest.mark.parametrize('name', [n for n in SAVED if not n.endswith('_rates')])
+def test_a_plot_is_that_of_its_values(name):
+    assert report.digest(SAVED[name]) in (FOLDER / f'{name}.svg').read_text()
+
+
 @pytest.mark.parametrize('name', [name for name in SAVED if name.endswith('_rates')])
 def test_each_method_has_its_best_rate(name):
     methods = {run.name: run for run in STUDIES[name.removesuffix('_rates')].runs}
