@@ -2,17 +2,21 @@
 """Sphinx configuration of the documentation; `make docs` builds it.
 
 A comment `<!-- include FILE -->` in a page is replaced by a file of the repository, as
-the README of an op, without its title if the page has one. Links between Markdown
+the README of an op, without its title if the page has one; `<!-- help FILE -->` by what
+`--help` of a tool prints. Links between Markdown
 files work in the repository and on the site: a link to a file that is a page leads to
 the page. A link to source code, which has no page, becomes its text.
 """
 
 import os
 import re
+import subprocess
 import sys
+from inspect import getdoc
 from pathlib import Path
 
 from sphinx.application import Sphinx
+from torch.nn import Module
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / 'docs'
@@ -58,6 +62,9 @@ copybutton_exclude = '.linenos, .gp, .go'
 
 CODE = re.compile(r'(?<![`:\w])`([^`]+)`(?![`_])')
 INCLUDE = re.compile(r'^<!-- include (\S+) -->$', re.MULTILINE)
+ROW = re.compile(r'^\|.*', re.MULTILINE)
+UNBROKEN = re.compile(r'(?<=\d) (?=±|%)|(?<=±) (?=\d)')  # spaces within a number
+HELP = re.compile(r'^<!-- help (\S+) -->$', re.MULTILINE)
 LINK = re.compile(r'(!?\[(?:[^\[\]]|\[[^\]]*\])*\])\(([^)#:\s]+)(#[^)\s]*)?\)')
 
 
@@ -91,7 +98,7 @@ def with_links(text: str, file: Path, page: str) -> str:
 
 
 def read_page(app: Sphinx, page: str, source: list[str]) -> None:
-    """Insert included files into the source of a page, and adapt its links."""
+    """Insert files and options into a page, adapt its links, keep numbers whole."""
     file = DOCS / f'{page}.md'
 
     def include(found: re.Match) -> str:
@@ -102,12 +109,26 @@ def read_page(app: Sphinx, page: str, source: list[str]) -> None:
             text = text[text.index('\n') :]
         return with_links(text, other, page)
 
-    source[0] = INCLUDE.sub(include, with_links(source[0], file, page))
+    text = INCLUDE.sub(include, with_links(source[0], file, page))
+    text = HELP.sub(options, text)
+    source[0] = ROW.sub(lambda row: UNBROKEN.sub('\N{NO-BREAK SPACE}', row[0]), text)
+
+
+def options(found: re.Match) -> str:
+    """Return a section with what a tool prints about its options."""
+    command = [sys.executable, found[1], '--help']
+    settings = {**os.environ, 'COLUMNS': '80', 'PYTHONPATH': str(ROOT)}
+    done = subprocess.run(
+        command, cwd=ROOT, env=settings, check=True, capture_output=True, text=True
+    )
+    return f'### `{found[1]}`\n\n```text\n{done.stdout}```\n'
 
 
 def mark_code(app: Sphinx, kind: str, name: str, *others: object) -> None:
-    """Make code of what has single backticks in a docstring."""
+    """Make code of what has single backticks in a docstring; drop that of torch."""
     lines = others[-1]
+    if '\n'.join(lines).strip() == getdoc(Module.__init__):
+        lines.clear()
     lines[:] = CODE.sub(r'``\1``', '\n'.join(lines)).split('\n')
 
 

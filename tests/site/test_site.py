@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The documentation in Chromium, without a network: `make test-docs` runs these tests."""
+"""The documentation in Chromium, without a network: `make test-docs` runs these tests.
+
+They leave a screenshot of each page in build/screenshots.
+"""
 
 import importlib
 import re
@@ -90,7 +93,10 @@ def test_page(name, context, address):
         wait_for_the_segmentor(page)
     problems += page.evaluate(TOO_WIDE)
     width = page.evaluate('document.documentElement.scrollWidth')
-    assert width <= page.viewport_size['width'], f'{width} px wide'
+    across = page.viewport_size['width']
+    shot = SITE.parent / 'screenshots' / str(across) / f'{name}.png'
+    page.screenshot(path=shot, full_page=True)
+    assert width <= across, f'{width} px wide'
     page.close()
     assert not problems
 
