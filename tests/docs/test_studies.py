@@ -3,6 +3,7 @@
 
 import json
 import re
+from statistics import mean
 
 import pytest
 from helpers.jobs import ROOT
@@ -70,3 +71,21 @@ def test_a_row_of_the_readme_is_that_of_the_studies(told, name):
     rows = [SAVED[f'tuning_fashion_{number}'][name] for number in numbers]
     assert values == [report.spread(row['top-1']) for row in rows]
     assert float(share.split()[0]) == pytest.approx(report.share(rows[0]), abs=0.05)
+
+
+KEPT = re.findall(r'^\| (\w.*?) \| [\d.]+ % \| (.*) \|$', PAGES['index'], re.MULTILINE)
+
+
+@pytest.mark.parametrize('name, cells', KEPT)
+def test_what_is_kept_of_full_fine_tuning(name, cells):
+    assert len(KEPT) == 6
+    for number, cell in zip(['10', '50', '200', 'all'], cells.split('|'), strict=True):
+        runs = SAVED[f'tuning_fashion_{number}']
+        if name not in runs:
+            assert not cell.strip()
+            continue
+        pairs = zip(runs[name]['top-1'], runs['full']['top-1'], strict=True)
+        kept = [100 * ours / full for ours, full in pairs]
+        text = f'{mean(kept):.2f} ± {report.width(kept):.2f}'
+        above = mean(kept) - report.width(kept) > 99
+        assert cell.strip() == (f'**{text}**' if above else text)
