@@ -6,7 +6,9 @@ import re
 import pytest
 from helpers.jobs import ROOT
 from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import HOOKS, MODELS, init_default_scope
+
+from mmadaptor.models import VMamba
 
 DOCS = ROOT / 'docs'
 
@@ -46,6 +48,30 @@ def test_config_of_a_page(block, tmp_path):
     cfg = Config.fromfile(path)
     init_default_scope(cfg.default_scope)
     MODELS.build(cfg.model)
+
+
+def fragments():
+    """Parts of configs: without a base and without imports."""
+    for page in ['boosting', 'tuning']:
+        for i, block in enumerate(blocks((DOCS / f'{page}.md').read_text())):
+            if '_base_' not in block:
+                yield pytest.param(block, id=f'{page}-{i}')
+
+
+@pytest.mark.parametrize('block', fragments())
+def test_part_of_a_config_of_a_page(block, tmp_path):
+    """Its backbone and its hooks are built, with the rest of a config."""
+    base = ROOT / 'configs' / 'tuning' / 'vmamba_t_full_cub.py'
+    path = tmp_path / 'config.py'
+    path.write_text(f'_base_ = {str(base)!r}\n{block}')
+    cfg = Config.fromfile(path)
+    init_default_scope(cfg.default_scope)
+    backbone = MODELS.build(cfg.get('backbone', cfg.model.backbone))
+    assert isinstance(backbone, VMamba)
+    exec(block, told := {})
+    hooks = [cfg.default_hooks[name] for name in told.get('default_hooks', ())]
+    for hook in hooks + told.get('custom_hooks', []):
+        HOOKS.build(hook)
 
 
 @pytest.mark.parametrize('page', ['README.md', 'docs/quick_start.md'])
