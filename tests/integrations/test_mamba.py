@@ -3,6 +3,7 @@
 
 import contextlib
 import pathlib
+import sys
 
 import pytest
 import torch
@@ -22,6 +23,7 @@ from transformers import (
 )
 from transformers.models.mamba import modeling_mamba
 
+from benchmarks import mamba_language_model
 from mmadaptor.integrations import mamba
 from mmadaptor.integrations.mamba import use_scan
 
@@ -181,3 +183,10 @@ def test_page_runs(calls):
         exec(block, names)
     assert names['y'].shape == (2, 8, 100) and names['last_state'].shape == (2, 8, 4)
     assert len(calls) == 4  # two layers: a training step and a prompt
+
+
+def test_both_scans_are_timed(monkeypatch, capsys):
+    sizes = '--threads 1 --rounds 1 --layers 1 --hidden 16 --length 8'
+    monkeypatch.setattr(sys, 'argv', ['mamba_language_model', *sizes.split()])
+    mamba_language_model.main()
+    assert len(capsys.readouterr().out.splitlines()) == 4
