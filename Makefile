@@ -153,7 +153,7 @@ docs: env build/docs/made build/memory/memory/page.json
 	@echo '    python3 -m http.server --directory build/site'
 
 gallery: env
-	for script in adaptors design detections speed studies; do \
+	for script in adaptors design predictions speed studies; do \
 		$(BIN)/python docs/gallery/$$script.py || exit 1; done
 
 test-docs: docs build/page/made

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 IMAGES = ROOT / 'docs' / 'images'
 # The palette of Okabe and Ito.
 BLUE, ORANGE, GREEN, RED = '#0072b2', '#e69f00', '#009e73', '#d55e00'
-SKY, GRAY = '#56b4e9', '#888888'
+SKY, PURPLE, GRAY = '#56b4e9', '#cc79a7', '#888888'
 
 plt.rcParams.update(
     {

@@ -10,7 +10,7 @@ from helpers.jobs import ROOT
 
 GALLERY = ROOT / 'docs' / 'gallery'
 IMAGES = ROOT / 'docs' / 'images'
-SCRIPTS = ('adaptors', 'design', 'speed', 'studies')
+SCRIPTS = ('adaptors', 'design', 'predictions', 'speed', 'studies')
 
 
 @pytest.mark.parametrize('script', SCRIPTS)
