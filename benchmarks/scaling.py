@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Time and memory against sizes: `python -m benchmarks.scaling [--figure FILE]`.
+"""Time and memory against sizes: `python -m benchmarks.scaling`.
 
 The scan against L, N, D and the batch, and b0 and b2 against the number of pixels, one
 factor at a time, forward and with backward. Prints the exponents p of `size^p` over the
-upper half of the sizes, where 1 is linear, and draws the time and the memory over what
-they would be if the largest size were extrapolated linearly.
+upper half of the sizes, where 1 is linear. docs/gallery/speed.py draws the results.
 
 The sizes of a factor are timed in turn; medians are reported. Memory is the growth of
 the resident set, as in benchmarks.peers.
@@ -170,60 +169,6 @@ def table(rows: list[dict]) -> str:
     return markdown([*header, 'memory at the largest', 'exponent'], lines)
 
 
-def draw(rows: list[dict], path: Path) -> None:
-    """Draw every series, over the straight line through its largest size.
-
-    Args:
-        rows: Rows of :func:`series`.
-        path: Figure to write, `.png` or `.webp`.
-    """
-    import matplotlib
-
-    matplotlib.use('agg')
-    import matplotlib.pyplot as plt
-    from matplotlib.ticker import NullLocator
-
-    factors = list(dict.fromkeys(row['factor'] for row in rows))
-    figure, panels = plt.subplots(
-        2,
-        len(factors),
-        figsize=(3 * len(factors), 6),
-        sharex='col',
-        sharey='row',
-        squeeze=False,
-    )
-    for column, factor in enumerate(factors):
-        for row in (row for row in rows if row['factor'] == factor):
-            subject = '' if row['subject'] == 'scan' else f'{row["subject"]}, '
-            threads = f'{row["threads"]} thread{"s" * (row["threads"] > 1)}'
-            style = dict(
-                label=f'{subject}{NAMES[row["kind"]]}, {threads}',
-                color=dict(forward='C0', step='C1')[row['kind']],
-                linestyle='--' if row['threads'] == 1 else '-',
-                marker=dict(scan='o', b0='s', b2='^')[row['subject']],
-                markersize=4,
-            )
-            curves = (row['sizes'], row['seconds']), measured_bytes(row)
-            for panel, (sizes, values) in zip(panels[:, column], curves, strict=True):
-                last = values[-1] / sizes[-1]
-                ratios = [v / s / last for s, v in zip(sizes, values, strict=True)]
-                panel.plot(sizes, ratios, **style)
-        for panel in panels[:, column]:
-            panel.axhline(1, color='0.6', linewidth=0.8, zorder=0)
-            panel.set(xscale='log', yscale='log')
-            panel.set_ylim(0.4, 12)
-            panel.set_yticks([0.5, 1, 2, 5, 10], ['0.5', '1', '2', '5', '10'])
-            panel.yaxis.set_minor_locator(NullLocator())
-        panels[1, column].set_xlabel(factor)
-    panels[0, 0].set_ylabel('time / linear')
-    panels[1, 0].set_ylabel('memory / linear')
-    for column in {0, len(factors) - 1}:
-        panels[0, column].legend(fontsize=7, loc='upper right')
-    figure.tight_layout()
-    figure.savefig(path, dpi=100)
-    plt.close(figure)
-
-
 def arguments() -> argparse.Namespace:
     """Read the command line."""
     # Not above: processes that measure memory import this module.
@@ -236,7 +181,6 @@ def arguments() -> argparse.Namespace:
         '--only', nargs='+', choices=[*SCANS, 'pixels'], default=[*SCANS, 'pixels']
     )
     parser.add_argument('--json', type=new_file, help='save the results to this file')
-    parser.add_argument('--figure', type=new_file, help='draw them to this file')
     parser.add_argument(
         '--read', type=filled, help='results of --json instead of measurements'
     )
@@ -280,8 +224,6 @@ def main() -> None:
     print(f'\n{table(rows)}')
     if args.json:
         args.json.write_text(json.dumps(about, indent=1))
-    if args.figure:
-        draw(rows, args.figure)
 
 
 if __name__ == '__main__':

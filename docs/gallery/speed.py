@@ -7,9 +7,22 @@ The data is that of `benchmarks/results`; docs/speed.md has the commands that ma
 import json
 
 import matplotlib.pyplot as plt
+from matplotlib.lines import Line2D
+from matplotlib.ticker import NullLocator
 from style import BLUE, GRAY, ORANGE, ROOT, save
 
 RESULTS = ROOT / 'benchmarks' / 'results'
+FACTORS = dict(
+    L='length L of the scan',
+    N='states N of the scan',
+    D='channels D of the scan',
+    batch='batch of the scan',
+    pixels='pixels of an image, b0 and b2',
+)
+COLORS = dict(forward=BLUE, step=ORANGE)
+DASHES = {1: '--', 2: '-'}  # by threads
+MARKERS = dict(scan='o', b0='s', b2='^')
+SMALLEST = 2**20  # bytes; benchmarks.scaling leaves out smaller growths too
 
 
 def read(name: str) -> dict:
@@ -90,8 +103,81 @@ def draw_scans() -> None:
     save(figure, 'speed_scans', data)
 
 
-FIGURES = dict(speed_models=speed_models, speed_scans=speed_scans)
+def over_linear(sizes: list, values: list, least: float = 0) -> list:
+    """Return sizes, and values over the line through zero and the last point.
+
+    Args:
+        sizes: Sizes of the inputs.
+        values: Seconds or bytes.
+        least: Smaller values are left out.
+    """
+    last = values[-1] / sizes[-1]
+    pairs = [
+        (s, v / s / last) for s, v in zip(sizes, values, strict=True) if v >= least
+    ]
+    return [list(column) for column in zip(*pairs, strict=True)]
+
+
+def scaling() -> list:
+    """Return the curves of time and of memory, with what they belong to."""
+    return [
+        dict(
+            {key: row[key] for key in ('factor', 'subject', 'kind', 'threads')},
+            time=over_linear(row['sizes'], row['seconds']),
+            memory=over_linear(row['sizes'], row['bytes'], SMALLEST),
+        )
+        for row in read('scaling_cpu')['rows']
+    ]
+
+
+def legend_of_scaling() -> list[Line2D]:
+    """Return entries for the colors, lines and markers of the curves."""
+    names = dict(forward='forward', step='forward and backward')
+    kinds = [Line2D([], [], color=c, lw=4, label=names[k]) for k, c in COLORS.items()]
+    dark = dict(color='#444')
+    threads = [
+        Line2D([], [], ls=dash, label=f'{n} thread{"s" * (n > 1)}', **dark)
+        for n, dash in DASHES.items()
+    ]
+    subjects = [
+        Line2D([], [], ls='', marker=marker, label=name, **dark)
+        for name, marker in MARKERS.items()
+    ]
+    return kinds + threads + subjects
+
+
+def draw_scaling() -> None:
+    """Draw time and memory over linear growth, a row a factor."""
+    data = scaling()
+    figure, panels = plt.subplots(
+        len(FACTORS), 2, figsize=(7.5, 8.5), sharex='row', sharey=True
+    )
+    for axes, quantity in zip(panels[0], ('time', 'memory'), strict=True):
+        axes.set_title(f'{quantity} over linear growth')
+    for (factor, label), row in zip(FACTORS.items(), panels, strict=True):
+        for axes, quantity in zip(row, ('time', 'memory'), strict=True):
+            for curve in (curve for curve in data if curve['factor'] == factor):
+                axes.plot(
+                    *curve[quantity],
+                    color=COLORS[curve['kind']],
+                    ls=DASHES[curve['threads']],
+                    marker=MARKERS[curve['subject']],
+                    ms=4,
+                )
+            axes.axhline(1, color=GRAY, lw=1, zorder=0)
+            axes.set(xscale='log', yscale='log', xlabel=label, ylim=(0.7, 40))
+            axes.set_yticks([1, 3, 10, 30], ['1', '3', '10', '30'])
+            axes.yaxis.set_minor_locator(NullLocator())
+            axes.xaxis.set_major_formatter('{x:,.0f}')
+    figure.legend(
+        handles=legend_of_scaling(), loc='outside lower center', ncols=4, frameon=False
+    )
+    save(figure, 'scaling', data)
+
+
+FIGURES = dict(speed_models=speed_models, speed_scans=speed_scans, scaling=scaling)
 
 if __name__ == '__main__':
     draw_models()
     draw_scans()
+    draw_scaling()
