@@ -77,8 +77,8 @@ def draw_scans() -> None:
     names = sorted(
         peers, key=lambda p: min(v[0] for v in peers[p].values()), reverse=True
     )
-    figure, panels = plt.subplots(1, len(cases), figsize=(12, 4.2), sharey=True)
-    for case, axes in zip(cases, panels, strict=True):
+    figure, panels = plt.subplots(2, 2, figsize=(7.5, 7), sharex=True, sharey=True)
+    for case, axes in zip(cases, panels.flat, strict=True):
         for i, name in enumerate(names):
             forward, step = peers[name].get(case, (None, None))
             if forward:
@@ -87,19 +87,17 @@ def draw_scans() -> None:
                 axes.plot(step, i, 's', color=ORANGE, ms=7)
         axes.axvline(1, color=GRAY, ls='--', lw=1)
         title, _, shape = case.partition(': ')
-        axes.set_title(f'{title}\n{shape}', fontsize=9)
+        axes.set_title(f'{title}\n{shape}', fontsize=11)
         axes.set(xscale='log', xlim=(0.8, 600))
         axes.set_xticks([1, 10, 100], ['1x', '10x', '100x'])
         axes.grid(axis='x', color='#eee')
         axes.set_axisbelow(True)
-    panels[0].set_yticks(range(len(names)), names)
-    panels[0].plot([], [], 'o', color=BLUE, label='forward')
-    panels[0].plot([], [], 's', color=ORANGE, label='forward and backward')
+    first = panels[0, 0]
+    first.set_yticks(range(len(names)), names)
+    first.plot([], [], 'o', color=BLUE, label='forward')
+    first.plot([], [], 's', color=ORANGE, label='forward and backward')
     figure.legend(loc='outside lower center', ncols=2, frameon=False)
-    threads = read('peers_scans_cpu')['threads']
-    figure.suptitle(
-        f"time over that of mmadaptor's scan, threads of the CPU: {threads}"
-    )
+    figure.suptitle("time over that of mmadaptor's scan, two CPU threads", fontsize=12)
     save(figure, 'speed_scans', data)
 
 

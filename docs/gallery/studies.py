@@ -15,6 +15,7 @@ TASKS = dict(
     tuning_stripes='new class needs\nconvolutions',
     tuning_corners='new class needs\na memory',
 )
+TUNED = {BLUE: 'existing weights', GREEN: 'LoRA', ORANGE: 'adaptors'}
 
 
 def table(study: str) -> list[list]:
@@ -31,14 +32,16 @@ def table(study: str) -> list[list]:
 
 
 def draw_runs(axes: Axes, rows: list[list], colors: list[str]) -> None:
-    """Draw runs as points with their deviation."""
+    """Draw runs as points with their deviation, and the means at the right."""
     for i, ((_, mean, deviation), color) in enumerate(zip(rows, colors, strict=True)):
         axes.errorbar(
             mean, i, xerr=deviation, fmt='o', color=color, ms=9, lw=2, capsize=4
         )
-        axes.text(mean, i - 0.22, f'{mean:.1f}', ha='center', va='bottom', fontsize=9)
+        axes.text(
+            1.02, i, f'{mean:.1f}', transform=axes.get_yaxis_transform(), va='center'
+        )
     axes.set_yticks(range(len(rows)), [name for name, *_ in rows])
-    axes.set_ylim(len(rows) - 0.5, -0.7)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.grid(axis='x', color='#eee')
     axes.set_axisbelow(True)
 
@@ -76,13 +79,23 @@ def tuning() -> dict:
 def draw_tuning() -> None:
     """Draw the ways to tune, a panel a task."""
     data = tuning()
-    figure, panels = plt.subplots(1, 3, figsize=(12, 4))
+    # The first two studies, in one row, have the same runs.
+    figure, panels = plt.subplots(2, 2, figsize=(7.5, 6.4), sharey='row')
+    *panels, corner = panels.flat
     for (study, title), axes in zip(TASKS.items(), panels, strict=True):
         rows = data[study]
         draw_runs(axes, rows, [color_of(run) for run, *_ in rows])
         axes.axvline(rows[0][1], color=GRAY, ls='--', lw=1)
-        axes.set(title=title, xlabel='IoU of the new class', xlim=(15, 100))
-    figure.suptitle('dashed: full fine-tuning; mean and deviation of three seeds')
+        axes.set(xlabel='IoU of the new class', xlim=(15, 100))
+        axes.set_xticks([25, 50, 75, 100])
+        axes.set_title(title, fontsize=11, weight='bold')
+    corner.axis('off')
+    style = dict(fmt='o', ms=9, lw=2, capsize=4)
+    for color, label in TUNED.items():
+        corner.errorbar([], [], xerr=[], color=color, label=label, **style)
+    corner.plot([], [], '--', color=GRAY, lw=1, label='full fine-tuning')
+    title = 'mean and deviation of three seeds'
+    corner.legend(loc='center', frameon=False, title=title, labelspacing=0.8)
     save(figure, 'tuning', data)
 
 
