@@ -190,7 +190,7 @@ def main() -> None:
         title = f'Where Adaptor-T reads, by direction of the scan\n{what}'
         draw_memory(scene, title).savefig(f'{args.out_dir}/memory_{number}.png')
         fields = both_fields(model.backbone, inputs, block, scene.token, size)
-        title = f'Gradient of the token by each pixel of the image\n{what}'
+        title = f'Gradient of the token with respect to each pixel\n{what}'
         draw_fields(fields, scene, title).savefig(
             f'{args.out_dir}/receptive_field_{number}.png'
         )
