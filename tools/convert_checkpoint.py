@@ -71,7 +71,7 @@ def parse_args() -> argparse.Namespace:
     direction = parser.add_mutually_exclusive_group(required=True)
     source = 'SRC is a published classifier, detector or segmentor'
     direction.add_argument('--from', dest='source', choices=FAMILIES, help=source)
-    target = 'DST is to be as published; SRC is ours, without adaptors'
+    target = 'write DST in the published format; SRC is ours, without adaptors'
     direction.add_argument('--to', dest='target', choices=FAMILIES, help=target)
     key = f'key of the weights in SRC (default: the first of {", ".join(KEYS)})'
     parser.add_argument('--key', type=filled, metavar='KEY', help=key)

@@ -64,12 +64,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--standard',
         action='store_true',
-        help='operators of ONNX alone (opset 27), none of onnxruntime',
+        help='only standard operators of ONNX (opset 27), none of onnxruntime',
     )
     parser.add_argument(
         '--custom-ops',
         action='store_true',
-        help='our own kernels in onnxruntime on a CPU, by a library of ours',
+        help='our own kernels, by a library that onnxruntime loads on a CPU',
     )
     parser.add_argument(
         '--classes',

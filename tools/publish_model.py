@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write the weights of a checkpoint for others: without what only training needs.
+"""Strip a checkpoint of what only training needs, to publish its weights.
 
 The optimizer, the schedule and the state of the loaders stay behind; weights, classes
 and config are kept.
