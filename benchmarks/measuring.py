@@ -2,6 +2,8 @@
 """What the benchmarks measure with. Needs torch alone, without mmadaptor."""
 
 import ctypes
+import hashlib
+import json
 import multiprocessing
 import os
 import platform
@@ -25,6 +27,11 @@ def keep_memory() -> bool:
     except AttributeError:
         return False
     return bool(set_option(most_mappings, 0) and set_option(trim_threshold, 2**31 - 1))
+
+
+def digest(data: Any) -> str:
+    """Return a hash of plain values, to tell whether a figure is of its data."""
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def elapsed(call: Callable[[], object]) -> float:

@@ -3,9 +3,9 @@
 
 A comment `<!-- include FILE -->` in a page is replaced by a file of the repository, as
 the README of an op, without its title if the page has one; `<!-- help FILE -->` by what
-`--help` of a tool prints. Links between Markdown
-files work in the repository and on the site: a link to a file that is a page leads to
-the page. A link to source code, which has no page, becomes its text.
+`--help` of a tool prints. Links between Markdown files work in the repository and on
+the site: a link to a file that is a page leads to the page. A link to source code,
+which has no page, becomes its text.
 """
 
 import os
@@ -118,10 +118,8 @@ def options(found: re.Match) -> str:
     """Return a section with what a tool prints about its options."""
     command = [sys.executable, found[1], '--help']
     settings = {**os.environ, 'COLUMNS': '80', 'PYTHONPATH': str(ROOT)}
-    done = subprocess.run(
-        command, cwd=ROOT, env=settings, check=True, capture_output=True, text=True
-    )
-    return f'### `{found[1]}`\n\n```text\n{done.stdout}```\n'
+    text = subprocess.check_output(command, cwd=ROOT, env=settings, text=True)
+    return f'### `{found[1]}`\n\n```text\n{text}```\n'
 
 
 def mark_code(app: Sphinx, kind: str, name: str, *others: object) -> None:

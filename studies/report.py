@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Results of a study as a Markdown table, a plot and a JSON file."""
 
-import hashlib
 import json
 import math
 from pathlib import Path
@@ -13,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import t
 
-from benchmarks.measuring import markdown
+from benchmarks.measuring import digest, markdown
 
 from .run import Run
 from .study import Column, Study
@@ -152,12 +151,6 @@ def save(study: Study, results: Results, path: Path) -> None:
     path.write_text(content + '\n')
 
 
-def digest(results: Results) -> str:
-    """Return a hash of results."""
-    text = json.dumps(results, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
 def draw(study: Study, results: Results, path: Path) -> None:
     """Plot each column: a row a run, with its seeds, mean and spread.
 
@@ -181,15 +174,20 @@ def draw(study: Study, results: Results, path: Path) -> None:
     figure = Figure(figsize=size, layout='constrained')
     panels = figure.subplots(down, across, sharey=True, squeeze=False).flat
     figure.suptitle(study.title)
+    for surplus in panels[len(study.columns) :]:
+        surplus.remove()
     for panel, column in zip(panels, study.columns, strict=False):
+        others = base[column] if base else []
         for place, row in enumerate(rows.values()):
-            if points := row[column]:
-                others = base[column] if base else [0] * len(points)
-                pairs = zip(points, others, strict=True)
-                _draw_row(panel, place, [a - b for a, b in pairs])
-        if base:
+            points = row[column]
+            if others and points:
+                points = [a - b for a, b in zip(points, others, strict=True)]
+            if points:
+                _draw_row(panel, place, points)
+        if others:
             panel.axvline(0, color='black', lw=1)
-        panel.set_xlabel(f'{column}, against {study.baseline.name}' if base else column)
+        against = f', against {study.baseline.name}' if others else ''
+        panel.set_xlabel(column + against)
         panel.locator_params(axis='x', nbins=6)
         panel.grid(axis='x', alpha=0.3)
         panel.spines[['top', 'right']].set_visible(False)

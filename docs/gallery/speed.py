@@ -11,6 +11,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 from style import BLUE, GRAY, ORANGE, ROOT, save
 
+from benchmarks.scaling import NAMES, measured_bytes
+
 RESULTS = ROOT / 'benchmarks' / 'results'
 FACTORS = dict(
     L='length L of the scan',
@@ -22,7 +24,6 @@ FACTORS = dict(
 COLORS = dict(forward=BLUE, step=ORANGE)
 DASHES = {1: '--', 2: '-'}  # by threads
 MARKERS = dict(scan='o', b0='s', b2='^')
-SMALLEST = 2**20  # bytes; benchmarks.scaling leaves out smaller growths too
 
 
 def read(name: str) -> dict:
@@ -97,23 +98,21 @@ def draw_scans() -> None:
     first.plot([], [], 'o', color=BLUE, label='forward')
     first.plot([], [], 's', color=ORANGE, label='forward and backward')
     figure.legend(loc='outside lower center', ncols=2, frameon=False)
-    figure.suptitle("time over that of mmadaptor's scan, two CPU threads", fontsize=12)
+    threads = read('peers_scans_cpu')['threads']
+    title = f"time over that of mmadaptor's scan, {threads} CPU threads"
+    figure.suptitle(title, fontsize=12)
     save(figure, 'speed_scans', data)
 
 
-def over_linear(sizes: list, values: list, least: float = 0) -> list:
+def over_linear(sizes: list, values: list) -> list:
     """Return sizes, and values over the line through zero and the last point.
 
     Args:
         sizes: Sizes of the inputs.
         values: Seconds or bytes.
-        least: Smaller values are left out.
     """
     last = values[-1] / sizes[-1]
-    pairs = [
-        (s, v / s / last) for s, v in zip(sizes, values, strict=True) if v >= least
-    ]
-    return [list(column) for column in zip(*pairs, strict=True)]
+    return [sizes, [v / s / last for s, v in zip(sizes, values, strict=True)]]
 
 
 def scaling() -> list:
@@ -122,7 +121,7 @@ def scaling() -> list:
         dict(
             {key: row[key] for key in ('factor', 'subject', 'kind', 'threads')},
             time=over_linear(row['sizes'], row['seconds']),
-            memory=over_linear(row['sizes'], row['bytes'], SMALLEST),
+            memory=over_linear(*measured_bytes(row)),
         )
         for row in read('scaling_cpu')['rows']
     ]
@@ -130,8 +129,7 @@ def scaling() -> list:
 
 def legend_of_scaling() -> list[Line2D]:
     """Return entries for the colors, lines and markers of the curves."""
-    names = dict(forward='forward', step='forward and backward')
-    kinds = [Line2D([], [], color=c, lw=4, label=names[k]) for k, c in COLORS.items()]
+    kinds = [Line2D([], [], color=c, lw=4, label=NAMES[k]) for k, c in COLORS.items()]
     dark = dict(color='#444')
     threads = [
         Line2D([], [], ls=dash, label=f'{n} thread{"s" * (n > 1)}', **dark)

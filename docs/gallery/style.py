@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Style of the figures: colors that color-blind readers can tell apart, SVG files."""
 
-import hashlib
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,10 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.append(str(ROOT))  # for benchmarks
+
+from benchmarks.measuring import digest  # noqa: E402
+
 IMAGES = ROOT / 'docs' / 'images'
 # The palette of Okabe and Ito.
 BLUE, ORANGE, GREEN, RED = '#0072b2', '#e69f00', '#009e73', '#d55e00'
@@ -30,11 +32,6 @@ plt.rcParams.update(
         'svg.hashsalt': 'mmadaptor',
     }
 )
-
-
-def digest(data: Any) -> str:
-    """Return a hash of what a figure shows."""
-    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def save(figure: Figure, name: str, data: Any) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from helpers.refusals import build
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
@@ -423,6 +424,20 @@ def test_a_seed_is_a_dot_at_its_metric(dots, tmp_path):
     report.draw(replace(STUDY, share=False), RESULTS, tmp_path / 'plot.svg')
     assert report.digest(RESULTS) in (tmp_path / 'plot.svg').read_text()
     assert dots == [([60.0, 70.0], [0.0, 0.0]), ([9.0], [1.0])]
+
+
+@pytest.mark.parametrize('count', [1, 2, 3, 4])
+def test_each_column_has_a_panel_and_no_other_is_drawn(count, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        Figure, 'savefig', lambda figure, *_, **__: drawn.append(figure)
+    )
+    columns = {str(i): average('a', 'b') for i in range(count)}
+    study = replace(STUDY, columns=columns, baseline=STUDY.runs[1])
+    report.draw(study, report.collect(study, RECORDS), tmp_path / 'plot.svg')
+    (figure,) = drawn
+    labels = [panel.get_xlabel() for panel in figure.axes]
+    assert labels == [*columns]  # the baseline lacks the metrics
 
 
 def test_rows_are_sorted_by_the_share_that_trains(tmp_path):
